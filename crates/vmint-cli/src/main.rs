@@ -1,0 +1,2 @@
+//! The `vmint` command.
+fn main() {}

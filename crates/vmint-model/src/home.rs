@@ -1,0 +1,107 @@
+//! Where everything is kept.
+
+use crate::{MachineId, Name};
+use std::path::{Path, PathBuf};
+
+/// The folder of one vmint: `VMINT_HOME`. Two of them know nothing of each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Home {
+    root: PathBuf,
+    runtime: PathBuf,
+}
+
+impl Home {
+    /// A home at `root` whose sockets live in `runtime`, a short path: a Unix socket's may not exceed 107 bytes.
+    pub fn new(root: impl Into<PathBuf>, runtime: impl Into<PathBuf>) -> Self {
+        Self { root: root.into(), runtime: runtime.into() }
+    }
+
+    /// The folder itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The folder of the sockets.
+    pub fn runtime(&self) -> &Path {
+        &self.runtime
+    }
+
+    /// The store.
+    pub fn database(&self) -> PathBuf {
+        self.root.join("vmint.db")
+    }
+
+    /// Images.
+    pub fn images(&self) -> PathBuf {
+        self.root.join("images")
+    }
+
+    /// Templates.
+    pub fn templates(&self) -> PathBuf {
+        self.root.join("templates")
+    }
+
+    /// All machines' folders.
+    pub fn machines(&self) -> PathBuf {
+        self.root.join("machines")
+    }
+
+    /// One machine's folder.
+    pub fn machine(&self, id: &MachineId) -> MachineDir {
+        MachineDir { path: self.machines().join(id.as_str()), socket: self.runtime.join(format!("{id}.sock")) }
+    }
+
+    /// All snapshots' folders.
+    pub fn snapshots(&self) -> PathBuf {
+        self.root.join("snapshots")
+    }
+
+    /// One snapshot's folder.
+    pub fn snapshot(&self, name: &Name) -> PathBuf {
+        self.snapshots().join(name.as_str())
+    }
+}
+
+/// One machine's folder, and its runner's socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MachineDir {
+    path: PathBuf,
+    socket: PathBuf,
+}
+
+impl MachineDir {
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The runner's socket.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Locked exactly while a runner lives.
+    pub fn lock(&self) -> PathBuf {
+        self.path.join("lock")
+    }
+
+    /// The guest's serial console.
+    pub fn console_log(&self) -> PathBuf {
+        self.path.join("console.log")
+    }
+
+    /// QEMU's standard error.
+    pub fn qemu_log(&self) -> PathBuf {
+        self.path.join("qemu.log")
+    }
+
+    /// The runner's log.
+    pub fn runner_log(&self) -> PathBuf {
+        self.path.join("runner.log")
+    }
+
+    /// Touched to tell a runner that the store holds a request for it.
+    pub fn doorbell(&self) -> PathBuf {
+        self.path.join("doorbell")
+    }
+}

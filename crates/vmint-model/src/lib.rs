@@ -1,0 +1,31 @@
+//! vmint's words as types. No I/O but random numbers for new ids.
+//!
+//! * [`id`]: names, machine ids, generations.
+//! * [`size`]: sizes in bytes and durations as people write them.
+//! * [`state`]: a machine's states and the table of legal transitions.
+//! * [`spec`]: what a machine is asked to be.
+//! * [`record`]: what is known of a machine; `vmint info` prints it.
+//! * [`event`]: what happened to it, and why.
+//! * [`process`]: a process named so that no other can be mistaken for it.
+//! * [`home`]: where everything is kept.
+//! * [`error`]: kinds of failure and their exit codes.
+
+pub mod error;
+pub mod event;
+pub mod home;
+pub mod id;
+pub mod process;
+pub mod record;
+pub mod size;
+pub mod spec;
+pub mod state;
+
+pub use error::{ErrorBody, ErrorKind, Fault};
+pub use event::{Cause, Event};
+pub use home::{Home, MachineDir};
+pub use id::{Generation, InvalidName, MachineId, Name};
+pub use process::ProcessRef;
+pub use record::{MachineRecord, SnapshotRecord};
+pub use size::{ByteSize, parse_duration};
+pub use spec::{Accelerator, MachineSpec, NetMode, Origin, Publish};
+pub use state::{IllegalTransition, MachineState};

@@ -1,0 +1,15 @@
+//! A process named so that no other can be mistaken for it.
+
+use serde::{Deserialize, Serialize};
+
+/// A process of this host. A process id alone is used again; together with the moment of its start and the boot of
+/// the host it is not.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ProcessRef {
+    /// Process id.
+    pub pid: u32,
+    /// Field 22 of `/proc/PID/stat`: the start in clock ticks after boot.
+    pub start_time: u64,
+    /// `/proc/sys/kernel/random/boot_id`.
+    pub boot_id: String,
+}

@@ -1,0 +1,68 @@
+//! What is known of a machine and of a snapshot.
+
+use crate::{Accelerator, ByteSize, Generation, MachineId, MachineSpec, MachineState, Name, ProcessRef, Publish};
+use serde::{Deserialize, Serialize};
+
+/// What the store knows of a machine: a hint while its runner lives, the truth otherwise.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MachineRecord {
+    /// Its id.
+    pub id: MachineId,
+    /// Its name; machines of `vmint run` are named after their id.
+    pub name: Name,
+    /// Its state.
+    pub state: MachineState,
+    /// Raised by every reset and restore.
+    pub generation: Generation,
+    /// What it was asked to be.
+    pub spec: MachineSpec,
+    /// Digest of the image, once known.
+    pub image_digest: Option<String>,
+    /// Fingerprint of the template or name of the snapshot that it was last forked from.
+    pub template: Option<String>,
+    /// What executes it, once known.
+    pub accelerator: Option<Accelerator>,
+    /// Whether it goes away when it stops or when its owner ends, as a machine of `vmint run` does.
+    pub ephemeral: bool,
+    /// The process with whose end the machine ends.
+    pub owner: Option<ProcessRef>,
+    /// The runner, while there is one.
+    pub runner: Option<ProcessRef>,
+    /// The hypervisor, while there is one.
+    pub hypervisor: Option<ProcessRef>,
+    /// The guest's addresses.
+    pub addresses: Vec<String>,
+    /// Open ports on the host's loopback.
+    pub ports: Vec<Publish>,
+    /// Why it is in this state, when that was not simply asked for.
+    pub reason: Option<String>,
+    /// Milliseconds since 1970 in UTC.
+    pub created_at_ms: i64,
+    /// From the request to the first moment when a command could be executed, at the last start.
+    pub ready_ms: Option<f64>,
+}
+
+/// What the store knows of a snapshot.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SnapshotRecord {
+    /// Its name.
+    pub name: Name,
+    /// The machine that it was taken of.
+    pub machine: Name,
+    /// That machine's spec then.
+    pub spec: MachineSpec,
+    /// Digest of the image.
+    pub image_digest: Option<String>,
+    /// What executed the machine.
+    pub accelerator: Accelerator,
+    /// How long the machine stood still.
+    pub pause_ms: f64,
+    /// What the snapshot takes on disk beyond what it shares.
+    pub size: ByteSize,
+    /// Whether only changed memory was saved, or, where the hypervisor cannot do that, all of it.
+    pub full: bool,
+    /// Made by `vmint fork` for its children alone; goes with the last of them.
+    pub implicit: bool,
+    /// Milliseconds since 1970 in UTC.
+    pub created_at_ms: i64,
+}
