@@ -1,0 +1,211 @@
+//! How the store fails.
+
+use rusqlite::ErrorCode;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+use vmint_model::{ErrorKind, IllegalTransition, MachineId, MachineState, Name};
+
+/// The store could not do it. The messages name what they are about; what SQLite says is the source.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// No machine has this name or id.
+    #[error("there is no machine {name:?}")]
+    NoMachine {
+        /// What was asked for.
+        name: String,
+    },
+    /// No snapshot has this name.
+    #[error("there is no snapshot {name:?}")]
+    NoSnapshot {
+        /// What was asked for.
+        name: String,
+    },
+    /// Another machine has the name.
+    #[error("there is already a machine {name}; it is {state}")]
+    NameTaken {
+        /// The name.
+        name: Name,
+        /// The state of the machine that has it.
+        state: MachineState,
+    },
+    /// Another snapshot has the name.
+    #[error("there is already a snapshot {name}")]
+    SnapshotExists {
+        /// The name.
+        name: Name,
+    },
+    /// The table of transitions does not have this one.
+    #[error("machine {name} is {}: it cannot become {}", source.from, source.to)]
+    IllegalTransition {
+        /// The machine.
+        name: Name,
+        /// The transition.
+        source: IllegalTransition,
+    },
+    /// Somebody else has changed the machine's state in between.
+    #[error("machine {name} is {actual}, not {expected}")]
+    UnexpectedState {
+        /// The machine.
+        name: Name,
+        /// The state that the change was meant for.
+        expected: MachineState,
+        /// The state it has.
+        actual: MachineState,
+    },
+    /// A machine's first state can be `created` or `starting` alone.
+    #[error("machine {name} cannot begin as {state}")]
+    NotABeginning {
+        /// The machine.
+        name: Name,
+        /// The state that its record has.
+        state: MachineState,
+    },
+    /// A newer vmint has made the file.
+    #[error("{} is of version {found}; this vmint knows versions up to {known}", path.display())]
+    Future {
+        /// The database.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+        /// The highest version known.
+        known: i64,
+    },
+    /// The file is damaged, or no database.
+    #[error("{} is damaged or is not a database", path.display())]
+    Corrupt {
+        /// The database.
+        path: PathBuf,
+        /// What SQLite says.
+        source: rusqlite::Error,
+    },
+    /// A database, but not of vmint.
+    #[error("{} is a database of another program", path.display())]
+    Foreign {
+        /// The database.
+        path: PathBuf,
+    },
+    /// A row cannot be understood.
+    #[error("{} holds a record of {what} that cannot be read", path.display())]
+    Unreadable {
+        /// The database.
+        path: PathBuf,
+        /// Whose record.
+        what: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Another process was writing for longer than the limit.
+    #[error("{} was still in use by another process after {} ms", path.display(), waited.as_millis())]
+    Busy {
+        /// The database.
+        path: PathBuf,
+        /// The limit.
+        waited: Duration,
+        /// What SQLite says.
+        source: rusqlite::Error,
+    },
+    /// The disk is full.
+    #[error("no space is left for {}", path.display())]
+    Full {
+        /// The database.
+        path: PathBuf,
+        /// What SQLite says.
+        source: rusqlite::Error,
+    },
+    /// The file cannot be made.
+    #[error("cannot make {}", path.display())]
+    Host {
+        /// The database.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// SQLite failed otherwise.
+    #[error("cannot use {}", path.display())]
+    Sqlite {
+        /// The database.
+        path: PathBuf,
+        /// What SQLite says.
+        source: rusqlite::Error,
+    },
+}
+
+impl StoreError {
+    /// What kind of failure.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NoMachine { .. } | Self::NoSnapshot { .. } => ErrorKind::NotFound,
+            Self::NameTaken { .. } | Self::SnapshotExists { .. } => ErrorKind::AlreadyExists,
+            Self::IllegalTransition { .. } | Self::UnexpectedState { .. } => ErrorKind::WrongState,
+            Self::NotABeginning { .. } => ErrorKind::Internal,
+            Self::Future { .. }
+            | Self::Corrupt { .. }
+            | Self::Foreign { .. }
+            | Self::Unreadable { .. } => ErrorKind::Corrupt,
+            Self::Busy { .. } => ErrorKind::TimedOut,
+            Self::Full { .. } => ErrorKind::NoSpace,
+            Self::Host { source, .. } if crate::lock::is_full(source) => ErrorKind::NoSpace,
+            Self::Host { .. } | Self::Sqlite { .. } => ErrorKind::Host,
+        }
+    }
+
+    /// What to do.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoMachine { .. } => Some("`vmint ls --all` shows the machines there are".into()),
+            Self::NoSnapshot { .. } => {
+                Some("`vmint snapshot ls` shows the snapshots there are".into())
+            }
+            Self::NameTaken { name, .. } => Some(format!(
+                "choose another name, or delete it with `vmint rm {name}`"
+            )),
+            Self::SnapshotExists { name } => Some(format!(
+                "choose another name, or delete it with `vmint snapshot rm {name}`"
+            )),
+            Self::IllegalTransition { name, .. } | Self::UnexpectedState { name, .. } => {
+                Some(format!("`vmint info {name}` shows its state"))
+            }
+            Self::Future { .. } => {
+                Some("use the newer vmint that made it, or set VMINT_HOME to another folder".into())
+            }
+            Self::Corrupt { path, .. } | Self::Foreign { path } | Self::Unreadable { path, .. } => {
+                Some(format!(
+                    "move {} away, with its -wal file, and vmint begins anew; machines that it recorded are forgotten",
+                    path.display()
+                ))
+            }
+            Self::Busy { .. } => Some("try again".into()),
+            Self::Full { .. } => {
+                Some("free some space, or set VMINT_HOME to a folder on another disk".into())
+            }
+            Self::Host { source, .. } if crate::lock::is_full(source) => {
+                Some("free some space, or set VMINT_HOME to a folder on another disk".into())
+            }
+            Self::NotABeginning { .. } | Self::Host { .. } | Self::Sqlite { .. } => None,
+        }
+    }
+
+    pub(crate) fn no_machine(id: &MachineId) -> Self {
+        Self::NoMachine {
+            name: id.to_string(),
+        }
+    }
+}
+
+/// What a failure of SQLite means.
+pub(crate) fn classify(path: PathBuf, waited: Duration, source: rusqlite::Error) -> StoreError {
+    match source.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
+            StoreError::Corrupt { path, source }
+        }
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Busy {
+            path,
+            waited,
+            source,
+        },
+        Some(ErrorCode::DiskFull) => StoreError::Full { path, source },
+        _ => StoreError::Sqlite { path, source },
+    }
+}

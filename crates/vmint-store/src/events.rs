@@ -1,0 +1,111 @@
+//! What happened to the machines, in one order. The newest [`KEPT`] are kept.
+
+use crate::error::StoreError;
+use crate::store::{Failure, Store};
+use rusqlite::{Connection, Row, params};
+use vmint_model::{Cause, Event, MachineId, MachineRecord, MachineState};
+
+/// How many events are kept, at least; at most [`TRIM_EVERY`] more.
+pub const KEPT: i64 = 100_000;
+/// After how many new events the oldest are deleted.
+pub const TRIM_EVERY: i64 = 1_000;
+/// How many are deleted at once, so that no transaction takes long for another's sake.
+const TRIM_AT_MOST: i64 = 2 * TRIM_EVERY;
+
+impl Store {
+    /// The events after the one with this number, the oldest first, at most `limit`. 0 is before all.
+    pub fn events(&self, after: i64, limit: usize) -> Result<Vec<Event>, StoreError> {
+        let read = || {
+            let mut statement = self.connection.prepare_cached(
+                "SELECT sequence, at_ms, machine, name, from_state, to_state, cause, duration_ms, detail
+                 FROM events WHERE sequence > ?1 ORDER BY sequence LIMIT ?2",
+            )?;
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            let mut rows = statement.query(params![after, limit])?;
+            let mut events = Vec::new();
+            while let Some(row) = rows.next()? {
+                events.push(event(row)?);
+            }
+            Ok(events)
+        };
+        read().map_err(|e| self.explain(e))
+    }
+
+    /// The number of the newest event; 0 if there is none.
+    pub fn last_sequence(&self) -> Result<i64, StoreError> {
+        self.connection
+            .prepare_cached("SELECT coalesce(max(sequence), 0) FROM events")
+            .and_then(|mut s| s.query_row([], |row| row.get(0)))
+            .map_err(|e| self.fail(e))
+    }
+}
+
+/// A change of a machine's state, as it is written down.
+pub(crate) struct Change<'a> {
+    pub(crate) at_ms: i64,
+    pub(crate) machine: &'a MachineRecord,
+    pub(crate) from: Option<MachineState>,
+    pub(crate) to: Option<MachineState>,
+    pub(crate) cause: Cause,
+    pub(crate) duration_ms: Option<i64>,
+    pub(crate) detail: Option<&'a str>,
+}
+
+/// Writes a change down, in the transaction that makes it.
+pub(crate) fn append(transaction: &Connection, change: &Change<'_>) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached(
+            "INSERT INTO events (at_ms, machine, name, from_state, to_state, cause, duration_ms, detail)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute(params![
+            change.at_ms,
+            change.machine.id.as_str(),
+            change.machine.name.as_str(),
+            change.from.map(MachineState::as_str),
+            change.to.map(MachineState::as_str),
+            change.cause.as_str(),
+            change.duration_ms,
+            change.detail,
+        ])?;
+    let sequence = transaction.last_insert_rowid();
+    if sequence % TRIM_EVERY == 0 {
+        transaction
+            .prepare_cached(
+                "DELETE FROM events WHERE sequence <= min(?1, (SELECT min(sequence) FROM events) + ?2)",
+            )?
+            .execute(params![sequence - KEPT, TRIM_AT_MOST - 1])?;
+    }
+    Ok(())
+}
+
+fn event(row: &Row<'_>) -> Result<Event, Failure> {
+    let sequence: i64 = row.get(0)?;
+    let unreadable = |source| Failure::Unreadable {
+        what: format!("event {sequence}"),
+        source,
+    };
+    let state = |column: usize| -> Result<Option<MachineState>, Failure> {
+        let text: Option<String> = row.get(column)?;
+        text.map(|s| s.parse())
+            .transpose()
+            .map_err(|e: vmint_model::state::UnknownState| unreadable(e.into()))
+    };
+    let machine: String = row.get(2)?;
+    let name: String = row.get(3)?;
+    Ok(Event {
+        sequence,
+        at_ms: row.get(1)?,
+        machine: machine
+            .parse::<MachineId>()
+            .map_err(|e| unreadable(e.into()))?,
+        name: name
+            .parse()
+            .map_err(|e: vmint_model::InvalidName| unreadable(e.into()))?,
+        from: state(4)?,
+        to: state(5)?,
+        cause: row.get(6)?,
+        duration_ms: row.get(7)?,
+        detail: row.get(8)?,
+    })
+}

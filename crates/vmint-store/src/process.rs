@@ -1,0 +1,272 @@
+//! Which process a [`ProcessRef`] names, and whether it lives.
+//!
+//! A process that has ended is nobody here, even while its parent has not reaped it: [`of`] does not find it,
+//! [`is_alive`] denies it, [`open_pidfd`] does not open it.
+
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::OnceLock;
+use vmint_model::ProcessRef;
+
+/// Takes the place of the kernel's boot id: how a test reboots the host.
+const BOOT_ID_VARIABLE: &str = "VMINT_BOOT_ID";
+
+/// This boot of the host. Read once; `VMINT_BOOT_ID` in the environment overrides it.
+pub fn boot_id() -> io::Result<&'static str> {
+    static BOOT_ID: OnceLock<String> = OnceLock::new();
+    if let Some(id) = BOOT_ID.get() {
+        return Ok(id);
+    }
+    let id = match std::env::var(BOOT_ID_VARIABLE) {
+        Ok(id) if !id.is_empty() => id,
+        _ => std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?
+            .trim()
+            .to_owned(),
+    };
+    Ok(BOOT_ID.get_or_init(|| id))
+}
+
+/// The calling process.
+pub fn current() -> io::Result<ProcessRef> {
+    of(std::process::id())?.ok_or_else(|| io::Error::other("/proc does not show this process"))
+}
+
+/// The process that has this id now; `None` if there is none, or if it has ended.
+pub fn of(pid: u32) -> io::Result<Option<ProcessRef>> {
+    let Some(stat) = read_stat(pid)? else {
+        return Ok(None);
+    };
+    if stat.has_ended() {
+        return Ok(None);
+    }
+    Ok(Some(ProcessRef {
+        pid,
+        start_time: stat.start_time,
+        boot_id: boot_id()?.to_owned(),
+    }))
+}
+
+/// Whether this very process lives. A process that `/proc` cannot tell about counts as alive: to take a living
+/// process for dead would be the worse mistake.
+pub fn is_alive(process: &ProcessRef) -> bool {
+    match of(process.pid) {
+        Ok(now) => now.as_ref() == Some(process),
+        Err(_) => true,
+    }
+}
+
+/// A descriptor of this very process, readable when it ends; `None` if it has ended.
+pub fn open_pidfd(process: &ProcessRef) -> io::Result<Option<OwnedFd>> {
+    let Some(pid) = i32::try_from(process.pid).ok().and_then(Pid::from_raw) else {
+        return Ok(None);
+    };
+    let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(pidfd) => pidfd,
+        // The last two are a thread's id, which is no process's.
+        Err(Errno::SRCH | Errno::INVAL | Errno::NOENT) => return Ok(None),
+        Err(e) => return Err(e.into()),
+    };
+    // In this order there is no race: a process that has the id and the start now, and had them when the reference was
+    // made, had them in between, when the descriptor was opened.
+    Ok((of(process.pid)?.as_ref() == Some(process)).then_some(pidfd))
+}
+
+/// Kills this very process, never another that has its id now. `false` if it had ended before.
+pub fn kill(process: &ProcessRef) -> io::Result<bool> {
+    let Some(pidfd) = open_pidfd(process)? else {
+        return Ok(false);
+    };
+    match pidfd_send_signal(&pidfd, Signal::KILL) {
+        Ok(()) => Ok(true),
+        Err(Errno::SRCH) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// What is needed of `/proc/PID/stat`.
+#[derive(Debug, PartialEq, Eq)]
+struct Stat {
+    state: u8,
+    threads: u32,
+    start_time: u64,
+}
+
+impl Stat {
+    /// The name, the second field, may hold blanks and parentheses and need not be UTF-8: the fields are counted from
+    /// the last closing parenthesis.
+    fn parse(stat: &[u8]) -> Option<Self> {
+        let name_end = stat.iter().rposition(|b| *b == b')')?;
+        let rest = std::str::from_utf8(&stat[name_end + 1..]).ok()?;
+        let field = |number: usize| rest.split_ascii_whitespace().nth(number - 3);
+        Some(Self {
+            state: *field(3)?.as_bytes().first()?,
+            threads: field(20)?.parse().ok()?,
+            start_time: field(22)?.parse().ok()?,
+        })
+    }
+
+    /// The first thread of a process may have ended, and be shown as a zombie, while others of it live.
+    fn has_ended(&self) -> bool {
+        matches!(self.state, b'Z' | b'X' | b'x') && self.threads <= 1
+    }
+}
+
+fn read_stat(pid: u32) -> io::Result<Option<Stat>> {
+    let path = format!("/proc/{pid}/stat");
+    match std::fs::read(&path) {
+        Ok(stat) => Stat::parse(&stat).map(Some).ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{path} cannot be understood"),
+            )
+        }),
+        // ESRCH: it ended between the opening and the reading.
+        Err(e)
+            if e.kind() == io::ErrorKind::NotFound
+                || e.raw_os_error() == Some(Errno::SRCH.raw_os_error()) =>
+        {
+            Ok(None)
+        }
+        Err(e) => Err(e),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use std::os::unix::fs::symlink;
+    use std::process::{Child, Command};
+
+    /// A child that is killed and reaped with the test.
+    struct Sleeper(Child);
+
+    impl Sleeper {
+        fn start(program: impl AsRef<std::ffi::OsStr>) -> Self {
+            Self(Command::new(program).arg("1000").spawn().expect("sleep"))
+        }
+
+        fn reference(&self) -> ProcessRef {
+            of(self.0.id()).unwrap().expect("a child that sleeps")
+        }
+    }
+
+    impl Drop for Sleeper {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    fn wait_until_readable(fd: &OwnedFd) -> bool {
+        let limit = Timespec {
+            tv_sec: 10,
+            tv_nsec: 0,
+        };
+        poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&limit)).unwrap() == 1
+    }
+
+    #[test]
+    fn this_process_is_alive() {
+        let me = current().unwrap();
+        assert_eq!(me.pid, std::process::id());
+        assert!(is_alive(&me));
+    }
+
+    #[test]
+    fn a_process_of_another_start_or_boot_is_not_taken_for_the_one_that_has_its_id() {
+        let child = Sleeper::start("sleep");
+        let living = child.reference();
+        let reused = ProcessRef {
+            start_time: living.start_time + 1,
+            ..living.clone()
+        };
+        let rebooted = ProcessRef {
+            boot_id: "another".into(),
+            ..living.clone()
+        };
+        for other in [reused, rebooted] {
+            assert!(!is_alive(&other));
+            assert!(open_pidfd(&other).unwrap().is_none());
+            assert!(!kill(&other).unwrap());
+        }
+        assert!(is_alive(&living), "it must have survived the three kills");
+    }
+
+    #[test]
+    fn a_killed_process_is_dead_before_and_after_it_is_reaped() {
+        let mut child = Sleeper::start("sleep");
+        let process = child.reference();
+        let pidfd = open_pidfd(&process).unwrap().expect("it lives");
+        assert!(kill(&process).unwrap());
+        assert!(
+            wait_until_readable(&pidfd),
+            "the descriptor says that it ended"
+        );
+        for _ in 0..2 {
+            assert!(!is_alive(&process));
+            assert_eq!(of(process.pid).unwrap(), None);
+            assert!(open_pidfd(&process).unwrap().is_none());
+            assert!(!kill(&process).unwrap());
+            child.0.wait().unwrap();
+        }
+    }
+
+    #[test]
+    fn ids_that_no_process_can_have_are_nobody() {
+        for pid in [0, u32::MAX, i32::MAX as u32] {
+            assert_eq!(of(pid).unwrap(), None, "{pid}");
+            let process = ProcessRef {
+                pid,
+                ..current().unwrap()
+            };
+            assert!(!is_alive(&process));
+            assert!(!kill(&process).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_process_whose_name_looks_like_more_fields_is_read_right() {
+        let dir = tempfile::tempdir().unwrap();
+        let sleep = ["/bin/sleep", "/usr/bin/sleep"]
+            .iter()
+            .find(|p| std::path::Path::new(p).exists());
+        for name in [") (", "a) Z 1 (", "x\n) 1 2", ")))", " ( "] {
+            let path = dir.path().join(name);
+            symlink(sleep.expect("coreutils"), &path).unwrap();
+            let child = Sleeper::start(&path);
+            let shown = std::fs::read_to_string(format!("/proc/{}/comm", child.0.id())).unwrap();
+            assert_eq!(
+                shown.trim_end_matches('\n'),
+                name,
+                "the kernel shows the name"
+            );
+            let process = child.reference();
+            assert!(is_alive(&process), "{name:?}");
+            let me = current().unwrap();
+            assert!(process.start_time >= me.start_time, "{name:?}: {process:?}");
+        }
+    }
+
+    #[test]
+    fn a_process_whose_first_thread_has_ended_lives_while_others_do() {
+        let line = |state, threads| {
+            format!("7 (q) {state} 1 7 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 {threads} 0 4711 0")
+        };
+        for (state, threads, ended) in [
+            ("Z", 1, true),
+            ("X", 0, true),
+            ("Z", 3, false),
+            ("S", 1, false),
+        ] {
+            let stat = Stat::parse(line(state, threads).as_bytes()).unwrap();
+            assert_eq!(stat.start_time, 4711);
+            assert_eq!(stat.has_ended(), ended, "{state} {threads}");
+        }
+        for broken in ["", "7 (q", "7 (q) S 1 2", "7 (q) S x"] {
+            assert_eq!(Stat::parse(broken.as_bytes()), None, "{broken:?}");
+        }
+    }
+}

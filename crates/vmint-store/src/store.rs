@@ -1,0 +1,181 @@
+//! Opens the database. Every `vmint` command does it, so an existing one of the current version costs three pragmas and
+//! no write.
+
+use crate::error::{StoreError, classify};
+use crate::schema::{self, Outcome};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use vmint_model::Home;
+
+/// How long a store waits for other processes that write. A transaction takes well under a millisecond.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The database of one home. One connection: to be owned by one thread at a time; others open their own.
+#[derive(Debug)]
+pub struct Store {
+    pub(crate) connection: Connection,
+    pub(crate) path: PathBuf,
+    patience: Duration,
+}
+
+impl Store {
+    /// Opens the store of a home, making it or bringing it up to date if need be.
+    pub fn open(home: &Home) -> Result<Self, StoreError> {
+        Self::open_file(&home.database(), PATIENCE)
+    }
+
+    /// Opens a database file; `patience` is how long this store waits for other processes that write.
+    pub fn open_file(path: &Path, patience: Duration) -> Result<Self, StoreError> {
+        let fail = |e| classify(path.to_owned(), patience, e);
+        make_file(path).map_err(|source| StoreError::Host {
+            path: path.to_owned(),
+            source,
+        })?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX
+            | OpenFlags::SQLITE_OPEN_EXRESCODE;
+        let mut connection = Connection::open_with_flags(path, flags).map_err(fail)?;
+        connection.busy_timeout(patience).map_err(fail)?;
+        // NORMAL with a write-ahead log: no commit waits for the disk. After a loss of power the last commits may be
+        // missing, never half there; and after that every machine is gone, too.
+        connection
+            .execute_batch("PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;")
+            .map_err(fail)?;
+        if schema::version(&connection).map_err(fail)? != schema::VERSION {
+            use_write_ahead_log(&connection, patience).map_err(fail)?;
+            match schema::migrate(&mut connection).map_err(fail)? {
+                Outcome::Current => {}
+                Outcome::Future(found) => {
+                    return Err(StoreError::Future {
+                        path: path.to_owned(),
+                        found,
+                        known: schema::VERSION,
+                    });
+                }
+                Outcome::Foreign => {
+                    return Err(StoreError::Foreign {
+                        path: path.to_owned(),
+                    });
+                }
+            }
+        }
+        Ok(Self {
+            connection,
+            path: path.to_owned(),
+            patience,
+        })
+    }
+
+    /// The database file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A number that is another one after another connection has changed anything. Costs microseconds; says nothing
+    /// about changes made through this store.
+    pub fn data_version(&self) -> Result<i64, StoreError> {
+        self.connection
+            .prepare_cached("PRAGMA data_version")
+            .and_then(|mut s| s.query_row([], |row| row.get(0)))
+            .map_err(|e| self.fail(e))
+    }
+
+    pub(crate) fn fail(&self, e: rusqlite::Error) -> StoreError {
+        classify(self.path.clone(), self.patience, e)
+    }
+
+    /// Runs `work` in one transaction that has the right to write from its beginning, so that what it reads stays true
+    /// until it has written. An error undoes it.
+    pub(crate) fn write<T>(
+        &mut self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, Failure>,
+    ) -> Result<T, StoreError> {
+        let run = |connection: &mut Connection| {
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let result = work(&transaction)?;
+            transaction.commit()?;
+            Ok(result)
+        };
+        run(&mut self.connection).map_err(|failure| self.explain(failure))
+    }
+
+    pub(crate) fn explain(&self, failure: Failure) -> StoreError {
+        match failure {
+            Failure::Store(e) => e,
+            Failure::Sqlite(e) => self.fail(e),
+            Failure::Unreadable { what, source } => StoreError::Unreadable {
+                path: self.path.clone(),
+                what,
+                source,
+            },
+        }
+    }
+}
+
+/// How the inside of a transaction fails, before the path of the database is put to it.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    Store(StoreError),
+    Sqlite(rusqlite::Error),
+    Unreadable {
+        what: String,
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl From<StoreError> for Failure {
+    fn from(e: StoreError) -> Self {
+        Self::Store(e)
+    }
+}
+
+impl From<rusqlite::Error> for Failure {
+    fn from(e: rusqlite::Error) -> Self {
+        Self::Sqlite(e)
+    }
+}
+
+/// Milliseconds since 1970 in UTC, as all times in the store.
+pub fn now_ms() -> i64 {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Makes an empty file that only its owner may read, unless there is one; SQLite gives its other files the same rights.
+/// By mknod, which opens nothing: to close any descriptor of a database drops all locks that this process has on it.
+fn make_file(path: &Path) -> io::Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    match mknodat(CWD, path, FileType::RegularFile, Mode::RUSR | Mode::WUSR, 0) {
+        Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Switches a new database over. SQLite does not wait for others here as it does everywhere else, so this does.
+fn use_write_ahead_log(connection: &Connection, patience: Duration) -> rusqlite::Result<()> {
+    let deadline = Instant::now() + patience;
+    let mut pause = Duration::from_millis(1);
+    loop {
+        let switched = connection.query_row("PRAGMA journal_mode = WAL", [], |row| {
+            row.get::<_, String>(0)
+        });
+        match switched {
+            Err(e)
+                if e.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+                    && Instant::now() < deadline =>
+            {
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(Duration::from_millis(50));
+            }
+            other => return other.map(drop),
+        }
+    }
+}
