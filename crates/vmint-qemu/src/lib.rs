@@ -1,1 +1,41 @@
-//! vmint-qemu
+//! QEMU as a typed thing: arguments, QMP, freeze, fork, snapshot.
+//!
+//! ```text
+//!            Launch ──▶ Hypervisor ──▶ freeze / branch ──▶ Frozen (a folder)
+//!                           ▲                                 │
+//!                           └──────────── fork ◀──────────────┘
+//! ```
+//!
+//! A [`Frozen`] is a moment of a machine as files: the RAM that it was mapped from, the pages that differ from it, the
+//! devices' state, the disk's layers. Templates and snapshots are both one, and are forked by the same few lines.
+//! Folders hold hard links to what they share, so each is complete in itself, any of them can be deleted at any
+//! time, and the file system counts the references.
+//!
+//! * [`host`]: which QEMU, which accelerator.
+//! * [`shape`]: what a frozen machine and its forks must have in common.
+//! * [`args`]: the command line, from pure functions.
+//! * [`spawn`]: a child that never outlives its parent, with descriptors passed by number.
+//! * [`qmp`]: typed and asynchronous QMP.
+//! * [`hypervisor`]: a QEMU process from launch to exit.
+//! * [`memory`]: which pages of a running fork differ from its template; reading and writing them.
+//! * [`disk`]: the layers of a disk.
+//! * [`frozen`]: the folder of a frozen machine, its manifest, its integrity.
+//! * [`netguard`]: what user-mode networking may reach.
+
+pub mod args;
+pub mod disk;
+pub mod error;
+pub mod frozen;
+pub mod host;
+pub mod hypervisor;
+pub mod memory;
+pub mod netguard;
+pub mod qmp;
+pub mod shape;
+pub mod spawn;
+
+pub use error::{BranchError, FreezeError, LaunchError, QmpError};
+pub use frozen::{Frozen, Manifest};
+pub use host::{Host, Qemu};
+pub use hypervisor::{Boot, Exit, Hypervisor, Launch, Notice, Start};
+pub use shape::{MachineType, Shape};

@@ -1,0 +1,312 @@
+//! The folder of a frozen machine: its manifest, its integrity, and its links into the folders of forks.
+//!
+//! | file | what |
+//! |---|---|
+//! | `manifest.json` | [`Manifest`]; written last, so a folder without one is nothing |
+//! | `ram` | the file that memory is mapped from, privately |
+//! | `delta` | the pages that differ from it; a template has none |
+//! | `state` | the devices' state (and all of memory, when `full`) |
+//! | `disk.N.*`, `disk.blank` | the disk's layers, and an empty one to put on top |
+
+use crate::disk;
+use crate::shape::Shape;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use vmint_model::{ErrorKind, Fault};
+
+/// Version of the layout. Another one is not used, but made anew.
+pub const VERSION: u32 = 1;
+
+/// What a frozen machine is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// [`VERSION`].
+    pub version: u32,
+    /// Digest over everything that must be the same for it to be loaded.
+    pub fingerprint: String,
+    /// Its hardware.
+    pub shape: Shape,
+    /// The image's name.
+    pub image: String,
+    /// The image's digest.
+    pub image_digest: String,
+    /// QEMU that froze it.
+    pub qemu: String,
+    /// Whether `state` holds all of memory.
+    pub full: bool,
+    /// Number of disk layers.
+    pub layers: usize,
+    /// The files that a bit flip would make another machine of.
+    pub files: Vec<FileStamp>,
+    /// Milliseconds since 1970 in UTC.
+    pub created_at_ms: i64,
+    /// How long the machine took from QEMU's start until it was ready to be frozen; absent for snapshots.
+    pub boot_ms: Option<f64>,
+}
+
+/// A file as it was when it was frozen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileStamp {
+    /// Its name in the folder.
+    pub name: String,
+    /// Length in bytes.
+    pub size: u64,
+    /// Time of modification. While it is the same, the content is taken to be.
+    pub modified_ns: i128,
+    /// Digest of the content, holes skipped.
+    pub sha256: String,
+}
+
+/// A frozen machine's folder.
+#[derive(Clone, Debug)]
+pub struct Frozen {
+    folder: PathBuf,
+    manifest: Manifest,
+}
+
+/// A frozen machine that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FrozenError {
+    /// There is none.
+    #[error("{folder:?} holds no frozen machine")]
+    Missing {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// The manifest is no manifest.
+    #[error("{file:?} is damaged: {reason}")]
+    Manifest {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A file is not what it was.
+    #[error("{file:?} is damaged: {what}")]
+    Damaged {
+        /// The file.
+        file: PathBuf,
+        /// In which way.
+        what: String,
+    },
+    /// A file cannot be read or linked.
+    #[error("cannot use {path:?}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl From<FrozenError> for Fault {
+    fn from(e: FrozenError) -> Self {
+        let kind = match e {
+            FrozenError::Io { .. } => ErrorKind::Host,
+            FrozenError::Missing { .. } => ErrorKind::NotFound,
+            _ => ErrorKind::Corrupt,
+        };
+        Fault::from_error(kind, &e)
+    }
+}
+
+impl Frozen {
+    /// File name of the manifest.
+    pub const MANIFEST: &str = "manifest.json";
+    /// File name of the memory.
+    pub const RAM: &str = "ram";
+    /// File name of the changed pages.
+    pub const DELTA: &str = "delta";
+    /// File name of the devices' state.
+    pub const STATE: &str = "state";
+
+    /// Reads the manifest in `folder`.
+    pub fn open(folder: &Path) -> Result<Self, FrozenError> {
+        let file = folder.join(Self::MANIFEST);
+        let bytes = match std::fs::read(&file) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(FrozenError::Missing { folder: folder.into() }),
+            Err(source) => return Err(FrozenError::Io { path: file, source }),
+        };
+        let manifest: Manifest = serde_json::from_slice(&bytes)
+            .map_err(|e| FrozenError::Manifest { file: file.clone(), reason: e.to_string() })?;
+        if manifest.version != VERSION {
+            let reason = format!("layout version {}, not {VERSION}", manifest.version);
+            return Err(FrozenError::Manifest { file, reason });
+        }
+        Ok(Self { folder: folder.into(), manifest })
+    }
+
+    /// Writes the manifest; from then on `folder` is a frozen machine.
+    pub fn seal(folder: &Path, mut manifest: Manifest) -> Result<Self, FrozenError> {
+        let path = folder.join(Self::MANIFEST);
+        let fail = |source| FrozenError::Io { path: path.clone(), source };
+        for name in [Self::RAM, Self::DELTA, Self::STATE] {
+            let known = manifest.files.iter().any(|f| f.name == name);
+            if !known && folder.join(name).exists() {
+                manifest.files.push(FileStamp::of(folder, name).map_err(fail)?);
+            }
+        }
+        let temporary = folder.join(".manifest");
+        let json = serde_json::to_vec_pretty(&manifest).expect("a manifest can always be written as JSON");
+        std::fs::write(&temporary, json).map_err(fail)?;
+        std::fs::rename(&temporary, &path).map_err(fail)?;
+        Ok(Self { folder: folder.into(), manifest })
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What it is.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The memory.
+    pub fn ram(&self) -> PathBuf {
+        self.folder.join(Self::RAM)
+    }
+
+    /// The devices' state.
+    pub fn state(&self) -> PathBuf {
+        self.folder.join(Self::STATE)
+    }
+
+    /// The changed pages, if there are any.
+    pub fn delta(&self) -> Option<PathBuf> {
+        let has = self.manifest.files.iter().any(|f| f.name == Self::DELTA);
+        has.then(|| self.folder.join(Self::DELTA))
+    }
+
+    /// Checks that every file is what it was frozen as: by size and time, and by content where the time differs.
+    pub fn check(&self) -> Result<(), FrozenError> {
+        for stamp in &self.manifest.files {
+            stamp.check(&self.folder)?;
+        }
+        for n in 0..self.manifest.layers {
+            let file = self.folder.join(disk::layer_name(n));
+            if !file.exists() {
+                return Err(FrozenError::Damaged { file, what: "it is missing".into() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Links everything into `folder`, so that it can be forked from there whatever becomes of this one: the frozen
+    /// files into `folder/origin`, the disk's layers into `folder` itself, where a machine puts its own on top.
+    pub fn link_into(&self, folder: &Path) -> Result<Self, FrozenError> {
+        let origin = folder.join("origin");
+        std::fs::create_dir(&origin).map_err(|source| FrozenError::Io { path: origin.clone(), source })?;
+        for stamp in &self.manifest.files {
+            link(&self.folder, &origin, &stamp.name)?;
+        }
+        link(&self.folder, &origin, Self::MANIFEST)?;
+        self.link_disk(folder)?;
+        Ok(Self { folder: origin, manifest: self.manifest.clone() })
+    }
+
+    /// Links the disk's layers into `folder`.
+    pub fn link_disk(&self, folder: &Path) -> Result<(), FrozenError> {
+        for n in 0..self.manifest.layers {
+            link(&self.folder, folder, &disk::layer_name(n))?;
+        }
+        if self.manifest.layers > 0 {
+            link(&self.folder, folder, disk::BLANK)?;
+        }
+        Ok(())
+    }
+
+    /// What the folder takes on disk that it shares with no other, in bytes.
+    pub fn own_size(&self) -> io::Result<u64> {
+        let mut sum = 0;
+        for entry in std::fs::read_dir(&self.folder)? {
+            let meta = entry?.metadata()?;
+            if meta.is_file() && meta.nlink() == 1 {
+                sum += meta.blocks() * 512;
+            }
+        }
+        Ok(sum)
+    }
+}
+
+/// Links file `name` of one folder into another.
+pub fn link(from: &Path, to: &Path, name: &str) -> Result<(), FrozenError> {
+    std::fs::hard_link(from.join(name), to.join(name))
+        .map_err(|source| FrozenError::Io { path: from.join(name), source })
+}
+
+impl FileStamp {
+    /// Reads file `name` of `folder`.
+    pub fn of(folder: &Path, name: &str) -> io::Result<Self> {
+        let file = File::open(folder.join(name))?;
+        let meta = file.metadata()?;
+        let modified_ns = i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec());
+        Ok(Self { name: name.into(), size: meta.len(), modified_ns, sha256: sparse_sha256(&file)? })
+    }
+
+    fn check(&self, folder: &Path) -> Result<(), FrozenError> {
+        let path = folder.join(&self.name);
+        let damaged = |what: String| Err(FrozenError::Damaged { file: path.clone(), what });
+        let meta = match std::fs::metadata(&path) {
+            Ok(meta) => meta,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return damaged("it is missing".into()),
+            Err(source) => return Err(FrozenError::Io { path: path.clone(), source }),
+        };
+        if meta.len() != self.size {
+            return damaged(format!("{} bytes long, not {}", meta.len(), self.size));
+        }
+        let modified_ns = i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec());
+        if modified_ns == self.modified_ns {
+            return Ok(());
+        }
+        let found = Self::of(folder, &self.name).map_err(|source| FrozenError::Io { path: path.clone(), source })?;
+        if found.sha256 == self.sha256 { Ok(()) } else { damaged("its content has changed".into()) }
+    }
+}
+
+/// Digest of a file's data: of the offset and content of each block that is not all zeros. Independent of where the
+/// file system has holes, and quick where it has them.
+fn sparse_sha256(file: &File) -> io::Result<String> {
+    let len = file.metadata()?.len();
+    let mut hash = Sha256::new();
+    hash.update(len.to_le_bytes());
+    let mut buffer = vec![0; 1 << 16];
+    let block = buffer.len() as u64;
+    let mut at = 0;
+    while at < len {
+        match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(at)) {
+            Ok(data) => at = data / block * block,
+            Err(rustix::io::Errno::NXIO) => break,
+            Err(e) => return Err(e.into()),
+        }
+        let n = block.min(len - at) as usize;
+        file.read_exact_at(&mut buffer[..n], at)?;
+        if buffer[..n].iter().any(|&b| b != 0) {
+            hash.update(at.to_le_bytes());
+            hash.update(&buffer[..n]);
+        }
+        at += block;
+    }
+    Ok(hex(&hash.finalize()))
+}
+
+/// Digest of what must be the same for a frozen machine to be loaded.
+pub fn fingerprint(parts: &[&str]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part.as_bytes());
+    }
+    hex(&hash.finalize())[..32].to_owned()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |s, b| s + &format!("{b:02x}"))
+}

@@ -1,0 +1,166 @@
+//! Which QEMU, and what may execute its guests.
+
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use vmint_model::{Accelerator, ErrorKind, Fault};
+
+/// The oldest QEMU that forks as FACTS.md describes.
+pub const OLDEST: (u32, u32) = (7, 2);
+
+/// A QEMU installation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Qemu {
+    /// `qemu-system-…`.
+    pub system: PathBuf,
+    /// `qemu-img`.
+    pub img: PathBuf,
+    /// Major, minor, micro.
+    pub version: (u32, u32, u32),
+    /// The first line of `--version`, with the distribution's revision.
+    pub banner: String,
+    /// Changes when the programs do; see [`Qemu::stamp`].
+    pub stamp: String,
+}
+
+/// What this host executes machines with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    /// The hypervisor.
+    pub qemu: Qemu,
+    /// What executes guests; found by booting one.
+    pub accelerator: Accelerator,
+    /// Why not KVM, when it is not.
+    pub accelerator_reason: Option<String>,
+}
+
+/// No usable QEMU.
+#[derive(Debug, thiserror::Error)]
+pub enum QemuError {
+    /// A program is nowhere in `PATH`.
+    #[error("{program} is not installed")]
+    Missing {
+        /// The program.
+        program: String,
+    },
+    /// It could not be executed.
+    #[error("cannot execute {program:?}")]
+    Execute {
+        /// The program.
+        program: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It printed no version.
+    #[error("{program:?} printed no version but {banner:?}")]
+    Version {
+        /// The program.
+        program: PathBuf,
+        /// What it printed.
+        banner: String,
+    },
+    /// It is too old.
+    #[error("{program:?} is QEMU {}.{}.{}, and vmint needs {}.{} or later", version.0, version.1, version.2, OLDEST.0, OLDEST.1)]
+    TooOld {
+        /// The program.
+        program: PathBuf,
+        /// Its version.
+        version: (u32, u32, u32),
+    },
+}
+
+impl From<QemuError> for Fault {
+    fn from(e: QemuError) -> Self {
+        Fault::from_error(ErrorKind::Hypervisor, &e)
+            .hint("install QEMU 7.2 or later (Debian, Ubuntu: apt-get install qemu-system-x86 qemu-utils), or run make setup")
+    }
+}
+
+impl Qemu {
+    /// Finds the programs: `VMINT_QEMU` or the first `qemu-system-x86_64` in `PATH`, and `qemu-img`. Costs two `stat`.
+    pub fn locate() -> Result<(PathBuf, PathBuf), QemuError> {
+        let system = match std::env::var_os("VMINT_QEMU") {
+            Some(path) if Path::new(&path).is_file() => path.into(),
+            Some(path) => return Err(QemuError::Missing { program: path.to_string_lossy().into_owned() }),
+            None => find("qemu-system-x86_64")?,
+        };
+        Ok((system, find("qemu-img")?))
+    }
+
+    /// What changes when a program is replaced: its path, size and time of modification.
+    pub fn stamp(system: &Path) -> Result<String, QemuError> {
+        let meta = std::fs::metadata(system)
+            .map_err(|source| QemuError::Execute { program: system.into(), source })?;
+        Ok(format!("{}:{}:{}.{}", system.display(), meta.len(), meta.mtime(), meta.mtime_nsec()))
+    }
+
+    /// Asks the programs for their version. Starting QEMU for this costs 20 ms: keep the answer while
+    /// [`stamp`](Self::stamp) stays the same.
+    pub async fn query(system: PathBuf, img: PathBuf) -> Result<Self, QemuError> {
+        let stamp = Self::stamp(&system)?;
+        let output = tokio::process::Command::new(&system)
+            .arg("--version")
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output()
+            .await
+            .map_err(|source| QemuError::Execute { program: system.clone(), source })?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let banner = text.lines().next().unwrap_or_default().trim().to_owned();
+        let Some(version) = version(&banner) else {
+            return Err(QemuError::Version { program: system, banner });
+        };
+        if (version.0, version.1) < OLDEST {
+            return Err(QemuError::TooOld { program: system, version });
+        }
+        Ok(Self { system, img, version, banner, stamp })
+    }
+}
+
+fn find(program: &str) -> Result<PathBuf, QemuError> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(program))
+        .find(|file| rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok() && file.is_file())
+        .ok_or_else(|| QemuError::Missing { program: program.to_owned() })
+}
+
+/// Reads `QEMU emulator version 7.2.22 (Debian …)`.
+fn version(banner: &str) -> Option<(u32, u32, u32)> {
+    let text = banner.split("version ").nth(1)?;
+    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?, numbers.next().and_then(Result::ok).unwrap_or(0)))
+}
+
+/// Why KVM cannot even be tried, if so. That it can be opened proves nothing yet: a guest must have booted with it.
+pub fn kvm_obstacle() -> Option<String> {
+    match std::fs::File::options().read(true).write(true).open("/dev/kvm") {
+        Ok(_) => None,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Some("the host has no /dev/kvm".into()),
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+            Some("this user may not open /dev/kvm (add it to the group kvm)".into())
+        }
+        Err(e) => Some(format!("/dev/kvm cannot be opened: {e}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_as_distributions_write_them() {
+        for (banner, expected) in [
+            ("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18+b3)", Some((7, 2, 22))),
+            ("QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)", Some((10, 0, 2))),
+            ("QEMU emulator version 9.1", Some((9, 1, 0))),
+            ("qemu: no", None),
+            ("", None),
+        ] {
+            assert_eq!(version(banner), expected, "{banner}");
+        }
+    }
+}

@@ -1,0 +1,476 @@
+//! A QEMU process from launch to exit.
+//!
+//! ```text
+//! Launch ─ spawn ─ QMP greeting ─┬─ Boot: runs from its first instruction
+//!                                └─ Load: changed memory ─ migrate-incoming ─ RESUME
+//!        ─▶ Hypervisor: pause, resume, branch, notices ─▶ Exit
+//! ```
+
+use crate::args;
+use crate::disk::{self, Layer};
+use crate::error::{BranchError, LaunchError, QmpError};
+use crate::frozen::Frozen;
+use crate::host::Qemu;
+use crate::memory::{GuestMemory, Method};
+use crate::netguard;
+use crate::qmp::{Event, Qmp};
+use crate::shape::Shape;
+use crate::spawn::{self, BeforeExec, Child, Pass};
+use qapi::qmp;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+use vmint_model::{NetMode, Publish};
+
+/// What to boot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Boot {
+    /// Kernel image.
+    pub kernel: PathBuf,
+    /// Initial RAM file system.
+    pub initramfs: PathBuf,
+    /// The kernel's command line.
+    pub cmdline: String,
+}
+
+/// A machine's first moment.
+#[derive(Clone, Copy, Debug)]
+pub enum Start<'a> {
+    /// A boot whose memory becomes a template's.
+    BootShared(&'a Boot),
+    /// A boot with memory of its own.
+    Boot(&'a Boot),
+    /// A moment that was frozen.
+    Load(&'a Frozen),
+}
+
+/// A hypervisor to start.
+#[derive(Clone, Copy, Debug)]
+pub struct Launch<'a> {
+    /// The program.
+    pub qemu: &'a Qemu,
+    /// The hardware.
+    pub shape: &'a Shape,
+    /// The process's name in `ps`.
+    pub name: &'a str,
+    /// The first moment.
+    pub start: Start<'a>,
+    /// The file that memory is mapped from.
+    pub ram: &'a Path,
+    /// The disk's layers; the last is written.
+    pub layers: &'a [Layer],
+    /// Ports to open on the host's loopback.
+    pub publish: &'a [Publish],
+    /// The console's log; appended to.
+    pub console: &'a Path,
+    /// The log of QEMU's standard error; appended to.
+    pub log: &'a Path,
+}
+
+/// A running QEMU. Killed when dropped.
+#[derive(Debug)]
+pub struct Hypervisor {
+    child: Child,
+    qmp: Arc<Qmp>,
+    events: mpsc::Receiver<Event>,
+    agent: Option<UnixStream>,
+    ram: PathBuf,
+    folder: Option<PathBuf>,
+    layers: usize,
+    top: String,
+    img: PathBuf,
+    log: PathBuf,
+}
+
+/// Something that a hypervisor did on its own.
+#[derive(Debug)]
+pub enum Notice {
+    /// An event.
+    Event(Event),
+    /// It ended.
+    Exited(Exit),
+}
+
+/// How a hypervisor ended.
+#[derive(Clone, Debug)]
+pub struct Exit {
+    /// Its status.
+    pub status: ExitStatus,
+    /// The end of what it said.
+    pub stderr: String,
+}
+
+/// What a branch cost.
+#[derive(Clone, Copy, Debug)]
+pub struct Branch {
+    /// How long the guest stood still.
+    pub pause: Duration,
+    /// Bytes of memory that differ from the RAM file.
+    pub changed: u64,
+    /// How they were found; absent when all of memory was saved.
+    pub method: Option<Method>,
+    /// Number of disk layers that belong to the branch.
+    pub layers: usize,
+}
+
+/// How to save memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Save {
+    /// What differs from the RAM file; all of it where this QEMU cannot.
+    Changed,
+    /// All of it.
+    Full,
+}
+
+impl Launch<'_> {
+    /// Starts QEMU, and returns when the guest runs. Every answer of QEMU has `deadline` to come.
+    pub async fn run(self, deadline: Duration) -> Result<Hypervisor, LaunchError> {
+        let io_error = |path: &Path| {
+            let path = path.to_owned();
+            move |source| LaunchError::Io { path, source }
+        };
+        let (qmp, qmp_theirs) = StdUnixStream::pair().map_err(io_error(Path::new("a socket")))?;
+        let (agent, agent_theirs) = StdUnixStream::pair().map_err(io_error(Path::new("a socket")))?;
+        let mut fds = vec![
+            Pass { fd: qmp_theirs.into(), number: args::FD_QMP },
+            Pass { fd: agent_theirs.into(), number: args::FD_AGENT },
+        ];
+        if let Start::Load(frozen) = self.start {
+            let state = File::open(frozen.state()).map_err(io_error(&frozen.state()))?;
+            fds.push(Pass { fd: state.into(), number: args::FD_STATE });
+        }
+        let log = File::options().create(true).append(true).open(self.log).map_err(io_error(self.log))?;
+        let mut command = Command::new(&self.qemu.system);
+        command.args(self.arguments()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        // What QEMU has no use for, it does not get. One arena: its threads allocate little, and each arena more is
+        // memory for every fork.
+        command.env_clear().env("MALLOC_ARENA_MAX", "1");
+        if let Some(path) = std::env::var_os("PATH") {
+            command.env("PATH", path);
+        }
+        let (before_exec, guard) = self.guard().map_err(LaunchError::Guard)?;
+        let spawned = spawn::spawn(command, fds, before_exec).await;
+        let mut child = spawned.map_err(|source| LaunchError::Spawn { program: self.qemu.system.clone(), source })?;
+        if let Some(socket) = guard {
+            netguard::supervise(socket).map_err(LaunchError::Guard)?;
+        }
+        let connected = connect(qmp, deadline).await;
+        let (qmp, events) = match connected {
+            Ok(connected) => connected,
+            // It ended before it spoke: its last words say more than the broken connection.
+            Err(QmpError::Closed { .. } | QmpError::Io(_)) => return Err(exited(&mut child, self.log).await),
+            Err(e) => return Err(e.into()),
+        };
+        agent.set_nonblocking(true).map_err(io_error(Path::new("a socket")))?;
+        let agent = UnixStream::from_std(agent).map_err(io_error(Path::new("a socket")))?;
+        let mut hypervisor = Hypervisor {
+            child,
+            qmp: Arc::new(qmp),
+            events,
+            agent: Some(agent),
+            ram: self.ram.to_owned(),
+            folder: self.layers.last().and_then(|l| l.path.parent()).map(Path::to_owned),
+            layers: self.layers.len(),
+            top: "disk".into(),
+            img: self.qemu.img.clone(),
+            log: self.log.to_owned(),
+        };
+        if let Start::Load(frozen) = self.start {
+            hypervisor.load(frozen, deadline).await?;
+        }
+        Ok(hypervisor)
+    }
+
+    /// The whole command line.
+    fn arguments(&self) -> Vec<OsString> {
+        let mut all: Vec<OsString> = vec!["-name".into(), self.name.into()];
+        all.extend(args::hardware(self.shape).into_iter().map(Into::into));
+        all.extend(args::memory(self.shape, self.ram, matches!(self.start, Start::BootShared(_))));
+        all.extend(args::channels(self.console));
+        all.extend(args::disk(self.layers));
+        all.extend(args::network(self.shape, self.publish).into_iter().map(Into::into));
+        all.extend(args::sandbox().into_iter().map(Into::into));
+        match self.start {
+            Start::Boot(boot) | Start::BootShared(boot) => {
+                all.extend(args::boot(&boot.kernel, &boot.initramfs, &boot.cmdline));
+            }
+            Start::Load(_) => all.extend(args::incoming().into_iter().map(Into::into)),
+        }
+        all
+    }
+
+    /// With a network, what confines it.
+    fn guard(&self) -> io::Result<(Option<BeforeExec>, Option<OwnedFd>)> {
+        if self.shape.net != NetMode::Nat {
+            return Ok((None, None));
+        }
+        let (ours, theirs) = StdUnixStream::pair()?;
+        let before: BeforeExec = Box::new(move || netguard::install(theirs.as_raw_fd()));
+        Ok((Some(before), Some(ours.into())))
+    }
+}
+
+async fn connect(socket: StdUnixStream, deadline: Duration) -> Result<(Qmp, mpsc::Receiver<Event>), QmpError> {
+    socket.set_nonblocking(true).map_err(QmpError::Io)?;
+    Qmp::connect(UnixStream::from_std(socket).map_err(QmpError::Io)?, deadline).await
+}
+
+async fn exited(child: &mut Child, log: &Path) -> LaunchError {
+    let status = match tokio::time::timeout(Duration::from_secs(5), child.wait()).await {
+        Ok(Ok(status)) => status.to_string(),
+        _ => "it hung up, but lives".into(),
+    };
+    LaunchError::Exited { status, stderr: tail(log) }
+}
+
+/// The last lines of a log, at most 2 KiB.
+pub fn tail(path: &Path) -> String {
+    use std::os::unix::fs::FileExt;
+    let Ok(file) = File::open(path) else { return String::new() };
+    let len = file.metadata().map_or(0, |m| m.len());
+    let mut buffer = vec![0; len.min(2048) as usize];
+    let n = file.read_at(&mut buffer, len.saturating_sub(2048)).unwrap_or(0);
+    String::from_utf8_lossy(&buffer[..n]).trim().to_owned()
+}
+
+impl Hypervisor {
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its QMP connection.
+    pub fn qmp(&self) -> &Arc<Qmp> {
+        &self.qmp
+    }
+
+    /// The connection to the guest's agent; it can be taken once.
+    pub fn take_agent(&mut self) -> Option<UnixStream> {
+        self.agent.take()
+    }
+
+    /// Stops the guest's processors.
+    pub async fn pause(&self) -> Result<(), QmpError> {
+        self.qmp.execute(qmp::stop {}).await.map(drop)
+    }
+
+    /// Lets the guest's processors go on.
+    pub async fn resume(&self) -> Result<(), QmpError> {
+        self.qmp.execute(qmp::cont {}).await.map(drop)
+    }
+
+    /// The next thing that QEMU does on its own. Can be cancelled.
+    pub async fn notice(&mut self) -> io::Result<Notice> {
+        tokio::select! {
+            biased;
+            Some(event) = self.events.recv() => Ok(Notice::Event(event)),
+            status = self.child.wait() => {
+                Ok(Notice::Exited(Exit { status: status?, stderr: tail(&self.log) }))
+            }
+        }
+    }
+
+    /// Kills it and waits until it is gone.
+    pub async fn kill(mut self) -> io::Result<()> {
+        self.child.kill();
+        self.child.wait().await.map(drop)
+    }
+
+    /// Loads what was frozen, and waits until the guest runs.
+    async fn load(&mut self, frozen: &Frozen, deadline: Duration) -> Result<(), LaunchError> {
+        if let Some(path) = frozen.delta() {
+            let mut delta = File::open(&path).map_err(|source| LaunchError::Io { path, source })?;
+            let memory = GuestMemory::of(self.pid(), &self.ram).map_err(LaunchError::Memory)?;
+            memory.load(&mut delta).map_err(LaunchError::Memory)?;
+        }
+        // The answer says that loading has begun. The guest runs when RESUME comes; QEMU ends when loading fails.
+        let uri = serde_json::json!({ "uri": format!("fd:{}", args::FD_STATE) });
+        match self.qmp.execute_raw("migrate-incoming", uri).await {
+            Ok(_) => {}
+            Err(QmpError::Closed { .. } | QmpError::Io(_)) => return Err(exited(&mut self.child, &self.log).await),
+            Err(e) => return Err(e.into()),
+        }
+        let end = tokio::time::Instant::now() + deadline;
+        if frozen.manifest().full {
+            // A full save remembers that the guest stood still, so QEMU does not let it go on by itself.
+            self.wait_loaded(end).await?;
+            self.qmp.execute(qmp::cont {}).await?;
+        }
+        loop {
+            match tokio::time::timeout_at(end, self.notice()).await {
+                Ok(Ok(Notice::Event(Event::Resume))) => return Ok(()),
+                Ok(Ok(Notice::Event(_))) => {}
+                Ok(Ok(Notice::Exited(exit))) => {
+                    return Err(LaunchError::Exited { status: exit.status.to_string(), stderr: exit.stderr });
+                }
+                Ok(Err(source)) => return Err(LaunchError::Memory(source)),
+                Err(_) => {
+                    let status = self.qmp.execute_raw("query-status", serde_json::json!({})).await;
+                    let status = status.map_or_else(|e| e.to_string(), |s| s["status"].to_string());
+                    return Err(LaunchError::Load { after: deadline, status });
+                }
+            }
+        }
+    }
+
+    /// Waits until a full save is loaded. There is no event for it without a capability, so this asks, ever less often.
+    async fn wait_loaded(&mut self, end: tokio::time::Instant) -> Result<(), LaunchError> {
+        let began = tokio::time::Instant::now();
+        let mut wait = Duration::from_millis(1);
+        loop {
+            let status = match self.qmp.execute_raw("query-status", serde_json::json!({})).await {
+                Ok(status) => status["status"].as_str().unwrap_or_default().to_owned(),
+                Err(QmpError::Closed { .. } | QmpError::Io(_)) => return Err(exited(&mut self.child, &self.log).await),
+                Err(e) => return Err(e.into()),
+            };
+            if status != "inmigrate" {
+                return Ok(());
+            }
+            if tokio::time::Instant::now() > end {
+                return Err(LaunchError::Load { after: end - began, status });
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(Duration::from_millis(50));
+        }
+    }
+
+    /// Freezes the guest at this moment into `into`, an empty folder, and lets it go on. Writes `ram` (a link),
+    /// `state`, `delta` and the disk's layers (links); not the manifest.
+    ///
+    /// Memory and disk are of one instant: the guest stands still while its device state and changed pages are
+    /// written and a new layer is put on its disk.
+    pub async fn branch(&mut self, into: &Path, save: Save) -> Result<Branch, BranchError> {
+        std::fs::hard_link(&self.ram, into.join(Frozen::RAM))
+            .map_err(|source| BranchError::Io { path: into.join(Frozen::RAM), source })?;
+        let overlay = self.add_overlay().await?;
+        let began = Instant::now();
+        self.pause().await?;
+        let frozen = self.freeze_paused(into, save, overlay.as_deref()).await;
+        // Whatever happened, the guest must not be left standing still.
+        self.resume().await?;
+        let pause = began.elapsed();
+        let (changed, method) = frozen?;
+        let layers = match &self.folder {
+            None => 0,
+            Some(folder) => {
+                let own = self.layers - 1;
+                for n in 0..own {
+                    let name = disk::layer_name(n);
+                    std::fs::hard_link(folder.join(&name), into.join(&name))
+                        .map_err(|source| BranchError::Io { path: into.join(&name), source })?;
+                }
+                disk::create(&self.img, into, disk::BLANK, own - 1).await?;
+                own
+            }
+        };
+        Ok(Branch { pause, changed, method, layers })
+    }
+
+    /// Prepares an empty layer for the disk, if there is one, and returns its node.
+    async fn add_overlay(&mut self) -> Result<Option<String>, BranchError> {
+        let Some(folder) = self.folder.clone() else { return Ok(None) };
+        let n = self.layers;
+        disk::create(&self.img, &folder, &disk::layer_name(n), n - 1).await?;
+        let layers = disk::layers(&folder);
+        let [mut file, mut format] = args::blockdev(&layers, n, true);
+        // The layer below becomes its backing file when the snapshot is taken, not before.
+        format["backing"] = serde_json::Value::Null;
+        format["node-name"] = format!("overlay{n}").into();
+        file["node-name"] = format!("overlay-file{n}").into();
+        format["file"] = file["node-name"].clone();
+        self.qmp.execute_raw("blockdev-add", file).await?;
+        self.qmp.execute_raw("blockdev-add", format).await?;
+        Ok(Some(format!("overlay{n}")))
+    }
+
+    async fn freeze_paused(
+        &mut self,
+        into: &Path,
+        save: Save,
+        overlay: Option<&str>,
+    ) -> Result<(u64, Option<Method>), BranchError> {
+        let state = into.join(Frozen::STATE);
+        let saved = match save {
+            Save::Full => None,
+            Save::Changed => {
+                let filename = state.to_string_lossy().into_owned();
+                match self.qmp.execute(qmp::xen_save_devices_state { filename, live: Some(true) }).await {
+                    Ok(_) => Some(self.save_changed(into)?),
+                    Err(QmpError::Refused { description, .. }) => {
+                        tracing::warn!(%description, "this QEMU cannot save device state alone; saving all of memory");
+                        None
+                    }
+                    Err(e) => return Err(e.into()),
+                }
+            }
+        };
+        if saved.is_none() {
+            self.save_all(&state).await?;
+        }
+        if let Some(overlay) = overlay {
+            let arguments = serde_json::json!({ "node": self.top, "overlay": overlay });
+            self.qmp.execute_raw("blockdev-snapshot", arguments).await?;
+            overlay.clone_into(&mut self.top);
+            self.layers += 1;
+        }
+        Ok(saved.map_or((0, None), |(changed, method)| (changed, Some(method))))
+    }
+
+    fn save_changed(&self, into: &Path) -> Result<(u64, Method), BranchError> {
+        let memory = GuestMemory::of(self.pid(), &self.ram).map_err(BranchError::Memory)?;
+        let (runs, method) = memory.changed().map_err(BranchError::Memory)?;
+        let path = into.join(Frozen::DELTA);
+        let fail = |source| BranchError::Io { path: path.clone(), source };
+        let mut delta = File::options().create_new(true).write(true).read(true).open(&path).map_err(fail)?;
+        let bytes = memory.save(&runs, &mut delta).map_err(fail)?;
+        Ok((bytes, method))
+    }
+
+    /// Saves device state and all of memory by an ordinary migration, into a descriptor since QEMU may start nothing.
+    async fn save_all(&self, state: &Path) -> Result<(), BranchError> {
+        let fail = |source| BranchError::Io { path: state.to_owned(), source };
+        let file = File::options().create(true).truncate(true).write(true).open(state).map_err(fail)?;
+        self.qmp.give_descriptor("state", file.as_fd()).await?;
+        self.qmp.execute_raw("migrate", serde_json::json!({ "uri": "fd:state" })).await?;
+        // QEMU offers an event only with a capability that its forks would have to share; so ask, ever less often.
+        let mut wait = Duration::from_millis(2);
+        loop {
+            let status = self.qmp.execute_raw("query-migrate", serde_json::json!({})).await?;
+            match status["status"].as_str() {
+                Some("completed") => return Ok(()),
+                Some("failed" | "cancelled") => {
+                    let description = status["error-desc"].as_str().unwrap_or("no reason given").to_owned();
+                    let (command, class) = ("migrate".to_owned(), "GenericError".to_owned());
+                    return Err(QmpError::Refused { command, class, description }.into());
+                }
+                _ => tokio::time::sleep(wait).await,
+            }
+            wait = (wait * 2).min(Duration::from_millis(50));
+        }
+    }
+
+    /// Freezes a guest whose memory is shared with its file, for ever: writes `state`, and ends QEMU.
+    pub async fn freeze(self, into: &Path) -> Result<Duration, BranchError> {
+        let began = Instant::now();
+        self.pause().await?;
+        let state = into.join(Frozen::STATE);
+        let filename = state.to_string_lossy().into_owned();
+        let saved = self.qmp.execute(qmp::xen_save_devices_state { filename, live: Some(true) }).await;
+        match saved {
+            Ok(_) => {}
+            Err(QmpError::Refused { .. }) => self.save_all(&state).await?,
+            Err(e) => return Err(e.into()),
+        }
+        let elapsed = began.elapsed();
+        self.kill().await.map_err(|source| BranchError::Io { path: state, source })?;
+        Ok(elapsed)
+    }
+}
