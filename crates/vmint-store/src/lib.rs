@@ -22,6 +22,8 @@ pub mod schema;
 pub mod settings;
 pub mod snapshots;
 pub mod store;
+#[cfg(test)]
+mod testing;
 
 pub use error::StoreError;
 pub use home::{Environment, HomeError, default_root, open_home};

@@ -227,14 +227,18 @@ fn retry_interrupted<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::Turn;
     use std::process::{Command, Stdio};
     use std::sync::Barrier;
     use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-    fn place() -> (tempfile::TempDir, PathBuf) {
+    /// A folder of the test's own, and its turn.
+    type Place = (tempfile::TempDir, Turn);
+
+    fn place() -> (Place, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
-        (dir, path)
+        ((dir, Turn::take()), path)
     }
 
     #[test]
@@ -251,13 +255,13 @@ mod tests {
 
     #[test]
     fn a_lock_handed_to_another_process_is_held_exactly_until_that_ends() {
-        let (_dir, path) = place();
+        let ((_dir, turn), path) = place();
         let lock = FileLock::try_acquire(&path).unwrap().unwrap();
-        let mut child = Command::new("sleep")
-            .arg("1000")
-            .stdin(Stdio::from(lock.into_fd()))
-            .spawn()
-            .unwrap();
+        let mut child = turn.spawn(
+            Command::new("sleep")
+                .arg("1000")
+                .stdin(Stdio::from(lock.into_fd())),
+        );
         let held = FileLock::is_held(&path).unwrap();
         let refused = FileLock::try_acquire(&path).unwrap().is_none();
         child.kill().unwrap();
@@ -271,10 +275,10 @@ mod tests {
 
     #[test]
     fn no_child_gets_a_lock_by_accident() {
-        let (_dir, path) = place();
+        let ((_dir, turn), path) = place();
         let lock = FileLock::try_acquire(&path).unwrap().unwrap();
         let taken_over = FileLock::from_fd(lock.into_fd(), &path).unwrap();
-        let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let mut child = turn.spawn(Command::new("sleep").arg("1000"));
         drop(taken_over);
         let held = FileLock::is_held(&path).unwrap();
         child.kill().unwrap();
@@ -284,7 +288,7 @@ mod tests {
 
     #[test]
     fn a_descriptor_that_is_not_this_lock_is_refused() {
-        let (dir, path) = place();
+        let ((dir, _turn), path) = place();
         let other = FileLock::try_acquire(&dir.path().join("other")).unwrap();
         let _lock = FileLock::try_acquire(&path).unwrap().unwrap();
         let unlocked = OwnedFd::from(std::fs::File::open(&path).unwrap());
@@ -372,7 +376,7 @@ mod tests {
 
     #[test]
     fn a_lock_in_no_folder_is_an_error_that_names_the_path() {
-        let (dir, _) = place();
+        let ((dir, _turn), _) = place();
         let error = FileLock::try_acquire(&dir.path().join("no/lock")).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Host);
         assert!(error.to_string().contains("no/lock"), "{error}");

@@ -136,6 +136,7 @@ fn read_stat(pid: u32) -> io::Result<Option<Stat>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::Turn;
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     use std::os::unix::fs::symlink;
     use std::process::{Child, Command};
@@ -145,7 +146,7 @@ mod tests {
 
     impl Sleeper {
         fn start(program: impl AsRef<std::ffi::OsStr>) -> Self {
-            Self(Command::new(program).arg("1000").spawn().expect("sleep"))
+            Self(Turn::take().spawn(Command::new(program).arg("1000")))
         }
 
         fn reference(&self) -> ProcessRef {

@@ -1,8 +1,9 @@
 //! Opens the database. Every `vmint` command does it, so an existing one of the current version costs three pragmas and
-//! no write.
+//! no write: 0.1 ms, or 0.3 ms for the first process that uses it, which reads the log.
 
 use crate::error::{StoreError, classify};
 use crate::schema::{self, Outcome};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use std::io;
@@ -41,6 +42,11 @@ impl Store {
         connection.busy_timeout(patience).map_err(fail)?;
         // NORMAL with a write-ahead log: no commit waits for the disk. After a loss of power the last commits may be
         // missing, never half there; and after that every machine is gone, too.
+        // The last one to close a database would copy the log back and wait for the disk: 19 ms instead of 0.1 ms for a
+        // lone command that writes, on ext4. The log is copied back by whoever makes it longer than 1000 pages.
+        connection
+            .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+            .map_err(fail)?;
         connection
             .execute_batch("PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;")
             .map_err(fail)?;
@@ -177,5 +183,47 @@ fn use_write_ahead_log(connection: &Connection, patience: Duration) -> rusqlite:
             }
             other => return other.map(drop),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vmint_model::ErrorKind;
+
+    #[test]
+    fn a_full_disk_is_told_from_other_failures_and_loses_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open_file(&dir.path().join("vmint.db"), PATIENCE).unwrap();
+        // The same error as a full disk's, without one: the file may not grow.
+        store
+            .connection
+            .pragma_update(None, "max_page_count", 30)
+            .unwrap();
+        let text = "x".repeat(1000);
+        let (last, error) = (0..1000)
+            .find_map(|n| {
+                store
+                    .set_setting(&n.to_string(), &text)
+                    .err()
+                    .map(|e| (n, e))
+            })
+            .expect("30 pages hold less than 1000 settings");
+        assert!(matches!(error, StoreError::Full { .. }), "{error:?}");
+        assert_eq!(error.kind(), ErrorKind::NoSpace);
+        assert!(error.hint().unwrap().contains("space"));
+        assert!(last > 10);
+        for n in 0..last {
+            assert_eq!(store.setting(&n.to_string()).unwrap().as_ref(), Some(&text));
+        }
+        assert_eq!(store.setting(&last.to_string()).unwrap(), None);
+    }
+
+    #[test]
+    fn a_database_in_no_folder_is_an_error_that_names_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = Store::open_file(&dir.path().join("no/vmint.db"), PATIENCE).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Host);
+        assert!(error.to_string().contains("no/vmint.db"), "{error}");
     }
 }
