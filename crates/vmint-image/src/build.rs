@@ -1,0 +1,110 @@
+//! From a recipe to a draft.
+
+use crate::busybox;
+use crate::fsx::{self, FileError};
+use crate::kernel::{self, KernelError};
+use crate::manifest::{Defaults, InitKind};
+use crate::progress::Progress;
+use crate::recipe::{Base, ImageName, Recipe};
+use crate::store::{Built, Draft, ImageStore, NewDraft, StoreError};
+use vmint_model::ErrorKind;
+
+/// An image could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The recipe asks for what its base cannot do.
+    #[error("{base} lives in memory: it takes no {what}")]
+    NoDisk {
+        /// The base.
+        base: Base,
+        /// What was asked for.
+        what: &'static str,
+    },
+    /// The kernel, or busybox, could not be had.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// The store could not be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A file could not be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+impl BuildError {
+    /// What kind of failure.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NoDisk { .. } => ErrorKind::Usage,
+            Self::Kernel(e) => e.kind(),
+            Self::Store(e) => e.kind(),
+            Self::File(e) => e.kind(),
+        }
+    }
+
+    /// What to do.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoDisk { .. } => Some("build from debian:12 or debian:13".to_owned()),
+            Self::Kernel(e) => e.hint(),
+            Self::Store(e) => e.hint(),
+            Self::File(e) => e.hint(),
+        }
+    }
+}
+
+impl ImageStore {
+    /// Builds an image, unless this name has been built by this recipe before, or another name has: then that image
+    /// gets this name too. The draft's [`commands`](Draft::commands) are the caller's to run.
+    ///
+    /// When another process builds by the same recipe, this waits for it.
+    pub fn build(
+        &self,
+        name: &str,
+        recipe: &Recipe,
+        progress: &dyn Progress,
+    ) -> Result<Built, BuildError> {
+        let name: ImageName = name.parse().map_err(StoreError::from)?;
+        check(recipe)?;
+        let digest = recipe.digest()?;
+        if let Some(image) = self.built_by(&name, digest)? {
+            return Ok(Built::Existing(image));
+        }
+        let waiting = format!("waiting for another process that builds {name}");
+        let work = self.work_lock(&format!("build-{}", digest.file_name()), progress, &waiting)?;
+        if let Some(image) = self.built_by(&name, digest)? {
+            return Ok(Built::Existing(image));
+        }
+        let kernel = kernel::obtain(self, &recipe.kernel, progress)?;
+        let busybox = busybox::obtain(self, progress)?;
+        let workspace = self.temp_dir()?;
+        fsx::create_private_dir(&workspace.path().join(crate::store::CONTENT))?;
+        let new = NewDraft {
+            name,
+            kernel: &kernel,
+            busybox: busybox.digest(),
+            file_system: None,
+            init: InitKind::Agent,
+            defaults: Defaults::default(),
+            origin: recipe.summary(),
+            recipe: Some(digest),
+            run: recipe.run.clone(),
+        };
+        Ok(Built::Draft(Draft::new(self, workspace, work, new)?))
+    }
+}
+
+fn check(recipe: &Recipe) -> Result<(), BuildError> {
+    let no = |what| {
+        Err(BuildError::NoDisk {
+            base: recipe.base,
+            what,
+        })
+    };
+    match recipe.base {
+        Base::Tiny if !recipe.packages.is_empty() => no("packages"),
+        Base::Tiny if !recipe.run.is_empty() => no("commands"),
+        Base::Tiny if !recipe.copy.is_empty() => no("copies"),
+        _ => Ok(()),
+    }
+}

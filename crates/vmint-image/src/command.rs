@@ -1,0 +1,252 @@
+//! Other people's programs: run with a clean locale, ended with us, and quoted when they fail.
+
+use crate::progress::Progress;
+use std::collections::VecDeque;
+use std::ffi::OsStr;
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
+
+/// How many lines of a failed program's standard error are kept for the message.
+const KEPT_LINES: usize = 15;
+
+/// A program that could not be run, or failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// It is not installed.
+    #[error("{program} is not installed")]
+    Missing {
+        /// Its name.
+        program: String,
+    },
+    /// It could not be started, or its output not be read.
+    #[error("cannot run {command}")]
+    Start {
+        /// Program and arguments.
+        command: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// It failed.
+    #[error("{command} failed ({status}){}", quoted(stderr))]
+    Failed {
+        /// Program and arguments.
+        command: String,
+        /// How it ended.
+        status: ExitStatus,
+        /// The last lines of its standard error.
+        stderr: String,
+    },
+}
+
+fn quoted(stderr: &str) -> String {
+    if stderr.is_empty() {
+        String::new()
+    } else {
+        format!(":\n{stderr}")
+    }
+}
+
+impl CommandError {
+    /// Whether the program failed because the disk is full.
+    pub fn is_no_space(&self) -> bool {
+        match self {
+            Self::Failed { stderr, .. } => stderr.contains("No space left on device"),
+            Self::Start { source, .. } => source.kind() == io::ErrorKind::StorageFull,
+            Self::Missing { .. } => false,
+        }
+    }
+
+    /// The Debian package to install when the program is missing.
+    pub fn package(&self) -> Option<&'static str> {
+        match self {
+            Self::Missing { program } => Some(match program.as_str() {
+                "mmdebstrap" => "mmdebstrap",
+                "mke2fs" | "debugfs" => "e2fsprogs",
+                "unshare" => "util-linux",
+                "dpkg-deb" => "dpkg",
+                "apt-get" | "apt-cache" => "apt",
+                _ => return None,
+            }),
+            _ => None,
+        }
+    }
+}
+
+/// A program to run. It dies with us: it gets a SIGTERM (so that it can clean up) when the thread that runs it ends.
+pub(crate) struct Program {
+    command: Command,
+}
+
+impl Program {
+    pub(crate) fn new(program: &str) -> Self {
+        let mut command = Command::new(program);
+        // mke2fs and debugfs live in sbin, which is not in the PATH of every user.
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let mut with_sbin = path.clone();
+        with_sbin.push(":/usr/local/sbin:/usr/sbin:/sbin");
+        command
+            .env("PATH", with_sbin)
+            .env("LC_ALL", "C.UTF-8")
+            .env_remove("LANGUAGE")
+            .stdin(Stdio::null());
+        // SAFETY: the closure makes one system call and touches no memory of the parent's.
+        unsafe {
+            command.pre_exec(|| {
+                rustix::process::set_parent_process_death_signal(Some(
+                    rustix::process::Signal::TERM,
+                ))?;
+                Ok(())
+            });
+        }
+        Self { command }
+    }
+
+    pub(crate) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.command.arg(arg);
+        self
+    }
+
+    pub(crate) fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+        self.command.args(args);
+        self
+    }
+
+    pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    pub(crate) fn dir(mut self, dir: &Path) -> Self {
+        self.command.current_dir(dir);
+        self
+    }
+
+    fn text(&self) -> String {
+        let words = std::iter::once(self.command.get_program()).chain(self.command.get_args());
+        words
+            .map(|word| word.to_string_lossy())
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
+    /// Runs it; gives what it wrote to standard output.
+    pub(crate) fn output(self) -> Result<Vec<u8>, CommandError> {
+        let mut bytes = Vec::new();
+        self.stream(&crate::progress::Silent, |out| {
+            out.read_to_end(&mut bytes).map(drop)
+        })?
+        .map_err(|source| CommandError::Start {
+            command: "a program and read its output".to_owned(),
+            source,
+        })?;
+        Ok(bytes)
+    }
+
+    /// Runs it while `consume` reads its standard output; its standard error goes to `progress` line by line. The
+    /// inner result is `consume`'s; when that fails, the program is killed and its own failure is of no interest.
+    pub(crate) fn stream<T, E>(
+        mut self,
+        progress: &dyn Progress,
+        consume: impl FnOnce(&mut dyn Read) -> Result<T, E>,
+    ) -> Result<Result<T, E>, CommandError> {
+        let text = self.text();
+        let failed = |source: io::Error| match source.kind() {
+            io::ErrorKind::NotFound => CommandError::Missing {
+                program: program_name(&text),
+            },
+            _ => CommandError::Start {
+                command: text.clone(),
+                source,
+            },
+        };
+        let mut child = self
+            .command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(failed)?;
+        let mut stdout = child.stdout.take().expect("piped");
+        let stderr = child.stderr.take().expect("piped");
+        let (consumed, lines) = std::thread::scope(|scope| {
+            let reader = scope.spawn(|| follow(stderr, progress));
+            let consumed = consume(&mut stdout);
+            drop(stdout);
+            if consumed.is_err()
+                && let Err(e) = child.kill()
+            {
+                tracing::warn!("cannot kill {text}: {e}");
+            }
+            (consumed, reader.join().expect("the reader does not panic"))
+        });
+        let status = child.wait().map_err(failed)?;
+        if consumed.is_ok() && !status.success() {
+            let stderr = Vec::from(lines).join("\n");
+            return Err(CommandError::Failed {
+                command: text,
+                status,
+                stderr,
+            });
+        }
+        Ok(consumed)
+    }
+}
+
+fn program_name(text: &str) -> String {
+    text.split(' ').next().unwrap_or_default().to_owned()
+}
+
+/// Passes lines on and keeps the last ones.
+fn follow(stderr: impl Read, progress: &dyn Progress) -> VecDeque<String> {
+    let (mut reader, mut kept, mut line) = (BufReader::new(stderr), VecDeque::new(), Vec::new());
+    while reader
+        .by_ref()
+        .take(1 << 16)
+        .read_until(b'\n', &mut line)
+        .is_ok_and(|n| n > 0)
+    {
+        let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+        line.clear();
+        if !text.is_empty() {
+            progress.output(&text);
+            kept.push_back(text);
+            if kept.len() > KEPT_LINES {
+                kept.pop_front();
+            }
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_says_what_was_run_and_what_it_said() {
+        let error = Program::new("sh")
+            .args(["-c", "echo out; echo oh no >&2; exit 3"])
+            .output()
+            .unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.contains("sh -c") && text.contains("exit status: 3") && text.contains("oh no"),
+            "{text}"
+        );
+        let error = Program::new("no-such-program-here")
+            .arg("x")
+            .output()
+            .unwrap_err();
+        assert_eq!(error.to_string(), "no-such-program-here is not installed");
+    }
+
+    #[test]
+    fn a_reader_that_gives_up_ends_the_program() {
+        let given_up = Program::new("sh")
+            .args(["-c", "yes"])
+            .stream(&crate::progress::Silent, |_| Err::<(), _>("enough"))
+            .unwrap();
+        assert_eq!(given_up, Err("enough"));
+    }
+}

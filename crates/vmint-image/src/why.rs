@@ -1,0 +1,74 @@
+//! Which kind of failure the small errors are that the large ones are made of, and what to do about them.
+
+use crate::apt::PackageError;
+use crate::command::CommandError;
+use crate::fsx::FileError;
+use std::io;
+use vmint_model::ErrorKind;
+
+const FREE_SPACE: &str = "free some disk space (`vmint image prune` deletes unused images), or set VMINT_HOME to a larger disk";
+
+impl FileError {
+    /// What kind of failure.
+    pub fn kind(&self) -> ErrorKind {
+        match self.source.kind() {
+            _ if self.is_no_space() => ErrorKind::NoSpace,
+            io::ErrorKind::NotFound => ErrorKind::NotFound,
+            io::ErrorKind::Interrupted => ErrorKind::Interrupted,
+            _ => ErrorKind::Host,
+        }
+    }
+
+    /// What to do.
+    pub fn hint(&self) -> Option<String> {
+        self.is_no_space().then(|| FREE_SPACE.to_owned())
+    }
+}
+
+impl CommandError {
+    /// What kind of failure.
+    pub fn kind(&self) -> ErrorKind {
+        if self.is_no_space() {
+            ErrorKind::NoSpace
+        } else {
+            ErrorKind::Host
+        }
+    }
+
+    /// What to do.
+    pub fn hint(&self) -> Option<String> {
+        if self.is_no_space() {
+            return Some(FREE_SPACE.to_owned());
+        }
+        self.package()
+            .map(|package| format!("install it: apt-get install {package}"))
+    }
+}
+
+impl PackageError {
+    /// What kind of failure.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Unknown(_) => ErrorKind::Host,
+            Self::Command(e) => e.kind(),
+            Self::File(e) => e.kind(),
+            Self::Incomplete { .. } => ErrorKind::Image,
+        }
+    }
+
+    /// What to do.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Command(CommandError::Missing { program }) if program.starts_with("apt") => {
+                Some("on a distribution without apt give a kernel with --kernel, and install a static busybox".to_owned())
+            }
+            Self::Command(e @ CommandError::Failed { .. }) if !e.is_no_space() => {
+                Some("run `apt-get update` as root: the package lists may be empty or old".to_owned())
+            }
+            Self::Unknown(_) => Some("run `apt-get update` as root: the package lists may be empty or old".to_owned()),
+            Self::Command(e) => e.hint(),
+            Self::File(e) => e.hint(),
+            Self::Incomplete { .. } => None,
+        }
+    }
+}
