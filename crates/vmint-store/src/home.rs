@@ -36,6 +36,8 @@ pub struct Environment {
     pub xdg_runtime_dir: Option<PathBuf>,
     /// `HOME`.
     pub home: Option<PathBuf>,
+    /// No variable: what a test uses in place of `/tmp`.
+    pub tmp: Option<PathBuf>,
 }
 
 impl Environment {
@@ -54,6 +56,7 @@ impl Environment {
             xdg_state_home: absolute("XDG_STATE_HOME"),
             xdg_runtime_dir: absolute("XDG_RUNTIME_DIR"),
             home: absolute("HOME"),
+            tmp: None,
         }
     }
 
@@ -212,7 +215,8 @@ fn choose(name: &str, environment: &Environment) -> Result<PathBuf, HomeError> {
     {
         return Ok(folder);
     }
-    let base = PathBuf::from(format!("/tmp/vmint-{}", geteuid().as_raw()));
+    let tmp = environment.tmp.as_deref().unwrap_or(Path::new("/tmp"));
+    let base = tmp.join(format!("vmint-{}", geteuid().as_raw()));
     prepare(base.join(name), Rights::OwnerOnly)
 }
 
