@@ -1,6 +1,6 @@
 //! Many, slow, and killed.
 
-use crate::puppet::{Caller, PATIENCE, Puppet, ends, puppet, puppet_without_guard};
+use crate::puppet::{Caller, ORDERS, PATIENCE, Puppet, ends, puppet, puppet_without_guard};
 use crate::world::{NEIGHBOUR, echo_once, ip, nobody_came, private_host};
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;

@@ -25,7 +25,7 @@ pub struct Puppet {
     pub guard: Option<Guard>,
 }
 
-const ORDERS: &str = "VMINT_NETGUARD_PUPPET";
+pub const ORDERS: &str = "VMINT_NETGUARD_PUPPET";
 const AS_LEADER: &str = "VMINT_NETGUARD_PUPPET_LEADER";
 
 /// This test binary again, under the guard.

@@ -3,7 +3,6 @@
 use crate::puppet::{Caller, puppet, puppet_command, unguarded};
 use crate::world::private_host;
 use std::io::{self};
-use vmint_qemu::netguard::support;
 
 #[test]
 fn under_another_supervisor_the_guard_says_that_it_is_not_supported() {

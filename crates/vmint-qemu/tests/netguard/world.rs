@@ -29,7 +29,7 @@ fn unshare(what: libc::c_int) {
     assert_eq!(
         done,
         0,
-        "these tests make network namespaces and need root: {}",
+        "these tests make network namespaces and need root (try `unshare -Ur`): {}",
         io::Error::last_os_error()
     );
 }
