@@ -1,12 +1,16 @@
 //! From a recipe to a draft.
 
 use crate::busybox;
-use crate::fsx::{self, FileError};
+use crate::fsx::{self, FileError, OnFile};
 use crate::kernel::{self, KernelError};
 use crate::manifest::{Defaults, InitKind};
 use crate::progress::Progress;
 use crate::recipe::{Base, ImageName, Recipe};
-use crate::store::{Built, Draft, ImageStore, NewDraft, StoreError};
+use crate::rootfs::customize;
+use crate::rootfs::debian::{self, DebianError};
+use crate::rootfs::ext4::{self, DiskError};
+use crate::rootfs::tree::Tree;
+use crate::store::{Built, CONTENT, DISK, Draft, ImageStore, NewDraft, StoreError};
 use vmint_model::ErrorKind;
 
 /// An image could not be built.
@@ -23,6 +27,12 @@ pub enum BuildError {
     /// The kernel, or busybox, could not be had.
     #[error(transparent)]
     Kernel(#[from] KernelError),
+    /// Debian could not be installed.
+    #[error(transparent)]
+    Debian(#[from] DebianError),
+    /// The disk could not be made.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
     /// The store could not be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -37,6 +47,8 @@ impl BuildError {
         match self {
             Self::NoDisk { .. } => ErrorKind::Usage,
             Self::Kernel(e) => e.kind(),
+            Self::Debian(e) => e.kind(),
+            Self::Disk(e) => e.kind(),
             Self::Store(e) => e.kind(),
             Self::File(e) => e.kind(),
         }
@@ -47,6 +59,8 @@ impl BuildError {
         match self {
             Self::NoDisk { .. } => Some("build from debian:12 or debian:13".to_owned()),
             Self::Kernel(e) => e.hint(),
+            Self::Debian(e) => e.hint(),
+            Self::Disk(e) => e.hint(),
             Self::Store(e) => e.hint(),
             Self::File(e) => e.hint(),
         }
@@ -78,13 +92,34 @@ impl ImageStore {
         let kernel = kernel::obtain(self, &recipe.kernel, progress)?;
         let busybox = busybox::obtain(self, progress)?;
         let workspace = self.temp_dir()?;
-        fsx::create_private_dir(&workspace.path().join(crate::store::CONTENT))?;
+        let content = workspace.path().join(CONTENT);
+        fsx::create_private_dir(&content)?;
+        if let Base::Debian(release) = recipe.base {
+            let root = workspace.path().join("root");
+            let mut tree = Tree::create(&root).on("create", &root)?;
+            debian::bootstrap(
+                &mut tree,
+                release,
+                recipe,
+                &kernel,
+                workspace.path(),
+                progress,
+            )?;
+            customize::copy_in(&mut tree, &recipe.copy)?;
+            ext4::make(&tree, &content.join(DISK), recipe.size.0, progress)?;
+            drop(tree);
+            fsx::remove(&root)?;
+        }
+        let (file_system, init) = match recipe.base {
+            Base::Tiny => (None, InitKind::Agent),
+            Base::Debian(_) => (Some(ext4::FILE_SYSTEM), InitKind::Systemd),
+        };
         let new = NewDraft {
             name,
             kernel: &kernel,
             busybox: busybox.digest(),
-            file_system: None,
-            init: InitKind::Agent,
+            file_system,
+            init,
             defaults: Defaults::default(),
             origin: recipe.summary(),
             recipe: Some(digest),

@@ -28,6 +28,7 @@ mod lock;
 pub mod manifest;
 pub mod progress;
 pub mod recipe;
+mod rootfs;
 pub mod store;
 mod why;
 
@@ -41,7 +42,10 @@ pub use kernel::{KernelError, KernelSource};
 pub use lock::LockError;
 pub use manifest::{Defaults, InitKind, Manifest};
 pub use progress::{Progress, Silent};
-pub use recipe::{Base, CopyIn, ImageName, Recipe};
+pub use recipe::{Base, CopyIn, Debian, ImageName, Recipe};
+pub use rootfs::debian::DebianError;
+pub use rootfs::ext4::DiskError;
+pub use rootfs::unpack::UnpackError;
 pub use store::{BootFiles, Built, Draft, Image, ImageStore, StoreError};
 
 /// The guest's agent: a static program for this host's architecture.

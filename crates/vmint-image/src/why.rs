@@ -3,6 +3,7 @@
 use crate::apt::PackageError;
 use crate::command::CommandError;
 use crate::fsx::FileError;
+use crate::rootfs::ext4::DiskError;
 use std::io;
 use vmint_model::ErrorKind;
 
@@ -69,6 +70,31 @@ impl PackageError {
             Self::Command(e) => e.hint(),
             Self::File(e) => e.hint(),
             Self::Incomplete { .. } => None,
+        }
+    }
+}
+
+impl DiskError {
+    /// What kind of failure.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::TooSmall { .. } => ErrorKind::Usage,
+            Self::Command(e) => e.kind(),
+            Self::File(e) => e.kind(),
+        }
+    }
+
+    /// What to do.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::TooSmall { content, .. } => {
+                let gib = (content + (content >> 1)).div_ceil(1 << 30) + 1;
+                Some(format!(
+                    "give a larger --size, such as {gib}G; the file takes only the space that is used"
+                ))
+            }
+            Self::Command(e) => e.hint(),
+            Self::File(e) => e.hint(),
         }
     }
 }

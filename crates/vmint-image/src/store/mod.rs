@@ -20,7 +20,7 @@ mod image;
 mod prune;
 
 pub use draft::{Built, Draft};
-pub(crate) use draft::{CONTENT, NewDraft};
+pub(crate) use draft::{CONTENT, DISK, NewDraft};
 pub use image::{BootDisk, BootFiles, Image};
 pub use prune::Pruned;
 

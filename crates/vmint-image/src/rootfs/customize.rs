@@ -1,0 +1,324 @@
+//! What makes a root file system a guest: no identity of its own, a user, and nothing that only a real computer needs.
+
+use super::tree::{Attributes, Tree};
+use crate::fsx::{FileError, OnFile};
+use crate::recipe::CopyIn;
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// The user that images are made with.
+const USER: &str = "vmint";
+const UID: u32 = 1000;
+
+/// Units that wait for what a guest never has, or work for a computer that runs for weeks.
+const MASKED: [&str; 16] = [
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
+    "dpkg-db-backup.timer",
+    "e2scrub_all.timer",
+    "e2scrub_reap.service",
+    "fstrim.timer",
+    "man-db.timer",
+    "motd-news.timer",
+    "systemd-networkd-wait-online.service",
+    "getty@tty1.service",
+    "serial-getty@ttyS0.service",
+    "console-getty.service",
+    // The seed is the host's to give, and different for each fork.
+    "systemd-random-seed.service",
+    "systemd-boot-random-seed.service",
+    "systemd-pstore.service",
+    "systemd-fsck-root.service",
+];
+
+fn text(tree: &mut Tree, path: &str, mode: u32, content: &str) -> io::Result<()> {
+    tree.file(
+        Path::new(path),
+        Attributes::root(mode),
+        None,
+        &mut content.as_bytes(),
+    )
+    .map(drop)
+}
+
+/// Sets up what [`debian`](super::debian) has unpacked.
+pub(crate) fn debian(tree: &mut Tree) -> io::Result<()> {
+    strip_identity(tree)?;
+    add_user(tree)?;
+    for unit in MASKED {
+        let path = format!("etc/systemd/system/{unit}");
+        tree.symlink(
+            Path::new(&path),
+            OsStr::new("/dev/null"),
+            Attributes::root(0o777),
+        )?;
+    }
+    // The agent has mounted the root before systemd starts, and nothing else is to be mounted or checked.
+    text(
+        tree,
+        "etc/fstab",
+        0o644,
+        "# The root is mounted by vmint's agent.\n",
+    )?;
+    // The journal in memory: each fork would write it to its disk otherwise.
+    text(
+        tree,
+        "etc/systemd/journald.conf.d/vmint.conf",
+        0o644,
+        "[Journal]\nStorage=volatile\nRuntimeMaxUse=16M\n",
+    )?;
+    text(
+        tree,
+        "etc/systemd/system.conf.d/vmint.conf",
+        0o644,
+        "[Manager]\nDefaultTimeoutStopSec=10s\n",
+    )?;
+    text(tree, "etc/default/locale", 0o644, "LANG=C.UTF-8\n")?;
+    // What mmdebstrap told its own apt: a proxy of the host's, say.
+    tree.remove(Path::new("etc/apt/apt.conf.d/99mmdebstrap"))
+}
+
+/// Takes away what must differ between machines; each is given its own when it is forked.
+fn strip_identity(tree: &mut Tree) -> io::Result<()> {
+    // Empty and not absent: an absent one makes systemd take this for a first boot and go through all presets.
+    text(tree, "etc/machine-id", 0o444, "")?;
+    text(tree, "etc/hostname", 0o644, "localhost\n")?;
+    text(
+        tree,
+        "etc/hosts",
+        0o644,
+        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n",
+    )?;
+    text(tree, "etc/resolv.conf", 0o644, "")?;
+    for path in [
+        "var/lib/dbus/machine-id",
+        "var/lib/systemd/random-seed",
+        "var/lib/systemd/credential.secret",
+    ] {
+        tree.remove(Path::new(path))?;
+    }
+    for name in tree.list("etc/ssh")? {
+        if name.to_string_lossy().starts_with("ssh_host_") {
+            tree.remove(&Path::new("etc/ssh").join(name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Adds the user, who may do everything without a password, and takes root's password away.
+fn add_user(tree: &mut Tree) -> io::Result<()> {
+    let mut passwd = tree.read_text("etc/passwd")?;
+    if !passwd.lines().any(|line| line.starts_with("vmint:")) {
+        writeln!(passwd, "{USER}:x:{UID}:{UID}:{USER}:/home/{USER}:/bin/bash")
+            .expect("writing to a string");
+        text(tree, "etc/passwd", 0o644, &passwd)?;
+        let mut group = tree.read_text("etc/group")?;
+        writeln!(group, "{USER}:x:{UID}:").expect("writing to a string");
+        text(tree, "etc/group", 0o644, &group)?;
+        // 42 is Debian's `shadow`, in every release.
+        let shadow_mode = Attributes {
+            gid: 42,
+            ..Attributes::root(0o640)
+        };
+        let mut shadow: String =
+            tree.read_text("etc/shadow")?
+                .lines()
+                .fold(String::new(), |text, line| {
+                    match line
+                        .strip_prefix("root:")
+                        .and_then(|rest| rest.split_once(':'))
+                    {
+                        Some((_, rest)) => text + "root::" + rest + "\n",
+                        None => text + line + "\n",
+                    }
+                });
+        writeln!(shadow, "{USER}:*:19000:0:99999:7:::").expect("writing to a string");
+        tree.file(
+            Path::new("etc/shadow"),
+            shadow_mode.clone(),
+            None,
+            &mut shadow.as_bytes(),
+        )?;
+        let gshadow = tree.read_text("etc/gshadow")?;
+        if !gshadow.is_empty() {
+            let gshadow = gshadow + USER + ":!::\n";
+            tree.file(
+                Path::new("etc/gshadow"),
+                shadow_mode,
+                None,
+                &mut gshadow.as_bytes(),
+            )?;
+        }
+    }
+    text(
+        tree,
+        "etc/sudoers.d/vmint",
+        0o440,
+        &format!("{USER} ALL=(ALL:ALL) NOPASSWD: ALL\n"),
+    )?;
+    let owned = |mode| Attributes {
+        uid: UID,
+        gid: UID,
+        ..Attributes::root(mode)
+    };
+    let home = format!("home/{USER}");
+    tree.directory(Path::new(&home), Some(owned(0o755)))?;
+    for name in tree.list("etc/skel")? {
+        let from = format!("etc/skel/{}", name.to_string_lossy());
+        let Ok(mut file) = tree.open(&from) else {
+            continue;
+        };
+        if file.metadata()?.is_file() {
+            let mut content = Vec::new();
+            file.read_to_end(&mut content)?;
+            tree.file(
+                &Path::new(&home).join(name),
+                owned(0o644),
+                None,
+                &mut content.as_slice(),
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// Puts the host's files in, as root's.
+pub(crate) fn copy_in(tree: &mut Tree, copies: &[CopyIn]) -> Result<(), FileError> {
+    for copy in copies {
+        copy_one(tree, &copy.source, &copy.path_in_image())?;
+    }
+    Ok(())
+}
+
+fn copy_one(tree: &mut Tree, source: &Path, target: &Path) -> Result<(), FileError> {
+    let meta = fs::symlink_metadata(source).on("copy", source)?;
+    let attributes = Attributes::root(meta.mode() & 0o7777);
+    if meta.is_dir() {
+        // A folder that the image has keeps its owner and mode: `--copy etc:/etc` must not change /etc.
+        let exists = tree.exists(&target.to_string_lossy());
+        tree.directory(target, (!exists).then_some(attributes))
+            .on("copy", source)?;
+        for entry in fs::read_dir(source).on("list", source)? {
+            let name = entry.on("list", source)?.file_name();
+            copy_one(tree, &source.join(&name), &target.join(&name))?;
+        }
+        Ok(())
+    } else if meta.is_symlink() {
+        let text = fs::read_link(source).on("read", source)?;
+        tree.symlink(target, text.as_os_str(), attributes)
+            .on("copy", source)
+    } else if meta.is_file() {
+        let mut file = fs::File::open(source).on("read", source)?;
+        let mtime = u64::try_from(meta.mtime()).ok();
+        tree.file(target, attributes, mtime, &mut file)
+            .on("copy", source)
+            .map(drop)
+    } else {
+        Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "neither file, folder nor link",
+        ))
+        .on("copy", source)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attributes(tree: &Tree, path: &str) -> Attributes {
+        let inode = fs::symlink_metadata(tree.path().join(path)).unwrap().ino();
+        tree.attributes_of(inode).unwrap().clone()
+    }
+
+    #[test]
+    fn the_image_has_a_user_and_no_identity() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut tree = Tree::create(&dir.path().join("root")).unwrap();
+        for (path, content) in [
+            ("etc/passwd", "root:x:0:0:root:/root:/bin/bash\n"),
+            ("etc/group", "root:x:0:\n"),
+            ("etc/shadow", "root:*:19000:0:99999:7:::\nbin:*:1::::::\n"),
+            ("etc/ssh/ssh_host_rsa_key", "secret"),
+            ("etc/ssh/sshd_config", "x"),
+            ("var/lib/systemd/random-seed", "secret"),
+            ("etc/machine-id", "0123"),
+            ("etc/skel/.profile", "profile"),
+        ] {
+            text(&mut tree, path, 0o644, content).unwrap();
+        }
+        debian(&mut tree).unwrap();
+        let read = |path: &str| tree.read_text(path).unwrap();
+        assert!(read("etc/passwd").contains("vmint:x:1000:1000:"));
+        assert!(
+            read("etc/shadow").starts_with("root::19000:")
+                && read("etc/shadow").contains("\nvmint:*:")
+        );
+        assert_eq!(
+            attributes(&tree, "etc/shadow"),
+            Attributes {
+                gid: 42,
+                ..Attributes::root(0o640)
+            }
+        );
+        assert_eq!(attributes(&tree, "home/vmint/.profile").uid, 1000);
+        assert_eq!(attributes(&tree, "etc/sudoers.d/vmint").mode, 0o440);
+        assert_eq!(
+            (read("etc/machine-id"), read("etc/resolv.conf")),
+            (String::new(), String::new())
+        );
+        assert!(!tree.exists("etc/ssh/ssh_host_rsa_key") && tree.exists("etc/ssh/sshd_config"));
+        assert!(!tree.exists("var/lib/systemd/random-seed"));
+    }
+
+    #[test]
+    fn a_copy_belongs_to_root_and_keeps_permissions_and_links() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut tree = Tree::create(&dir.path().join("root")).unwrap();
+        let source = dir.path().join("a \"strange\" ñame");
+        fs::create_dir_all(source.join("sub")).unwrap();
+        fs::write(source.join("sub/tool"), "x").unwrap();
+        fs::set_permissions(
+            source.join("sub/tool"),
+            std::os::unix::fs::PermissionsExt::from_mode(0o755),
+        )
+        .unwrap();
+        std::os::unix::fs::symlink("/nowhere", source.join("link")).unwrap();
+        tree.directory(
+            Path::new("opt"),
+            Some(Attributes {
+                uid: 3,
+                ..Attributes::root(0o700)
+            }),
+        )
+        .unwrap();
+        copy_in(
+            &mut tree,
+            &[CopyIn {
+                source: source.clone(),
+                target: "/opt".into(),
+            }],
+        )
+        .unwrap();
+        assert_eq!(attributes(&tree, "opt/sub/tool"), Attributes::root(0o755));
+        assert_eq!(
+            fs::read_link(tree.path().join("opt/link")).unwrap(),
+            Path::new("/nowhere")
+        );
+        assert_eq!(attributes(&tree, "opt").uid, 3);
+        let missing = CopyIn {
+            source: dir.path().join("missing"),
+            target: "/x".into(),
+        };
+        assert!(
+            copy_in(&mut tree, &[missing])
+                .unwrap_err()
+                .to_string()
+                .contains("missing")
+        );
+    }
+}

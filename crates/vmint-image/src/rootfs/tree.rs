@@ -1,0 +1,643 @@
+//! A root file system in a folder that belongs to this user, whoever that is.
+//!
+//! The folder has names, contents, links and times. Owners, modes, devices and extended attributes are kept beside it,
+//! by the number of the file's inode: a plain user cannot set them, and a set-user-id program or a device of a guest has
+//! no business on the host's disk. The same holds when this user is root: there is one way, and it is the tested one.
+//!
+//! Nothing that is done through a tree leaves its folder: every path is resolved by the kernel with the folder as its
+//! root (`openat2`, `RESOLVE_IN_ROOT`), symlinks included, and the last component is never followed.
+
+use rustix::fs::{
+    self as sys, AtFlags, FileType, Mode, OFlags, ResolveFlags, Timespec, Timestamps,
+};
+use rustix::io::Errno;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// What the folder cannot hold of a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Attributes {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    /// The permissions, with set-id and sticky bits.
+    pub(crate) mode: u32,
+    /// What it really is, if the file in the folder only keeps its place.
+    pub(crate) special: Option<Special>,
+    pub(crate) xattrs: BTreeMap<String, Vec<u8>>,
+}
+
+/// A file that is not kept as such on the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Special {
+    Character { major: u32, minor: u32 },
+    Block { major: u32, minor: u32 },
+    Fifo,
+}
+
+impl Attributes {
+    pub(crate) fn root(mode: u32) -> Self {
+        Self {
+            mode,
+            ..Self::default()
+        }
+    }
+}
+
+/// A root file system in the making.
+#[derive(Debug)]
+pub(crate) struct Tree {
+    path: PathBuf,
+    root: OwnedFd,
+    attributes: HashMap<u64, Attributes>,
+    /// Inodes that were made since [`next_layer`](Self::next_layer).
+    layer: HashSet<u64>,
+}
+
+/// Where a path leads: the folder that has the entry, and the entry's name.
+struct Place {
+    dir: OwnedFd,
+    name: OsString,
+}
+
+const OPEN_DIR: OFlags = OFlags::DIRECTORY
+    .union(OFlags::CLOEXEC)
+    .union(OFlags::NOFOLLOW);
+
+impl Tree {
+    /// An empty tree in a new folder.
+    pub(crate) fn create(path: &Path) -> io::Result<Self> {
+        std::fs::DirBuilder::new().create(path)?;
+        sys::chmod(path, Mode::RWXU)?;
+        let root = sys::open(path, OPEN_DIR | OFlags::RDONLY, Mode::empty())?;
+        let mut tree = Self {
+            path: path.to_owned(),
+            root,
+            attributes: HashMap::new(),
+            layer: HashSet::new(),
+        };
+        tree.attributes
+            .insert(sys::fstat(&tree.root)?.st_ino, Attributes::root(0o755));
+        Ok(tree)
+    }
+
+    /// The folder.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What is kept beside the folder for the file with this inode number.
+    pub(crate) fn attributes_of(&self, inode: u64) -> Option<&Attributes> {
+        self.attributes.get(&inode)
+    }
+
+    /// From here on everything that is there belongs to a lower layer.
+    pub(crate) fn next_layer(&mut self) {
+        self.layer.clear();
+    }
+
+    fn open_beneath(&self, path: &OsStr, flags: OFlags) -> Result<OwnedFd, Errno> {
+        let path = if path.is_empty() {
+            OsStr::new(".")
+        } else {
+            path
+        };
+        sys::openat2(
+            &self.root,
+            path,
+            flags | OFlags::CLOEXEC,
+            Mode::empty(),
+            ResolveFlags::IN_ROOT,
+        )
+    }
+
+    /// Finds where a path leads, making missing folders. `None` for the root itself. A path with `..` is resolved like
+    /// any other, and never leaves the root.
+    fn place(&mut self, path: &Path) -> io::Result<Option<Place>> {
+        let path = Path::new(OsStr::from_bytes(trim(path.as_os_str().as_bytes())));
+        let Some(name) = path.file_name() else {
+            // Empty, or ending in `..`: nothing that an entry can be made as.
+            return if path.as_os_str().is_empty() {
+                Ok(None)
+            } else {
+                Err(invalid("a path that ends in “..”"))
+            };
+        };
+        let parent = path.parent().unwrap_or(Path::new(""));
+        let dir = match self.open_beneath(parent.as_os_str(), OFlags::DIRECTORY | OFlags::RDONLY) {
+            Ok(dir) => dir,
+            Err(Errno::NOENT | Errno::NOTDIR) => {
+                self.directory(parent, None)?;
+                self.open_beneath(parent.as_os_str(), OFlags::DIRECTORY | OFlags::RDONLY)?
+            }
+            Err(e) => return Err(e.into()),
+        };
+        Ok(Some(Place {
+            dir,
+            name: name.to_owned(),
+        }))
+    }
+
+    /// Makes a folder; keeps one that is there. `None` leaves the attributes of one that is there alone.
+    pub(crate) fn directory(
+        &mut self,
+        path: &Path,
+        attributes: Option<Attributes>,
+    ) -> io::Result<()> {
+        let inode = match self.place(path)? {
+            None => sys::fstat(&self.root)?.st_ino,
+            Some(place) => {
+                match sys::statat(&place.dir, &place.name, AtFlags::SYMLINK_NOFOLLOW) {
+                    Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {}
+                    // A link to a folder serves as one when nobody asks for a folder of this very name.
+                    Ok(stat)
+                        if attributes.is_none()
+                            && FileType::from_raw_mode(stat.st_mode) == FileType::Symlink
+                            && self.is_dir(path) =>
+                    {
+                        return Ok(());
+                    }
+                    Ok(_) => {
+                        self.clear(&place)?;
+                        sys::mkdirat(&place.dir, &place.name, Mode::RWXU)?;
+                    }
+                    Err(Errno::NOENT) => sys::mkdirat(&place.dir, &place.name, Mode::RWXU)?,
+                    Err(e) => return Err(e.into()),
+                }
+                sys::statat(&place.dir, &place.name, AtFlags::SYMLINK_NOFOLLOW)?.st_ino
+            }
+        };
+        match attributes {
+            Some(attributes) => self.remember(inode, attributes),
+            None => drop(
+                self.attributes
+                    .entry(inode)
+                    .or_insert_with(|| Attributes::root(0o755)),
+            ),
+        }
+        self.layer.insert(inode);
+        Ok(())
+    }
+
+    fn remember(&mut self, inode: u64, attributes: Attributes) {
+        self.attributes.insert(inode, attributes);
+        self.layer.insert(inode);
+    }
+
+    fn place_for_new(&mut self, path: &Path) -> io::Result<Place> {
+        let place = self
+            .place(path)?
+            .ok_or_else(|| invalid("the root can only be a folder"))?;
+        self.clear(&place)?;
+        Ok(place)
+    }
+
+    /// Makes a file with this content, in the place of whatever was there; gives its length. Blocks of zeros become
+    /// holes.
+    pub(crate) fn file(
+        &mut self,
+        path: &Path,
+        attributes: Attributes,
+        mtime: Option<u64>,
+        content: &mut dyn Read,
+    ) -> io::Result<u64> {
+        let place = self.place_for_new(path)?;
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut file = File::from(sys::openat(
+            &place.dir,
+            &place.name,
+            flags,
+            Mode::RUSR | Mode::WUSR,
+        )?);
+        self.remember(sys::fstat(&file)?.st_ino, attributes);
+        let size = copy_sparse(content, &mut file)?;
+        if let Some(seconds) = mtime {
+            set_mtime(&file, seconds)?;
+        }
+        Ok(size)
+    }
+
+    /// Makes a symbolic link with this text.
+    pub(crate) fn symlink(
+        &mut self,
+        path: &Path,
+        target: &OsStr,
+        attributes: Attributes,
+    ) -> io::Result<()> {
+        let place = self.place_for_new(path)?;
+        sys::symlinkat(target, &place.dir, &place.name)?;
+        let inode = sys::statat(&place.dir, &place.name, AtFlags::SYMLINK_NOFOLLOW)?.st_ino;
+        self.remember(inode, attributes);
+        Ok(())
+    }
+
+    /// Makes another name for a file that is there.
+    pub(crate) fn hard_link(&mut self, path: &Path, target: &Path) -> io::Result<()> {
+        let target = self
+            .place(target)?
+            .ok_or_else(|| invalid("a hard link to the root"))?;
+        let stat = sys::statat(&target.dir, &target.name, AtFlags::SYMLINK_NOFOLLOW)?;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+            return Err(invalid("a hard link to a folder"));
+        }
+        let place = self
+            .place(path)?
+            .ok_or_else(|| invalid("a hard link as the root"))?;
+        match sys::statat(&place.dir, &place.name, AtFlags::SYMLINK_NOFOLLOW) {
+            // To itself: nothing to do, and the file must not be lost.
+            Ok(old) if old.st_ino == stat.st_ino => return Ok(()),
+            Ok(_) => self.clear(&place)?,
+            Err(Errno::NOENT) => {}
+            Err(e) => return Err(e.into()),
+        }
+        sys::linkat(
+            &target.dir,
+            &target.name,
+            &place.dir,
+            &place.name,
+            AtFlags::empty(),
+        )?;
+        self.layer.insert(stat.st_ino);
+        Ok(())
+    }
+
+    /// Makes an empty file that stands for a device or a FIFO.
+    pub(crate) fn special(
+        &mut self,
+        path: &Path,
+        special: Special,
+        attributes: Attributes,
+    ) -> io::Result<()> {
+        self.file(
+            path,
+            Attributes {
+                special: Some(special),
+                ..attributes
+            },
+            None,
+            &mut io::empty(),
+        )
+        .map(drop)
+    }
+
+    /// Removes a file, or a folder with everything in it, if it is there.
+    pub(crate) fn remove(&mut self, path: &Path) -> io::Result<()> {
+        if self.exists_itself(path)
+            && let Some(place) = self.place(path)?
+        {
+            self.clear(&place)?;
+        }
+        Ok(())
+    }
+
+    /// Hides what lower layers have under this path; what this layer has stays.
+    pub(crate) fn white_out(&mut self, path: &Path) -> io::Result<()> {
+        if self.exists_itself(path)
+            && let Some(place) = self.place(path)?
+        {
+            remove_at(&place.dir, &place.name, &|inode| {
+                self.layer.contains(&inode)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Hides what lower layers have in this folder.
+    pub(crate) fn white_out_content(&mut self, path: &Path) -> io::Result<()> {
+        let path = trim(path.as_os_str().as_bytes());
+        match self.open_beneath(OsStr::from_bytes(path), OFlags::DIRECTORY | OFlags::RDONLY) {
+            Ok(dir) => {
+                for name in names(&dir)? {
+                    remove_at(&dir, &name, &|inode| self.layer.contains(&inode))?;
+                }
+                Ok(())
+            }
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn clear(&self, place: &Place) -> io::Result<()> {
+        remove_at(&place.dir, &place.name, &|_| false)
+    }
+
+    /// Opens a file to read it, following links within the tree.
+    pub(crate) fn open(&self, path: &str) -> io::Result<File> {
+        Ok(File::from(self.open_beneath(
+            OsStr::new(path.trim_start_matches('/')),
+            OFlags::RDONLY | OFlags::NONBLOCK,
+        )?))
+    }
+
+    /// Reads a text file; an absent one is empty.
+    pub(crate) fn read_text(&self, path: &str) -> io::Result<String> {
+        match self.open(path) {
+            Ok(mut file) => {
+                let mut text = String::new();
+                file.read_to_string(&mut text)?;
+                Ok(text)
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Whether something is there, behind links.
+    pub(crate) fn exists(&self, path: &str) -> bool {
+        self.open_beneath(OsStr::new(path.trim_start_matches('/')), OFlags::PATH)
+            .is_ok()
+    }
+
+    fn exists_itself(&self, path: &Path) -> bool {
+        let path = OsStr::from_bytes(trim(path.as_os_str().as_bytes()));
+        self.open_beneath(path, OFlags::PATH | OFlags::NOFOLLOW)
+            .is_ok()
+    }
+
+    fn is_dir(&self, path: &Path) -> bool {
+        let path = OsStr::from_bytes(trim(path.as_os_str().as_bytes()));
+        self.open_beneath(path, OFlags::PATH | OFlags::DIRECTORY)
+            .is_ok()
+    }
+
+    /// The names in a folder, links followed; none if there is no such folder.
+    pub(crate) fn list(&self, path: &str) -> io::Result<Vec<OsString>> {
+        match self.open_beneath(
+            OsStr::new(path.trim_start_matches('/')),
+            OFlags::DIRECTORY | OFlags::RDONLY,
+        ) {
+            Ok(dir) => Ok(names(&dir)?),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(Vec::new()),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Gives everything below a folder to root, with ordinary permissions.
+    pub(crate) fn give_to_root(&mut self, path: &str) -> io::Result<()> {
+        fn walk(dir: &OwnedFd, found: &mut Vec<(u64, u32)>) -> Result<(), Errno> {
+            for name in names(dir)? {
+                let stat = sys::statat(dir, &name, AtFlags::SYMLINK_NOFOLLOW)?;
+                let folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+                found.push((stat.st_ino, if folder { 0o755 } else { 0o644 }));
+                if folder {
+                    walk(
+                        &sys::openat(dir, &name, OPEN_DIR | OFlags::RDONLY, Mode::empty())?,
+                        found,
+                    )?;
+                }
+            }
+            Ok(())
+        }
+        let dir = match self.open_beneath(
+            OsStr::new(path.trim_start_matches('/')),
+            OFlags::DIRECTORY | OFlags::RDONLY,
+        ) {
+            Err(Errno::NOENT) => return Ok(()),
+            result => result?,
+        };
+        let mut found = Vec::new();
+        walk(&dir, &mut found)?;
+        for (inode, mode) in found {
+            self.attributes.insert(inode, Attributes::root(mode));
+        }
+        Ok(())
+    }
+}
+
+/// Without `/` and `.` at the start, and `/` at the end.
+fn trim(mut path: &[u8]) -> &[u8] {
+    loop {
+        path = match path {
+            [b'/', rest @ ..] | [b'.', b'/', rest @ ..] | [rest @ .., b'/'] => rest,
+            [b'.'] => b"",
+            path => return path,
+        }
+    }
+}
+
+fn invalid(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, what)
+}
+
+pub(crate) fn names(dir: &OwnedFd) -> Result<Vec<OsString>, Errno> {
+    let mut names = Vec::new();
+    for entry in sys::Dir::read_from(dir.as_fd())? {
+        let entry = entry?;
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        if name != "." && name != ".." {
+            names.push(name.to_owned());
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Removes an entry and what is below it, but nothing whose inode is to be kept, and no folder that keeps something.
+fn remove_at(dir: &OwnedFd, name: &OsStr, keep: &dyn Fn(u64) -> bool) -> io::Result<()> {
+    let stat = match sys::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => return Ok(()),
+        result => result?,
+    };
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+        return if keep(stat.st_ino) {
+            Ok(())
+        } else {
+            Ok(sys::unlinkat(dir, name, AtFlags::empty())?)
+        };
+    }
+    let below = sys::openat(dir, name, OPEN_DIR | OFlags::RDONLY, Mode::empty())?;
+    for name in names(&below)? {
+        remove_at(&below, &name, keep)?;
+    }
+    if keep(stat.st_ino) {
+        return Ok(());
+    }
+    match sys::unlinkat(dir, name, AtFlags::REMOVEDIR) {
+        Err(Errno::NOTEMPTY) => Ok(()),
+        result => Ok(result?),
+    }
+}
+
+fn set_mtime(file: &File, seconds: u64) -> io::Result<()> {
+    let time = Timespec {
+        tv_sec: seconds.min(i64::MAX as u64) as i64,
+        tv_nsec: 0,
+    };
+    Ok(sys::futimens(
+        file,
+        &Timestamps {
+            last_access: time,
+            last_modification: time,
+        },
+    )?)
+}
+
+fn copy_sparse(content: &mut dyn Read, file: &mut File) -> io::Result<u64> {
+    let (mut buffer, mut size) = (vec![0; 1 << 16], 0u64);
+    loop {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match content.read(&mut buffer[filled..]) {
+                Ok(0) => break,
+                Ok(n) => filled += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        if filled == buffer.len() && buffer.iter().all(|&b| b == 0) {
+            file.seek(SeekFrom::Current(filled as i64))?;
+        } else {
+            file.write_all(&buffer[..filled])?;
+        }
+        size += filled as u64;
+        if filled < buffer.len() {
+            file.set_len(size)?;
+            return Ok(size);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree() -> (tempfile::TempDir, Tree) {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = Tree::create(&dir.path().join("root")).unwrap();
+        (dir, tree)
+    }
+
+    fn put(tree: &mut Tree, path: &str) -> io::Result<u64> {
+        tree.file(
+            Path::new(path),
+            Attributes::root(0o644),
+            Some(1),
+            &mut &b"x"[..],
+        )
+    }
+
+    #[test]
+    fn links_lead_where_they_would_in_the_guest() {
+        let (dir, mut tree) = tree();
+        tree.directory(Path::new("usr/lib"), None).unwrap();
+        tree.symlink(
+            Path::new("lib"),
+            OsStr::new("/usr/lib"),
+            Attributes::root(0o777),
+        )
+        .unwrap();
+        put(&mut tree, "lib/a").unwrap();
+        assert!(dir.path().join("root/usr/lib/a").is_file());
+        assert!(tree.exists("/lib/a"));
+    }
+
+    #[test]
+    fn nothing_is_written_outside() {
+        let (dir, mut tree) = tree();
+        let outside = dir.path().join("outside");
+        std::fs::create_dir(&outside).unwrap();
+        let text = outside.to_str().unwrap();
+        tree.symlink(Path::new("out"), outside.as_os_str(), Attributes::default())
+            .unwrap();
+        tree.symlink(
+            Path::new("up"),
+            OsStr::new("../../.."),
+            Attributes::default(),
+        )
+        .unwrap();
+        for path in [
+            "../a",
+            "/../../a",
+            "x/../../../a",
+            "out/a",
+            "up/a",
+            "up/../b",
+            &format!("up/{text}/a"),
+        ] {
+            // Written inside, or refused: both are well.
+            let _ = put(&mut tree, path);
+        }
+        let _ = tree.hard_link(
+            Path::new("passwd"),
+            Path::new("../../../../../../etc/passwd"),
+        );
+        assert!(std::fs::read_dir(&outside).unwrap().next().is_none());
+        let names: Vec<_> = std::fs::read_dir(dir.path())
+            .unwrap()
+            .map(|e| e.unwrap().file_name())
+            .collect();
+        assert_eq!(names.len(), 2, "{names:?}");
+        assert!(!dir.path().join("root/passwd").exists());
+        assert!(put(&mut tree, "..").is_err() && put(&mut tree, "/").is_err());
+    }
+
+    #[test]
+    fn a_link_is_replaced_and_not_followed() {
+        let (dir, mut tree) = tree();
+        put(&mut tree, "victim").unwrap();
+        tree.symlink(
+            Path::new("link"),
+            OsStr::new("victim"),
+            Attributes::default(),
+        )
+        .unwrap();
+        tree.file(
+            Path::new("link"),
+            Attributes::root(0o600),
+            None,
+            &mut &b"new"[..],
+        )
+        .unwrap();
+        assert_eq!(std::fs::read(dir.path().join("root/victim")).unwrap(), b"x");
+        assert_eq!(std::fs::read(dir.path().join("root/link")).unwrap(), b"new");
+    }
+
+    #[test]
+    fn a_white_out_hides_lower_layers_only() {
+        let (_dir, mut tree) = tree();
+        for path in ["d/low", "d/sub/low", "e/low", "f"] {
+            put(&mut tree, path).unwrap();
+        }
+        tree.next_layer();
+        put(&mut tree, "d/high").unwrap();
+        put(&mut tree, "d/sub/high").unwrap();
+        tree.white_out_content(Path::new("d")).unwrap();
+        tree.white_out(Path::new("e")).unwrap();
+        tree.white_out(Path::new("f")).unwrap();
+        tree.white_out(Path::new("never/was")).unwrap();
+        for (path, there) in [
+            ("d/low", false),
+            ("d/sub/low", false),
+            ("d/high", true),
+            ("d/sub/high", true),
+            ("e", false),
+            ("f", false),
+            ("never", false),
+        ] {
+            assert_eq!(tree.exists(path), there, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_long_run_of_zeros_is_a_hole() {
+        use std::os::unix::fs::MetadataExt;
+        let (dir, mut tree) = tree();
+        let mut content = io::repeat(0).take(64 << 20).chain(&b"end"[..]);
+        let size = tree
+            .file(
+                Path::new("big"),
+                Attributes::root(0o644),
+                None,
+                &mut content,
+            )
+            .unwrap();
+        let meta = std::fs::metadata(dir.path().join("root/big")).unwrap();
+        assert_eq!((size, meta.len()), ((64 << 20) + 3, (64 << 20) + 3));
+        assert!(meta.blocks() < 1024);
+    }
+}
