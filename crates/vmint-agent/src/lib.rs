@@ -1,0 +1,39 @@
+//! The guest's init and agent.
+//!
+//! As `/init` of the initramfs it gives the kernel what it needs to find the root ([`boot`]), waits for the host to
+//! tell it who this machine is ([`prepare`]), starts the image's own init or stays PID 1 itself, and serves the host
+//! over a virtio-serial port for as long as the machine lives ([`agent`]).
+//!
+//! One thread, no runtime, few system calls: under emulation every instruction that a fork runs for the first time is
+//! translated first, so the shortest path is the fastest.
+//!
+//! * [`boot`], [`mounts`], [`modules`], [`cmdline`], [`uevent`]: from the kernel's first process to a running guest.
+//! * [`agent`], [`session`], [`output`]: the loop, what comes in, what goes out.
+//! * [`port`], [`source`], [`sink`]: the port and the two directions of a stream.
+//! * [`exec`], [`spawn`], [`users`]: commands.
+//! * [`unpack`], [`pack`]: tar streams in and out.
+//! * [`prepare`], [`net`], [`info`], [`shutdown`]: what the guest is told, asked and bidden.
+//! * [`console`], [`sys`]: messages; system calls that need `unsafe`.
+
+pub mod agent;
+pub mod boot;
+pub mod cmdline;
+pub mod console;
+pub mod exec;
+pub mod info;
+pub mod modules;
+pub mod mounts;
+pub mod net;
+pub mod output;
+pub mod pack;
+pub mod port;
+pub mod prepare;
+pub mod session;
+pub mod shutdown;
+pub mod sink;
+pub mod source;
+pub mod spawn;
+pub mod sys;
+pub mod uevent;
+pub mod unpack;
+pub mod users;
