@@ -26,8 +26,10 @@ pub const VERSION: u32 = 1;
 pub struct Manifest {
     /// [`VERSION`].
     pub version: u32,
-    /// Digest over everything that must be the same for it to be loaded.
+    /// Digest over everything that it was made from: hardware, kernel, initramfs, disk.
     pub fingerprint: String,
+    /// Digest over what must be the same for it to be loaded; see [`Host::hardware`](crate::Host::hardware).
+    pub hardware: String,
     /// Its hardware.
     pub shape: Shape,
     /// The image's name.
@@ -297,7 +299,7 @@ fn sparse_sha256(file: &File) -> io::Result<String> {
     Ok(hex(&hash.finalize()))
 }
 
-/// Digest of what must be the same for a frozen machine to be loaded.
+/// Digest of parts, in order.
 pub fn fingerprint(parts: &[&str]) -> String {
     let mut hash = Sha256::new();
     for part in parts {

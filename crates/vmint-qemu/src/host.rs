@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use crate::shape::Shape;
 use vmint_model::{Accelerator, ErrorKind, Fault};
 
 /// The oldest QEMU that forks as FACTS.md describes.
@@ -118,6 +119,28 @@ impl Qemu {
         }
         Ok(Self { system, img, version, banner, stamp })
     }
+}
+
+impl Host {
+    /// Digest over what must be the same for a frozen machine to be loaded here: QEMU, the guest's hardware, and the
+    /// processor where the guest sees it.
+    pub fn hardware(&self, shape: &Shape) -> String {
+        let args = crate::args::hardware(shape).join("\0");
+        let processor = match self.accelerator {
+            Accelerator::Kvm => processor(),
+            Accelerator::Tcg => String::new(),
+        };
+        crate::frozen::fingerprint(&["1", &self.qemu.banner, &self.qemu.stamp, &args, &processor])
+    }
+}
+
+/// Model and features of the first processor.
+fn processor() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let first = info.split("\n\n").next().unwrap_or_default();
+    let wanted = ["vendor_id", "cpu family", "model", "stepping", "microcode", "flags"];
+    let is_wanted = |line: &&str| line.split(':').next().is_some_and(|key| wanted.contains(&key.trim()));
+    first.lines().filter(is_wanted).collect::<Vec<_>>().join("\n")
 }
 
 fn find(program: &str) -> Result<PathBuf, QemuError> {

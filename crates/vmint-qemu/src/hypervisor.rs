@@ -20,7 +20,7 @@ use qapi::qmp;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -159,8 +159,9 @@ impl Launch<'_> {
         let (before_exec, guard) = self.guard().map_err(LaunchError::Guard)?;
         let spawned = spawn::spawn(command, fds, before_exec).await;
         let mut child = spawned.map_err(|source| LaunchError::Spawn { program: self.qemu.system.clone(), source })?;
-        if let Some(socket) = guard {
-            netguard::supervise(socket).map_err(LaunchError::Guard)?;
+        if let Some(handover) = guard {
+            // Its thread ends with QEMU.
+            handover.supervise().map_err(LaunchError::Guard)?;
         }
         let connected = connect(qmp, deadline).await;
         let (qmp, events) = match connected {
@@ -208,13 +209,12 @@ impl Launch<'_> {
     }
 
     /// With a network, what confines it.
-    fn guard(&self) -> io::Result<(Option<BeforeExec>, Option<OwnedFd>)> {
+    fn guard(&self) -> io::Result<(Option<BeforeExec>, Option<netguard::Handover>)> {
         if self.shape.net != NetMode::Nat {
             return Ok((None, None));
         }
-        let (ours, theirs) = StdUnixStream::pair()?;
-        let before: BeforeExec = Box::new(move || netguard::install(theirs.as_raw_fd()));
-        Ok((Some(before), Some(ours.into())))
+        let (hook, handover) = netguard::before_exec()?;
+        Ok((Some(Box::new(hook)), Some(handover)))
     }
 }
 

@@ -1,1 +1,30 @@
-//! vmint-runner
+//! The process that owns one QEMU machine, and what others need to talk to it.
+//!
+//! A runner is started by whoever wants a machine, leaves its caller's session, and lives exactly as long as its
+//! machine is up. It holds the machine's lock; QEMU is its child and dies with it. Everybody else goes through its
+//! socket, or, should that be gone, leaves word in the store.
+//!
+//! * [`start`]: how a runner is started; [`process`]: what it then does.
+//! * [`machine`]: the task that owns the machine; [`watch`]: what it watches.
+//! * [`api`], [`server`], [`client`]: the socket.
+//! * [`session`], [`relay`]: streams to the guest's agent.
+//! * [`bringup`], [`identity`]: from a launch to a guest that can be used and is like no other.
+//! * [`template`]: images booted once and frozen; [`probe`]: what executes guests on this host.
+
+pub mod api;
+pub mod bringup;
+pub mod client;
+pub mod identity;
+pub mod machine;
+pub mod probe;
+pub mod process;
+pub mod relay;
+pub mod server;
+pub mod session;
+pub mod start;
+pub mod template;
+pub mod watch;
+
+pub use client::Client;
+pub use session::{Fed, Session, SessionError, Stream, StreamEvent};
+pub use start::{BootSpec, From, StartRequest, start_runner};

@@ -1,0 +1,213 @@
+//! From a launch to a guest that can be used: a session with its agent, an identity, an init that has come up.
+
+use crate::identity;
+use crate::session::{Session, SessionError};
+use std::time::Duration;
+use tokio::time::Instant;
+use vmint_model::{Accelerator, ErrorKind, Fault};
+use vmint_protocol::{ExecSpec, Prepare, Reply, Request};
+use vmint_qemu::qmp::Event;
+use vmint_qemu::{Exit, Hypervisor, Launch, Notice};
+
+/// A guest that can be used.
+#[derive(Debug)]
+pub struct Live {
+    /// Its hypervisor.
+    pub hypervisor: Hypervisor,
+    /// The session with its agent.
+    pub session: Session,
+}
+
+/// How long one QMP command may take.
+pub fn qmp_deadline(accelerator: Accelerator) -> Duration {
+    Duration::from_secs(10) * accelerator.patience()
+}
+
+/// Launches a guest, greets its agent and gives it its identity, all before `deadline`.
+pub async fn bring_up(launch: Launch<'_>, prepare: Prepare, deadline: Instant) -> Result<Live, Fault> {
+    let console = launch.console.to_owned();
+    let remaining = |what: &str| {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() { Err(Fault::new(ErrorKind::TimedOut, format!("no time was left to {what}"))) } else { Ok(left) }
+    };
+    let mut hypervisor =
+        launch.run(remaining("start QEMU")?.min(qmp_deadline(launch.shape.accelerator))).await?;
+    let socket = hypervisor.take_agent().expect("taken here first");
+    let greeting = Session::greet(socket, remaining("greet the guest")?);
+    let session = watched(&mut hypervisor, greeting, &console).await?;
+    // The clock is read as late as possible.
+    let prepare = Prepare { realtime_ns: identity::now_ns(), ..prepare };
+    let prepared = session.call(Request::Prepare(Box::new(prepare)), "take its identity", remaining("prepare")?);
+    match watched(&mut hypervisor, prepared, &console).await? {
+        Reply::Prepared => Ok(Live { hypervisor, session }),
+        other => Err(SessionError::Unexpected(format!("{other:?}")).into()),
+    }
+}
+
+/// Waits until the image's init has come up, and warms up what every first command needs.
+pub async fn settle(live: &mut Live, systemd: bool, console: &std::path::Path, deadline: Instant) -> Result<(), Fault> {
+    if systemd {
+        let session = live.session.clone();
+        let left = deadline.saturating_duration_since(Instant::now());
+        let waiting = async {
+            let what = "finish starting its services";
+            let up = tokio::time::timeout(left, services_up(&session));
+            up.await.map_err(|_| SessionError::TimedOut { what, after: left })?
+        };
+        watched(&mut live.hypervisor, waiting, console).await?;
+    }
+    let warm = live.session.exec(command(&["/bin/sh", "-c", ":"]), |_, _| {});
+    // An image without a shell is none the worse for it.
+    match watched(&mut live.hypervisor, warm, console).await {
+        Err(fault) if fault.kind != ErrorKind::Guest => Err(fault),
+        _ => Ok(()),
+    }
+}
+
+/// Waits until systemd says that it is up. “degraded” means that a service of the image's failed, which is the image's
+/// business. Before systemd listens, `systemctl` fails, and there is nothing to wait on but to ask again.
+async fn services_up(session: &Session) -> Result<(), SessionError> {
+    let mut pause = Duration::from_millis(50);
+    loop {
+        let mut said = String::new();
+        let spec = command(&["systemctl", "is-system-running", "--wait"]);
+        let status = session
+            .exec(spec, |channel, bytes| {
+                if channel == vmint_protocol::Channel::Output {
+                    said.push_str(&String::from_utf8_lossy(bytes));
+                }
+            })
+            .await?;
+        tracing::debug!(?status, said = said.trim(), "systemd");
+        if matches!(said.trim(), "running" | "degraded") {
+            return Ok(());
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(500));
+    }
+}
+
+fn command(argv: &[&str]) -> ExecSpec {
+    ExecSpec { argv: argv.iter().map(|a| a.as_bytes().to_vec()).collect(), ..ExecSpec::default() }
+}
+
+/// Awaits something that the guest does, and meanwhile whether the guest still lives.
+async fn watched<T>(
+    hypervisor: &mut Hypervisor,
+    work: impl Future<Output = Result<T, SessionError>>,
+    console: &std::path::Path,
+) -> Result<T, Fault> {
+    tokio::pin!(work);
+    let mut story = Story::default();
+    loop {
+        tokio::select! {
+            done = &mut work => match done {
+                // The hang-up is the consequence; how the hypervisor ended is the cause.
+                Err(SessionError::Lost { .. }) => {
+                    let end = tokio::time::timeout(Duration::from_secs(5), ended(hypervisor, &mut story));
+                    return Err(match end.await {
+                        Ok(exit) => story.fault(&exit, console),
+                        Err(_) => Fault::from(SessionError::Lost { reason: None }),
+                    });
+                }
+                Err(e @ (SessionError::Silent { .. } | SessionError::TimedOut { .. })) => {
+                    let fault = Fault::from(e);
+                    let tail = vmint_qemu::hypervisor::tail(console);
+                    let last = tail.lines().next_back().unwrap_or("nothing").trim();
+                    let message = format!("{}; the last line on its console was {last:?}", fault.message);
+                    return Err(Fault { message, ..fault });
+                }
+                other => return Ok(other?),
+            },
+            notice = hypervisor.notice() => match notice {
+                Ok(Notice::Event(event)) => story.note(event),
+                Ok(Notice::Exited(exit)) => return Err(story.fault(&exit, console)),
+                Err(e) => return Err(Fault::from_error(ErrorKind::Host, &e)),
+            },
+        }
+    }
+}
+
+async fn ended(hypervisor: &mut Hypervisor, story: &mut Story) -> Exit {
+    loop {
+        match hypervisor.notice().await {
+            Ok(Notice::Exited(exit)) => return exit,
+            Ok(Notice::Event(event)) => story.note(event),
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+/// What was heard of a hypervisor before it ended, and so why it did.
+#[derive(Clone, Debug, Default)]
+pub struct Story {
+    panicked: bool,
+    shutdown: Option<(bool, String)>,
+    no_space: bool,
+}
+
+/// Why a hypervisor ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The guest shut down.
+    Shutdown,
+    /// The guest asked for a reboot.
+    Reboot,
+    /// The guest's kernel panicked.
+    Panic,
+    /// Something else: a signal, a failure of QEMU.
+    Died,
+}
+
+impl Story {
+    /// Takes note of an event.
+    pub fn note(&mut self, event: Event) {
+        match event {
+            Event::Panicked => self.panicked = true,
+            Event::Shutdown { guest, reason } => self.shutdown = Some((guest, reason)),
+            Event::BlockError { no_space } => self.no_space |= no_space,
+            Event::Stop | Event::Resume | Event::Other(_) => {}
+        }
+    }
+
+    /// Why it ended. A panicked kernel asks for a reboot too, so the console has a say.
+    pub fn end(&self, exit: &Exit, console: &std::path::Path) -> End {
+        let panicked = || {
+            let tail = vmint_qemu::hypervisor::tail(console);
+            tail.contains("Kernel panic") || tail.contains("vmint-agent: fatal")
+        };
+        match &self.shutdown {
+            _ if self.panicked => End::Panic,
+            Some((true, _)) if panicked() => End::Panic,
+            Some((true, reason)) if reason == "guest-reset" => End::Reboot,
+            Some((true, reason)) if reason == "guest-panic" => End::Panic,
+            Some((true, _)) if exit.status.success() => End::Shutdown,
+            _ => End::Died,
+        }
+    }
+
+    /// For a reader.
+    pub fn tell(&self, exit: &Exit, console: &std::path::Path) -> String {
+        match self.end(exit, console) {
+            End::Shutdown => "the guest shut itself down".into(),
+            End::Reboot => "the guest rebooted".into(),
+            End::Panic => {
+                let tail = vmint_qemu::hypervisor::tail(console);
+                let why = tail.lines().find(|l| l.contains("Kernel panic") || l.contains("vmint-agent: fatal"));
+                format!("the guest's kernel panicked: {}", why.unwrap_or("see its console").trim())
+            }
+            End::Died if self.no_space => "the host's disk is full, and QEMU ended".into(),
+            End::Died if exit.stderr.is_empty() => format!("QEMU died ({})", exit.status),
+            End::Died => format!("QEMU died ({}): {}", exit.status, exit.stderr.lines().next_back().unwrap_or_default()),
+        }
+    }
+
+    fn fault(&self, exit: &Exit, console: &std::path::Path) -> Fault {
+        let kind = match self.end(exit, console) {
+            End::Died => ErrorKind::Hypervisor,
+            End::Panic => ErrorKind::Image,
+            End::Shutdown | End::Reboot => ErrorKind::MachineLost,
+        };
+        Fault::new(kind, format!("the machine ended before it was ready: {}", self.tell(exit, console)))
+    }
+}

@@ -1,0 +1,143 @@
+//! The other end of a runner's socket.
+
+use crate::api;
+use crate::session::Session;
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::header::{CONNECTION, HOST, UPGRADE};
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::net::UnixStream;
+use vmint_model::{ErrorBody, ErrorKind, Fault, Generation, MachineDir};
+
+/// Asks the runner of one machine.
+#[derive(Clone, Debug)]
+pub struct Client {
+    socket: PathBuf,
+    generation: Option<Generation>,
+}
+
+impl Client {
+    /// A client of the machine in `dir`.
+    pub fn new(dir: &MachineDir) -> Self {
+        Self { socket: dir.socket().to_owned(), generation: None }
+    }
+
+    /// Asks for this generation only.
+    pub fn with_generation(self, generation: Generation) -> Self {
+        Self { generation: Some(generation), ..self }
+    }
+
+    async fn connect(&self) -> Result<UnixStream, Fault> {
+        UnixStream::connect(&self.socket).await.map_err(|e| {
+            let what = match e.kind() {
+                io::ErrorKind::NotFound => "the runner's socket does not exist".to_owned(),
+                io::ErrorKind::ConnectionRefused => "nobody listens on the runner's socket".to_owned(),
+                _ => format!("cannot connect to the runner: {e}"),
+            };
+            Fault::new(ErrorKind::Runner, format!("{what} ({})", self.socket.display()))
+        })
+    }
+
+    fn request(&self, method: Method, path: &str) -> hyper::http::request::Builder {
+        let builder = Request::builder().method(method).uri(path).header(HOST, "runner");
+        match self.generation {
+            Some(generation) => builder.header(api::GENERATION, generation.0),
+            None => builder,
+        }
+    }
+
+    /// Gets something.
+    pub async fn get<A: DeserializeOwned>(&self, path: &str, deadline: Duration) -> Result<A, Fault> {
+        self.call(Method::GET, path, Bytes::new(), deadline).await
+    }
+
+    /// Asks for something.
+    pub async fn post<A: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        deadline: Duration,
+    ) -> Result<A, Fault> {
+        let body = serde_json::to_vec(body).map_err(|e| Fault::new(ErrorKind::Internal, e.to_string()))?;
+        self.call(Method::POST, path, body.into(), deadline).await
+    }
+
+    async fn call<A: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        deadline: Duration,
+    ) -> Result<A, Fault> {
+        let exchange = async {
+            let (mut sender, connection) = self.handshake().await?;
+            let driver = tokio::spawn(connection);
+            let request = self.request(method, path).body(Full::new(body)).expect("built from constants");
+            let answer = sender.send_request(request).await.map_err(lost)?;
+            let status = answer.status();
+            let bytes = Limited::new(answer.into_body(), 16 << 20).collect().await;
+            driver.abort();
+            let bytes = bytes.map_err(|e| Fault::new(ErrorKind::Runner, format!("the runner's answer broke off: {e}")))?;
+            decode(status, &bytes.to_bytes())
+        };
+        tokio::time::timeout(deadline, exchange).await.map_err(|_| {
+            let message = format!("the runner did not answer {path} within {deadline:?}");
+            Fault::new(ErrorKind::TimedOut, message)
+        })?
+    }
+
+    /// Opens a session with the machine's agent. Its streams end when it is dropped.
+    pub async fn session(&self) -> Result<Session, Fault> {
+        let (mut sender, connection) = self.handshake().await?;
+        tokio::spawn(connection.with_upgrades());
+        let request = self
+            .request(Method::POST, "/v1/stream")
+            .header(CONNECTION, "upgrade")
+            .header(UPGRADE, api::UPGRADE)
+            .body(Full::default())
+            .expect("built from constants");
+        let answer = sender.send_request(request).await.map_err(lost)?;
+        if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            let status = answer.status();
+            let bytes = Limited::new(answer.into_body(), 1 << 20).collect().await.map(|b| b.to_bytes());
+            return decode::<serde_json::Value>(status, &bytes.unwrap_or_default())
+                .and(Err(Fault::new(ErrorKind::Internal, "the runner did not open a stream")));
+        }
+        let io = hyper::upgrade::on(answer).await.map_err(lost)?;
+        Ok(Session::start(TokioIo::new(io), BytesMut::new()))
+    }
+
+    async fn handshake(
+        &self,
+    ) -> Result<
+        (
+            hyper::client::conn::http1::SendRequest<Full<Bytes>>,
+            hyper::client::conn::http1::Connection<TokioIo<UnixStream>, Full<Bytes>>,
+        ),
+        Fault,
+    > {
+        let stream = self.connect().await?;
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(lost)
+    }
+}
+
+fn lost(e: hyper::Error) -> Fault {
+    Fault::new(ErrorKind::MachineLost, format!("the runner hung up: {e}"))
+}
+
+fn decode<A: DeserializeOwned>(status: StatusCode, bytes: &[u8]) -> Result<A, Fault> {
+    if status.is_success() {
+        return serde_json::from_slice(bytes)
+            .map_err(|e| Fault::new(ErrorKind::Internal, format!("the runner's answer is not understood: {e}")));
+    }
+    Err(match serde_json::from_slice::<ErrorBody>(bytes) {
+        Ok(body) => body.error,
+        Err(_) => Fault::new(ErrorKind::Internal, format!("the runner answered {status} without a reason")),
+    })
+}

@@ -1,0 +1,195 @@
+//! The runner's socket: HTTP/1.1 for the same user alone. What only reads is answered from the [`View`]; everything
+//! else goes through the queue of the task that owns the machine.
+
+use crate::api;
+use crate::machine::Ask;
+use crate::relay::relay;
+use crate::session::Session;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::sync::{Arc, Mutex};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot};
+use vmint_model::{ErrorBody, ErrorKind, Fault, Generation, MachineRecord, MachineState};
+
+/// Largest request body in bytes.
+const MAX_BODY: usize = 1 << 20;
+
+/// The machine as the socket shows it.
+#[derive(Clone, Debug)]
+pub struct View(Arc<Mutex<(MachineRecord, Option<Session>)>>);
+
+impl View {
+    /// A machine that cannot be used yet.
+    pub fn new(record: MachineRecord) -> Self {
+        Self(Arc::new(Mutex::new((record, None))))
+    }
+
+    /// Shows another state.
+    pub fn set(&self, record: MachineRecord, session: Option<Session>) {
+        *self.0.lock().expect("nobody panics with the lock") = (record, session);
+    }
+
+    fn get(&self) -> (MachineRecord, Option<Session>) {
+        self.0.lock().expect("nobody panics with the lock").clone()
+    }
+}
+
+/// Serves the socket for ever.
+pub async fn serve(listener: UnixListener, view: View, asks: mpsc::Sender<Ask>) {
+    let own = rustix::process::geteuid().as_raw();
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(e) => {
+                // Out of descriptors, most likely: those of requests that are being served come back.
+                tracing::warn!("cannot accept a connection: {e}");
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        match stream.peer_cred() {
+            Ok(peer) if peer.uid() == own || peer.uid() == 0 => {
+                tokio::spawn(connection(stream, view.clone(), asks.clone()));
+            }
+            peer => tracing::warn!("refused a connection of {:?}", peer.map(|p| p.uid())),
+        }
+    }
+}
+
+async fn connection(stream: UnixStream, view: View, asks: mpsc::Sender<Ask>) {
+    let service = hyper::service::service_fn(move |request| {
+        let (view, asks) = (view.clone(), asks.clone());
+        async move { Ok::<_, std::convert::Infallible>(respond(request, view, asks).await) }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .max_buf_size(64 << 10)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    if let Err(e) = connection.await {
+        tracing::debug!("a connection ended: {e}");
+    }
+}
+
+type Answer = Response<Full<Bytes>>;
+
+async fn respond(request: Request<Incoming>, view: View, asks: mpsc::Sender<Ask>) -> Answer {
+    match route(request, &view, &asks).await {
+        Ok(answer) => answer,
+        Err(fault) => {
+            let status = StatusCode::from_u16(api::status(fault.kind)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            json(status, &ErrorBody { error: fault })
+        }
+    }
+}
+
+async fn route(request: Request<Incoming>, view: &View, asks: &mpsc::Sender<Ask>) -> Result<Answer, Fault> {
+    let (record, session) = view.get();
+    check_generation(&request, &record)?;
+    let path = request.uri().path().to_owned();
+    match (request.method(), path.as_str()) {
+        (&Method::GET, "/v1/ping") => ok(&api::Pong {
+            machine: record.id,
+            generation: record.generation,
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+        }),
+        (&Method::GET, "/v1/machine") => ok(&record),
+        (&Method::POST, "/v1/stream") => upgrade(request, &record, session),
+        (&Method::POST, "/v1/stop") => {
+            let stop = body(request).await?;
+            ask(asks, |answer| Ask::Stop(stop, answer)).await.and_then(|()| ok(&serde_json::json!({})))
+        }
+        (&Method::POST, "/v1/pause") => ask(asks, Ask::Pause).await.and_then(|()| ok(&serde_json::json!({}))),
+        (&Method::POST, "/v1/resume") => ask(asks, Ask::Resume).await.and_then(|()| ok(&serde_json::json!({}))),
+        (&Method::POST, "/v1/reset") => {
+            let reset = body(request).await?;
+            ask(asks, |answer| Ask::Reset(reset, answer)).await.and_then(|record| ok(&record))
+        }
+        (&Method::POST, "/v1/snapshot") => {
+            let snapshot = body(request).await?;
+            ask(asks, |answer| Ask::Snapshot(snapshot, answer)).await.and_then(|done| ok(&done))
+        }
+        (&Method::POST, "/v1/qmp") => {
+            let command = body(request).await?;
+            ask(asks, |answer| Ask::Qmp(command, answer)).await.and_then(|value| ok(&value))
+        }
+        (method, path) => Err(Fault::new(ErrorKind::NotFound, format!("a runner knows no {method} {path}"))),
+    }
+}
+
+fn check_generation(request: &Request<Incoming>, record: &MachineRecord) -> Result<(), Fault> {
+    let Some(value) = request.headers().get(api::GENERATION) else { return Ok(()) };
+    let wanted = value.to_str().ok().and_then(|v| v.parse().ok()).map(Generation);
+    match wanted {
+        Some(wanted) if wanted == record.generation => Ok(()),
+        Some(wanted) => {
+            let message = format!("machine {} is at generation {}, not {wanted}", record.name, record.generation);
+            Err(Fault::new(ErrorKind::StaleGeneration, message))
+        }
+        None => Err(Fault::new(ErrorKind::Usage, format!("{}: {value:?} is no generation", api::GENERATION))),
+    }
+}
+
+fn upgrade(mut request: Request<Incoming>, record: &MachineRecord, session: Option<Session>) -> Result<Answer, Fault> {
+    if request.headers().get(UPGRADE).is_none_or(|v| v != api::UPGRADE) {
+        let message = format!("/v1/stream needs the header Upgrade: {}", api::UPGRADE);
+        return Err(Fault::new(ErrorKind::Usage, message));
+    }
+    let session = match session {
+        Some(session) if record.state == MachineState::Running => session,
+        _ => {
+            let message = format!("machine {} is {}", record.name, record.state);
+            let fault = Fault::new(ErrorKind::WrongState, message);
+            let paused = record.state == MachineState::Paused;
+            return Err(if paused { fault.hint(format!("vmint resume {}", record.name)) } else { fault });
+        }
+    };
+    let upgraded = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        match upgraded.await {
+            Ok(io) => relay(TokioIo::new(io), session).await,
+            Err(e) => tracing::debug!("an upgrade failed: {e}"),
+        }
+    });
+    let mut answer = Response::new(Full::default());
+    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    answer.headers_mut().insert(UPGRADE, HeaderValue::from_static(api::UPGRADE));
+    Ok(answer)
+}
+
+async fn ask<T>(
+    asks: &mpsc::Sender<Ask>,
+    make: impl FnOnce(oneshot::Sender<Result<T, Fault>>) -> Ask,
+) -> Result<T, Fault> {
+    let gone = || Fault::new(ErrorKind::MachineLost, "the machine ended before it could answer");
+    let (sender, receiver) = oneshot::channel();
+    asks.send(make(sender)).await.map_err(|_| gone())?;
+    receiver.await.map_err(|_| gone())?
+}
+
+async fn body<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Fault> {
+    let bytes = Limited::new(request.into_body(), MAX_BODY).collect().await;
+    let bytes = bytes.map_err(|e| Fault::new(ErrorKind::Usage, format!("the request's body cannot be read: {e}")))?;
+    serde_json::from_slice(&bytes.to_bytes())
+        .map_err(|e| Fault::new(ErrorKind::Usage, format!("the request's body is not understood: {e}")))
+}
+
+fn ok(value: &impl Serialize) -> Result<Answer, Fault> {
+    Ok(json(StatusCode::OK, value))
+}
+
+fn json(status: StatusCode, value: &impl Serialize) -> Answer {
+    let bytes = serde_json::to_vec(value).expect("answers can be written as JSON");
+    let mut answer = Response::new(Full::new(bytes.into()));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer
+}

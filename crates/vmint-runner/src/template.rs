@@ -1,0 +1,248 @@
+//! Templates: an image booted, come up, and frozen. Made once for each image, amount of memory, number of processors
+//! and kind of network; whoever needs one that another process is making waits for it.
+
+use crate::bringup::{bring_up, settle};
+use crate::identity;
+use crate::start::BootSpec;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::time::Instant;
+use vmint_image::{BootFiles, Image, InitKind, Progress};
+use vmint_model::{ErrorKind, Fault, Home};
+use vmint_protocol::{Reply, Request};
+use vmint_qemu::disk::{self, Layer};
+use vmint_qemu::{Boot, Frozen, Host, Launch, Manifest, Shape, Start};
+use vmint_store::FileLock;
+
+/// A template to find or to make.
+#[derive(Clone, Debug)]
+pub struct Wanted<'a> {
+    /// Where templates are kept.
+    pub home: &'a Home,
+    /// What executes machines here.
+    pub host: &'a Host,
+    /// The image.
+    pub image: &'a Image,
+    /// Its files.
+    pub boot: &'a BootFiles,
+    /// The hardware.
+    pub shape: &'a Shape,
+}
+
+fn host_fault(what: &str, path: &Path) -> impl Fn(std::io::Error) -> Fault {
+    let context = format!("cannot {what} {}", path.display());
+    move |e| Fault::from_error(ErrorKind::Host, &e).context(&context)
+}
+
+impl Wanted<'_> {
+    /// Digest over all that a template is made from.
+    pub fn fingerprint(&self) -> String {
+        let disk = self.boot.disk.as_ref().map(|d| d.digest.map_or_else(String::new, |d| d.to_string()));
+        vmint_qemu::frozen::fingerprint(&[
+            &self.host.hardware(self.shape),
+            &self.boot.kernel_digest.to_string(),
+            &self.boot.initramfs_digest.to_string(),
+            disk.as_deref().unwrap_or("none"),
+            &boot_spec(self.boot).cmdline,
+        ])
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.home.templates().join(self.fingerprint())
+    }
+
+    /// The template, if there is one that can be used; the reason why not, if there is one that cannot.
+    pub fn find(&self) -> Result<Option<Frozen>, Fault> {
+        match Frozen::open(&self.folder()).and_then(|frozen| frozen.check().map(|()| frozen)) {
+            Ok(frozen) => Ok(Some(frozen)),
+            Err(vmint_qemu::frozen::FrozenError::Missing { .. }) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// The template, made if need be.
+    pub async fn find_or_make(&self, progress: &dyn Progress) -> Result<Frozen, Fault> {
+        if let Ok(Some(frozen)) = self.find() {
+            return Ok(frozen);
+        }
+        let folder = self.folder();
+        let lock_path = self.home.templates().join(format!("{}.lock", self.fingerprint()));
+        let _lock = self.lock(&lock_path, progress).await?;
+        match self.find() {
+            Ok(Some(frozen)) => return Ok(frozen),
+            Ok(None) => self.explain_rebuild(progress),
+            Err(fault) => {
+                progress.stage(&format!("a template cannot be used and is made anew: {}", fault.message));
+                // Out of sight first: forks of it keep their links.
+                std::fs::remove_dir_all(&folder).map_err(host_fault("remove", &folder))?;
+            }
+        }
+        let temporary = self.home.templates().join(format!(".tmp-{}", self.fingerprint()));
+        if temporary.exists() {
+            // Left by a process that was killed: nobody else can be here under the lock.
+            std::fs::remove_dir_all(&temporary).map_err(host_fault("remove", &temporary))?;
+        }
+        std::fs::create_dir(&temporary).map_err(host_fault("create", &temporary))?;
+        let made = self.make(&temporary, progress).await;
+        if made.is_err() {
+            let _ = std::fs::remove_dir_all(&temporary);
+        }
+        made?;
+        std::fs::rename(&temporary, &folder).map_err(host_fault("create", &folder))?;
+        Ok(Frozen::open(&folder)?)
+    }
+
+    async fn lock(&self, path: &Path, progress: &dyn Progress) -> Result<FileLock, Fault> {
+        let fault = |e: vmint_store::LockError| Fault::from_error(e.kind(), &e);
+        if let Some(lock) = FileLock::try_acquire(path).map_err(fault)? {
+            return Ok(lock);
+        }
+        progress.stage(&format!("waiting for another process that makes the template of {}", self.image.name()));
+        let (path, deadline) = (path.to_owned(), std::time::Instant::now() + self.deadline());
+        let lock = tokio::task::spawn_blocking(move || FileLock::acquire_until(&path, deadline));
+        lock.await.expect("acquiring a lock does not panic").map_err(fault)
+    }
+
+    /// If there is a template of the same image and hardware under another fingerprint, says what changed.
+    fn explain_rebuild(&self, progress: &dyn Progress) {
+        let name = self.image.name().to_string();
+        let other = list(self.home).into_iter().find(|frozen| {
+            let m = frozen.manifest();
+            m.image == name && m.shape == *self.shape
+        });
+        let Some(other) = other else { return };
+        let m = other.manifest();
+        let why = if m.hardware != self.host.hardware(self.shape) {
+            format!("it was made with {} and this is {}, or with other hardware", m.qemu, self.host.qemu.banner)
+        } else if m.image_digest == self.image.digest().to_string() {
+            "kernel or agent have changed".into()
+        } else {
+            "the image has changed".into()
+        };
+        progress.stage(&format!("the template of {name} does not fit any more ({why}); making it anew"));
+    }
+
+    fn deadline(&self) -> Duration {
+        boot_deadline(self.host.accelerator)
+    }
+
+    async fn make(&self, folder: &Path, progress: &dyn Progress) -> Result<(), Fault> {
+        let deadline = Instant::now() + self.deadline();
+        let ram = folder.join(Frozen::RAM);
+        progress.stage(&format!("booting {} once, {}", self.image.name(), self.host.accelerator));
+        create_ram(&ram, self.shape.memory.0)?;
+        let mut layers = Vec::new();
+        if let Some(disk) = &self.boot.disk {
+            let lowest = folder.join(disk::layer_name(0));
+            std::fs::hard_link(&disk.path, &lowest).map_err(host_fault("link", &disk.path))?;
+            let qcow2 = disk::create(&self.host.qemu.img, folder, &disk::layer_name(1), 0).await;
+            qcow2.map_err(|e| Fault::from_error(ErrorKind::Host, &e))?;
+            layers = disk::layers(folder);
+        }
+        let (console, log) = (folder.join("console.log"), folder.join("qemu.log"));
+        let spec = boot_spec(self.boot);
+        let boot = Boot { kernel: spec.kernel, initramfs: spec.initramfs, cmdline: spec.cmdline };
+        let launch = Launch {
+            qemu: &self.host.qemu,
+            shape: self.shape,
+            name: "vmint-template",
+            start: Start::BootShared(&boot),
+            ram: &ram,
+            layers: &layers,
+            publish: &[],
+            console: &console,
+            log: &log,
+        };
+        let began = Instant::now();
+        let mut live = bring_up(launch, identity::template(self.shape.net)?, deadline).await?;
+        if spec.settle {
+            progress.stage(&format!("waiting until the services of {} have started", self.image.name()));
+        }
+        settle(&mut live, spec.settle, &console, deadline).await?;
+        let boot_ms = began.elapsed().as_secs_f64() * 1e3;
+        progress.stage("freezing it");
+        match live.session.call(Request::Sync, "write its disk", self.deadline()).await? {
+            Reply::Synced => {}
+            other => return Err(Fault::new(ErrorKind::Internal, format!("unexpected answer {other:?}"))),
+        }
+        // No session is open across the freeze.
+        drop(live.session);
+        live.hypervisor.freeze(folder).await?;
+        if !layers.is_empty() {
+            let blank = disk::create(&self.host.qemu.img, folder, disk::BLANK, 1).await;
+            blank.map_err(|e| Fault::from_error(ErrorKind::Host, &e))?;
+        }
+        let manifest = Manifest {
+            version: vmint_qemu::frozen::VERSION,
+            fingerprint: self.fingerprint(),
+            hardware: self.host.hardware(self.shape),
+            shape: self.shape.clone(),
+            image: self.image.name().to_string(),
+            image_digest: self.image.digest().to_string(),
+            qemu: self.host.qemu.banner.clone(),
+            full: false,
+            layers: layers.len(),
+            files: Vec::new(),
+            created_at_ms: vmint_store::now_ms(),
+            boot_ms: Some(boot_ms),
+        };
+        Frozen::seal(folder, manifest)?;
+        Ok(())
+    }
+}
+
+/// How long a boot may take until the image's services have started.
+pub fn boot_deadline(accelerator: vmint_model::Accelerator) -> Duration {
+    Duration::from_secs(60) * accelerator.patience()
+}
+
+/// What to boot, and how.
+pub fn boot_spec(files: &BootFiles) -> BootSpec {
+    // A panic ends the machine, and so is seen at once. The rest keeps the kernel from looking for hardware that is not
+    // there.
+    let mut cmdline = String::from(
+        "console=ttyS0 quiet panic=-1 oops=panic random.trust_cpu=on pci=lastbus=0 8250.nr_uarts=1 tsc=reliable",
+    );
+    if let Some(disk) = &files.disk {
+        cmdline.push_str(&format!(" vmint.root=/dev/vda vmint.rootfstype={}", disk.file_system));
+        let init = if files.init == InitKind::Agent { "none" } else { "auto" };
+        cmdline.push_str(&format!(" vmint.init={init}"));
+    }
+    BootSpec {
+        kernel: files.kernel.clone(),
+        initramfs: files.initramfs.clone(),
+        cmdline,
+        disk: files.disk.as_ref().map(|d| d.path.clone()),
+        settle: files.init == InitKind::Systemd,
+    }
+}
+
+/// A sparse file of zeros to map memory from.
+pub fn create_ram(path: &Path, size: u64) -> Result<(), Fault> {
+    let file = File::options().create_new(true).write(true).open(path).map_err(host_fault("create", path))?;
+    file.set_len(size).map_err(host_fault("create", path))
+}
+
+/// All templates that can be opened.
+pub fn list(home: &Home) -> Vec<Frozen> {
+    let Ok(entries) = std::fs::read_dir(home.templates()) else { return Vec::new() };
+    let folders = entries.flatten().map(|e| e.path()).filter(|p| p.is_dir());
+    let visible = folders.filter(|p| p.file_name().is_some_and(|n| !n.to_string_lossy().starts_with('.')));
+    let mut all: Vec<_> = visible.filter_map(|p| Frozen::open(&p).ok()).collect();
+    all.sort_by_key(|f| f.manifest().created_at_ms);
+    all
+}
+
+/// A disk's layers in `folder`, made for a machine that boots from `image_disk`.
+pub async fn prepare_boot_disk(qemu_img: &Path, folder: &Path, image_disk: &Path) -> Result<Vec<Layer>, Fault> {
+    if disk::layers(folder).is_empty() {
+        let lowest = folder.join(disk::layer_name(0));
+        std::fs::hard_link(image_disk, &lowest).map_err(host_fault("link", image_disk))?;
+    }
+    if disk::layers(folder).len() == 1 {
+        let made = disk::create(qemu_img, folder, &disk::layer_name(1), 0).await;
+        made.map_err(|e| Fault::from_error(ErrorKind::Host, &e))?;
+    }
+    Ok(disk::layers(folder))
+}
