@@ -140,7 +140,7 @@ impl Agent {
         Ok(Self {
             port,
             inbox: Inbox::default(),
-            out: Outbox::default(),
+            out: Outbox::new()?,
             link: Link::Down,
             units: BTreeMap::new(),
             streams: BTreeMap::new(),

@@ -2,17 +2,16 @@
 
 use crate::agent::{Agent, Link, Unit, Work};
 use crate::exec::{failure, os};
-use crate::port::Promise;
 use crate::source::Offer;
-use rustix::io::{Errno, Result};
+use rustix::io::Result;
 use rustix::process::WaitStatus;
 use std::os::fd::AsFd;
 use vmint_protocol::{ErrorCode, FromGuest, GuestError, Reply, encode_eof, encode_message};
 
 /// What is gathered before it is written: a write to the port is an exit to the hypervisor.
 const GATHER: usize = 32 << 10;
-/// What one call sends at most, so that requests are looked at in between.
-const TURN: usize = 1 << 20;
+/// Frames that are sent before requests are looked at again.
+const TURNS: usize = 8;
 
 impl Agent {
     /// Queues a message.
@@ -28,9 +27,9 @@ impl Agent {
 
     /// Writes what there is to write. `true` when the port would take more and there is more.
     pub(crate) fn send(&mut self) -> Result<bool> {
-        let mut budget = TURN;
+        let mut turns = TURNS;
         loop {
-            while self.out.promise().is_none()
+            while !self.out.has_promise()
                 && self.out.len() < GATHER
                 && let Some((id, index)) = self.line.pop_front()
             {
@@ -39,19 +38,12 @@ impl Agent {
             if self.out.is_empty() {
                 return Ok(false);
             }
-            let before = self.out.len();
             if !self.out.flush(&mut self.port)? {
                 return Ok(false);
             }
-            budget = budget.saturating_sub(before);
-            if let Some(promise) = self.out.promise() {
-                match self.keep(promise)? {
-                    Some(n) => budget = budget.saturating_sub(n),
-                    None => return Ok(false),
-                }
-            }
-            if budget == 0 {
-                return Ok(!self.line.is_empty() || !self.out.is_empty());
+            turns -= 1;
+            if turns == 0 {
+                return Ok(!self.line.is_empty());
             }
         }
     }
@@ -82,50 +74,17 @@ impl Agent {
             return self.settle(id);
         }
         let channel = source.channel();
-        match source.offer(stream, self.out.tail()) {
+        match source.offer(stream, &mut self.out) {
             Ok(Offer::Nothing) => self.settle(id),
             Ok(Offer::Frame) => {
                 self.enqueue(id, index);
                 self.settle(id);
             }
-            Ok(Offer::Promise(n)) => self.out.promise_bytes((id, index), n),
             Ok(Offer::End) => {
                 encode_eof(self.out.tail(), stream, channel);
                 self.settle(id);
             }
             Err(e) => self.fail(id, os("read a command's output", e)),
-        }
-    }
-
-    /// Sends bytes that a header has promised. `None` when the port is full.
-    fn keep(&mut self, promise: Promise) -> Result<Option<usize>> {
-        let (id, index) = promise.source;
-        let port = self.port.as_fd();
-        let source = self
-            .units
-            .get_mut(&id)
-            .and_then(|u| u.sources().get_mut(index));
-        let moved = source.map_or(Err(Errno::BADF), |s| s.splice(port, promise.left));
-        match moved {
-            Ok(None) => {
-                self.port.writable = false;
-                Ok(None)
-            }
-            Ok(Some(n)) if n > 0 => {
-                if self.out.kept(n) {
-                    self.enqueue(id, index);
-                    self.settle(id);
-                }
-                Ok(Some(n))
-            }
-            // Out of memory at the wrong moment the driver loses what it has taken from the pipe and says 0. The frame
-            // must be completed, but its stream has not sent what the process wrote and must not look as if it had.
-            Ok(Some(_)) | Err(_) => {
-                self.out.break_promise();
-                let error = moved.err().unwrap_or(Errno::NOMEM);
-                self.fail(id, os("send a command's output", error));
-                Ok(Some(promise.left))
-            }
         }
     }
 
@@ -169,10 +128,6 @@ impl Agent {
 
     /// Ends a unit that has nothing more to do or to say.
     pub(crate) fn settle(&mut self, id: u64) {
-        if self.out.promise().is_some_and(|p| p.source.0 == id) {
-            // Its pipe must live until the promised bytes have left it.
-            return;
-        }
         let Some(unit) = self.units.get_mut(&id) else {
             return;
         };

@@ -3,10 +3,11 @@
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::{Errno, Result};
+use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
 use std::io::IoSliceMut;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-use vmint_protocol::{PORT_NAME, PREAMBLE_LEN};
+use vmint_protocol::{Header, PORT_NAME, PREAMBLE_LEN};
 
 /// What the kernel's driver hands out in one `read()`: it never joins two of the host's buffers, and each is a page.
 /// So every read starts where a host's write may have started, and a [`Hello`](vmint_protocol::Hello) can only be there.
@@ -15,6 +16,8 @@ pub const READ: usize = 4096;
 const BATCH: usize = 32;
 /// How much may be queued before the agent stops taking requests.
 const CONGESTED: usize = 1 << 20;
+/// Size of the lane, and so of the largest frame of output: 1 MiB is Linux's limit for unprivileged pipes.
+const LANE: usize = 1 << 20;
 
 /// The port.
 #[derive(Debug)]
@@ -159,28 +162,52 @@ impl Inbox {
     }
 }
 
-/// Bytes that a data frame's header has promised and that go from a descriptor straight into the port.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Promise {
-    /// The source: a unit and the index of its channel.
-    pub source: (u64, usize),
-    /// How much is still to be sent.
-    pub left: usize,
-}
-
 /// What waits to be written: bytes, then perhaps promised ones, then bytes.
-#[derive(Debug, Default)]
+///
+/// Promised bytes lie in a pipe of the outbox's own, the lane, never in a command's: virtio_console's `splice_write`
+/// sizes its list of pages by what the pipe holds and hands the whole list to the device even if it was told to take
+/// less, and QEMU stops a device that sends empty pages. So a splice into the port must always be of a whole pipe that
+/// nobody else writes to. Moving bytes from one pipe to another moves pages, and copies nothing.
+#[derive(Debug)]
 pub struct Outbox {
     before: Vec<u8>,
     written: usize,
-    promise: Option<Promise>,
+    promised: usize,
     after: Vec<u8>,
+    lane: Lane,
+}
+
+/// The outbox's own pipe; empty whenever nothing is promised.
+#[derive(Debug)]
+struct Lane {
+    read: OwnedFd,
+    write: OwnedFd,
+}
+
+impl Lane {
+    fn new() -> Result<Self> {
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        // Refused under a limit for pipes; then frames are smaller.
+        let _ = rustix::pipe::fcntl_setpipe_size(&write, LANE);
+        Ok(Self { read, write })
+    }
 }
 
 impl Outbox {
+    /// An empty one.
+    pub fn new() -> Result<Self> {
+        Ok(Self {
+            before: Vec::new(),
+            written: 0,
+            promised: 0,
+            after: Vec::new(),
+            lane: Lane::new()?,
+        })
+    }
+
     /// Where frames are appended: behind everything that is under way.
     pub fn tail(&mut self) -> &mut Vec<u8> {
-        if self.promise.is_some() {
+        if self.promised > 0 {
             &mut self.after
         } else {
             &mut self.before
@@ -194,7 +221,7 @@ impl Outbox {
 
     /// Whether nothing at all waits.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0 && self.promise.is_none()
+        self.len() == 0 && self.promised == 0
     }
 
     /// Whether so much waits that nothing should be taken in that asks for more.
@@ -202,58 +229,84 @@ impl Outbox {
         self.len() > CONGESTED
     }
 
+    /// Whether bytes are promised, so that nothing can be promised behind them yet.
+    pub fn has_promise(&self) -> bool {
+        self.promised > 0
+    }
+
     /// Forgets everything: a new session has begun.
-    pub fn clear(&mut self) {
-        *self = Self::default();
-    }
-
-    /// The promise that is under way.
-    pub fn promise(&self) -> Option<Promise> {
-        self.promise
-    }
-
-    /// Records a promise whose header was just appended to the [`tail`](Self::tail).
-    pub fn promise_bytes(&mut self, source: (u64, usize), left: usize) {
-        debug_assert!(self.promise.is_none());
-        self.promise = Some(Promise { source, left });
-    }
-
-    /// Records that `n` promised bytes were sent. `true` when that was the last of them.
-    pub fn kept(&mut self, n: usize) -> bool {
-        let Some(promise) = &mut self.promise else {
-            return false;
-        };
-        promise.left = promise.left.saturating_sub(n);
-        if promise.left > 0 {
-            return false;
-        }
-        self.promise = None;
-        debug_assert!(self.before.is_empty());
-        std::mem::swap(&mut self.before, &mut self.after);
-        true
-    }
-
-    /// Completes a promise that cannot be kept with zeros: the other side knows only how many bytes to expect.
-    pub fn break_promise(&mut self) {
-        if let Some(Promise { left, .. }) = self.promise.take() {
-            let mut bytes = vec![0; left];
-            bytes.append(&mut self.after);
-            self.before.append(&mut bytes);
-        }
-    }
-
-    /// Writes the bytes in front of the promise. `false` when some are left because the port is full.
-    pub fn flush(&mut self, port: &mut Port) -> Result<bool> {
-        while self.written < self.before.len() {
-            match port.write(&self.before[self.written..])? {
-                Some(n) => self.written += n,
-                None => return Ok(false),
-            }
-        }
+    pub fn clear(&mut self) -> Result<()> {
         self.before.clear();
-        self.before.shrink_to(64 << 10);
+        self.after.clear();
         self.written = 0;
-        Ok(true)
+        if self.promised > 0 {
+            // Empty it by replacing it.
+            self.lane = Lane::new()?;
+            self.promised = 0;
+        }
+        Ok(())
+    }
+
+    /// Takes up to `limit` bytes out of a pipe, and appends the header that promises them. Returns how many there were.
+    pub fn promise(
+        &mut self,
+        mut header: Header,
+        pipe: BorrowedFd<'_>,
+        limit: usize,
+    ) -> Result<usize> {
+        debug_assert!(self.promised == 0);
+        let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+        let n = match splice(pipe, None, &self.lane.write, None, limit, flags) {
+            Ok(n) => n,
+            Err(Errno::AGAIN) => 0,
+            Err(e) => return Err(e),
+        };
+        if n > 0 {
+            header.len = n as u32;
+            self.before.extend_from_slice(&header.encode());
+            self.promised = n;
+        }
+        Ok(n)
+    }
+
+    /// Writes what can be written. `false` when something is left because the port is full.
+    pub fn flush(&mut self, port: &mut Port) -> Result<bool> {
+        loop {
+            while self.written < self.before.len() {
+                match port.write(&self.before[self.written..])? {
+                    Some(n) => self.written += n,
+                    None => return Ok(false),
+                }
+            }
+            self.before.clear();
+            self.before.shrink_to(64 << 10);
+            self.written = 0;
+            while self.promised > 0 {
+                match splice(
+                    &self.lane.read,
+                    None,
+                    &port.fd,
+                    None,
+                    LANE,
+                    SpliceFlags::NONBLOCK | SpliceFlags::MOVE,
+                ) {
+                    Ok(n) if n > 0 => self.promised = self.promised.saturating_sub(n),
+                    Err(Errno::AGAIN) => {
+                        port.writable = false;
+                        return Ok(false);
+                    }
+                    Err(Errno::INTR) => {}
+                    // Out of memory in an interrupt's moment, the driver says 0 and has lost what it took. The session
+                    // cannot go on, and must not look as if it had.
+                    Ok(_) => return Err(Errno::NOMEM),
+                    Err(e) => return Err(e),
+                }
+            }
+            if self.after.is_empty() {
+                return Ok(true);
+            }
+            std::mem::swap(&mut self.before, &mut self.after);
+        }
     }
 }
 
@@ -262,25 +315,30 @@ mod tests {
     use super::*;
     use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
+    use vmint_protocol::{Channel, HEADER_LEN, Kind};
 
     #[test]
     fn frames_queued_during_a_promise_follow_it() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let mut port = Port::new(ours.into());
-        let mut out = Outbox::default();
-        out.tail().extend_from_slice(b"header");
-        out.promise_bytes((1, 0), 3);
-        out.tail().extend_from_slice(b"later");
-        assert!(out.flush(&mut port).unwrap());
-        assert!(!out.kept(2));
-        assert!(out.flush(&mut port).unwrap());
-        assert!(out.kept(1));
+        let mut out = Outbox::new().unwrap();
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        rustix::io::write(&write, b"promised, and more").unwrap();
+        let header = Header {
+            stream: 1,
+            kind: Kind::Data,
+            channel: Channel::Output,
+            len: 0,
+        };
+        assert_eq!(out.promise(header, read.as_fd(), 8).unwrap(), 8);
+        out.tail().extend_from_slice(b" later");
         assert!(out.flush(&mut port).unwrap());
         assert!(out.is_empty());
         drop(port);
-        let mut seen = String::new();
-        theirs.read_to_string(&mut seen).unwrap();
-        assert_eq!(seen, "headerlater");
+        let mut seen = Vec::new();
+        theirs.read_to_end(&mut seen).unwrap();
+        assert_eq!(seen[..HEADER_LEN], Header { len: 8, ..header }.encode());
+        assert_eq!(&seen[HEADER_LEN..], b"promised later");
     }
 
     #[test]

@@ -76,7 +76,10 @@ impl Agent {
     /// Forgets the host. What it started goes on: a fork of a running machine must not differ in what it runs.
     pub(crate) fn end_session(&mut self) {
         self.link = Link::Down;
-        self.out.clear();
+        // Without a new lane the old one's bytes would follow the next header; then there is no going on.
+        if let Err(e) = self.out.clear() {
+            console::fatal(&format!("cannot start a new session: {e}"));
+        }
         let ids: Vec<u64> = self.units.keys().copied().collect();
         for id in ids {
             self.detach(id);

@@ -1,7 +1,8 @@
 //! Where a stream's output comes from: a pipe or a terminal, under a window.
 
+use crate::port::Outbox;
 use rustix::io::{Errno, Result};
-use rustix::pipe::SpliceFlags;
+use rustix::pipe::{SpliceFlags, splice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use vmint_protocol::{Channel, HEADER_LEN, Header, Kind, MAX_DATA, Window};
@@ -50,10 +51,8 @@ pub struct Source {
 pub enum Offer {
     /// There is nothing now.
     Nothing,
-    /// A whole frame was appended.
+    /// A frame was appended; its bytes may follow from the outbox's lane.
     Frame,
-    /// A header was appended that promises this many bytes.
-    Promise(usize),
     /// There will never be anything again.
     End,
 }
@@ -122,15 +121,15 @@ impl Source {
         rustix::io::ioctl_fionread(&*self.fd).map_or(0, |n| n as usize)
     }
 
-    /// Appends what it has for `stream` to `out`, as a frame or as the header of one.
-    pub fn offer(&mut self, stream: u32, out: &mut Vec<u8>) -> Result<Offer> {
+    /// Appends what it has for `stream` to `out`.
+    pub fn offer(&mut self, stream: u32, out: &mut Outbox) -> Result<Offer> {
         let limit = self
             .window
             .available()
             .min(LARGEST)
             .min(self.rest.unwrap_or(usize::MAX));
         match self.from {
-            From::Terminal => self.copy(stream, limit.min(SMALL), out),
+            From::Terminal => self.copy(stream, limit.min(SMALL), out.tail()),
             From::Pipe => {
                 let available = self.available();
                 if available == 0 {
@@ -149,23 +148,22 @@ impl Source {
                 }
                 let n = available.min(limit);
                 if n <= SMALL {
-                    return self.copy(stream, n, out);
+                    return self.copy(stream, n, out.tail());
                 }
-                out.extend_from_slice(&self.header(stream, n));
+                let n = out.promise(self.header(stream), self.fd.as_fd(), n)?;
                 self.spend(n);
-                Ok(Offer::Promise(n))
+                Ok(if n > 0 { Offer::Frame } else { Offer::Nothing })
             }
         }
     }
 
-    fn header(&self, stream: u32, len: usize) -> [u8; HEADER_LEN] {
+    fn header(&self, stream: u32) -> Header {
         Header {
             stream,
             kind: Kind::Data,
             channel: self.channel,
-            len: len as u32,
+            len: 0,
         }
-        .encode()
     }
 
     fn spend(&mut self, n: usize) {
@@ -192,7 +190,13 @@ impl Source {
             });
         }
         out.truncate(start + HEADER_LEN + got);
-        out[start..start + HEADER_LEN].copy_from_slice(&self.header(stream, got));
+        out[start..start + HEADER_LEN].copy_from_slice(
+            &Header {
+                len: got as u32,
+                ..self.header(stream)
+            }
+            .encode(),
+        );
         self.spend(got);
         Ok(Offer::Frame)
     }
@@ -216,22 +220,6 @@ impl Source {
         }
     }
 
-    /// Moves up to `n` promised bytes from the pipe into `port`. `None` when the port is full.
-    pub fn splice(&mut self, port: BorrowedFd<'_>, n: usize) -> Result<Option<usize>> {
-        match rustix::pipe::splice(
-            &*self.fd,
-            None,
-            port,
-            None,
-            n,
-            SpliceFlags::NONBLOCK | SpliceFlags::MOVE,
-        ) {
-            Ok(n) => Ok(Some(n)),
-            Err(Errno::AGAIN) => Ok(None),
-            Err(e) => Err(e),
-        }
-    }
-
     /// Throws away what there is, so that whoever writes is neither stopped nor killed by `SIGPIPE`.
     pub fn discard(&mut self, null: BorrowedFd<'_>) {
         let mut scratch = [0; 4096];
@@ -243,7 +231,9 @@ impl Source {
                     self.ended = self.hung_up;
                     Ok(())
                 }
-                From::Pipe => self.splice(null, ENLARGED).map(drop),
+                From::Pipe => {
+                    splice(&*self.fd, None, null, None, ENLARGED, SpliceFlags::NONBLOCK).map(drop)
+                }
             };
             if moved.is_err() {
                 self.ended = true;
