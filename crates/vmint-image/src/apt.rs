@@ -72,7 +72,7 @@ pub(crate) fn download(
     result.on("read apt-get's output in", dir)?;
     let deb = fsx::names(dir)?
         .into_iter()
-        .find(|name| name.ends_with(".deb"));
+        .find(|name| Path::new(name).extension().is_some_and(|e| e == "deb"));
     let deb = deb.ok_or_else(|| PackageError::Unknown(package.to_owned()))?;
     Ok(dir.join(deb))
 }

@@ -5,10 +5,7 @@ use std::io::{self, BufReader, Cursor, Read};
 /// Reads a stream that is plain, or compressed with gzip, xz or zstd.
 ///
 /// xz has no pulling decoder in pure Rust; a thread pushes it through a pipe, and ends with the reader.
-pub(crate) fn reader<'a>(mut input: impl Read + Send + 'a) -> io::Result<Box<dyn Read + 'a>>
-where
-    'a: 'static,
-{
+pub(crate) fn reader(mut input: impl Read + Send + 'static) -> io::Result<Box<dyn Read>> {
     let mut magic = Vec::with_capacity(6);
     input.by_ref().take(6).read_to_end(&mut magic)?;
     let kind = Compression::of(&magic);
@@ -26,22 +23,19 @@ where
 /// Decompresses bytes in memory.
 pub(crate) fn bytes(input: &[u8]) -> io::Result<Vec<u8>> {
     let mut output = Vec::new();
-    match Compression::of(input) {
-        Compression::None => output.extend_from_slice(input),
-        Compression::Gzip => {
-            drop(flate2::bufread::MultiGzDecoder::new(input).read_to_end(&mut output)?)
-        }
-        Compression::Zstd => drop(
-            ZstdReader {
-                frame: Some(zstd(input)?),
-            }
-            .read_to_end(&mut output)?,
-        ),
+    let mut decoder: Box<dyn Read> = match Compression::of(input) {
+        Compression::None => Box::new(input),
+        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
+        Compression::Zstd => Box::new(ZstdReader {
+            frame: Some(zstd(input)?),
+        }),
         Compression::Xz => {
-            let mut input = input;
-            lzma_rs::xz_decompress(&mut input, &mut output).map_err(invalid)?;
+            lzma_rs::xz_decompress(&mut &*input, &mut output).map_err(invalid)?;
+            return Ok(output);
         }
-    }
+    };
+    decoder.read_to_end(&mut output)?;
+    drop(decoder);
     Ok(output)
 }
 

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::Path;
 use std::str::FromStr;
 
@@ -170,7 +170,6 @@ impl Hasher {
 pub(crate) struct DigestReader<R> {
     inner: R,
     hasher: Hasher,
-    read: u64,
 }
 
 impl<R: Read> DigestReader<R> {
@@ -178,14 +177,13 @@ impl<R: Read> DigestReader<R> {
         Self {
             inner,
             hasher: Hasher::default(),
-            read: 0,
         }
     }
 
-    /// Reads what is left; gives the digest and the length of everything.
-    pub(crate) fn finish(mut self) -> io::Result<(Digest, u64)> {
+    /// Reads what is left; gives the digest of everything.
+    pub(crate) fn finish(mut self) -> io::Result<Digest> {
         io::copy(&mut self, &mut io::sink())?;
-        Ok((self.hasher.finish(), self.read))
+        Ok(self.hasher.finish())
     }
 }
 
@@ -193,19 +191,7 @@ impl<R: Read> Read for DigestReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = self.inner.read(buffer)?;
         self.hasher.update(&buffer[..n]);
-        self.read += n as u64;
         Ok(n)
-    }
-}
-
-impl Write for Hasher {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 

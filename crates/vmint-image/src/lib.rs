@@ -9,7 +9,7 @@
 //! ```
 //!
 //! * [`store`]: what is kept and how it stays whole; [`Image`], [`Draft`].
-//! * [`recipe`], [`build`]: how an image is made.
+//! * [`recipe`], [`build`], [`import`]: how an image is made.
 //! * [`kernel`], [`initramfs`], [`cpio`]: what a guest boots before it has a disk.
 //! * [`progress`]: how long operations tell what they do.
 
@@ -22,6 +22,7 @@ pub mod cpio;
 mod decompress;
 pub mod digest;
 mod fsx;
+pub mod import;
 pub mod initramfs;
 pub mod kernel;
 mod lock;
@@ -38,6 +39,7 @@ pub use build::BuildError;
 pub use command::CommandError;
 pub use digest::Digest;
 pub use fsx::FileError;
+pub use import::{ImportError, ImportOptions, ImportSource};
 pub use kernel::{KernelError, KernelSource};
 pub use lock::LockError;
 pub use manifest::{Defaults, InitKind, Manifest};

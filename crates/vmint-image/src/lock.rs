@@ -106,7 +106,7 @@ mod tests {
             let path = path.clone();
             move || {
                 Lock::take(&path, Duration::from_secs(20), move || {
-                    told.send(()).unwrap()
+                    told.send(()).unwrap();
                 })
                 .map(|_| ())
             }

@@ -3,7 +3,7 @@
 use crate::digest::{Digest, Hasher};
 use crate::fsx::{FileError, OnFile};
 use crate::kernel::KernelSource;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -214,7 +214,7 @@ impl Recipe {
             ("command", self.run.len()),
         ] {
             if count > 0 {
-                text += &format!(", {count} × {what}");
+                write!(text, ", {count} × {what}").expect("writing to a string");
             }
         }
         text

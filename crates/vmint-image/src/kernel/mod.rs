@@ -294,7 +294,7 @@ fn copy_tree(from: &Path, to: &Path) -> Result<(), FileError> {
             .file_type();
         if kind.is_dir() {
             copy_tree(&source, &target)?;
-        } else if kind.is_file() && !name.ends_with(".bin") {
+        } else if kind.is_file() && target.extension().is_none_or(|e| e != "bin") {
             // The `build` and `source` links, and depmod's binary indexes, are of no use here.
             fs::copy(&source, &target).on("copy", &source)?;
         }

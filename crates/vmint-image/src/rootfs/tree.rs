@@ -64,6 +64,13 @@ struct Place {
     name: OsString,
 }
 
+impl Place {
+    /// Removes what is there.
+    fn clear(&self) -> io::Result<()> {
+        remove_at(&self.dir, &self.name, &|_| false)
+    }
+}
+
 const OPEN_DIR: OFlags = OFlags::DIRECTORY
     .union(OFlags::CLOEXEC)
     .union(OFlags::NOFOLLOW);
@@ -162,7 +169,7 @@ impl Tree {
                         return Ok(());
                     }
                     Ok(_) => {
-                        self.clear(&place)?;
+                        place.clear()?;
                         sys::mkdirat(&place.dir, &place.name, Mode::RWXU)?;
                     }
                     Err(Errno::NOENT) => sys::mkdirat(&place.dir, &place.name, Mode::RWXU)?,
@@ -192,7 +199,7 @@ impl Tree {
         let place = self
             .place(path)?
             .ok_or_else(|| invalid("the root can only be a folder"))?;
-        self.clear(&place)?;
+        place.clear()?;
         Ok(place)
     }
 
@@ -251,7 +258,7 @@ impl Tree {
         match sys::statat(&place.dir, &place.name, AtFlags::SYMLINK_NOFOLLOW) {
             // To itself: nothing to do, and the file must not be lost.
             Ok(old) if old.st_ino == stat.st_ino => return Ok(()),
-            Ok(_) => self.clear(&place)?,
+            Ok(_) => place.clear()?,
             Err(Errno::NOENT) => {}
             Err(e) => return Err(e.into()),
         }
@@ -290,7 +297,7 @@ impl Tree {
         if self.exists_itself(path)
             && let Some(place) = self.place(path)?
         {
-            self.clear(&place)?;
+            place.clear()?;
         }
         Ok(())
     }
@@ -320,10 +327,6 @@ impl Tree {
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(()),
             Err(e) => Err(e.into()),
         }
-    }
-
-    fn clear(&self, place: &Place) -> io::Result<()> {
-        remove_at(&place.dir, &place.name, &|_| false)
     }
 
     /// Opens a file to read it, following links within the tree.

@@ -189,7 +189,7 @@ impl ImageStore {
         let dir = self.root.join("locks");
         fsx::create_private_dir(&dir)?;
         Ok(Lock::take(&dir.join(work), PATIENCE, || {
-            progress.stage(waiting)
+            progress.stage(waiting);
         })?)
     }
 
@@ -246,33 +246,15 @@ impl ImageStore {
         Ok(target)
     }
 
-    fn default_of(&self, dir: &Path) -> Result<Option<(PathBuf, Digest)>, StoreError> {
-        let path = dir.join("default");
-        match fs::read_to_string(&path) {
-            Ok(text) => {
-                let damaged = |_| StoreError::Damaged {
-                    path: path.clone(),
-                    what: "it holds no digest",
-                };
-                let digest: Digest = text.trim().parse().map_err(damaged)?;
-                Ok(Some((dir.join(digest.file_name()), digest)).filter(|(dir, _)| dir.is_dir()))
-            }
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(e).on("read", &path)?,
-        }
-    }
-
     pub(crate) fn default_kernel(&self) -> Result<Option<Kernel>, StoreError> {
-        let opened = self
-            .default_of(&self.kernels())?
+        let opened = default_of(&self.kernels())?
             .map(|(dir, _)| Kernel::open(dir))
             .transpose();
         unless_damaged(opened)
     }
 
     pub(crate) fn default_busybox(&self) -> Result<Option<Busybox>, StoreError> {
-        let opened = self
-            .default_of(&self.busyboxes())?
+        let opened = default_of(&self.busyboxes())?
             .map(|(dir, digest)| Busybox::open(dir, digest))
             .transpose();
         unless_damaged(opened)
@@ -365,17 +347,23 @@ impl ImageStore {
     }
 
     /// All images by name; each with the error if it is damaged.
-    pub fn list(&self) -> Result<Vec<(ImageName, Result<Image, StoreError>)>, StoreError> {
+    pub fn list(&self) -> Result<Vec<Listed>, StoreError> {
         let mut images = Vec::new();
         for name in fsx::names(&self.refs())?
             .iter()
             .filter_map(|file| ImageName::from_file_name(file))
         {
             match self.find(name.as_str()) {
-                Ok(Some(image)) => images.push((name, Ok(image))),
+                Ok(Some(image)) => images.push(Listed {
+                    name,
+                    image: Ok(image),
+                }),
                 // Removed while we looked.
                 Ok(None) => {}
-                Err(e) => images.push((name, Err(e))),
+                Err(e) => images.push(Listed {
+                    name,
+                    image: Err(e),
+                }),
             }
         }
         Ok(images)
@@ -397,6 +385,23 @@ impl ImageStore {
     }
 }
 
+/// What `default` in a folder names, if that is there.
+fn default_of(dir: &Path) -> Result<Option<(PathBuf, Digest)>, StoreError> {
+    let path = dir.join("default");
+    match fs::read_to_string(&path) {
+        Ok(text) => {
+            let damaged = |_| StoreError::Damaged {
+                path: path.clone(),
+                what: "it holds no digest",
+            };
+            let digest: Digest = text.trim().parse().map_err(damaged)?;
+            Ok(Some((dir.join(digest.file_name()), digest)).filter(|(dir, _)| dir.is_dir()))
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e).on("read", &path)?,
+    }
+}
+
 /// What can be fetched again is no loss.
 fn unless_damaged<T>(opened: Result<Option<T>, StoreError>) -> Result<Option<T>, StoreError> {
     match opened {
@@ -406,6 +411,15 @@ fn unless_damaged<T>(opened: Result<Option<T>, StoreError>) -> Result<Option<T>,
         }
         opened => opened,
     }
+}
+
+/// A name, and the image that it means.
+#[derive(Debug)]
+pub struct Listed {
+    /// The name.
+    pub name: ImageName,
+    /// The image, or in what way it is damaged.
+    pub image: Result<Image, StoreError>,
 }
 
 /// A folder for work in progress; deleted on drop.
