@@ -11,7 +11,7 @@
 //! * [`agent`], [`session`], [`output`]: the loop, what comes in, what goes out.
 //! * [`port`], [`source`], [`sink`]: the port and the two directions of a stream.
 //! * [`exec`], [`spawn`], [`users`]: commands.
-//! * [`unpack`], [`pack`]: tar streams in and out.
+//! * [`unpack`], [`pack`], [`tarball`]: tar streams in and out.
 //! * [`prepare`], [`net`], [`info`], [`shutdown`]: what the guest is told, asked and bidden.
 //! * [`console`], [`sys`]: messages; system calls that need `unsafe`.
 
@@ -34,6 +34,7 @@ pub mod sink;
 pub mod source;
 pub mod spawn;
 pub mod sys;
+pub mod tarball;
 pub mod uevent;
 pub mod unpack;
 pub mod users;

@@ -20,7 +20,9 @@ pub fn load_all(folder: &Path) {
             },
             Err(e) => console::say(&format!("cannot open {}: {e}", path.display())),
         }
-        // It has done its work, loaded or not.
-        let _ = std::fs::remove_file(&path);
+    }
+    // They have done their work, loaded or not.
+    if let Err(e) = std::fs::remove_dir_all(folder) {
+        console::say(&format!("cannot remove {}: {e}", folder.display()));
     }
 }

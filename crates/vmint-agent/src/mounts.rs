@@ -10,6 +10,9 @@ const PLAIN: MountFlags = MountFlags::NOSUID
     .union(MountFlags::NODEV)
     .union(MountFlags::NOEXEC);
 const SHARED: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
+/// File systems that an initramfs is unpacked to, as `statfs` numbers them.
+const TMPFS: i64 = 0x0102_1994;
+const RAMFS: i64 = 0x8584_58f6;
 /// What is moved from the initramfs to the root.
 const MOVED: [&str; 4] = ["dev", "proc", "sys", "run"];
 
@@ -45,6 +48,10 @@ pub fn devices() {
 
 /// What an init would have mounted, where the agent is the init.
 pub fn without_init() {
+    // An initramfs in a tmpfs begins its life writable for everybody. A disk's root has its own mode.
+    if rustix::fs::statfs("/").is_ok_and(|fs| fs.f_type == TMPFS || fs.f_type == RAMFS) {
+        let _ = rustix::fs::chmod("/", rustix::fs::Mode::from_raw_mode(0o755));
+    }
     devices();
     place("tmpfs", "/tmp", SHARED, c"mode=1777");
     if Path::new("/sys/fs/cgroup").exists() {

@@ -28,7 +28,10 @@ impl Window {
     /// # Panics
     /// If more is sent than is [`available`](Self::available).
     pub fn sent(&mut self, n: usize) {
-        self.0 = u32::try_from(n).ok().and_then(|n| self.0.checked_sub(n)).expect("sent more than the window");
+        self.0 = u32::try_from(n)
+            .ok()
+            .and_then(|n| self.0.checked_sub(n))
+            .expect("sent more than the window");
     }
 
     /// Adds a grant. More than [`WINDOW`] in all is the peer's mistake and is cut off.
@@ -48,7 +51,10 @@ impl Credit {
     /// Records `n` bytes that arrived. `false` if the sender overran the window that it was given.
     #[must_use]
     pub fn received(&mut self, n: usize) -> bool {
-        match u32::try_from(n).ok().and_then(|n| self.outstanding.checked_add(n)) {
+        match u32::try_from(n)
+            .ok()
+            .and_then(|n| self.outstanding.checked_add(n))
+        {
             Some(sum) if sum <= WINDOW => {
                 self.outstanding = sum;
                 true
@@ -59,7 +65,10 @@ impl Credit {
 
     /// Records `n` bytes that were passed on; returns a grant to send once a quarter of the window has come together.
     pub fn consumed(&mut self, n: usize) -> Option<u32> {
-        self.owed = self.owed.saturating_add(u32::try_from(n).unwrap_or(u32::MAX)).min(self.outstanding);
+        self.owed = self
+            .owed
+            .saturating_add(u32::try_from(n).unwrap_or(u32::MAX))
+            .min(self.outstanding);
         if self.owed >= WINDOW / 4 {
             let grant = std::mem::take(&mut self.owed);
             self.outstanding -= grant;

@@ -125,7 +125,12 @@ impl Header {
         if (len as usize) < min || len as usize > limit {
             return Err(DecodeError::TooLong { kind, len, limit });
         }
-        Ok(Self { stream, kind, channel, len })
+        Ok(Self {
+            stream,
+            kind,
+            channel,
+            len,
+        })
     }
 }
 
@@ -139,7 +144,12 @@ pub fn encode_data(out: &mut Vec<u8>, stream: u32, channel: Channel, bytes: &[u8
             n = at + 1;
         }
         // A magic that straddles the cut at MAX_DATA has a header in its middle, so it is none.
-        let header = Header { stream, kind: Kind::Data, channel, len: n as u32 };
+        let header = Header {
+            stream,
+            kind: Kind::Data,
+            channel,
+            len: n as u32,
+        };
         out.extend_from_slice(&header.encode());
         out.extend_from_slice(&rest[..n]);
         rest = &rest[n..];
@@ -148,17 +158,37 @@ pub fn encode_data(out: &mut Vec<u8>, stream: u32, channel: Channel, bytes: &[u8
 
 /// Appends the frame that ends a channel.
 pub fn encode_eof(out: &mut Vec<u8>, stream: u32, channel: Channel) {
-    out.extend_from_slice(&Header { stream, kind: Kind::Eof, channel, len: 0 }.encode());
+    out.extend_from_slice(
+        &Header {
+            stream,
+            kind: Kind::Eof,
+            channel,
+            len: 0,
+        }
+        .encode(),
+    );
 }
 
 /// Appends a grant of `bytes` of window.
 pub fn encode_credit(out: &mut Vec<u8>, stream: u32, channel: Channel, bytes: u32) {
-    out.extend_from_slice(&Header { stream, kind: Kind::Credit, channel, len: 4 }.encode());
+    out.extend_from_slice(
+        &Header {
+            stream,
+            kind: Kind::Credit,
+            channel,
+            len: 4,
+        }
+        .encode(),
+    );
     out.extend_from_slice(&bytes.to_le_bytes());
 }
 
 /// Appends a message. Fails, and appends nothing, if it is larger than [`MAX_MESSAGE`].
-pub fn encode_message<M: Serialize>(out: &mut Vec<u8>, stream: u32, message: &M) -> Result<(), DecodeError> {
+pub fn encode_message<M: Serialize>(
+    out: &mut Vec<u8>,
+    stream: u32,
+    message: &M,
+) -> Result<(), DecodeError> {
     let start = out.len();
     out.extend_from_slice(&[0; HEADER_LEN]);
     let encoded = postcard::to_extend(message, std::mem::take(out));
@@ -169,9 +199,18 @@ pub fn encode_message<M: Serialize>(out: &mut Vec<u8>, stream: u32, message: &M)
     let len = out.len() - start - HEADER_LEN;
     if len > MAX_MESSAGE {
         out.truncate(start);
-        return Err(DecodeError::TooLong { kind: Kind::Message, len: len as u32, limit: MAX_MESSAGE });
+        return Err(DecodeError::TooLong {
+            kind: Kind::Message,
+            len: len as u32,
+            limit: MAX_MESSAGE,
+        });
     }
-    let header = Header { stream, kind: Kind::Message, channel: Channel::Input, len: len as u32 };
+    let header = Header {
+        stream,
+        kind: Kind::Message,
+        channel: Channel::Input,
+        len: len as u32,
+    };
     out[start..start + HEADER_LEN].copy_from_slice(&header.encode());
     Ok(())
 }
@@ -234,7 +273,11 @@ enum State {
 
 impl<M> Default for Decoder<M> {
     fn default() -> Self {
-        Self { state: State::Header, buffer: Vec::new(), message: PhantomData }
+        Self {
+            state: State::Header,
+            buffer: Vec::new(),
+            message: PhantomData,
+        }
     }
 }
 
@@ -253,10 +296,14 @@ impl<M: DeserializeOwned> Decoder<M> {
                     if !self.gather(input, HEADER_LEN) {
                         return Ok(None);
                     }
-                    let raw: [u8; HEADER_LEN] = self.buffer[..].try_into().expect("gathered exactly a header");
+                    let raw: [u8; HEADER_LEN] = self.buffer[..]
+                        .try_into()
+                        .expect("gathered exactly a header");
                     self.buffer.clear();
                     let header = Header::decode(&raw)?;
-                    let Header { stream, channel, .. } = header;
+                    let Header {
+                        stream, channel, ..
+                    } = header;
                     match header.kind {
                         Kind::Eof => return Ok(Some(Event::Eof { stream, channel })),
                         Kind::Data => self.state = State::Data(header, header.len as usize),
@@ -273,7 +320,11 @@ impl<M: DeserializeOwned> Decoder<M> {
                         0 => State::Header,
                         left => State::Data(header, left),
                     };
-                    return Ok(Some(Event::Data { stream: header.stream, channel: header.channel, bytes }));
+                    return Ok(Some(Event::Data {
+                        stream: header.stream,
+                        channel: header.channel,
+                        bytes,
+                    }));
                 }
                 State::Payload(header) => {
                     if !self.gather(input, header.len as usize) {
@@ -291,10 +342,21 @@ impl<M: DeserializeOwned> Decoder<M> {
     }
 
     fn payload<'a>(&self, header: Header) -> Result<Event<'a, M>, DecodeError> {
-        let Header { stream, channel, len, .. } = header;
+        let Header {
+            stream,
+            channel,
+            len,
+            ..
+        } = header;
         if header.kind == Kind::Credit {
-            let raw: [u8; 4] = self.buffer[..].try_into().expect("checked by Header::decode");
-            return Ok(Event::Credit { stream, channel, bytes: u32::from_le_bytes(raw) });
+            let raw: [u8; 4] = self.buffer[..]
+                .try_into()
+                .expect("checked by Header::decode");
+            return Ok(Event::Credit {
+                stream,
+                channel,
+                bytes: u32::from_le_bytes(raw),
+            });
         }
         match postcard::take_from_bytes(&self.buffer) {
             Ok((message, [])) => Ok(Event::Message { stream, message }),

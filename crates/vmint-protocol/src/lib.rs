@@ -36,12 +36,12 @@ pub mod preamble;
 
 pub use flow::{Credit, WINDOW, Window};
 pub use frame::{
-    Channel, DecodeError, Decoder, Event, HEADER_LEN, Header, Kind, MAX_DATA, MAX_MESSAGE, encode_credit,
-    encode_data, encode_eof, encode_message,
+    Channel, DecodeError, Decoder, Event, HEADER_LEN, Header, Kind, MAX_DATA, MAX_MESSAGE,
+    encode_credit, encode_data, encode_eof, encode_message,
 };
 pub use message::{
-    ErrorCode, ExecSpec, ExitStatus, FromGuest, GuestError, GuestInfo, Init, NetworkConfig, Prepare, Reply, Request,
-    Sent, SshHostKey, TarIn, TarOut, ToGuest, WindowSize,
+    ErrorCode, ExecSpec, ExitStatus, FromGuest, GuestError, GuestInfo, Init, NetworkConfig,
+    Prepare, Reply, Request, Sent, SshHostKey, TarIn, TarOut, ToGuest, WindowSize,
 };
 pub use preamble::{Hello, NONCE_LEN, PREAMBLE_LEN, PROTOCOL_VERSION, Welcome};
 

@@ -101,19 +101,30 @@ mod tests {
     #[test]
     fn a_welcome_is_found_behind_the_rest_of_an_older_session() {
         let nonce = [7; NONCE_LEN];
-        let older = Welcome { version: 1, nonce: [9; NONCE_LEN] }.encode();
+        let older = Welcome {
+            version: 1,
+            nonce: [9; NONCE_LEN],
+        }
+        .encode();
         let mut stream = b"old bytes".to_vec();
         stream.extend(older);
         stream.extend(Welcome { version: 3, nonce }.encode());
         let end = stream.len();
         stream.extend(b"next");
-        assert_eq!(Welcome::find(&stream, nonce), Some((Welcome { version: 3, nonce }, end)));
+        assert_eq!(
+            Welcome::find(&stream, nonce),
+            Some((Welcome { version: 3, nonce }, end))
+        );
         assert_eq!(Welcome::find(&stream[..end - 1], nonce), None);
     }
 
     #[test]
     fn the_beginning_of_a_hello_is_known_before_it_is_whole() {
-        let hello = Hello { version: 1, nonce: [1; NONCE_LEN] }.encode();
+        let hello = Hello {
+            version: 1,
+            nonce: [1; NONCE_LEN],
+        }
+        .encode();
         for n in 1..=PREAMBLE_LEN {
             assert!(Hello::begins(&hello[..n]));
         }
