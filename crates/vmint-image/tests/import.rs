@@ -10,7 +10,7 @@ use serde_json::json;
 use std::fs;
 use std::path::Path;
 use vmint_image::{
-    Arch, Image, ImageStore, ImportError, ImportOptions, ImportSource, InitKind, Silent,
+    Arch, Defaults, Image, ImageStore, ImportError, ImportOptions, ImportSource, InitKind, Silent,
 };
 use vmint_model::{ByteSize, ErrorKind};
 
