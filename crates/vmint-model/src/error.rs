@@ -24,6 +24,10 @@ pub enum ErrorKind {
     StaleGeneration,
     /// The machine ended while it was used.
     MachineLost,
+    /// The program does not exist in the guest.
+    CommandNotFound,
+    /// The program cannot be executed in the guest.
+    CommandNotExecutable,
     /// The guest refused or could not do it.
     Guest,
     /// The image could not be made or used.
@@ -56,6 +60,8 @@ impl ErrorKind {
             Self::WrongState => "wrong_state",
             Self::StaleGeneration => "stale_generation",
             Self::MachineLost => "machine_lost",
+            Self::CommandNotFound => "command_not_found",
+            Self::CommandNotExecutable => "command_not_executable",
             Self::Guest => "guest",
             Self::Image => "image",
             Self::Hypervisor => "hypervisor",

@@ -27,5 +27,5 @@ pub use id::{Generation, InvalidName, MachineId, Name};
 pub use process::ProcessRef;
 pub use record::{MachineRecord, SnapshotRecord};
 pub use size::{ByteSize, parse_duration};
-pub use spec::{Accelerator, MachineSpec, NetMode, Origin, Publish};
+pub use spec::{Accelerator, ExecDefaults, MachineSpec, NetMode, Origin, Publish};
 pub use state::{IllegalTransition, MachineState};

@@ -145,6 +145,26 @@ pub struct MachineSpec {
     pub publish: Vec<Publish>,
     /// Where it starts.
     pub origin: Origin,
+    /// What commands get unless they say otherwise.
+    #[serde(default)]
+    pub defaults: ExecDefaults,
+}
+
+/// What an image's commands get unless they say otherwise.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecDefaults {
+    /// `NAME`, `UID`, `NAME:GROUP` or `UID:GID`; root when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Environment as `NAME=VALUE`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub env: Vec<String>,
+    /// Working directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workdir: Option<String>,
+    /// The command when none is given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
 }
 
 #[cfg(test)]

@@ -1,1 +1,48 @@
-//! vmint
+//! vmint: a real virtual machine for every test, workflow and agent, in milliseconds.
+//!
+//! This crate is the one door: the command line, the server and Rust programs all go through it.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), vmint::Fault> {
+//! use vmint::{Command, NewMachine, Vmint};
+//!
+//! let vmint = Vmint::open(vmint::Options::from_environment()?)?;
+//! let machine = vmint.create_running(NewMachine::ephemeral("tiny"), &vmint::Silent).await?;
+//! let output = vmint.output(machine.name.as_str(), Command::new(["uname", "-r"])).await?;
+//! println!("{}", String::from_utf8_lossy(&output.stdout));
+//! vmint.remove(machine.name.as_str(), true).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! * [`door`]: [`Vmint`], opened once per process.
+//! * [`machines`]: create, start, stop, remove; [`sweep`]: what was left by those that died.
+//! * [`exec`], [`files`]: commands in machines, files in and out.
+//! * [`snapshots`]: freeze, restore, fork.
+//! * [`images`]: images, templates, and what executes machines here.
+//! * [`config`], [`doctor`].
+
+pub mod config;
+pub mod doctor;
+pub mod door;
+pub mod exec;
+pub mod files;
+pub mod images;
+pub mod machines;
+pub mod snapshots;
+pub mod sweep;
+
+pub use door::{Options, Vmint};
+pub use exec::{Command, Output, Running};
+pub use machines::{NewMachine, StopOptions, WaitFor};
+pub use sweep::Found;
+pub use vmint_image as image;
+pub use vmint_image::{Progress, Silent};
+pub use vmint_model::{
+    Accelerator, ByteSize, Cause, ErrorBody, ErrorKind, Event, ExecDefaults, Fault, Generation, Home, MachineId,
+    MachineRecord, MachineSpec, MachineState, Name, NetMode, Origin, ProcessRef, Publish, SnapshotRecord,
+    parse_duration,
+};
+pub use vmint_protocol as protocol;
+pub use vmint_qemu as qemu;
+pub use vmint_runner as runner;

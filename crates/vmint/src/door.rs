@@ -1,0 +1,108 @@
+//! The door: opened once per process.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard};
+use vmint_image::ImageStore;
+use vmint_model::{ErrorKind, Fault, Home, MachineRecord};
+use vmint_runner::Client;
+use vmint_runner::machine::store_fault;
+use vmint_store::Store;
+
+/// How to open a [`Vmint`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// `VMINT_HOME`.
+    pub home: PathBuf,
+    /// The program whose `runner` command owns machines: `vmint` itself.
+    pub runner: PathBuf,
+    /// Use this accelerator instead of finding out.
+    pub accelerator: Option<vmint_model::Accelerator>,
+    /// Snapshots save all of memory, not only what changed.
+    pub full_snapshots: bool,
+}
+
+impl Options {
+    /// As the environment says: `VMINT_HOME` or the XDG state directory; the runner is `VMINT_RUNNER`, else a program
+    /// `vmint` next to this one, else `vmint` in `PATH`.
+    pub fn from_environment() -> Result<Self, Fault> {
+        let home = vmint_store::default_root().map_err(home_fault)?;
+        Ok(Self { home, runner: find_runner()?, accelerator: None, full_snapshots: false })
+    }
+}
+
+fn home_fault(e: vmint_store::HomeError) -> Fault {
+    let (kind, hint) = (e.kind(), e.hint());
+    Fault { hint, ..Fault::from_error(kind, &e) }
+}
+
+fn find_runner() -> Result<PathBuf, Fault> {
+    if let Some(path) = std::env::var_os("VMINT_RUNNER") {
+        return Ok(path.into());
+    }
+    let own = std::env::current_exe().map_err(|e| Fault::from_error(ErrorKind::Host, &e))?;
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    // A test's program lies in `deps`, one below the folder of programs.
+    let near = own.ancestors().skip(1).take(2).map(|folder| folder.join("vmint"));
+    let found = near.chain(std::env::split_paths(&path).map(|folder| folder.join("vmint"))).find(|file| file.is_file());
+    found.ok_or_else(|| {
+        Fault::new(ErrorKind::Host, "the program vmint is neither next to this program nor in PATH")
+            .hint("install vmint, or set VMINT_RUNNER to its path")
+    })
+}
+
+/// vmint on this host, for this user.
+#[derive(Debug)]
+pub struct Vmint {
+    pub(crate) home: Home,
+    pub(crate) options: Options,
+    pub(crate) images: ImageStore,
+    store: Mutex<Store>,
+}
+
+impl Vmint {
+    /// Opens the home, made if need be.
+    pub fn open(options: Options) -> Result<Self, Fault> {
+        let home = vmint_store::open_home(&options.home).map_err(home_fault)?;
+        let store = Store::open(&home).map_err(store_fault)?;
+        let images = ImageStore::open(&home).map_err(|e| {
+            let (kind, hint) = (e.kind(), e.hint());
+            Fault { hint, ..Fault::from_error(kind, &e) }
+        })?;
+        Ok(Self { home, options, images, store: Mutex::new(store) })
+    }
+
+    /// Its folders.
+    pub fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// Its record. Never held across an await.
+    pub fn store(&self) -> MutexGuard<'_, Store> {
+        self.store.lock().expect("nobody panics with the lock")
+    }
+
+    /// Its images.
+    pub fn images(&self) -> &ImageStore {
+        &self.images
+    }
+
+    /// A machine by name or id.
+    pub fn machine(&self, name: &str) -> Result<MachineRecord, Fault> {
+        self.store().by_name_or_id(name).map_err(store_fault)
+    }
+
+    /// All machines, oldest first.
+    pub fn machines(&self) -> Result<Vec<MachineRecord>, Fault> {
+        self.store().list(vmint_store::MachineFilter::All).map_err(store_fault)
+    }
+
+    /// Events after number `after`, at most `limit`.
+    pub fn events(&self, after: i64, limit: usize) -> Result<Vec<vmint_model::Event>, Fault> {
+        self.store().events(after, limit).map_err(store_fault)
+    }
+
+    /// A client of a machine's runner.
+    pub fn client(&self, machine: &MachineRecord) -> Client {
+        Client::new(&self.home.machine(&machine.id))
+    }
+}

@@ -1,0 +1,220 @@
+//! Commands in machines.
+
+use crate::Vmint;
+use std::time::Duration;
+use vmint_model::{ErrorKind, ExecDefaults, Fault, MachineRecord, MachineState};
+use vmint_protocol::{Channel, ErrorCode, ExecSpec, ExitStatus, FromGuest, Request, WindowSize};
+use vmint_runner::session::Credits;
+use vmint_runner::{SessionError, Stream, StreamEvent};
+
+/// A command to run in a machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Command {
+    /// Program and arguments; the image's default command when empty.
+    pub argv: Vec<Vec<u8>>,
+    /// Environment, over the image's.
+    pub env: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Working directory instead of the image's.
+    pub cwd: Option<Vec<u8>>,
+    /// User instead of the image's.
+    pub user: Option<String>,
+    /// A terminal of this size.
+    pub terminal: Option<WindowSize>,
+    /// Whether input will be sent.
+    pub stdin: bool,
+    /// It is killed after this time.
+    pub timeout: Option<Duration>,
+}
+
+impl Command {
+    /// A command without input.
+    pub fn new<A: Into<Vec<u8>>>(argv: impl IntoIterator<Item = A>) -> Self {
+        Self { argv: argv.into_iter().map(Into::into).collect(), ..Self::default() }
+    }
+
+    fn into_spec(self, defaults: &ExecDefaults) -> Result<ExecSpec, Fault> {
+        let argv = if self.argv.is_empty() {
+            defaults.command.iter().map(|a| a.clone().into_bytes()).collect()
+        } else {
+            self.argv
+        };
+        if argv.is_empty() {
+            return Err(Fault::new(ErrorKind::Usage, "no command was given, and the image has no default one"));
+        }
+        let image_env = defaults.env.iter().filter_map(|e| {
+            let (name, value) = e.split_once('=')?;
+            Some((name.as_bytes().to_vec(), value.as_bytes().to_vec()))
+        });
+        Ok(ExecSpec {
+            argv,
+            env: image_env.chain(self.env).collect(),
+            cwd: self.cwd.or_else(|| defaults.workdir.clone().map(String::into_bytes)),
+            user: self.user.or_else(|| defaults.user.clone()),
+            terminal: self.terminal,
+            stdin: self.stdin,
+            timeout_ms: self.timeout.map(|t| t.as_millis() as u64),
+        })
+    }
+}
+
+/// How a command ended, and what it said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Its standard output.
+    pub stdout: Vec<u8>,
+    /// Its standard error.
+    pub stderr: Vec<u8>,
+}
+
+/// A command that was started. Dropped before its end, it is killed.
+#[derive(Debug)]
+pub struct Running<'a> {
+    vmint: &'a Vmint,
+    record: MachineRecord,
+    stream: Stream,
+    credits: Credits,
+}
+
+/// What a running command does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Happening {
+    /// It runs, as this process of the guest.
+    Started(u32),
+    /// Bytes of its output or error.
+    Output(Channel, bytes::Bytes),
+    /// So many more bytes of input may be sent.
+    Credit(u32),
+    /// It has ended.
+    Exited(ExitStatus),
+}
+
+impl Vmint {
+    /// Starts a command in a running machine.
+    pub async fn exec(&self, name: &str, command: Command) -> Result<Running<'_>, Fault> {
+        let record = self.live(name)?;
+        let spec = command.into_spec(&record.spec.defaults)?;
+        let stream = self.open_stream(&record, Request::Exec(Box::new(spec))).await?;
+        Ok(Running { vmint: self, record, stream, credits: Credits::default() })
+    }
+
+    /// Runs a command to its end and gathers what it says.
+    pub async fn output(&self, name: &str, command: Command) -> Result<Output, Fault> {
+        let mut running = self.exec(name, command).await?;
+        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        loop {
+            match running.next().await? {
+                Happening::Output(Channel::Error, bytes) => stderr.extend_from_slice(&bytes),
+                Happening::Output(_, bytes) => stdout.extend_from_slice(&bytes),
+                Happening::Exited(status) => return Ok(Output { status, stdout, stderr }),
+                Happening::Started(_) | Happening::Credit(_) => {}
+            }
+        }
+    }
+
+    /// Opens a stream to a machine's agent.
+    pub(crate) async fn open_stream(&self, record: &MachineRecord, request: Request) -> Result<Stream, Fault> {
+        if record.state == MachineState::Paused {
+            let message = format!("machine {} is paused", record.name);
+            return Err(Fault::new(ErrorKind::WrongState, message).hint(format!("vmint resume {}", record.name)));
+        }
+        let session = self.client(record).session().await.map_err(|fault| self.explain(record, fault))?;
+        session.open(request).map_err(|e| self.session_fault(record, e))
+    }
+
+    /// A failure of a stream, with what it means for the machine.
+    pub(crate) fn session_fault(&self, record: &MachineRecord, error: SessionError) -> Fault {
+        let code = match &error {
+            SessionError::Guest(e) => Some(e.code),
+            _ => None,
+        };
+        let fault = Fault::from(error);
+        match code {
+            Some(ErrorCode::NoSpace) => fault.hint("the machine's disk or memory is full"),
+            Some(_) => fault,
+            None => self.explain(record, fault),
+        }
+    }
+}
+
+impl Running<'_> {
+    /// What it does next. A command that cannot be executed is an error of kind [`ErrorKind::CommandNotFound`] or
+    /// [`ErrorKind::CommandNotExecutable`].
+    pub async fn next(&mut self) -> Result<Happening, Fault> {
+        loop {
+            match self.stream.next().await {
+                Ok(StreamEvent::Data(channel, bytes)) => {
+                    if let Some(grant) = self.credits.consumed(channel, bytes.len()) {
+                        self.stream.grant(channel, grant);
+                    }
+                    return Ok(Happening::Output(channel, bytes));
+                }
+                Ok(StreamEvent::Eof(_)) => {}
+                Ok(StreamEvent::Credit(n)) => return Ok(Happening::Credit(n)),
+                Ok(StreamEvent::Message(FromGuest::Started { pid })) => return Ok(Happening::Started(pid)),
+                Ok(StreamEvent::Message(FromGuest::Exited(status))) => return Ok(Happening::Exited(status)),
+                Ok(StreamEvent::Message(FromGuest::Failed(e))) => {
+                    return Err(start_fault(e));
+                }
+                Ok(StreamEvent::Message(FromGuest::Reply(r))) => {
+                    return Err(Fault::new(ErrorKind::Internal, format!("unexpected answer {r:?}")));
+                }
+                Err(e) => return Err(self.lost(e).await),
+            }
+        }
+    }
+
+    /// Why the stream broke off. The runner's last word on the machine comes a moment after the hang-up: until it has
+    /// let go of the lock, it may still be writing it.
+    async fn lost(&self, error: SessionError) -> Fault {
+        let dir = self.vmint.home.machine(&self.record.id);
+        let current = self.vmint.store().get(&self.record.id).ok().flatten();
+        if current.is_some_and(|r| r.generation == self.record.generation && r.state == MachineState::Running) {
+            let _ = self.vmint.wait_unlocked(&dir, Duration::from_secs(2)).await;
+        }
+        match self.vmint.store().get(&self.record.id) {
+            Ok(Some(now)) if now.generation != self.record.generation => {
+                let message = format!("machine {} was reset while the command ran", self.record.name);
+                Fault::new(ErrorKind::MachineLost, message)
+            }
+            Ok(Some(now)) if !now.state.has_runner() => {
+                let why = now.reason.unwrap_or_else(|| "it was stopped".into());
+                Fault::new(ErrorKind::MachineLost, format!("machine {} was lost: {why}", self.record.name))
+            }
+            Ok(None) => Fault::new(ErrorKind::MachineLost, format!("machine {} was removed", self.record.name)),
+            _ => self.vmint.session_fault(&self.record, error),
+        }
+    }
+
+    /// Sends input; no more than was granted, [`WINDOW`](vmint_protocol::WINDOW) at first.
+    pub fn send(&self, bytes: &[u8]) {
+        self.stream.send(bytes);
+    }
+
+    /// Ends the input.
+    pub fn send_eof(&self) {
+        self.stream.send_eof();
+    }
+
+    /// Sends a signal to its process group.
+    pub fn signal(&self, signal: i32) {
+        self.stream.message(&vmint_protocol::ToGuest::Signal(signal));
+    }
+
+    /// Tells it the terminal's new size.
+    pub fn resize(&self, size: WindowSize) {
+        self.stream.message(&vmint_protocol::ToGuest::Resize(size));
+    }
+}
+
+/// A command that could not be executed: its kind tells the exit code that a shell would give.
+fn start_fault(e: vmint_protocol::GuestError) -> Fault {
+    let kind = match e.code {
+        ErrorCode::CommandNotFound => ErrorKind::CommandNotFound,
+        ErrorCode::CommandNotExecutable => ErrorKind::CommandNotExecutable,
+        ErrorCode::NoSuchUser | ErrorCode::Invalid => ErrorKind::Usage,
+        _ => ErrorKind::Guest,
+    };
+    Fault::new(kind, format!("the guest could not {}", e.message))
+}

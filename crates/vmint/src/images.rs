@@ -1,0 +1,311 @@
+//! Images, templates, and what executes machines here.
+
+use crate::Vmint;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use vmint_image::{BootFiles, Built, Draft, Image, Progress, Recipe};
+use vmint_model::{Accelerator, ErrorKind, Fault, MachineSpec};
+use vmint_protocol::{Channel, ExecSpec, ExitStatus, Reply, Request};
+use vmint_qemu::host::kvm_obstacle;
+use vmint_qemu::{Boot, Frozen, Host, Launch, Qemu, Shape, Start};
+use vmint_runner::bringup::{bring_up, settle};
+use vmint_runner::machine::store_fault;
+use vmint_runner::template::{Wanted, boot_deadline, boot_spec, create_ram};
+use vmint_runner::{identity, probe};
+
+const HOST: &str = "host";
+
+/// What is remembered of the host, and as long as what holds.
+#[derive(Serialize, Deserialize)]
+struct Remembered {
+    host: Host,
+    boot_id: String,
+    kvm_obstacle: Option<String>,
+}
+
+/// The image crate's errors, one for each operation, know their kind and their advice.
+macro_rules! fault {
+    ($error:expr) => {{
+        let e = $error;
+        let (kind, hint) = (e.kind(), e.hint());
+        Fault { hint, ..Fault::from_error(kind, &e) }
+    }};
+}
+
+impl Vmint {
+    /// What executes machines here; found out once for this QEMU and this boot of the host.
+    pub async fn host(&self, progress: &dyn Progress) -> Result<Host, Fault> {
+        let (system, img) = Qemu::locate()?;
+        let stamp = Qemu::stamp(&system)?;
+        let boot_id = vmint_store::process::boot_id().map_err(|e| Fault::from_error(ErrorKind::Host, &e))?;
+        let remembered = self.store().setting(HOST).map_err(store_fault)?;
+        let mut qemu = None;
+        if let Some(found) = remembered.and_then(|json| serde_json::from_str::<Remembered>(&json).ok())
+            && found.host.qemu.stamp == stamp
+        {
+            if let Some(accelerator) = self.options.accelerator {
+                return Ok(chosen(found.host.qemu, accelerator));
+            }
+            // A host with KVM in sight, or out of it, is another host.
+            let same_kvm = found.kvm_obstacle == kvm_obstacle();
+            if found.boot_id == boot_id && same_kvm {
+                return Ok(found.host);
+            }
+            qemu = Some(found.host.qemu);
+        }
+        let qemu = match qemu {
+            Some(qemu) => qemu,
+            None => Qemu::query(system, img).await?,
+        };
+        if let Some(accelerator) = self.options.accelerator {
+            return Ok(chosen(qemu, accelerator));
+        }
+        self.find_accelerator(&qemu, progress).await
+    }
+
+    /// Boots a guest to find out what executes guests, and remembers it.
+    pub async fn find_accelerator(&self, qemu: &Qemu, progress: &dyn Progress) -> Result<Host, Fault> {
+        let obstacle = kvm_obstacle();
+        let host = if let Some(reason) = &obstacle {
+            Host { qemu: qemu.clone(), accelerator: Accelerator::Tcg, accelerator_reason: Some(reason.clone()) }
+        } else {
+            // Boxed: an image's commands are run on a host, and a host is found with an image.
+            let tiny = Box::pin(self.ensure_image("tiny", progress)).await?;
+            progress.stage("booting a guest to see whether KVM works");
+            let scratch = Scratch::new(self.home.root())?;
+            probe::probe(qemu, &self.boot_files(&tiny)?, &scratch.0).await
+        };
+        if let Some(reason) = &host.accelerator_reason {
+            progress.stage(&format!("machines are emulated (tcg): {reason}"));
+        }
+        let boot_id = vmint_store::process::boot_id().map_err(|e| Fault::from_error(ErrorKind::Host, &e))?.to_owned();
+        let remembered = Remembered { host: host.clone(), boot_id, kvm_obstacle: obstacle };
+        let json = serde_json::to_string(&remembered).map_err(|e| Fault::new(ErrorKind::Internal, e.to_string()))?;
+        self.store().set_setting(HOST, &json).map_err(store_fault)?;
+        Ok(host)
+    }
+
+    /// The hardware of a machine.
+    pub(crate) fn shape(&self, host: &Host, spec: &MachineSpec, disk: bool) -> Shape {
+        probe::shape(host.accelerator, spec.memory, spec.cpus, spec.net, disk)
+    }
+
+    pub(crate) fn wanted<'a>(
+        &'a self,
+        host: &'a Host,
+        image: &'a Image,
+        boot: &'a BootFiles,
+        shape: &'a Shape,
+    ) -> Wanted<'a> {
+        Wanted { home: &self.home, host, image, boot, shape }
+    }
+
+    pub(crate) fn boot_files(&self, image: &Image) -> Result<BootFiles, Fault> {
+        image.boot_files().map_err(|e| fault!(e))
+    }
+
+    /// The image that a name means, built now if vmint knows how.
+    pub async fn ensure_image(&self, name: &str, progress: &dyn Progress) -> Result<Image, Fault> {
+        match self.images.find(name) {
+            Ok(Some(image)) => return Ok(image),
+            Ok(None) => {}
+            // Damaged: what can be built again is.
+            Err(e) if e.kind() == ErrorKind::Corrupt && Recipe::for_name(name).is_some() => {
+                progress.stage(&format!("image {name} cannot be used and is built anew: {e}"));
+            }
+            Err(e) => return Err(fault!(e)),
+        }
+        let Some(recipe) = Recipe::for_name(name) else {
+            let shown: String = name.chars().take(80).collect();
+            return Err(Fault::new(ErrorKind::NotFound, format!("there is no image {shown:?}"))
+                .hint("vmint image ls shows what there is; tiny, debian:12 and debian:13 are built on first use"));
+        };
+        self.build_image(name, &recipe, progress).await
+    }
+
+    /// Builds an image; its commands are executed in the booted guest, and a failure of one fails the build.
+    pub async fn build_image(&self, name: &str, recipe: &Recipe, progress: &dyn Progress) -> Result<Image, Fault> {
+        // Programs run for minutes in there; nothing else waits on this thread meanwhile.
+        match self.images.build(name, recipe, progress).map_err(|e| fault!(e))? {
+            Built::Existing(image) => Ok(image),
+            Built::Draft(draft) => self.finish(draft, progress).await,
+        }
+    }
+
+    /// Runs a draft's commands and makes it an image.
+    pub async fn finish(&self, draft: Draft, progress: &dyn Progress) -> Result<Image, Fault> {
+        if !draft.commands().is_empty() {
+            self.run_in(&draft, progress).await?;
+        }
+        draft.commit().map_err(|e| fault!(e))
+    }
+
+    async fn run_in(&self, draft: &Draft, progress: &dyn Progress) -> Result<(), Fault> {
+        // Before the draft's scratch is used: finding the host may need to build tiny.
+        let host = self.host(progress).await?;
+        let files = draft.boot_files().map_err(|e| fault!(e))?;
+        let spec = boot_spec(&files);
+        let memory = vmint_model::ByteSize::mib(1024);
+        let net = vmint_model::NetMode::Nat;
+        let shape = probe::shape(host.accelerator, memory, 1, net, files.disk.is_some());
+        let scratch = draft.scratch();
+        let (ram, console, log) = (scratch.join("ram"), scratch.join("console.log"), scratch.join("qemu.log"));
+        create_ram(&ram, memory.0)?;
+        // The draft's disk itself is written: it is nobody's yet.
+        let layers: Vec<_> = files
+            .disk
+            .iter()
+            .map(|d| vmint_qemu::disk::Layer { path: d.path.clone(), format: vmint_qemu::disk::Format::Raw })
+            .collect();
+        let boot = Boot { kernel: spec.kernel, initramfs: spec.initramfs, cmdline: spec.cmdline };
+        let launch = Launch {
+            qemu: &host.qemu,
+            shape: &shape,
+            name: "vmint-build",
+            start: Start::Boot(&boot),
+            ram: &ram,
+            layers: &layers,
+            publish: &[],
+            console: &console,
+            log: &log,
+        };
+        progress.stage(&format!("booting it to run {} command(s), {}", draft.commands().len(), host.accelerator));
+        let deadline = tokio::time::Instant::now() + boot_deadline(host.accelerator);
+        let mut live = bring_up(launch, identity::template(net)?, deadline).await?;
+        settle(&mut live, spec.settle, &console, deadline).await?;
+        for command in draft.commands() {
+            progress.stage(&format!("running {command}"));
+            let argv = ["/bin/sh", "-c", command].map(|a| a.as_bytes().to_vec()).to_vec();
+            let mut lines = Lines { progress, partial: Vec::new() };
+            let ran = live.session.exec(ExecSpec { argv, ..ExecSpec::default() }, |_: Channel, b| lines.push(b)).await?;
+            lines.end();
+            if ran != ExitStatus::Code(0) {
+                let how = match ran {
+                    ExitStatus::Code(code) => format!("exited with {code}"),
+                    ExitStatus::Signal(n) => format!("was killed by signal {n}"),
+                    ExitStatus::TimedOut => "timed out".into(),
+                };
+                return Err(Fault::new(ErrorKind::Image, format!("the command {command:?} {how}; no image was made")));
+            }
+        }
+        // What identity the guest had is no part of the image; neither is what boots only.
+        let strip = "rm -f /etc/ssh/ssh_host_*_key* /var/lib/dbus/machine-id /var/lib/systemd/random-seed; \
+            : > /etc/machine-id; : > /etc/resolv.conf; echo localhost > /etc/hostname";
+        let argv = ["/bin/sh", "-c", strip].map(|a| a.as_bytes().to_vec()).to_vec();
+        live.session.exec(ExecSpec { argv, ..ExecSpec::default() }, |_, _| {}).await?;
+        progress.stage("shutting it down");
+        let patience = boot_deadline(host.accelerator);
+        match live.session.call(Request::Shutdown, "shut down", patience).await? {
+            Reply::ShuttingDown => {}
+            other => return Err(Fault::new(ErrorKind::Internal, format!("unexpected answer {other:?}"))),
+        }
+        let down = async {
+            loop {
+                match live.hypervisor.notice().await {
+                    Ok(vmint_qemu::Notice::Event(_)) => {}
+                    Ok(vmint_qemu::Notice::Exited(exit)) => return Ok(exit),
+                    Err(e) => return Err(Fault::from_error(ErrorKind::Host, &e)),
+                }
+            }
+        };
+        let message = || Fault::new(ErrorKind::TimedOut, format!("the guest did not shut down within {patience:?}"));
+        tokio::time::timeout(patience, down).await.map_err(|_| message())??;
+        for file in [ram, console, log] {
+            let _ = std::fs::remove_file(file);
+        }
+        Ok(())
+    }
+
+    /// The template of a machine's image and hardware, made now if there is none.
+    pub async fn ensure_template(
+        &self,
+        image: &Image,
+        spec: &MachineSpec,
+        progress: &dyn Progress,
+    ) -> Result<Frozen, Fault> {
+        let host = self.host(progress).await?;
+        let files = self.boot_files(image)?;
+        let shape = self.shape(&host, spec, files.disk.is_some());
+        self.wanted(&host, image, &files, &shape).find_or_make(progress).await
+    }
+
+    /// All templates.
+    pub fn templates(&self) -> Vec<Frozen> {
+        vmint_runner::template::list(&self.home)
+    }
+
+    /// Removes the templates that `which` chooses, and whatever killed builds left; returns how many. Machines that
+    /// were forked from one keep what they need.
+    pub fn remove_templates(&self, which: impl Fn(&Frozen) -> bool) -> Result<usize, Fault> {
+        let mut removed = 0;
+        for frozen in self.templates().into_iter().filter(|f| which(f)) {
+            crate::sweep::remove_folder(frozen.folder())?;
+            removed += 1;
+        }
+        self.remove_template_leftovers();
+        Ok(removed)
+    }
+
+    fn remove_template_leftovers(&self) {
+        let Ok(entries) = std::fs::read_dir(self.home.templates()) else { return };
+        for path in entries.flatten().map(|e| e.path()) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let Some(fingerprint) = name.strip_prefix(".tmp-").or_else(|| name.strip_suffix(".lock")) else { continue };
+            let lock_path = self.home.templates().join(format!("{fingerprint}.lock"));
+            // Held by whoever is making it right now.
+            let Ok(Some(_lock)) = vmint_store::FileLock::try_acquire(&lock_path) else { continue };
+            let _ = std::fs::remove_dir_all(self.home.templates().join(format!(".tmp-{fingerprint}")));
+            let _ = std::fs::remove_file(&lock_path);
+        }
+    }
+}
+
+fn chosen(qemu: Qemu, accelerator: Accelerator) -> Host {
+    let reason = (accelerator == Accelerator::Tcg).then(|| "asked for".to_owned());
+    Host { qemu, accelerator, accelerator_reason: reason }
+}
+
+/// A folder for a probe; deleted when dropped.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(root: &Path) -> Result<Self, Fault> {
+        let path = root.join(format!(".probe-{}", std::process::id()));
+        let fault = |e: std::io::Error| Fault::from_error(ErrorKind::Host, &e).context("cannot make the probe's folder");
+        if path.exists() {
+            std::fs::remove_dir_all(&path).map_err(fault)?;
+        }
+        std::fs::create_dir(&path).map_err(fault)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Output, line by line.
+struct Lines<'a> {
+    progress: &'a dyn Progress,
+    partial: Vec<u8>,
+}
+
+impl Lines<'_> {
+    fn push(&mut self, bytes: &[u8]) {
+        for piece in bytes.split_inclusive(|&b| b == b'\n') {
+            self.partial.extend_from_slice(piece);
+            if piece.ends_with(b"\n") || self.partial.len() > 8192 {
+                self.end();
+            }
+        }
+    }
+
+    fn end(&mut self) {
+        if !self.partial.is_empty() {
+            self.progress.output(String::from_utf8_lossy(&self.partial).trim_end());
+            self.partial.clear();
+        }
+    }
+}

@@ -1,0 +1,556 @@
+//! Machines: create, start, stop, remove.
+
+use crate::Vmint;
+use crate::sweep::remove_folder;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::time::Instant;
+use vmint_image::Progress;
+use vmint_model::{
+    ByteSize, Cause, ErrorKind, ExecDefaults, Fault, Generation, MachineDir, MachineId, MachineRecord, MachineSpec,
+    MachineState, Name, NetMode, Origin, ProcessRef, Publish,
+};
+use vmint_qemu::{Frozen, disk};
+use vmint_runner::machine::{start_deadline, store_fault};
+use vmint_runner::{From, StartRequest, api, identity, start_runner, watch};
+use vmint_store::{FileLock, StopRequest, process};
+
+/// How long the things take that touch no guest.
+pub(crate) const SHORT: Duration = Duration::from_secs(30);
+
+/// A machine to create.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewMachine {
+    /// Its name; its id when absent.
+    pub name: Option<Name>,
+    /// The image.
+    pub image: String,
+    /// Guest memory.
+    pub memory: ByteSize,
+    /// Virtual processors.
+    pub cpus: u32,
+    /// Network.
+    pub net: NetMode,
+    /// Published ports.
+    pub publish: Vec<Publish>,
+    /// Where it starts; image, memory, processors and network of a snapshot are the snapshot's.
+    pub origin: Origin,
+    /// Whether it goes away when it stops.
+    pub ephemeral: bool,
+    /// The process with whose end it ends.
+    pub owner: Option<ProcessRef>,
+}
+
+impl NewMachine {
+    /// A machine of `image` with 512 MiB, one processor and no network.
+    pub fn of(image: impl Into<String>) -> Self {
+        Self {
+            name: None,
+            image: image.into(),
+            memory: ByteSize::mib(512),
+            cpus: 1,
+            net: NetMode::None,
+            publish: Vec::new(),
+            origin: Origin::Template,
+            ephemeral: false,
+            owner: None,
+        }
+    }
+
+    /// One that ends with this process and leaves nothing.
+    pub fn ephemeral(image: impl Into<String>) -> Self {
+        Self { ephemeral: true, owner: process::current().ok(), ..Self::of(image) }
+    }
+
+    fn validate(&self) -> Result<(), Fault> {
+        let usage = |message: String| Err(Fault::new(ErrorKind::Usage, message));
+        if self.memory < ByteSize::mib(64) || self.memory > ByteSize(1 << 40) {
+            return usage(format!("{} of memory: a machine has 64 MiB to 1 TiB", self.memory));
+        }
+        if !self.memory.0.is_multiple_of(2 << 20) {
+            return usage(format!("{} bytes of memory: must be a multiple of 2 MiB", self.memory.0));
+        }
+        if !(1..=64).contains(&self.cpus) {
+            return usage(format!("{} processors: a machine has 1 to 64", self.cpus));
+        }
+        if self.net == NetMode::None && !self.publish.is_empty() {
+            return Err(Fault::new(ErrorKind::Usage, "a machine without a network has no ports to publish").hint("--net nat"));
+        }
+        Ok(())
+    }
+}
+
+/// How to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StopOptions {
+    /// At once, instead of asking the guest.
+    pub force: bool,
+    /// How long the guest has; then it is forced.
+    pub timeout: Duration,
+}
+
+impl Default for StopOptions {
+    fn default() -> Self {
+        Self { force: false, timeout: Duration::from_secs(10) }
+    }
+}
+
+/// What to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitFor {
+    /// A command can be executed.
+    Ready,
+    /// It is down.
+    Stopped,
+}
+
+impl Vmint {
+    /// Creates a machine and does not start it.
+    pub async fn create(&self, new: NewMachine, progress: &dyn Progress) -> Result<MachineRecord, Fault> {
+        let (spec, digest) = self.plan(&new, progress).await?;
+        let (record, _dir, _lock) = self.insert(new, spec, digest, MachineState::Created)?;
+        Ok(record)
+    }
+
+    /// Creates a machine and starts it. If it does not come up, it is not left behind.
+    pub async fn create_running(&self, new: NewMachine, progress: &dyn Progress) -> Result<MachineRecord, Fault> {
+        let asked_at_ms = now_ms();
+        let (spec, digest) = self.plan(&new, progress).await?;
+        let (record, dir, lock) = self.insert(new, spec, digest, MachineState::Starting)?;
+        let (id, mut lock) = (record.id.clone(), Some(lock));
+        let started = async {
+            let request = self.request(&record, &dir, asked_at_ms, progress).await?;
+            self.launch(&record, &dir, lock.take().expect("taken once"), &request).await
+        };
+        match started.await {
+            Ok(record) => Ok(record),
+            Err(fault) => {
+                // With the lock if it is still ours, else when the runner has let go of it.
+                if lock.is_none() {
+                    let deadline = std::time::Instant::now() + SHORT;
+                    lock = FileLock::acquire_until(&dir.lock(), deadline).ok();
+                }
+                if let Ok(Some(record)) = self.store().get(&id) {
+                    let record = self.settle_failed(record);
+                    self.erase(&record, Cause::Fault)?;
+                }
+                drop(lock);
+                Err(fault)
+            }
+        }
+    }
+
+    /// A record that still says “starting” though nothing starts it any more.
+    fn settle_failed(&self, record: MachineRecord) -> MachineRecord {
+        if !record.state.has_runner() {
+            return record;
+        }
+        let failed = self.store().transition(&record.id, None, MachineState::Failed, Cause::Fault, None, |_| {});
+        failed.unwrap_or(record)
+    }
+
+    /// Checks what is asked, and makes sure of the image.
+    async fn plan(&self, new: &NewMachine, progress: &dyn Progress) -> Result<(MachineSpec, String), Fault> {
+        if let Some(name) = &new.name
+            && let Ok(other) = self.store().by_name_or_id(name.as_str())
+        {
+            return Err(taken(name, other.state));
+        }
+        if let Origin::Snapshot(name) = &new.origin {
+            let snapshot = self.store().snapshot(name).map_err(store_fault)?;
+            let snapshot = snapshot.ok_or_else(|| Fault::new(ErrorKind::NotFound, format!("there is no snapshot {name}")))?;
+            let digest = snapshot.image_digest.unwrap_or_default();
+            if !new.publish.is_empty() && snapshot.spec.net == NetMode::None {
+                return Err(Fault::new(ErrorKind::Usage, "the snapshot is of a machine without a network"));
+            }
+            let spec = MachineSpec { publish: new.publish.clone(), origin: new.origin.clone(), ..snapshot.spec };
+            return Ok((spec, digest));
+        }
+        new.validate()?;
+        let image = self.ensure_image(&new.image, progress).await?;
+        let defaults = &image.manifest().defaults;
+        let spec = MachineSpec {
+            image: new.image.clone(),
+            memory: new.memory,
+            cpus: new.cpus,
+            net: new.net,
+            publish: new.publish.clone(),
+            origin: new.origin.clone(),
+            defaults: ExecDefaults {
+                user: defaults.user.clone(),
+                env: defaults.env.clone(),
+                workdir: defaults.workdir.clone(),
+                command: [defaults.entrypoint.clone(), defaults.cmd.clone()].concat(),
+            },
+        };
+        if new.origin == Origin::Template {
+            self.ensure_template(&image, &spec, progress).await?;
+        }
+        Ok((spec, image.digest().to_string()))
+    }
+
+    /// Makes folder, lock and record, in this order.
+    fn insert(
+        &self,
+        new: NewMachine,
+        spec: MachineSpec,
+        digest: String,
+        state: MachineState,
+    ) -> Result<(MachineRecord, MachineDir, FileLock), Fault> {
+        let id = MachineId::random();
+        let name = new.name.unwrap_or_else(|| identity::default_name(&id));
+        let record = MachineRecord {
+            id: id.clone(),
+            name: name.clone(),
+            state,
+            generation: Generation(1),
+            spec,
+            image_digest: Some(digest),
+            template: None,
+            accelerator: None,
+            ephemeral: new.ephemeral,
+            owner: new.owner,
+            runner: None,
+            hypervisor: None,
+            addresses: Vec::new(),
+            ports: Vec::new(),
+            reason: None,
+            created_at_ms: vmint_store::now_ms(),
+            ready_ms: None,
+        };
+        let dir = self.home.machine(&id);
+        let lock = make_folder(&dir)?;
+        if let Err(e) = self.store().insert(&record) {
+            let _ = std::fs::remove_dir_all(dir.path());
+            return Err(match e {
+                vmint_store::StoreError::NameTaken { state, .. } => taken(&name, state),
+                e => store_fault(e),
+            });
+        }
+        Ok((record, dir, lock))
+    }
+
+    /// Starts a machine. One that is up is left as it is.
+    pub async fn start(&self, name: &str, progress: &dyn Progress) -> Result<MachineRecord, Fault> {
+        let asked_at_ms = now_ms();
+        let end = Instant::now() + Duration::from_secs(600);
+        let mut pause = Duration::from_millis(5);
+        let (record, dir, lock) = loop {
+            let record = self.machine(name)?;
+            let dir = self.home.machine(&record.id);
+            if !dir.path().exists() {
+                make_folder(&dir).map(drop)?;
+            }
+            match FileLock::try_acquire(&dir.lock()).map_err(|e| Fault::from_error(e.kind(), &e))? {
+                Some(lock) => {
+                    drop(lock);
+                    // Over a stale record: clear it up first, then look again.
+                    self.sweep_one(&record)?;
+                    let lock = FileLock::try_acquire(&dir.lock()).map_err(|e| Fault::from_error(e.kind(), &e))?;
+                    let record = self.machine(name)?;
+                    if let Some(lock) = lock
+                        && !record.state.has_runner()
+                    {
+                        break (record, dir, lock);
+                    }
+                }
+                None if matches!(record.state, MachineState::Running | MachineState::Paused) => return Ok(record),
+                None => {}
+            }
+            // Another command starts or stops it: wait for what becomes of that.
+            if Instant::now() > end {
+                let message = format!("machine {name} has been {} all the while", record.state);
+                return Err(Fault::new(ErrorKind::TimedOut, message));
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(100));
+        };
+        let request = self.request(&record, &dir, asked_at_ms, progress).await?;
+        let to = MachineState::Starting;
+        let changed = self.store().transition(&record.id, None, to, Cause::Requested, None, |r| r.reason = None);
+        let record = changed.map_err(store_fault)?;
+        self.launch(&record, &dir, lock, &request).await
+    }
+
+    /// What the runner of `record` is to start.
+    async fn request(
+        &self,
+        record: &MachineRecord,
+        dir: &MachineDir,
+        asked_at_ms: f64,
+        progress: &dyn Progress,
+    ) -> Result<StartRequest, Fault> {
+        let host = self.host(progress).await?;
+        let spec = &record.spec;
+        let origin = dir.path().join("origin");
+        let used = Frozen::open(&origin).ok();
+        // What a machine wrote to its disk stays over a stop; then memory that was frozen before does not fit it.
+        let has_own_disk = !disk::layers(dir.path()).is_empty();
+        let frozen = match (&spec.origin, used) {
+            (_, _) if has_own_disk => None,
+            (Origin::Cold, _) => None,
+            (_, Some(frozen)) => Some(frozen),
+            (Origin::Snapshot(name), None) => Some(self.open_snapshot(name)?),
+            (Origin::Template, None) => {
+                let image = self.ensure_image(&spec.image, progress).await?;
+                Some(self.ensure_template(&image, spec, progress).await?)
+            }
+        };
+        let (from, shape, fingerprint) = match frozen {
+            Some(frozen) => {
+                let (shape, fingerprint) = (frozen.manifest().shape.clone(), frozen.manifest().fingerprint.clone());
+                (From::Frozen(frozen.folder().to_owned()), shape, fingerprint)
+            }
+            None => {
+                let image = self.ensure_image(&spec.image, progress).await?;
+                let files = self.boot_files(&image)?;
+                let boot = vmint_runner::template::boot_spec(&files);
+                let shape = self.shape(&host, spec, files.disk.is_some());
+                let fingerprint = self.wanted(&host, &image, &files, &shape).fingerprint();
+                (From::Boot(boot), shape, fingerprint)
+            }
+        };
+        let boots = matches!(from, From::Boot(_));
+        Ok(StartRequest {
+            deadline_ms: start_deadline(host.accelerator, boots).as_millis() as u64,
+            host,
+            shape,
+            from,
+            fingerprint,
+            image_digest: record.image_digest.clone().unwrap_or_default(),
+            asked_at_ms,
+        })
+    }
+
+    async fn launch(
+        &self,
+        record: &MachineRecord,
+        dir: &MachineDir,
+        lock: FileLock,
+        request: &StartRequest,
+    ) -> Result<MachineRecord, Fault> {
+        request.write(dir).map_err(|e| Fault::from_error(ErrorKind::Host, &e).context("cannot write start.json"))?;
+        let deadline = Duration::from_millis(request.deadline_ms) + SHORT;
+        let started = start_runner(&self.options.runner, &self.home, &record.id, lock, deadline).await;
+        started.map_err(|fault| fault.context(format!("cannot start machine {}", record.name)))
+    }
+
+    /// Stops a machine. One that is down is left as it is.
+    pub async fn stop(&self, name: &str, options: StopOptions) -> Result<MachineRecord, Fault> {
+        let record = self.machine(name)?;
+        if !record.state.has_runner() {
+            return Ok(record);
+        }
+        self.stop_running(&record, options, false).await?;
+        match self.machine(record.id.as_str()) {
+            // A machine that goes away when it stops has gone.
+            Err(fault) if fault.kind == ErrorKind::NotFound => Ok(MachineRecord { state: MachineState::Stopped, ..record }),
+            other => other,
+        }
+    }
+
+    async fn stop_running(&self, record: &MachineRecord, options: StopOptions, remove: bool) -> Result<(), Fault> {
+        let timeout_ms = options.timeout.as_millis() as u64;
+        let stop = api::Stop { force: options.force, timeout_ms, remove };
+        let deadline = options.timeout + SHORT;
+        let answer = self.client(record).post::<serde_json::Value>("/v1/stop", &stop, deadline).await;
+        match answer {
+            Ok(_) => Ok(()),
+            Err(fault) if matches!(fault.kind, ErrorKind::Runner | ErrorKind::MachineLost) => {
+                self.stop_by_store(record, options).await
+            }
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// Leaves word in the store for a runner that cannot be reached, and waits until it lets go of the lock.
+    async fn stop_by_store(&self, record: &MachineRecord, options: StopOptions) -> Result<(), Fault> {
+        let dir = self.home.machine(&record.id);
+        let deadline_ms = vmint_store::now_ms() + options.timeout.as_millis() as i64;
+        let request = StopRequest { force: options.force, deadline_ms };
+        match self.store().request_stop(&record.id, request) {
+            Ok(_) | Err(vmint_store::StoreError::NoMachine { .. }) => {}
+            Err(e) => return Err(store_fault(e)),
+        }
+        // Without a doorbell it looks by itself, within a second.
+        let _ = watch::ring(&dir);
+        self.wait_unlocked(&dir, options.timeout + SHORT).await?;
+        self.sweep_one(record).map(drop)
+    }
+
+    /// Waits until no runner holds the machine's lock.
+    pub(crate) async fn wait_unlocked(&self, dir: &MachineDir, timeout: Duration) -> Result<(), Fault> {
+        let (end, mut pause) = (Instant::now() + timeout, Duration::from_millis(1));
+        while FileLock::is_held(&dir.lock()).unwrap_or(false) {
+            if Instant::now() > end {
+                let message = format!("the runner did not end within {timeout:?}, and cannot be reached");
+                return Err(Fault::new(ErrorKind::TimedOut, message));
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    /// Stops and starts a machine.
+    pub async fn restart(
+        &self,
+        name: &str,
+        options: StopOptions,
+        progress: &dyn Progress,
+    ) -> Result<MachineRecord, Fault> {
+        let record = self.machine(name)?;
+        self.stop(name, options).await?;
+        self.wait_unlocked(&self.home.machine(&record.id), SHORT).await?;
+        self.start(name, progress).await
+    }
+
+    /// Removes a machine; one that is up only with `force`.
+    pub async fn remove(&self, name: &str, force: bool) -> Result<(), Fault> {
+        let record = self.machine(name)?;
+        let dir = self.home.machine(&record.id);
+        if record.state.has_runner() {
+            if !force && !record.ephemeral {
+                let message = format!("machine {} is {}", record.name, record.state);
+                return Err(Fault::new(ErrorKind::WrongState, message).hint("stop it first, or use --force"));
+            }
+            let options = StopOptions { force: true, timeout: Duration::ZERO };
+            self.stop_running(&record, options, true).await?;
+        }
+        // The runner has removed it, unless it could not be reached.
+        let Some(record) = self.store().get(&record.id).map_err(store_fault)? else { return Ok(()) };
+        self.wait_unlocked(&dir, SHORT).await?;
+        if !dir.path().exists() {
+            return self.erase(&record, Cause::Requested);
+        }
+        let lock = FileLock::try_acquire(&dir.lock()).map_err(|e| Fault::from_error(e.kind(), &e))?;
+        let Some(record) = self.store().get(&record.id).map_err(store_fault)? else {
+            drop(lock);
+            return remove_folder(dir.path());
+        };
+        if lock.is_none() || record.state.has_runner() {
+            let message = format!("machine {} is being started by another command", record.name);
+            return Err(Fault::new(ErrorKind::WrongState, message));
+        }
+        self.erase(&record, Cause::Requested)
+    }
+
+    /// Halts a machine's processors.
+    pub async fn pause(&self, name: &str) -> Result<(), Fault> {
+        self.ask(name, "/v1/pause").await
+    }
+
+    /// Lets them go on.
+    pub async fn resume(&self, name: &str) -> Result<(), Fault> {
+        self.ask(name, "/v1/resume").await
+    }
+
+    async fn ask(&self, name: &str, path: &str) -> Result<(), Fault> {
+        let record = self.live(name)?;
+        let answer = self.client(&record).post::<serde_json::Value>(path, &serde_json::json!({}), SHORT).await;
+        answer.map(drop).map_err(|fault| self.explain(&record, fault))
+    }
+
+    /// A fork anew in the place of the machine; everything in it is gone.
+    pub async fn reset(&self, name: &str) -> Result<MachineRecord, Fault> {
+        self.reset_from(name, api::Reset { from: None, snapshot: None }).await
+    }
+
+    pub(crate) async fn reset_from(&self, name: &str, reset: api::Reset) -> Result<MachineRecord, Fault> {
+        let record = self.live(name)?;
+        let answer = self.client(&record).post("/v1/reset", &reset, Duration::from_secs(600)).await;
+        answer.map_err(|fault| self.explain(&record, fault))
+    }
+
+    /// Executes a QMP command.
+    pub async fn qmp(&self, name: &str, command: &str, arguments: serde_json::Value) -> Result<serde_json::Value, Fault> {
+        let record = self.live(name)?;
+        let body = api::Qmp { command: command.to_owned(), arguments };
+        self.client(&record).post("/v1/qmp", &body, SHORT * 3).await.map_err(|fault| self.explain(&record, fault))
+    }
+
+    /// Whether a machine's runner answers.
+    pub async fn ping(&self, name: &str) -> Result<api::Pong, Fault> {
+        let record = self.live(name)?;
+        self.client(&record).get("/v1/ping", SHORT).await.map_err(|fault| self.explain(&record, fault))
+    }
+
+    /// A machine that is up.
+    pub(crate) fn live(&self, name: &str) -> Result<MachineRecord, Fault> {
+        let record = self.machine(name)?;
+        if record.state.has_runner() {
+            return Ok(record);
+        }
+        let why = record.reason.as_deref().map(|r| format!(" ({r})")).unwrap_or_default();
+        let message = format!("machine {} is {}{why}", record.name, record.state);
+        Err(Fault::new(ErrorKind::WrongState, message).hint(format!("vmint start {}", record.name)))
+    }
+
+    /// Makes of a connection's failure what it means for the machine.
+    pub(crate) fn explain(&self, record: &MachineRecord, fault: Fault) -> Fault {
+        if !matches!(fault.kind, ErrorKind::Runner | ErrorKind::MachineLost) {
+            return fault;
+        }
+        let dir = self.home.machine(&record.id);
+        if fault.kind == ErrorKind::Runner && FileLock::is_held(&dir.lock()).unwrap_or(false) {
+            let name = &record.name;
+            let message = format!("the runner of machine {name} lives, but cannot be reached: {}", fault.message);
+            return Fault::new(ErrorKind::Runner, message).hint(format!("vmint stop {name} reaches it through the store"));
+        }
+        let _ = self.sweep_one(record);
+        let ended = self.store().get(&record.id).ok().flatten().and_then(|r| r.reason);
+        let why = ended.unwrap_or_else(|| fault.message.clone());
+        Fault::new(ErrorKind::MachineLost, format!("machine {} was lost: {why}", record.name))
+    }
+
+    /// Waits for a state.
+    pub async fn wait(&self, name: &str, wanted: WaitFor, timeout: Duration) -> Result<MachineRecord, Fault> {
+        let (end, mut pause) = (Instant::now() + timeout, Duration::from_millis(5));
+        let id = self.machine(name)?.id;
+        loop {
+            self.sweep()?;
+            let record = self.machine(id.as_str())?;
+            let reached = match wanted {
+                WaitFor::Ready => record.state == MachineState::Running,
+                WaitFor::Stopped => !record.state.has_runner(),
+            };
+            if reached {
+                return Ok(record);
+            }
+            if Instant::now() >= end {
+                let what = if wanted == WaitFor::Ready { "ready" } else { "stopped" };
+                let message = format!("machine {name} was not {what} within {timeout:?}; it is {}", record.state);
+                return Err(Fault::new(ErrorKind::TimedOut, message));
+            }
+            // The store has no events across processes; this asks ever less often.
+            tokio::time::sleep(pause.min(end - Instant::now())).await;
+            pause = (pause * 2).min(Duration::from_millis(250));
+        }
+    }
+}
+
+fn taken(name: &Name, state: MachineState) -> Fault {
+    let message = format!("a machine with the name {name} exists already (it is {state})");
+    Fault::new(ErrorKind::AlreadyExists, message)
+}
+
+/// Makes the machine's folder and takes its lock. Another command may take the folder for a left-over before the lock
+/// is ours; then it is made again.
+fn make_folder(dir: &MachineDir) -> Result<FileLock, Fault> {
+    use std::os::unix::fs::DirBuilderExt;
+    for _ in 0..100 {
+        match std::fs::DirBuilder::new().mode(0o700).create(dir.path()) {
+            Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(Fault::from_error(ErrorKind::Host, &e).context(format!("cannot create {}", dir.path().display())));
+            }
+            _ => {}
+        }
+        if let Ok(Some(lock)) = FileLock::try_acquire(&dir.lock()) {
+            return Ok(lock);
+        }
+    }
+    Err(Fault::new(ErrorKind::Host, format!("cannot keep {}", dir.path().display())))
+}
+
+fn now_ms() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64() * 1e3)
+}

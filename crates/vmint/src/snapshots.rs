@@ -1,0 +1,262 @@
+//! Freeze, restore, fork.
+//!
+//! `fork NAME NEW` freezes a running machine into an implicit snapshot, which its children start from. They link all
+//! that they need into their own folders, so it goes as soon as they are up.
+
+use crate::sweep::remove_folder;
+use crate::{NewMachine, Vmint};
+use std::path::PathBuf;
+use std::time::Duration;
+use vmint_image::Progress;
+use vmint_model::{ByteSize, ErrorKind, Fault, MachineRecord, Name, Origin, SnapshotRecord};
+use vmint_qemu::Frozen;
+use vmint_runner::api;
+use vmint_runner::machine::store_fault;
+use vmint_store::{FileLock, SnapshotFilter, StoreError, process};
+
+/// Locked as long as an implicit snapshot is needed.
+const IN_USE: &str = "in-use";
+
+impl Vmint {
+    /// Freezes this moment of a running machine, which goes on.
+    pub async fn snapshot(&self, machine: &str, name: &Name) -> Result<SnapshotRecord, Fault> {
+        self.take_snapshot(machine, name, None).await
+    }
+
+    /// An implicit snapshot is locked before it can be seen, by whoever it is for.
+    async fn take_snapshot(
+        &self,
+        machine: &str,
+        name: &Name,
+        implicit: Option<&mut Option<FileLock>>,
+    ) -> Result<SnapshotRecord, Fault> {
+        let record = self.live(machine)?;
+        if self.store().snapshot(name).map_err(store_fault)?.is_some() {
+            return Err(exists(name));
+        }
+        let temporary = Temporary::new(self, name)?;
+        let body = api::Snapshot { folder: temporary.0.clone(), full: self.options.full_snapshots };
+        let answer = self.client(&record).post::<api::Snapshotted>("/v1/snapshot", &body, Duration::from_secs(600)).await;
+        let taken = answer.map_err(|fault| self.explain(&record, fault))?;
+        let frozen = Frozen::open(&temporary.0)?;
+        let is_implicit = implicit.is_some();
+        if let Some(slot) = implicit {
+            let lock = FileLock::try_acquire(&temporary.0.join(IN_USE));
+            *slot = lock.map_err(|e| Fault::from_error(e.kind(), &e))?;
+        }
+        let size = frozen.own_size().map_err(|e| Fault::from_error(ErrorKind::Host, &e))?;
+        let snapshot = SnapshotRecord {
+            name: name.clone(),
+            machine: record.name.clone(),
+            spec: record.spec.clone(),
+            image_digest: record.image_digest.clone(),
+            accelerator: frozen.manifest().shape.accelerator,
+            pause_ms: taken.pause_ms,
+            size: ByteSize(size),
+            full: taken.full,
+            implicit: is_implicit,
+            created_at_ms: vmint_store::now_ms(),
+        };
+        // The record first: it decides between two that take the same name.
+        self.store().insert_snapshot(&snapshot).map_err(|e| match e {
+            StoreError::SnapshotExists { .. } => exists(name),
+            e => store_fault(e),
+        })?;
+        let folder = self.home.snapshot(name);
+        if let Err(e) = remove_folder(&folder).and_then(|()| {
+            let fault = |e: std::io::Error| Fault::from_error(ErrorKind::Host, &e).context("cannot keep the snapshot");
+            std::fs::rename(&temporary.0, &folder).map_err(fault)
+        }) {
+            let _ = self.store().delete_snapshot(name);
+            return Err(e);
+        }
+        Ok(snapshot)
+    }
+
+    /// The folder of a snapshot, checked.
+    pub(crate) fn open_snapshot(&self, name: &Name) -> Result<Frozen, Fault> {
+        let known = self.store().snapshot(name).map_err(store_fault)?.is_some();
+        if !known {
+            return Err(Fault::new(ErrorKind::NotFound, format!("there is no snapshot {name}")));
+        }
+        let frozen = Frozen::open(&self.home.snapshot(name)).and_then(|f| f.check().map(|()| f));
+        frozen.map_err(|e| Fault::from(e).context(format!("snapshot {name} cannot be used")))
+    }
+
+    /// Snapshots, of one machine or of all.
+    pub fn snapshots(&self, machine: Option<&Name>) -> Result<Vec<SnapshotRecord>, Fault> {
+        let filter = machine.map_or(SnapshotFilter::Explicit, |m| SnapshotFilter::Of(m.clone()));
+        self.store().list_snapshots(&filter).map_err(store_fault)
+    }
+
+    /// Removes a snapshot. Machines that were forked from it keep what they need.
+    pub fn remove_snapshot(&self, name: &Name) -> Result<(), Fault> {
+        // The folder goes before the record, so that a failure is tried again.
+        if self.store().snapshot(name).map_err(store_fault)?.is_none() {
+            return Err(Fault::new(ErrorKind::NotFound, format!("there is no snapshot {name}")));
+        }
+        remove_folder(&self.home.snapshot(name))?;
+        self.store().delete_snapshot(name).map(drop).map_err(store_fault)
+    }
+
+    /// Brings a machine to the moment of a snapshot; the next generation of it.
+    pub async fn restore(&self, machine: &str, name: &Name) -> Result<MachineRecord, Fault> {
+        let frozen = self.open_snapshot(name)?;
+        let reset = api::Reset { from: Some(frozen.folder().to_owned()), snapshot: Some(name.clone()) };
+        self.reset_from(machine, reset).await
+    }
+
+    /// Starts `count` machines from this moment of a running machine, or from a snapshot. One is called `new`, more
+    /// are called `new-1`, `new-2` and so on. All come up, or none stays.
+    pub async fn fork(
+        &self,
+        source: &str,
+        new: &Name,
+        count: u32,
+        progress: &dyn Progress,
+    ) -> Result<Vec<MachineRecord>, Fault> {
+        if !(1..=1000).contains(&count) {
+            return Err(Fault::new(ErrorKind::Usage, format!("{count} forks: 1 to 1000 at once")));
+        }
+        let names = (1..=count).map(|n| if count == 1 { Ok(new.clone()) } else { format!("{new}-{n}").parse() });
+        let names: Vec<Name> = names
+            .collect::<Result<_, _>>()
+            .map_err(|e: vmint_model::InvalidName| Fault::new(ErrorKind::Usage, e.to_string()))?;
+        for name in &names {
+            if let Ok(other) = self.machine(name.as_str()) {
+                let message = format!("a machine with the name {name} exists already (it is {})", other.state);
+                return Err(Fault::new(ErrorKind::AlreadyExists, message));
+            }
+        }
+        let (snapshot, in_use) = self.fork_source(source).await?;
+        let outcome = self.fork_all(&names, &snapshot, progress).await;
+        if in_use.is_some() {
+            // The children have links of their own to all that they need.
+            self.remove_snapshot(&snapshot)?;
+        }
+        outcome
+    }
+
+    /// The snapshot to fork from: one of that name, or a new one of the machine of that name, in use until the lock is
+    /// dropped.
+    async fn fork_source(&self, source: &str) -> Result<(Name, Option<FileLock>), Fault> {
+        let machine = self.machine(source);
+        let known = |name: &Name| -> Result<bool, Fault> {
+            Ok(self.store().snapshot(name).map_err(store_fault)?.is_some())
+        };
+        match (machine, source.parse::<Name>()) {
+            (Ok(record), _) => {
+                let id = vmint_model::MachineId::random();
+                let name: Name = format!("fork-{id}").parse().expect("a legal name");
+                let mut in_use = None;
+                self.take_snapshot(record.id.as_str(), &name, Some(&mut in_use)).await?;
+                Ok((name, in_use))
+            }
+            (Err(_), Ok(name)) if known(&name)? => Ok((name, None)),
+            (Err(fault), _) if fault.kind == ErrorKind::NotFound => {
+                Err(Fault::new(ErrorKind::NotFound, format!("there is neither a machine nor a snapshot {source:?}")))
+            }
+            (Err(fault), _) => Err(fault),
+        }
+    }
+
+    async fn fork_all(
+        &self,
+        names: &[Name],
+        snapshot: &Name,
+        progress: &dyn Progress,
+    ) -> Result<Vec<MachineRecord>, Fault> {
+        // As many at a time as there are processors: a fork is work for one, and more at once only wait for each other.
+        let width = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        let mut records = Vec::with_capacity(names.len());
+        let mut failure = None;
+        for (n, batch) in names.chunks(width).enumerate() {
+            if names.len() > width {
+                progress.bytes((n * width) as u64, Some(names.len() as u64));
+            }
+            let starts = batch.iter().map(|name| {
+                let new = NewMachine {
+                    name: Some(name.clone()),
+                    origin: Origin::Snapshot(snapshot.clone()),
+                    ..NewMachine::of(String::new())
+                };
+                self.create_running(new, progress)
+            });
+            for started in join_all(starts).await {
+                match started {
+                    Ok(record) => records.push(record),
+                    Err(fault) => failure = failure.or(Some(fault)),
+                }
+            }
+            if failure.is_some() {
+                break;
+            }
+        }
+        let Some(fault) = failure else { return Ok(records) };
+        for record in records {
+            let _ = self.remove(record.id.as_str(), true).await;
+        }
+        Err(fault)
+    }
+
+    /// Removes implicit snapshots, and unfinished ones, whose commands were killed.
+    pub(crate) fn sweep_snapshots(&self) -> Result<(), Fault> {
+        let Ok(entries) = std::fs::read_dir(self.home.snapshots()) else { return Ok(()) };
+        for path in entries.flatten().map(|e| e.path()) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if let Some(rest) = name.strip_prefix(".tmp-") {
+                let pid = rest.rsplit('-').next().and_then(|pid| pid.parse().ok());
+                if pid.is_some_and(|pid| matches!(process::of(pid), Ok(None))) {
+                    remove_folder(&path)?;
+                }
+            } else if path.join(IN_USE).exists() && !FileLock::is_held(&path.join(IN_USE)).unwrap_or(true) {
+                if let Ok(name) = name.parse() {
+                    self.remove_snapshot(&name)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn exists(name: &Name) -> Fault {
+    Fault::new(ErrorKind::AlreadyExists, format!("a snapshot with the name {name} exists already"))
+}
+
+/// A folder that goes away unless it was renamed.
+struct Temporary(PathBuf);
+
+impl Temporary {
+    fn new(vmint: &Vmint, name: &Name) -> Result<Self, Fault> {
+        let path = vmint.home.snapshots().join(format!(".tmp-{name}-{}", std::process::id()));
+        remove_folder(&path)?;
+        let made = std::fs::create_dir(&path);
+        made.map_err(|e| Fault::from_error(ErrorKind::Host, &e).context("cannot make the snapshot's folder"))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Awaits all of them at once.
+async fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
+    let mut waiting: Vec<_> = futures.into_iter().map(|f| (Box::pin(f), None)).collect();
+    std::future::poll_fn(|cx| {
+        let mut pending = false;
+        for (future, output) in &mut waiting {
+            if output.is_none() {
+                match future.as_mut().poll(cx) {
+                    std::task::Poll::Ready(value) => *output = Some(value),
+                    std::task::Poll::Pending => pending = true,
+                }
+            }
+        }
+        if pending { std::task::Poll::Pending } else { std::task::Poll::Ready(()) }
+    })
+    .await;
+    waiting.into_iter().filter_map(|(_, output)| output).collect()
+}

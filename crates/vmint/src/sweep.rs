@@ -1,0 +1,158 @@
+//! What was left by those that died. Every command looks, before it does anything else.
+//!
+//! A machine whose record says that it has a runner, and whose lock is free, has none: the runner died with `SIGKILL`,
+//! or the host was rebooted. Its hypervisor died with it; that is made sure of. Machines that go away with their
+//! owner go away now; the others are recorded as failed, with the reason.
+
+use crate::Vmint;
+use std::path::Path;
+use vmint_model::{Cause, Fault, MachineRecord, MachineState, Name};
+use vmint_runner::machine::{processes, store_fault};
+use vmint_store::{FileLock, MachineFilter, process};
+
+/// Something that was found dead, and cleared up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Its name.
+    pub name: Name,
+    /// What was found and done.
+    pub message: String,
+}
+
+impl Vmint {
+    /// Looks for what was left, and clears it up. Looking costs a few microseconds for each machine.
+    pub fn sweep(&self) -> Result<Vec<Found>, Fault> {
+        let all = self.store().list(MachineFilter::All).map_err(store_fault)?;
+        let mut found = Vec::new();
+        for record in &all {
+            let unfinished = record.state.has_runner() || record.state == MachineState::Removing || record.ephemeral;
+            if unfinished && let Some(one) = self.sweep_one(record)? {
+                found.push(one);
+            }
+        }
+        self.sweep_folders(&all);
+        self.sweep_snapshots()?;
+        Ok(found)
+    }
+
+    /// Clears up one machine if its lock is free.
+    pub(crate) fn sweep_one(&self, record: &MachineRecord) -> Result<Option<Found>, Fault> {
+        let dir = self.home.machine(&record.id);
+        let lock = if dir.path().exists() {
+            match FileLock::try_acquire(&dir.lock()) {
+                Ok(Some(lock)) => Some(lock),
+                Ok(None) => return Ok(None),
+                Err(e) if !dir.path().exists() => {
+                    tracing::debug!("{e}");
+                    None
+                }
+                Err(e) => return Err(Fault::from_error(e.kind(), &e)),
+            }
+        } else {
+            None
+        };
+        // Under the lock, the record is what it is; it may have changed since it was listed.
+        let Some(record) = self.store().get(&record.id).map_err(store_fault)? else { return Ok(None) };
+        for process in processes(&record) {
+            match process::kill(process) {
+                Ok(true) => tracing::warn!(pid = process.pid, machine = %record.name, "killed a left-over process"),
+                Ok(false) => {}
+                Err(e) => tracing::warn!("cannot kill process {}: {e}", process.pid),
+            }
+        }
+        let _ = std::fs::remove_file(dir.socket());
+        let found = if record.state == MachineState::Removing || record.ephemeral || lock.is_none() && record.state.has_runner() {
+            self.sweep_away(&record)?
+        } else if record.state.has_runner() {
+            Some(self.sweep_failed(&record)?)
+        } else {
+            None
+        };
+        drop(lock);
+        Ok(found)
+    }
+
+    fn sweep_failed(&self, record: &MachineRecord) -> Result<Found, Fault> {
+        let (cause, why) = why(record);
+        let changed = self.store().transition(&record.id, None, MachineState::Failed, cause, Some(&why), |r| {
+            r.runner = None;
+            r.hypervisor = None;
+            r.addresses = Vec::new();
+            r.ports = Vec::new();
+            r.reason = Some(why.clone());
+        });
+        changed.map_err(store_fault)?;
+        let message = format!("machine {} has failed: {why}", record.name);
+        Ok(Found { name: record.name.clone(), message })
+    }
+
+    fn sweep_away(&self, record: &MachineRecord) -> Result<Option<Found>, Fault> {
+        let (cause, why) = why(record);
+        let had_runner = record.state.has_runner();
+        if had_runner {
+            let failed = MachineState::Failed;
+            self.store().transition(&record.id, None, failed, cause, Some(&why), |_| {}).map_err(store_fault)?;
+        }
+        self.erase(record, cause)?;
+        Ok(had_runner.then(|| {
+            let message = format!("machine {} was left by a command that is gone, and is removed: {why}", record.name);
+            Found { name: record.name.clone(), message }
+        }))
+    }
+
+    /// Removes folder and record of a machine without a runner. The folder goes first, so that what fails is tried
+    /// again.
+    pub(crate) fn erase(&self, record: &MachineRecord, cause: Cause) -> Result<(), Fault> {
+        let dir = self.home.machine(&record.id);
+        if record.state != MachineState::Removing {
+            let to = MachineState::Removing;
+            self.store().transition(&record.id, None, to, cause, None, |_| {}).map_err(store_fault)?;
+        }
+        let _ = std::fs::remove_file(dir.socket());
+        remove_folder(dir.path())?;
+        match self.store().delete(&record.id, cause) {
+            Ok(_) | Err(vmint_store::StoreError::NoMachine { .. }) => Ok(()),
+            Err(e) => Err(store_fault(e)),
+        }
+    }
+
+    /// Folders without a record: a command died between the two. One that is still between them holds the lock.
+    fn sweep_folders(&self, known: &[MachineRecord]) {
+        let Ok(entries) = std::fs::read_dir(self.home.machines()) else { return };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let Some(id) = name.to_str().and_then(|n| n.parse().ok()) else { continue };
+            if known.iter().any(|r| r.id == id) {
+                continue;
+            }
+            let dir = self.home.machine(&id);
+            let Ok(Some(_lock)) = FileLock::try_acquire(&dir.lock()) else { continue };
+            if let Ok(None) = self.store().get(&id) {
+                tracing::info!("removing {}, which has no record", dir.path().display());
+                let _ = std::fs::remove_file(dir.socket());
+                if let Err(e) = remove_folder(dir.path()) {
+                    tracing::warn!("{e}");
+                }
+            }
+        }
+    }
+}
+
+fn why(record: &MachineRecord) -> (Cause, String) {
+    let recorded = record.runner.as_ref().or(record.hypervisor.as_ref());
+    let rebooted = recorded.is_some_and(|p| process::boot_id().is_ok_and(|now| now != p.boot_id));
+    if rebooted {
+        return (Cause::HostRebooted, "the host was rebooted while it was up".into());
+    }
+    let pid = record.runner.as_ref().map(|r| format!(" (process {})", r.pid)).unwrap_or_default();
+    (Cause::RunnerDied, format!("its runner{pid} died without a word, and its hypervisor with it"))
+}
+
+pub(crate) fn remove_folder(path: &Path) -> Result<(), Fault> {
+    match std::fs::remove_dir_all(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(Fault::from_error(vmint_model::ErrorKind::Host, &e).context(format!("cannot remove {}", path.display())))
+        }
+        _ => Ok(()),
+    }
+}
