@@ -1,0 +1,169 @@
+//! Settings: what commands do when their flags do not say otherwise.
+//!
+//! Flags win over the environment (`VMINT_*`), the environment over `vmint.toml` in the working directory or the nearest
+//! folder above it, that file over the defaults. Nothing in the file is ignored: an unknown key is an error that names
+//! the nearest known one, and every other mistake is told with its line.
+//!
+//! ```toml
+//! accelerator = "auto"              # kvm, tcg
+//!
+//! [defaults]
+//! image = "web"
+//! memory = "1G"
+//! cpus = 2
+//! net = "nat"
+//! start-timeout = "2m"
+//!
+//! [images.web]
+//! from = "debian:12"                # or import = "docker://nginx", "oci:DIR", "oci-archive:FILE", "rootfs.tar"
+//! packages = ["nginx"]
+//! run = ["systemctl enable nginx"]
+//! copy = ["site:/var/www/"]         # paths are relative to the file's folder
+//! size = "8G"
+//! kernel = "vmlinuz"                # with modules = "FOLDER" unless all drivers are built in
+//!
+//! [pools.web]
+//! image = "web"                     # memory, cpus and net: as in [defaults]
+//! min = 2
+//! max = 8
+//! standby = 1
+//! ttl = "1h"
+//! max-uses = 100
+//!
+//! [snapshots]
+//! full = true                       # save all of a machine's memory, not only what changed
+//! ```
+//!
+//! * `document`: finds the file, reads it, and knows where in it everything is.
+//! * `sections`: the tables and their keys.
+//! * `parse`: what a single value may be; the same in the file and in the environment.
+//! * `setting`: a setting and where it comes from, for `vmint config show`.
+//! * `nearest`: which known key was meant.
+
+mod document;
+mod error;
+mod nearest;
+mod parse;
+mod sections;
+mod setting;
+#[cfg(test)]
+mod tests;
+
+pub use error::{ConfigError, Place};
+pub use setting::{Setting, Source, Value};
+
+use document::Document;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use vmint_image::{ImageName, ImportOptions, ImportSource, Recipe};
+use vmint_model::{Accelerator, ByteSize, Name, NetMode};
+
+/// All settings, merged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The `vmint.toml` that was read, if there is one.
+    pub file: Option<PathBuf>,
+    /// What executes guests.
+    pub accelerator: AcceleratorChoice,
+    /// For machines.
+    pub defaults: Defaults,
+    /// For snapshots.
+    pub snapshots: Snapshots,
+    /// Images that the file declares.
+    pub images: BTreeMap<ImageName, ImageDefinition>,
+    /// Pools that the file declares.
+    pub pools: BTreeMap<Name, PoolDefinition>,
+    settings: Vec<Setting>,
+}
+
+/// What a machine is unless flags say otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Defaults {
+    /// `VMINT_IMAGE`.
+    pub image: ImageName,
+    /// `VMINT_MEMORY`. Whole MiB, at least [`LEAST_MEMORY`].
+    pub memory: ByteSize,
+    /// `VMINT_CPUS`. At least one.
+    pub cpus: u32,
+    /// `VMINT_NET`.
+    pub net: NetMode,
+    /// How long a machine may take to start; vmint's own deadline for the accelerator when absent.
+    pub start_timeout: Option<Duration>,
+}
+
+/// The least memory that a machine can be given.
+pub const LEAST_MEMORY: ByteSize = ByteSize::mib(64);
+
+/// What executes guests, as the user wants it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AcceleratorChoice {
+    /// KVM if a probe guest comes up with it, else emulation.
+    #[default]
+    Auto,
+    /// This one or none.
+    Only(Accelerator),
+}
+
+/// How snapshots are made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Snapshots {
+    /// `VMINT_SNAPSHOT_FULL`: save all of a machine's memory, not only what changed.
+    pub full: bool,
+}
+
+/// An image that the file declares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImageDefinition {
+    /// Built from a recipe.
+    Build(Recipe),
+    /// Imported.
+    Import {
+        /// From where.
+        source: ImportSource,
+        /// How.
+        options: ImportOptions,
+    },
+}
+
+/// A pool that the file declares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolDefinition {
+    /// The image of its machines.
+    pub image: ImageName,
+    /// Machines kept ready; at most `max`.
+    pub min: u32,
+    /// Machines that may exist at once; at least one.
+    pub max: u32,
+    /// Parked forks beyond those in use, for a quick reset.
+    pub standby: u32,
+    /// Guest memory; the file's default unless given. The environment does not change a pool.
+    pub memory: ByteSize,
+    /// Virtual processors; likewise.
+    pub cpus: u32,
+    /// Network; likewise.
+    pub net: NetMode,
+    /// How long a lease lasts.
+    pub ttl: Duration,
+    /// After how many leases a machine is replaced; never when absent.
+    pub max_uses: Option<u32>,
+}
+
+impl Config {
+    /// Reads the settings of a process that works in `cwd` (an absolute path) and whose environment is `env`. A variable
+    /// that is empty counts as unset.
+    ///
+    /// # Errors
+    /// The first mistake in the environment or the file, with its place.
+    pub fn load(cwd: &Path, env: impl Fn(&str) -> Option<OsString>) -> Result<Self, ConfigError> {
+        let path = document::find(cwd)?;
+        let document = path.map(Document::read).transpose()?;
+        sections::config(document.as_ref(), &env)
+    }
+
+    /// Every setting with its value and where that comes from, in the order of the file's description.
+    pub fn show(&self) -> Vec<Setting> {
+        self.settings.clone()
+    }
+}

@@ -1,0 +1,99 @@
+//! What a single value may be; the same in the file and in the environment. The error says what is wrong with it, and
+//! is read after “cannot be VALUE:”.
+
+use super::{AcceleratorChoice, LEAST_MEMORY};
+use std::time::Duration;
+use vmint_image::{ImageName, ImportSource};
+use vmint_model::{ByteSize, NetMode, parse_duration};
+
+/// QEMU's q35 has at most this many on every version that is supported.
+const MOST_CPUS: u32 = 255;
+/// More than any host has; a slip of the unit.
+const MOST_MEMORY: ByteSize = ByteSize::mib(16 << 20);
+/// More machines than a pool can have on any host; a slip of the finger.
+const MOST_MACHINES: u32 = 100_000;
+
+pub(super) type Parsed<T> = Result<T, String>;
+
+pub(super) fn text(s: &str) -> Parsed<String> {
+    match s {
+        "" => Err("it is empty".to_owned()),
+        s if s.contains('\0') => Err("it contains a zero byte".to_owned()),
+        s => Ok(s.to_owned()),
+    }
+}
+
+pub(super) fn image(s: &str) -> Parsed<ImageName> {
+    s.parse().map_err(|_| {
+        "an image's name is 1 to 128 of letters, digits and . _ - : / @ +, starting with a letter or digit".to_owned()
+    })
+}
+
+pub(super) fn import(s: &str) -> Parsed<ImportSource> {
+    s.parse::<ImportSource>().map_err(|e| e.to_string())
+}
+
+/// Memory, or the size of a disk.
+pub(super) fn memory(s: &str) -> Parsed<ByteSize> {
+    let size: ByteSize = s
+        .parse()
+        .map_err(|_| "write 512M, 4G or a number of bytes".to_owned())?;
+    if size < LEAST_MEMORY {
+        return Err(format!("the least is {LEAST_MEMORY}"));
+    }
+    if size > MOST_MEMORY {
+        return Err(format!("the most is {MOST_MEMORY}"));
+    }
+    if !size.0.is_multiple_of(1 << 20) {
+        return Err("it must be a whole number of MiB".to_owned());
+    }
+    Ok(size)
+}
+
+pub(super) fn cpus(s: &str) -> Parsed<u32> {
+    number(s, 1, MOST_CPUS)
+}
+
+pub(super) fn machines(s: &str) -> Parsed<u32> {
+    number(s, 0, MOST_MACHINES)
+}
+
+pub(super) fn one_or_more(s: &str) -> Parsed<u32> {
+    number(s, 1, u32::MAX)
+}
+
+fn number(s: &str, least: u32, most: u32) -> Parsed<u32> {
+    s.parse()
+        .ok()
+        .filter(|n| (least..=most).contains(n))
+        .ok_or_else(|| format!("it must be a whole number from {least} to {most}"))
+}
+
+pub(super) fn net(s: &str) -> Parsed<NetMode> {
+    s.parse().map_err(|_| "it is none or nat".to_owned())
+}
+
+pub(super) fn accelerator(s: &str) -> Parsed<AcceleratorChoice> {
+    if s == "auto" {
+        return Ok(AcceleratorChoice::Auto);
+    }
+    s.parse()
+        .map(AcceleratorChoice::Only)
+        .map_err(|_| "it is auto, kvm or tcg".to_owned())
+}
+
+pub(super) fn flag(s: &str) -> Parsed<bool> {
+    match s {
+        "1" | "true" => Ok(true),
+        "0" | "false" => Ok(false),
+        _ => Err("it is 1 or 0, true or false".to_owned()),
+    }
+}
+
+pub(super) fn duration(s: &str) -> Parsed<Duration> {
+    match parse_duration(s) {
+        Ok(duration) if duration.as_millis() == 0 => Err("the least is 1ms".to_owned()),
+        Ok(duration) => Ok(duration),
+        Err(_) => Err("write 500ms, 10s, 5m, 1h or a number of seconds".to_owned()),
+    }
+}

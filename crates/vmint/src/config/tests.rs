@@ -1,0 +1,487 @@
+use super::*;
+use std::collections::HashMap;
+use std::fs;
+use std::os::unix::ffi::OsStringExt;
+use vmint_image::{Base, CopyIn, Debian, KernelSource};
+use vmint_model::{ErrorKind, Fault};
+
+/// A folder with a `vmint.toml`, and an environment.
+struct World {
+    dir: tempfile::TempDir,
+    env: HashMap<&'static str, OsString>,
+}
+
+impl World {
+    fn empty() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let env = HashMap::new();
+        Self { dir, env }
+    }
+
+    fn with(text: impl AsRef<[u8]>) -> Self {
+        let world = Self::empty();
+        fs::write(world.file(), text).unwrap();
+        world
+    }
+
+    fn env(mut self, name: &'static str, value: &str) -> Self {
+        self.env.insert(name, value.into());
+        self
+    }
+
+    fn file(&self) -> PathBuf {
+        self.dir.path().join("vmint.toml")
+    }
+
+    fn load_in(&self, folder: &Path) -> Result<Config, ConfigError> {
+        Config::load(folder, |name| self.env.get(name).cloned())
+    }
+
+    fn load(&self) -> Config {
+        self.load_in(self.dir.path())
+            .unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    /// The message, without the file's folder.
+    fn error(&self) -> String {
+        let error = self.load_in(self.dir.path()).expect_err("an error");
+        assert_eq!(error.kind(), ErrorKind::Usage);
+        let folder = format!("{}/", self.dir.path().display());
+        error.to_string().replace(&folder, "")
+    }
+}
+
+fn source(config: &Config, key: &str) -> (String, Source) {
+    let shown = config.show();
+    let setting = shown.iter().find(|s| s.key == key);
+    let setting = setting.unwrap_or_else(|| panic!("{key} in {shown:#?}"));
+    (setting.value.to_string(), setting.source.clone())
+}
+
+#[test]
+fn without_file_and_environment_there_are_defaults() {
+    let config = World::empty().load();
+    assert_eq!(config.file, None);
+    assert_eq!(config.accelerator, AcceleratorChoice::Auto);
+    assert_eq!(config.defaults.image.as_str(), "tiny");
+    assert_eq!(config.defaults.memory, ByteSize::mib(512));
+    assert_eq!(config.defaults.cpus, 1);
+    assert_eq!(config.defaults.net, NetMode::None);
+    assert_eq!(config.defaults.start_timeout, None);
+    assert!(!config.snapshots.full);
+    assert!(config.images.is_empty() && config.pools.is_empty());
+    let shown = config.show();
+    assert_eq!(shown.len(), 7);
+    assert!(shown.iter().all(|s| s.source == Source::Default));
+}
+
+#[test]
+fn the_environment_wins_over_the_file_and_the_file_over_defaults() {
+    let text = "[defaults]\nmemory = \"1G\"\ncpus = 0x2\n";
+    let world = World::with(text)
+        .env("VMINT_MEMORY", "2G")
+        .env("VMINT_NET", "");
+    let config = world.load();
+    assert_eq!(config.defaults.memory, ByteSize::mib(2048));
+    assert_eq!(config.defaults.cpus, 2);
+    let environment = Source::Environment {
+        name: "VMINT_MEMORY",
+    };
+    let file = Source::File {
+        path: world.file(),
+        line: 3,
+    };
+    assert_eq!(
+        source(&config, "defaults.memory"),
+        ("\"2G\"".into(), environment)
+    );
+    assert_eq!(source(&config, "defaults.cpus"), ("2".into(), file));
+    assert_eq!(
+        source(&config, "defaults.net"),
+        ("\"none\"".into(), Source::Default)
+    );
+}
+
+#[test]
+fn every_variable_is_read() {
+    let config = World::empty()
+        .env("VMINT_IMAGE", "debian:12")
+        .env("VMINT_MEMORY", "64M")
+        .env("VMINT_CPUS", "4")
+        .env("VMINT_NET", "nat")
+        .env("VMINT_ACCELERATOR", "tcg")
+        .env("VMINT_SNAPSHOT_FULL", "1")
+        .load();
+    assert_eq!(config.defaults.image.as_str(), "debian:12");
+    assert_eq!(config.defaults.memory, LEAST_MEMORY);
+    assert_eq!(config.defaults.cpus, 4);
+    assert_eq!(config.defaults.net, NetMode::Nat);
+    assert_eq!(
+        config.accelerator,
+        AcceleratorChoice::Only(Accelerator::Tcg)
+    );
+    assert!(config.snapshots.full);
+}
+
+#[test]
+fn a_wrong_variable_is_named_with_its_value() {
+    for (name, value) in [
+        ("VMINT_IMAGE", "../x"),
+        ("VMINT_MEMORY", "16M"),
+        ("VMINT_MEMORY", "lots"),
+        ("VMINT_CPUS", "0"),
+        ("VMINT_CPUS", "-1"),
+        ("VMINT_NET", "bridge"),
+        ("VMINT_ACCELERATOR", "hvf"),
+        ("VMINT_SNAPSHOT_FULL", "yes"),
+    ] {
+        let world = World::empty().env(name, value);
+        let error = world.error();
+        assert!(
+            error.starts_with(&format!("{name} cannot be \"{value}\": ")),
+            "{error}"
+        );
+        let fault = Fault::from(world.load_in(world.dir.path()).unwrap_err());
+        assert!(fault.hint.unwrap().contains(name));
+    }
+    let mut world = World::empty();
+    world
+        .env
+        .insert("VMINT_NET", OsString::from_vec(vec![b'n', 0xff]));
+    assert!(
+        world.error().ends_with("it is not UTF-8"),
+        "{}",
+        world.error()
+    );
+}
+
+#[test]
+fn the_nearest_file_above_is_the_one() {
+    let world = World::with("[defaults]\ncpus = 3\n");
+    let (near, far) = (world.dir.path().join("a"), world.dir.path().join("a/b/c"));
+    fs::create_dir_all(&far).unwrap();
+    assert_eq!(world.load_in(&far).unwrap().defaults.cpus, 3);
+    fs::write(near.join("vmint.toml"), "[defaults]\nmemory = \"1G\"\n").unwrap();
+    let config = world.load_in(&far).unwrap();
+    assert_eq!(config.file, Some(near.join("vmint.toml")));
+    assert_eq!(config.defaults.cpus, 1, "the farther file is not merged");
+    // A folder that has been removed while one stands in it has parents still.
+    assert_eq!(
+        world.load_in(&near.join("gone/gone")).unwrap().file,
+        Some(near.join("vmint.toml"))
+    );
+}
+
+#[test]
+fn mistakes_are_told_with_their_place_and_what_was_meant() {
+    for (text, expected) in [
+        (
+            "[defaults]\n  memroy = \"1G\"\n",
+            "vmint.toml:2:3: unknown key `memroy` in [defaults]; did you mean `memory`?",
+        ),
+        (
+            "[defualts]\ncpus = 1\n",
+            "vmint.toml:1:2: unknown key `defualts` outside of all tables; did you mean `defaults`?",
+        ),
+        (
+            "memory = \"1G\"\n",
+            "vmint.toml:1:1: unknown key `memory` outside of all tables; did you mean `defaults.memory`?",
+        ),
+        (
+            "[pools.ci]\nimage = 'tiny'\nmax_uses = 1\n",
+            "vmint.toml:3:1: unknown key `max_uses` in [pools.ci]; did you mean `max-uses`?",
+        ),
+        (
+            "[defaults]\nquantum = 1\n",
+            "vmint.toml:2:1: unknown key `quantum` in [defaults]",
+        ),
+        (
+            "# ä\n[defaults]\n\"ä\" = 1\n",
+            "vmint.toml:3:1: unknown key `ä` in [defaults]",
+        ),
+        (
+            "[defaults]\ncpus = \"two\"\n",
+            "vmint.toml:2:8: `cpus` in [defaults] must be a whole number, and is the string \"two\"",
+        ),
+        (
+            "defaults = 3\n",
+            "vmint.toml:1:12: `defaults` outside of all tables must be a table, and is the integer 3",
+        ),
+        (
+            "[defaults]\nmemory = \"63M\"\n",
+            "vmint.toml:2:10: `memory` in [defaults] cannot be \"63M\": the least is 64 MiB",
+        ),
+        (
+            "[defaults]\nmemory = \"100.3M\"\n",
+            "vmint.toml:2:10: `memory` in [defaults] cannot be \"100.3M\": it must be a whole number of MiB",
+        ),
+        (
+            "[defaults]\ncpus = 99999999999999999999999999999999999999999\n",
+            "vmint.toml:2:8: `cpus` in [defaults] cannot be 99999999999999999999999999999999999999999: it must be a whole number from 1 to 255",
+        ),
+        (
+            "[images.a]\nfrom = \"debian:12\"\npackages = [\n  \"x\",\n  7,\n]\n",
+            "vmint.toml:5:3: `packages` in [images.a] must be a string, and is the integer 7",
+        ),
+        (
+            "[images.a]\nfrom = \"debian:12\"\nrun = \"x\"\n",
+            "vmint.toml:3:7: `run` in [images.a] must be a list of strings, and is the string \"x\"",
+        ),
+        (
+            "[defaults]\nmemory = \"1G\"\nmemory = \"2G\"\n",
+            "vmint.toml:3:1: duplicate key",
+        ),
+    ] {
+        assert_eq!(World::with(text).error(), expected, "{text}");
+    }
+}
+
+#[test]
+fn an_unknown_key_comes_with_the_known_ones() {
+    let world = World::with("[snapshots]\nquantum = 1\n");
+    let error = world.load_in(world.dir.path()).unwrap_err();
+    assert_eq!(error.hint().unwrap(), "known in [snapshots]: full");
+}
+
+#[test]
+fn what_is_no_toml_is_told_with_its_line() {
+    for text in [
+        "[defaults]\ncpus = = 1\n",
+        "[defaults\ncpus = 1",
+        "x",
+        "\n\n\"\n",
+        "\u{1}",
+    ] {
+        let error = World::with(text).error();
+        assert!(error.starts_with("vmint.toml:"), "{error}");
+    }
+    let error = World::with("[defaults]\ncpus = = 1\n").error();
+    assert!(error.starts_with("vmint.toml:2:"), "{error}");
+    assert_eq!(
+        World::with(b"a = 1\nb = \"\xff\"").error(),
+        "vmint.toml:2:6: the file is not UTF-8"
+    );
+}
+
+#[test]
+fn a_file_that_is_none_or_too_large_is_refused() {
+    let large = World::with(vec![b'\n'; (1 << 20) + 1]);
+    assert_eq!(large.error(), "vmint.toml is larger than 1024 KiB");
+    assert_eq!(World::with(vec![b'\n'; 1 << 20]).load().defaults.cpus, 1);
+    let folder = World::empty();
+    fs::create_dir(folder.file()).unwrap();
+    assert_eq!(folder.error(), "vmint.toml is not a file");
+}
+
+#[test]
+fn an_image_is_a_recipe_with_paths_relative_to_the_file() {
+    let world = World::with(
+        "[images.web]\nfrom = 'debian:13'\npackages = ['nginx']\nrun = ['true', 'echo \"x\"']\n\
+         copy = ['site:/var/www/', '/etc/hosts:/h']\nsize = '8G'\nkernel = 'k/vmlinuz'\nmodules = '/m'\n",
+    );
+    let config = world.load();
+    let name: ImageName = "web".parse().unwrap();
+    let ImageDefinition::Build(recipe) = &config.images[&name] else {
+        panic!("{config:?}");
+    };
+    assert_eq!(recipe.base, Base::Debian(Debian::Trixie));
+    assert_eq!(recipe.packages, ["nginx"]);
+    assert_eq!(recipe.run, ["true", "echo \"x\""]);
+    assert_eq!(recipe.size, ByteSize::mib(8192));
+    let copy = |source: PathBuf, target: &str| CopyIn {
+        source,
+        target: target.into(),
+    };
+    assert_eq!(
+        recipe.copy,
+        [
+            copy(world.dir.path().join("site"), "/var/www/"),
+            copy("/etc/hosts".into(), "/h")
+        ]
+    );
+    let kernel = world.dir.path().join("k/vmlinuz");
+    assert_eq!(
+        recipe.kernel,
+        KernelSource::File {
+            kernel,
+            modules: Some("/m".into())
+        }
+    );
+    let file = Source::File {
+        path: world.file(),
+        line: 4,
+    };
+    assert_eq!(
+        source(&config, "images.web.run"),
+        (r#"["true", 'echo "x"']"#.into(), file)
+    );
+}
+
+#[test]
+fn an_image_can_be_imported() {
+    let world = World::with(
+        "[images]\na.import = 'rootfs.tar'\nb.import = 'oci:layout:1'\nc.import = 'docker://alpine'\nc.size = '1G'\n",
+    );
+    let config = world.load();
+    let import = |name: &str| match &config.images[&name.parse().unwrap()] {
+        ImageDefinition::Import { source, options } => (source.clone(), options.size),
+        ImageDefinition::Build(recipe) => panic!("{recipe:?}"),
+    };
+    let here = |name: &str| world.dir.path().join(name);
+    assert_eq!(import("a"), (ImportSource::Tar(here("rootfs.tar")), None));
+    let tag = Some("1".into());
+    assert_eq!(
+        import("b").0,
+        ImportSource::OciDir {
+            dir: here("layout"),
+            tag
+        }
+    );
+    let (registry, size) = import("c");
+    assert_eq!(
+        registry.to_string(),
+        "docker://docker.io/library/alpine:latest"
+    );
+    assert_eq!(size, Some(ByteSize::mib(1024)));
+}
+
+#[test]
+fn an_image_that_contradicts_itself_is_refused() {
+    for (text, expected) in [
+        (
+            "[images.a]\n",
+            "vmint.toml:1:9: [images.a] needs `from` or `import`",
+        ),
+        (
+            "[images.a]\nfrom = 'tiny'\nimport = 'x.tar'\n",
+            "vmint.toml:1:9: [images.a] has both `from` and `import`",
+        ),
+        (
+            "[images.a]\nimport = 'x.tar'\nrun = ['x']\n",
+            "vmint.toml:3:7: `run` in [images.a] cannot be ['x']: it does not go with `import`",
+        ),
+        (
+            "[images.a]\nfrom = 'tiny'\npackages = ['x']\n",
+            "vmint.toml:3:12: `packages` in [images.a] cannot be ['x']: tiny has no disk to put it on",
+        ),
+        (
+            "[images.a]\nfrom = 'tiny'\nmodules = 'x'\n",
+            "vmint.toml:3:11: `modules` in [images.a] cannot be 'x': `kernel` is missing, whose modules they are",
+        ),
+        (
+            "[images.a]\nfrom = 'debian:12'\ncopy = ['x:/../y']\n",
+            "vmint.toml:3:9: `copy` in [images.a] cannot be 'x:/../y': write SRC:DST with an absolute DST without “..”",
+        ),
+        (
+            "[images.tiny]\nfrom = 'tiny'\n",
+            "vmint.toml:1:9: [images.tiny] cannot have this name: it is built in; choose another",
+        ),
+    ] {
+        assert_eq!(World::with(text).error(), expected, "{text}");
+    }
+    let error = World::with("[images.\"a b\"]\nfrom = 'tiny'\n").error();
+    assert!(
+        error.starts_with("vmint.toml:1:9: [images.a b] cannot have this name: "),
+        "{error}"
+    );
+    let error = World::with("[images.a]\nfrom = 'fedora'\n").error();
+    assert!(
+        error.ends_with("what can be built is tiny, debian:12 and debian:13"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_pool_has_the_files_defaults_whatever_the_environment() {
+    let text = "[defaults]\nmemory = '1G'\n[pools.ci]\nimage = 'tiny'\nmax = 1\nmax-uses = 5\n";
+    let world = World::with(text)
+        .env("VMINT_MEMORY", "2G")
+        .env("VMINT_CPUS", "8");
+    let config = world.load();
+    let pool = &config.pools[&"ci".parse().unwrap()];
+    let expected = PoolDefinition {
+        image: "tiny".parse().unwrap(),
+        min: 1,
+        max: 1,
+        standby: 1,
+        memory: ByteSize::mib(1024),
+        cpus: 1,
+        net: NetMode::None,
+        ttl: Duration::from_secs(3600),
+        max_uses: Some(5),
+    };
+    assert_eq!(*pool, expected);
+    let file = Source::File {
+        path: world.file(),
+        line: 2,
+    };
+    assert_eq!(source(&config, "pools.ci.memory"), ("\"1G\"".into(), file));
+}
+
+#[test]
+fn a_pool_that_cannot_be_is_refused() {
+    for (text, expected) in [
+        (
+            "[pools.ci]\nmin = 1\n",
+            "vmint.toml:1:8: [pools.ci] needs `image`",
+        ),
+        (
+            "[pools.ci]\nimage = 'tiny'\nmin = 9\n",
+            "vmint.toml:3:7: `min` in [pools.ci] cannot be 9: `max` is 8, and `min` may not exceed it",
+        ),
+        (
+            "[pools.ci]\nimage = 'tiny'\nmax = 0\n",
+            "vmint.toml:3:7: `max` in [pools.ci] cannot be 0: a pool has room for one machine at least",
+        ),
+        (
+            "[pools.ci]\nimage = 'tiny'\nmax-uses = 0\n",
+            "vmint.toml:3:12: `max-uses` in [pools.ci] cannot be 0: it must be a whole number from 1 to 4294967295",
+        ),
+        (
+            "[pools.ci]\nimage = 'tiny'\nttl = '0s'\n",
+            "vmint.toml:3:7: `ttl` in [pools.ci] cannot be '0s': the least is 1ms",
+        ),
+    ] {
+        assert_eq!(World::with(text).error(), expected, "{text}");
+    }
+    let error = World::with("[pools.CI]\nimage = 'tiny'\n").error();
+    assert!(
+        error.starts_with("vmint.toml:1:8: [pools.CI] cannot have this name: "),
+        "{error}"
+    );
+}
+
+#[test]
+fn another_users_file_in_a_folder_for_everybody_is_refused() {
+    use std::os::unix::fs::{PermissionsExt, chown};
+    let world = World::with("");
+    if chown(world.file(), Some(12345), None).is_err() {
+        // Only root can give files away, and make the trap to walk into.
+        assert!(!rustix::process::geteuid().is_root());
+        return;
+    }
+    assert_eq!(
+        world.load().file,
+        Some(world.file()),
+        "a checkout of somebody's is fine"
+    );
+    fs::set_permissions(world.dir.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+    let error = world.error();
+    assert_eq!(
+        error,
+        "vmint.toml belongs to user 12345, in a folder that everybody can write to"
+    );
+}
+
+proptest::proptest! {
+    #[test]
+    fn nothing_makes_the_reader_panic(
+        text in "(\\[|\\]|=|\"|'|\\.|\n| |[a-z]|[0-9]|defaults|images|pools|memory|ä|\r){0,40}"
+    ) {
+        let world = World::with(&text);
+        match world.load_in(world.dir.path()) {
+            Ok(config) => proptest::prop_assert_eq!(config.file, Some(world.file())),
+            Err(e) => proptest::prop_assert!(e.to_string().contains("vmint.toml:"), "{e}"),
+        }
+    }
+}
