@@ -2,7 +2,7 @@
 
 use crate::progress::Progress;
 use std::collections::VecDeque;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -82,12 +82,8 @@ pub(crate) struct Program {
 impl Program {
     pub(crate) fn new(program: &str) -> Self {
         let mut command = Command::new(program);
-        // mke2fs and debugfs live in sbin, which is not in the PATH of every user.
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let mut with_sbin = path.clone();
-        with_sbin.push(":/usr/local/sbin:/usr/sbin:/sbin");
         command
-            .env("PATH", with_sbin)
+            .env("PATH", search_path())
             .env("LC_ALL", "C.UTF-8")
             .env_remove("LANGUAGE")
             .stdin(Stdio::null());
@@ -152,10 +148,16 @@ impl Program {
         consume: impl FnOnce(&mut dyn Read) -> Result<T, E>,
     ) -> Result<Result<T, E>, CommandError> {
         let text = self.text();
+        let program = self.command.get_program().to_string_lossy().into_owned();
         let failed = |source: io::Error| match source.kind() {
-            io::ErrorKind::NotFound => CommandError::Missing {
-                program: program_name(&text),
-            },
+            // A folder in PATH that may not be read makes an absent program a forbidden one.
+            io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
+                if !is_installed(&program) =>
+            {
+                CommandError::Missing {
+                    program: program.clone(),
+                }
+            }
             _ => CommandError::Start {
                 command: text.clone(),
                 source,
@@ -193,8 +195,16 @@ impl Program {
     }
 }
 
-fn program_name(text: &str) -> String {
-    text.split(' ').next().unwrap_or_default().to_owned()
+fn search_path() -> OsString {
+    // mke2fs and debugfs live in sbin, which is not in the PATH of every user.
+    let mut path = std::env::var_os("PATH").unwrap_or_default();
+    path.push(":/usr/local/sbin:/usr/sbin:/sbin");
+    path
+}
+
+fn is_installed(program: &str) -> bool {
+    // An absolute path stays what it is when it is joined.
+    std::env::split_paths(&search_path()).any(|dir| dir.join(program).is_file())
 }
 
 /// Passes lines on and keeps the last ones.

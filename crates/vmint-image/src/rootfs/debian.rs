@@ -123,9 +123,10 @@ pub(crate) fn bootstrap(
     let modules = kernel.modules_dir();
     let in_image = format!("/usr/lib/modules/{version}");
     let is_root = rustix::process::geteuid().is_root();
-    let mut program = if is_root {
-        // Namespaces of its own, so that whatever mmdebstrap mounts or starts goes when it goes, however it goes.
-        Program::new("unshare").args([
+    let program = if is_root {
+        // Namespaces of its own, so that whatever mmdebstrap mounts or starts goes when it goes, however it goes; and
+        // what it leaves is in our folder.
+        Program::new("unshare").env("TMPDIR", scratch).args([
             "--mount",
             "--pid",
             "--fork",
@@ -136,10 +137,10 @@ pub(crate) fn bootstrap(
             "--mode=root",
         ])
     } else {
+        // It works as another user of its namespace, to whom our folder is closed: in /tmp, which it clears up itself.
         Program::new("mmdebstrap").arg("--mode=unshare")
     };
-    program = program
-        .env("TMPDIR", scratch)
+    let mut program = program
         .args(["--variant=minbase", "--format=tar"])
         .arg(format!("--include={include}"))
         // The kernel's modules, and the index that modprobe and udev want, made by the image's own depmod.
