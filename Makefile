@@ -9,7 +9,7 @@ help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Install the packages that vmint needs (Debian, Ubuntu)
-	@scripts/setup
+	@scripts/setup && echo 'setup: nothing more is missing'
 
 build: setup ## Build the release binary, target/release/vmint
 	cargo build --release --locked --bin vmint
