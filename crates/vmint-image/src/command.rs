@@ -11,6 +11,9 @@ use std::process::{Command, ExitStatus, Stdio};
 /// How many lines of a failed program's standard error are kept for the message.
 const KEPT_LINES: usize = 15;
 
+/// As every program says it, in the locale that they are given here.
+const NO_SPACE: &str = "No space left on device";
+
 /// A program that could not be run, or failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
@@ -52,7 +55,7 @@ impl CommandError {
     /// Whether the program failed because the disk is full.
     pub fn is_no_space(&self) -> bool {
         match self {
-            Self::Failed { stderr, .. } => stderr.contains("No space left on device"),
+            Self::Failed { stderr, .. } => stderr.contains(NO_SPACE),
             Self::Start { source, .. } => source.kind() == io::ErrorKind::StorageFull,
             Self::Missing { .. } => false,
         }
@@ -121,10 +124,8 @@ impl Program {
 
     fn text(&self) -> String {
         let words = std::iter::once(self.command.get_program()).chain(self.command.get_args());
-        words
-            .map(|word| word.to_string_lossy())
-            .collect::<Vec<_>>()
-            .join(" ")
+        let words = words.map(|word| word.to_string_lossy()).collect::<Vec<_>>();
+        shortened(&words.join(" "))
     }
 
     /// Runs it; gives what it wrote to standard output.
@@ -207,9 +208,10 @@ fn is_installed(program: &str) -> bool {
     std::env::split_paths(&search_path()).any(|dir| dir.join(program).is_file())
 }
 
-/// Passes lines on and keeps the last ones.
+/// Passes lines on and keeps the last ones; and one that says that the disk is full, for what follows it is often long.
 fn follow(stderr: impl Read, progress: &dyn Progress) -> VecDeque<String> {
     let (mut reader, mut kept, mut line) = (BufReader::new(stderr), VecDeque::new(), Vec::new());
+    let mut full = None;
     while reader
         .by_ref()
         .take(1 << 16)
@@ -220,13 +222,32 @@ fn follow(stderr: impl Read, progress: &dyn Progress) -> VecDeque<String> {
         line.clear();
         if !text.is_empty() {
             progress.output(&text);
+            let text = shortened(&text);
+            if text.contains(NO_SPACE) {
+                full = Some(text.clone());
+            }
             kept.push_back(text);
             if kept.len() > KEPT_LINES {
                 kept.pop_front();
             }
         }
     }
+    if let Some(full) = full.filter(|full| !kept.contains(full)) {
+        kept.push_front(full);
+    }
     kept
+}
+
+/// Both ends of a text that is too long for a message.
+fn shortened(text: &str) -> String {
+    const ENDS: usize = 200;
+    let len = text.chars().count();
+    if len <= 2 * ENDS {
+        return text.to_owned();
+    }
+    let start: String = text.chars().take(ENDS).collect();
+    let end: String = text.chars().skip(len - ENDS).collect();
+    format!("{start} … {end}")
 }
 
 #[cfg(test)]
@@ -249,6 +270,19 @@ mod tests {
             .output()
             .unwrap_err();
         assert_eq!(error.to_string(), "no-such-program-here is not installed");
+    }
+
+    #[test]
+    fn a_full_disk_is_noticed_however_much_is_said_after_it() {
+        let script = "echo 'x: No space left on device' >&2; seq 1000 >&2; exit 1";
+        let error = Program::new("sh")
+            .args(["-c", script])
+            .output()
+            .unwrap_err();
+        assert!(
+            error.is_no_space() && error.to_string().len() < 500,
+            "{error}"
+        );
     }
 
     #[test]
