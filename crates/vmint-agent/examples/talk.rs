@@ -117,11 +117,13 @@ impl Talk {
                     Event::Credit {
                         stream: s, bytes, ..
                     } if s == stream => window.grant(bytes),
+                    Event::Message {
+                        message: FromGuest::Started { .. },
+                        ..
+                    } => {}
                     Event::Message { stream: s, message } if s == stream => {
-                        if !matches!(message, FromGuest::Started { .. }) {
-                            self.rest = bytes.to_vec();
-                            return Ok(message);
-                        }
+                        self.rest = bytes.to_vec();
+                        return Ok(message);
                     }
                     _ => {}
                 }
@@ -140,7 +142,7 @@ fn exec_spec(args: &mut impl Iterator<Item = String>) -> Result<ExecSpec> {
                 spec.terminal = Some(WindowSize {
                     rows: 24,
                     columns: 80,
-                })
+                });
             }
             "-u" => spec.user = Some(value()?),
             "-w" => spec.cwd = Some(value()?.into_bytes()),
@@ -218,7 +220,7 @@ fn main() -> Result<()> {
             for _ in 0..count {
                 let since = Instant::now();
                 talk.request(Request::Exec(Box::new(spec.clone())), None, |_, b| {
-                    total += b.len()
+                    total += b.len();
                 })?;
                 times.push(since.elapsed());
             }

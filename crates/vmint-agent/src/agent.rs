@@ -64,9 +64,9 @@ pub enum Link {
 #[derive(Debug)]
 pub enum Work {
     /// A command.
-    Exec(Exec),
+    Exec(Box<Exec>),
     /// A tar stream on its way in.
-    Unpack(Unpack),
+    Unpack(Box<Unpack>),
     /// A tar stream on its way out.
     Pack(Pack),
     /// A process that calls `sync`.
@@ -259,19 +259,17 @@ impl Agent {
             work,
         };
         let terminal = match &mut unit.work {
-            Work::Exec(Exec {
-                terminal: Some(fd),
-                sink: Some(sink),
-                ..
-            }) => {
-                sink.watched = true;
-                Some(std::rc::Rc::clone(fd))
-            }
+            Work::Exec(exec) => exec.terminal.clone(),
             _ => None,
         };
         if let Some(fd) = terminal {
             // Both directions of a terminal are one descriptor, which can be watched only once.
             self.watch_fd(fd.as_fd(), id, SINK, EventFlags::IN | EventFlags::OUT);
+            if let Work::Exec(exec) = &mut unit.work
+                && let Some(sink) = &mut exec.sink
+            {
+                sink.watched = true;
+            }
         } else {
             for (slot, source) in (1..).zip(unit.sources()) {
                 self.watch_fd(source.fd(), id, slot, EventFlags::IN);

@@ -32,7 +32,7 @@ pub fn parse(line: &str) -> Options {
     for word in line.split_ascii_whitespace() {
         match word.split_once('=') {
             Some(("vmint.root", device)) => {
-                options.root = Some(device.to_owned()).filter(|d| !d.is_empty())
+                options.root = Some(device.to_owned()).filter(|d| !d.is_empty());
             }
             Some(("vmint.rootfstype", name)) => name.clone_into(&mut options.root_type),
             Some(("vmint.init", "auto")) => options.init = Init::Auto,

@@ -105,7 +105,7 @@ fn describe(error: &PackError) -> Vec<u8> {
 }
 
 fn decode(report: &[u8]) -> Result<Sent, GuestError> {
-    let number = |bytes: &[u8]| bytes.try_into().map(u64::from_le_bytes).unwrap_or(0);
+    let number = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_le_bytes);
     match report.split_first() {
         Some((0, rest)) if rest.len() == 16 => Ok(Sent {
             entries: number(&rest[..8]),

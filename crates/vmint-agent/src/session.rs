@@ -300,7 +300,7 @@ impl Agent {
                 match self.start(&spec) {
                     Ok(exec) => {
                         let pid = exec.pid as u32;
-                        self.adopt(stream, Work::Exec(exec));
+                        self.adopt(stream, Work::Exec(Box::new(exec)));
                         self.say(stream, &FromGuest::Started { pid });
                     }
                     Err(error) => self.refuse(stream, error),
@@ -309,7 +309,7 @@ impl Agent {
             }
             Request::TarIn(spec) => {
                 match Unpack::start(&spec) {
-                    Ok(unpack) => drop(self.adopt(stream, Work::Unpack(unpack))),
+                    Ok(unpack) => drop(self.adopt(stream, Work::Unpack(Box::new(unpack)))),
                     Err(error) => self.refuse(stream, error),
                 }
                 return Ok(());

@@ -190,9 +190,9 @@ mod tests {
     fn a_closed_input_swallows_and_goes_on_granting() {
         let (read, mut sink) = pipe();
         drop(read);
-        let mut granted = 0;
+        let (mut granted, piece) = (0, vec![0; 100_000]);
         for _ in 0..100 {
-            granted += sink.push(&[0; 100_000]).unwrap().unwrap_or(0);
+            granted += sink.push(&piece).unwrap().unwrap_or(0);
         }
         assert!(granted > 9_000_000);
         assert!(sink.unwatched().is_none());
@@ -201,10 +201,10 @@ mod tests {
     #[test]
     fn an_overrun_is_refused() {
         let (_read, mut sink) = pipe();
-        let pieces = WINDOW as usize / 60_000;
+        let (pieces, piece) = (WINDOW as usize / 60_000, vec![0; 60_000]);
         for _ in 0..pieces {
-            assert_eq!(sink.push(&[0; 60_000]), Ok(None));
+            assert_eq!(sink.push(&piece), Ok(None));
         }
-        assert_eq!(sink.push(&[0; 60_000]), Err(Overrun));
+        assert_eq!(sink.push(&piece), Err(Overrun));
     }
 }

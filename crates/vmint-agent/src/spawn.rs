@@ -175,8 +175,8 @@ impl Plan<'_> {
     /// Does everything up to the program; returns what failed.
     fn run(&self) -> (Stage, Errno) {
         let launch = self.launch;
-        // SAFETY, for all blocks below: plain system calls on numbers, and on terminated strings and arrays that live
-        // in the suspended parent.
+        // SAFETY: no arguments; like every call below, on numbers, and on terminated strings and arrays that live in the
+        // suspended parent.
         if let Err(e) = sys::check(unsafe { libc::setsid() }) {
             return (Stage::Session, e);
         }
@@ -201,15 +201,11 @@ impl Plan<'_> {
             return (Stage::Identity, e);
         }
         // SAFETY: see above.
-        if let Err(e) = sys::check(unsafe { libc::chdir(launch.cwd.as_ptr()) }) {
-            // SAFETY: see above.
-            match launch
-                .fallback_cwd
-                .map(|dir| sys::check(unsafe { libc::chdir(dir.as_ptr()) }))
-            {
-                Some(Ok(_)) => {}
-                _ => return (Stage::Directory, e),
-            }
+        let enter = |dir: &CStr| sys::check(unsafe { libc::chdir(dir.as_ptr()) });
+        if let Err(e) = enter(launch.cwd)
+            && launch.fallback_cwd.is_none_or(|dir| enter(dir).is_err())
+        {
+            return (Stage::Directory, e);
         }
         sys::unblock_signals();
         self.execute()

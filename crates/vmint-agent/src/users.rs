@@ -129,7 +129,7 @@ fn lines(file: &[u8]) -> impl Iterator<Item = Vec<&[u8]>> {
         .map(|line| line.split(|&b| b == b':').collect())
 }
 
-fn find<'a>(file: &'a [u8], matches: impl Fn(&[&[u8]]) -> bool) -> Option<Vec<&'a [u8]>> {
+fn find(file: &[u8], matches: impl Fn(&[&[u8]]) -> bool) -> Option<Vec<&[u8]>> {
     lines(file).find(|fields| matches(fields))
 }
 
