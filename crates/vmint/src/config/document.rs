@@ -227,7 +227,8 @@ impl<'d> Named<'d> {
         Some((document, value, name.span().start))
     }
 
-    /// Refuses every key that is not one of these. `elsewhere` says in which table a key is known that is not known here.
+    /// Refuses every key that is not one of these. `elsewhere` says what to write for a key
+    /// that is known in another table.
     pub(super) fn only(
         &self,
         known: &'static [&'static str],
@@ -249,7 +250,7 @@ impl<'d> Named<'d> {
             place: document.place(unknown.span().start).into(),
             key: shorten(key),
             table: self.place_name(),
-            nearest: elsewhere(key).or_else(|| nearest(key, known).map(str::to_owned)),
+            nearest: elsewhere(key).or_else(|| nearest(key, known).map(|near| format!("`{near}`"))),
             known,
         })
     }

@@ -79,7 +79,7 @@ pub enum ConfigError {
         key: String,
         /// Its table, such as “in [defaults]”.
         table: String,
-        /// The key that was probably meant, if one is near.
+        /// The key that was probably meant, if one is near, as it stands in the message.
         nearest: Option<String>,
         /// All keys of the table.
         known: &'static [&'static str],
@@ -137,7 +137,7 @@ pub enum ConfigError {
 }
 
 fn did_you_mean(nearest: Option<&str>) -> String {
-    nearest.map_or_else(String::new, |key| format!("; did you mean `{key}`?"))
+    nearest.map_or_else(String::new, |key| format!("; did you mean {key}?"))
 }
 
 impl ConfigError {

@@ -35,7 +35,7 @@ pub(super) fn config(document: Option<&Document>, env: Env<'_>) -> Result<Config
         [("defaults", DEFAULTS), ("snapshots", SNAPSHOTS)]
             .iter()
             .find(|(_, keys)| keys.contains(&key))
-            .map(|(table, _)| format!("{table}.{key}"))
+            .map(|(table, _)| format!("`{table}.{key}`"))
     })?;
     let mut settings = Settings(Vec::new());
     let in_file = top.get("accelerator", Form::Text, parse::accelerator)?;
@@ -156,7 +156,7 @@ fn defaults(
 ) -> Result<(Defaults, Inherited), ConfigError> {
     table.only(DEFAULTS, |key| {
         TOP.contains(&key)
-            .then(|| format!("{key} outside of all tables"))
+            .then(|| format!("`{key}` outside of all tables"))
     })?;
     let image = table.get("image", Form::Text, parse::image)?;
     let memory = table.get("memory", Form::TextOrNumber, parse::memory)?;

@@ -188,6 +188,10 @@ fn mistakes_are_told_with_their_place_and_what_was_meant() {
             "vmint.toml:1:1: unknown key `memory` outside of all tables; did you mean `defaults.memory`?",
         ),
         (
+            "[defaults]\naccelerator = \"kvm\"\n",
+            "vmint.toml:2:1: unknown key `accelerator` in [defaults]; did you mean `accelerator` outside of all tables?",
+        ),
+        (
             "[pools.ci]\nimage = 'tiny'\nmax_uses = 1\n",
             "vmint.toml:3:1: unknown key `max_uses` in [pools.ci]; did you mean `max-uses`?",
         ),

@@ -1,0 +1,297 @@
+//! QEMU, accelerator, network guard, the search for changed memory.
+
+use super::ask;
+use super::check::Check;
+use crate::config::AcceleratorChoice;
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+use vmint_model::{Accelerator, Fault};
+use vmint_qemu::Host;
+use vmint_qemu::host::{Qemu, QemuError};
+use vmint_qemu::netguard::{self, Unsupported};
+
+const INSTALL_QEMU: &str = "install QEMU 7.2 or later (Debian, Ubuntu: apt-get install qemu-system-x86), or run make setup";
+const INSTALL_IMG: &str =
+    "install qemu-img (Debian, Ubuntu: apt-get install qemu-utils), or run make setup";
+/// How long QEMU may take to say its version; it takes 20 ms.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+pub(super) async fn qemu() -> Check {
+    const NAME: &str = "qemu";
+    let (system, img) = match Qemu::locate() {
+        Ok(both) => both,
+        // qemu-img has a check of its own.
+        Err(QemuError::Missing { program }) if program == "qemu-img" => {
+            let named = std::env::var_os("VMINT_QEMU").map(PathBuf::from);
+            let Some(system) = named.or_else(|| ask::find("qemu-system-x86_64")) else {
+                return Check::failure(NAME, "qemu-system-x86_64 is not installed", INSTALL_QEMU);
+            };
+            (system, PathBuf::new())
+        }
+        Err(e) => return Check::failure(NAME, Fault::from(e).message, INSTALL_QEMU),
+    };
+    let path = system.display().to_string();
+    match tokio::time::timeout(DEADLINE, Qemu::query(system, img)).await {
+        Ok(Ok(qemu)) => {
+            let (major, minor, micro) = qemu.version;
+            Check::ok(NAME, format!("QEMU {major}.{minor}.{micro} ({path})"))
+        }
+        Ok(Err(e)) => Check::failure(NAME, Fault::from(e).message, INSTALL_QEMU),
+        Err(_) => Check::failure(
+            NAME,
+            format!(
+                "{path} did not say its version within {} s",
+                DEADLINE.as_secs()
+            ),
+            INSTALL_QEMU,
+        ),
+    }
+}
+
+pub(super) async fn qemu_img() -> Check {
+    const NAME: &str = "qemu-img";
+    let Some(path) = ask::find("qemu-img") else {
+        return Check::failure(NAME, "qemu-img is not installed", INSTALL_IMG);
+    };
+    match ask::output(&path, &["--version"]).await {
+        Ok(text) => {
+            let banner = text.lines().next().unwrap_or_default();
+            Check::ok(NAME, format!("{banner} ({})", path.display()))
+        }
+        Err(why) => Check::failure(NAME, why, INSTALL_IMG),
+    }
+}
+
+/// What stands in the way of `/dev/kvm`, as the remedies tell it apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum KvmDevice {
+    Absent,
+    Forbidden,
+    Opens,
+    Broken,
+}
+
+fn kvm_device() -> KvmDevice {
+    match File::options().read(true).write(true).open("/dev/kvm") {
+        Ok(_) => KvmDevice::Opens,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => KvmDevice::Absent,
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => KvmDevice::Forbidden,
+        Err(_) => KvmDevice::Broken,
+    }
+}
+
+pub(super) fn accelerator(host: Result<&Host, &Fault>, choice: AcceleratorChoice) -> Check {
+    judge_accelerator(host, choice, kvm_device())
+}
+
+fn judge_accelerator(
+    host: Result<&Host, &Fault>,
+    choice: AcceleratorChoice,
+    device: KvmDevice,
+) -> Check {
+    const NAME: &str = "accelerator";
+    let host = match host {
+        Ok(host) => host,
+        Err(fault) => {
+            return Check::fault(
+                NAME,
+                fault,
+                "see the other checks: a probe guest needs QEMU and a kernel",
+            );
+        }
+    };
+    if host.accelerator == Accelerator::Kvm {
+        return Check::ok(NAME, "KVM (a probe guest came up with it)");
+    }
+    if choice == AcceleratorChoice::Only(Accelerator::Tcg) {
+        return Check::warning(
+            NAME,
+            "emulation (TCG), as the settings say: KVM was not tried",
+            "vmint config show says who chose it; accelerator = \"auto\" tries KVM",
+        );
+    }
+    let why = host
+        .accelerator_reason
+        .as_deref()
+        .unwrap_or("no reason is known");
+    let remedy = match device {
+        KvmDevice::Absent => {
+            "machines work, but are slower. Turn on virtualisation in the firmware, or nested virtualisation if this is \
+             a virtual machine itself, and load the module: modprobe kvm-intel or kvm-amd"
+        }
+        KvmDevice::Forbidden => {
+            "machines work, but are slower. Add yourself to the group of /dev/kvm (sudo usermod -aG kvm \"$USER\") and log in again"
+        }
+        KvmDevice::Opens | KvmDevice::Broken => {
+            "machines work, but are slower. If this is a virtual machine itself, turn on nested virtualisation on its \
+             host; otherwise dmesg says more"
+        }
+    };
+    Check::warning(NAME, format!("emulation (TCG), not KVM: {why}"), remedy)
+}
+
+pub(super) async fn network_guard() -> Check {
+    let support = ask::blocking("trying the network guard", netguard::support).await;
+    judge_network_guard(support)
+}
+
+fn judge_network_guard(support: Result<Result<(), Unsupported>, String>) -> Check {
+    const NAME: &str = "network-guard";
+    let (why, remedy) = match support {
+        Ok(Ok(())) => return Check::ok(NAME, "works: machines may have --net nat"),
+        Ok(Err(e)) => {
+            let remedy = match &e {
+                Unsupported::Kernel { .. } => "use Linux 5.9 or later",
+                Unsupported::Filter(_) => {
+                    "in a container allow seccomp (docker run --security-opt seccomp=unconfined), or work outside of it"
+                }
+                Unsupported::Inspection => {
+                    "in a container add the capability SYS_PTRACE (docker run --cap-add SYS_PTRACE); elsewhere \
+                     sysctl kernel.yama.ptrace_scope=1"
+                }
+                Unsupported::Trial(_) => "try again; work without --net nat meanwhile",
+            };
+            (e.to_string(), remedy)
+        }
+        Err(why) => (why, "try again; work without --net nat meanwhile"),
+    };
+    Check::warning(NAME, format!("--net nat will be refused: {why}"), remedy)
+}
+
+pub(super) fn changed_memory() -> Check {
+    let release = rustix::system::uname()
+        .release()
+        .to_string_lossy()
+        .into_owned();
+    judge_changed_memory(&release)
+}
+
+fn judge_changed_memory(release: &str) -> Check {
+    const NAME: &str = "pagemap-scan";
+    if version(release).is_some_and(|version| version >= (6, 7)) {
+        Check::ok(
+            NAME,
+            format!("Linux {release} finds changed memory by PAGEMAP_SCAN"),
+        )
+    } else {
+        Check::ok(
+            NAME,
+            format!(
+                "Linux {release} has no PAGEMAP_SCAN (6.7 has): snapshots fall back to /proc/PID/pagemap"
+            ),
+        )
+    }
+}
+
+/// The first two numbers of `uname -r`.
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Status;
+    use vmint_model::ErrorKind;
+
+    const AUTO: AcceleratorChoice = AcceleratorChoice::Auto;
+
+    fn host(accelerator: Accelerator, reason: Option<&str>) -> Host {
+        let qemu = Qemu {
+            system: "/usr/bin/qemu-system-x86_64".into(),
+            img: "/usr/bin/qemu-img".into(),
+            version: (10, 0, 2),
+            banner: String::new(),
+            stamp: String::new(),
+        };
+        let accelerator_reason = reason.map(str::to_owned);
+        Host {
+            qemu,
+            accelerator,
+            accelerator_reason,
+        }
+    }
+
+    #[test]
+    fn emulation_is_announced_with_its_reason_and_a_remedy_that_fits() {
+        let kvm = host(Accelerator::Kvm, None);
+        assert_eq!(
+            judge_accelerator(Ok(&kvm), AUTO, KvmDevice::Opens).status,
+            Status::Ok
+        );
+        let tcg = host(Accelerator::Tcg, Some("because"));
+        for (device, word) in [
+            (KvmDevice::Absent, "modprobe"),
+            (KvmDevice::Forbidden, "usermod"),
+            (KvmDevice::Opens, "nested"),
+            (KvmDevice::Broken, "nested"),
+        ] {
+            let check = judge_accelerator(Ok(&tcg), AUTO, device);
+            assert_eq!(check.status, Status::Warning);
+            assert!(check.summary.ends_with(": because"), "{check:?}");
+            assert!(check.remedy.as_ref().unwrap().contains(word), "{check:?}");
+        }
+    }
+
+    #[test]
+    fn emulation_that_was_asked_for_is_not_the_hosts_fault() {
+        let tcg = host(Accelerator::Tcg, Some("because"));
+        let choice = AcceleratorChoice::Only(Accelerator::Tcg);
+        let check = judge_accelerator(Ok(&tcg), choice, KvmDevice::Opens);
+        assert_eq!(check.status, Status::Warning);
+        assert!(check.remedy.unwrap().contains("config show"));
+    }
+
+    #[test]
+    fn a_probe_that_failed_is_a_failure_with_its_own_advice() {
+        let fault = Fault::new(ErrorKind::Image, "no kernel").hint("get one");
+        let check = judge_accelerator(Err(&fault), AUTO, KvmDevice::Opens);
+        assert_eq!(
+            (check.status, check.remedy.as_deref()),
+            (Status::Failure, Some("get one"))
+        );
+        let check = judge_accelerator(
+            Err(&Fault::new(ErrorKind::Image, "x")),
+            AUTO,
+            KvmDevice::Opens,
+        );
+        assert!(check.remedy.is_some(), "a failure without advice");
+    }
+
+    #[test]
+    fn without_the_guard_only_networking_is_missing() {
+        assert_eq!(judge_network_guard(Ok(Ok(()))).status, Status::Ok);
+        for support in [
+            Ok(Err(Unsupported::Inspection)),
+            Ok(Err(Unsupported::Kernel {
+                release: "5.4".into(),
+            })),
+            Ok(Err(Unsupported::Filter(io::Error::from_raw_os_error(1)))),
+            Err("it took more than 20 s".to_owned()),
+        ] {
+            let check = judge_network_guard(support);
+            assert_eq!(check.status, Status::Warning, "{check:?}");
+            assert!(check.remedy.is_some());
+        }
+    }
+
+    #[test]
+    fn kernels_without_pagemap_scan_have_another_way() {
+        for (release, by) in [
+            ("6.7.0", "by PAGEMAP_SCAN"),
+            ("6.18.44-custom", "by PAGEMAP_SCAN"),
+            ("10.0", "by PAGEMAP_SCAN"),
+            ("6.1.0-30-amd64", "fall back"),
+            ("5.15", "fall back"),
+            ("", "fall back"),
+            ("odd", "fall back"),
+        ] {
+            let check = judge_changed_memory(release);
+            assert_eq!(check.status, Status::Ok);
+            assert!(check.summary.contains(by), "{check:?}");
+        }
+    }
+}
