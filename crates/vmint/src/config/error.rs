@@ -77,7 +77,7 @@ pub enum ConfigError {
         place: Box<Place>,
         /// The key.
         key: String,
-        /// Its table, such as “in [defaults]”.
+        /// Its table, such as `in [defaults]`.
         table: String,
         /// The key that was probably meant, if one is near, as it stands in the message.
         nearest: Option<String>,
@@ -119,7 +119,7 @@ pub enum ConfigError {
     Table {
         /// Where the table starts.
         place: Box<Place>,
-        /// Which, such as “[images.web]”.
+        /// Which, such as `[images.web]`.
         table: String,
         /// What is wrong with it.
         why: String,

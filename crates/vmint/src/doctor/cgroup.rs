@@ -53,7 +53,7 @@ fn room_in(version: Version, group: &Path, read: impl Fn(&Path) -> Option<String
         Version::Two => ("memory.max", "memory.current", "inactive_file"),
     };
     let number = |file: &str| read(&group.join(file))?.trim().parse::<u64>().ok();
-    // “max” is no number.
+    // `max` is no number.
     let limit = number(limit).filter(|limit| *limit < NO_LIMIT)?;
     let stat = read(&group.join("memory.stat")).unwrap_or_default();
     let idle = stat.lines().find_map(|line| {
