@@ -45,7 +45,12 @@ fn build_agent(out: &Path) -> PathBuf {
         .ancestors()
         .nth(2)
         .expect("the crate is in crates/ of the workspace");
-    for input in ["crates/vmint-agent", "crates/vmint-protocol", "Cargo.lock"] {
+    for input in [
+        "crates/vmint-agent",
+        "crates/vmint-protocol",
+        "Cargo.toml",
+        "Cargo.lock",
+    ] {
         println!(
             "cargo::rerun-if-changed={}",
             workspace.join(input).display()

@@ -5,7 +5,8 @@
 //! inodes are written here, found by walking folder and file system side by side. The file system is made without
 //! checksums of metadata, so that nothing else must follow. The layout is in the kernel's Documentation/filesystems/ext4.
 
-use super::tree::{Attributes, Special, Tree, names};
+use super::host::names;
+use super::tree::{Attributes, Special, Tree};
 use rustix::fs::{self as sys, AtFlags, FileType, Mode, OFlags};
 use std::collections::{HashMap, HashSet};
 use std::fs::File;

@@ -8,6 +8,7 @@
 pub(crate) mod customize;
 pub(crate) mod debian;
 pub(crate) mod ext4;
+mod host;
 mod inode;
 mod mirror;
 pub(crate) mod tree;
