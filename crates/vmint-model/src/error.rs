@@ -116,7 +116,11 @@ pub struct Fault {
 impl Fault {
     /// A failure without advice.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), hint: None }
+        Self {
+            kind,
+            message: message.into(),
+            hint: None,
+        }
     }
 
     /// Adds advice.
@@ -137,7 +141,10 @@ impl Fault {
         let (mut source, mut kind) = (Some(error), kind);
         while let Some(e) = source {
             if let Some(io) = e.downcast_ref::<std::io::Error>()
-                && matches!(io.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+                && matches!(
+                    io.kind(),
+                    std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
+                )
             {
                 kind = ErrorKind::NoSpace;
             }
@@ -171,8 +178,13 @@ mod tests {
 
     #[test]
     fn json_is_as_the_contract_says() {
-        let body = ErrorBody { error: Fault::new(ErrorKind::NotFound, "no machine x").hint("vmint ls") };
+        let body = ErrorBody {
+            error: Fault::new(ErrorKind::NotFound, "no machine x").hint("vmint ls"),
+        };
         let json = serde_json::to_string(&body).unwrap();
-        assert_eq!(json, r#"{"error":{"kind":"not_found","message":"no machine x","hint":"vmint ls"}}"#);
+        assert_eq!(
+            json,
+            r#"{"error":{"kind":"not_found","message":"no machine x","hint":"vmint ls"}}"#
+        );
     }
 }

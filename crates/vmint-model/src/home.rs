@@ -13,7 +13,10 @@ pub struct Home {
 impl Home {
     /// A home at `root` whose sockets live in `runtime`, a short path: a Unix socket's may not exceed 107 bytes.
     pub fn new(root: impl Into<PathBuf>, runtime: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), runtime: runtime.into() }
+        Self {
+            root: root.into(),
+            runtime: runtime.into(),
+        }
     }
 
     /// The folder itself.
@@ -48,7 +51,10 @@ impl Home {
 
     /// One machine's folder.
     pub fn machine(&self, id: &MachineId) -> MachineDir {
-        MachineDir { path: self.machines().join(id.as_str()), socket: self.runtime.join(format!("{id}.sock")) }
+        MachineDir {
+            path: self.machines().join(id.as_str()),
+            socket: self.runtime.join(format!("{id}.sock")),
+        }
     }
 
     /// All snapshots' folders.

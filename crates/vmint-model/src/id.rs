@@ -11,7 +11,9 @@ pub struct Name(String);
 
 /// A string that is no [`Name`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{name:?} is not a name: 1 to 63 of a-z, 0-9 and '-', starting with a letter and not ending in '-'")]
+#[error(
+    "{name:?} is not a name: 1 to 63 of a-z, 0-9 and '-', starting with a letter and not ending in '-'"
+)]
 pub struct InvalidName {
     /// What was given, cut to a length that can be shown.
     pub name: String,
@@ -36,7 +38,9 @@ impl FromStr for Name {
         {
             Ok(Self(s.to_owned()))
         } else {
-            Err(InvalidName { name: s.chars().take(80).collect() })
+            Err(InvalidName {
+                name: s.chars().take(80).collect(),
+            })
         }
     }
 }
@@ -74,7 +78,11 @@ impl MachineId {
     pub fn random() -> Self {
         let mut bytes = [0; 6];
         getrandom::fill(&mut bytes).expect("the operating system has random numbers");
-        Self(bytes.iter().fold(String::from("m"), |s, b| s + &format!("{b:02x}")))
+        Self(
+            bytes
+                .iter()
+                .fold(String::from("m"), |s, b| s + &format!("{b:02x}")),
+        )
     }
 
     /// The id as a string.
@@ -88,10 +96,15 @@ impl FromStr for MachineId {
 
     fn from_str(s: &str) -> Result<Self, InvalidName> {
         match s.strip_prefix('m') {
-            Some(hex) if hex.len() == 12 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) => {
+            Some(hex)
+                if hex.len() == 12
+                    && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) =>
+            {
                 Ok(Self(s.to_owned()))
             }
-            _ => Err(InvalidName { name: s.chars().take(80).collect() }),
+            _ => Err(InvalidName {
+                name: s.chars().take(80).collect(),
+            }),
         }
     }
 }
@@ -117,7 +130,9 @@ impl fmt::Display for MachineId {
 }
 
 /// Raised by every reset and restore. A handle names a machine and a generation, and is refused by a later one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct Generation(pub u64);
 

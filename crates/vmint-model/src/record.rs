@@ -1,6 +1,9 @@
 //! What is known of a machine and of a snapshot.
 
-use crate::{Accelerator, ByteSize, Generation, MachineId, MachineSpec, MachineState, Name, ProcessRef, Publish};
+use crate::{
+    Accelerator, ByteSize, Generation, MachineId, MachineSpec, MachineState, Name, ProcessRef,
+    Publish,
+};
 use serde::{Deserialize, Serialize};
 
 /// What the store knows of a machine: a hint while its runner lives, the truth otherwise.

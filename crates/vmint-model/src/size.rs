@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// A size in bytes. Written `512M`, `4G`, `4GiB`, `1.5G` or as a plain number of bytes; all units are powers of 1024.
 /// In JSON, bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ByteSize(pub u64);
 
@@ -34,7 +34,9 @@ impl FromStr for ByteSize {
     fn from_str(s: &str) -> Result<Self, InvalidSize> {
         let fail = || InvalidSize(s.chars().take(40).collect());
         let t = s.trim();
-        let digits = t.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(t.len());
+        let digits = t
+            .find(|c: char| !(c.is_ascii_digit() || c == '.'))
+            .unwrap_or(t.len());
         let (number, unit) = t.split_at(digits);
         let shift = match unit.trim_start().to_ascii_lowercase().as_str() {
             "" | "b" => 0,
@@ -49,7 +51,11 @@ impl FromStr for ByteSize {
         }
         let n: f64 = number.parse().map_err(|_| fail())?;
         let bytes = n * (1u64 << shift) as f64;
-        if bytes.is_finite() && bytes < (1u64 << 60) as f64 { Ok(Self(bytes as u64)) } else { Err(fail()) }
+        if bytes.is_finite() && bytes < (1u64 << 60) as f64 {
+            Ok(Self(bytes as u64))
+        } else {
+            Err(fail())
+        }
     }
 }
 
@@ -58,7 +64,9 @@ impl fmt::Display for ByteSize {
         let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
         let text = match units.iter().find(|(shift, _)| self.0 >> shift > 0) {
             None => format!("{} B", self.0),
-            Some((shift, unit)) if self.0.trailing_zeros() >= *shift => format!("{} {unit}", self.0 >> shift),
+            Some((shift, unit)) if self.0.trailing_zeros() >= *shift => {
+                format!("{} {unit}", self.0 >> shift)
+            }
             Some((shift, unit)) => format!("{:.1} {unit}", self.0 as f64 / (1u64 << shift) as f64),
         };
         f.pad(&text)
@@ -74,7 +82,9 @@ pub struct InvalidDuration(String);
 pub fn parse_duration(s: &str) -> Result<Duration, InvalidDuration> {
     let fail = || InvalidDuration(s.chars().take(40).collect());
     let t = s.trim();
-    let digits = t.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(t.len());
+    let digits = t
+        .find(|c: char| !(c.is_ascii_digit() || c == '.'))
+        .unwrap_or(t.len());
     let (number, unit) = t.split_at(digits);
     let factor = match unit.trim_start() {
         "ms" => 0.001,
@@ -85,7 +95,11 @@ pub fn parse_duration(s: &str) -> Result<Duration, InvalidDuration> {
         _ => return Err(fail()),
     };
     let seconds = number.parse::<f64>().map_err(|_| fail())? * factor;
-    if seconds <= 10.0 * 366.0 * 86400.0 { Duration::try_from_secs_f64(seconds).map_err(|_| fail()) } else { Err(fail()) }
+    if seconds <= 10.0 * 366.0 * 86400.0 {
+        Duration::try_from_secs_f64(seconds).map_err(|_| fail())
+    } else {
+        Err(fail())
+    }
 }
 
 #[cfg(test)]
@@ -95,12 +109,27 @@ mod tests {
 
     #[test]
     fn sizes_as_people_write_them() {
-        for (text, bytes) in
-            [("0", 0), ("512", 512), ("512M", 512 << 20), ("4GiB", 4 << 30), ("1.5g", 3 << 29), (" 2 k ", 2048)]
-        {
+        for (text, bytes) in [
+            ("0", 0),
+            ("512", 512),
+            ("512M", 512 << 20),
+            ("4GiB", 4 << 30),
+            ("1.5g", 3 << 29),
+            (" 2 k ", 2048),
+        ] {
             assert_eq!(text.parse(), Ok(ByteSize(bytes)), "{text}");
         }
-        for bad in ["", "M", "-1", "1X", "99999999999T", "1e3", "..", "NaN", "512 MM"] {
+        for bad in [
+            "",
+            "M",
+            "-1",
+            "1X",
+            "99999999999T",
+            "1e3",
+            "..",
+            "NaN",
+            "512 MM",
+        ] {
             assert!(bad.parse::<ByteSize>().is_err(), "{bad}");
         }
         assert_eq!(ByteSize::mib(512).to_string(), "512 MiB");
@@ -109,9 +138,19 @@ mod tests {
 
     #[test]
     fn durations_as_people_write_them() {
-        for (text, ms) in [("10s", 10_000), ("500ms", 500), ("2m", 120_000), ("1h", 3_600_000), ("3", 3000), ("0.5", 500)]
-        {
-            assert_eq!(parse_duration(text), Ok(Duration::from_millis(ms)), "{text}");
+        for (text, ms) in [
+            ("10s", 10_000),
+            ("500ms", 500),
+            ("2m", 120_000),
+            ("1h", 3_600_000),
+            ("3", 3000),
+            ("0.5", 500),
+        ] {
+            assert_eq!(
+                parse_duration(text),
+                Ok(Duration::from_millis(ms)),
+                "{text}"
+            );
         }
         for bad in ["", "s", "-1s", "1y", "1e99", "99999999d", "10 s s"] {
             assert!(parse_duration(bad).is_err(), "{bad}");

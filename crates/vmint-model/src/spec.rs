@@ -109,10 +109,21 @@ impl FromStr for Publish {
     type Err = String;
 
     fn from_str(s: &str) -> Result<Self, String> {
-        let fail = || format!("{s:?} is not HOST:GUEST with two port numbers (HOST may be 0 for any free port)");
+        let fail = || {
+            format!(
+                "{s:?} is not HOST:GUEST with two port numbers (HOST may be 0 for any free port)"
+            )
+        };
         let (host, guest) = s.split_once(':').ok_or_else(fail)?;
-        let publish = Self { host: host.parse().map_err(|_| fail())?, guest: guest.parse().map_err(|_| fail())? };
-        if publish.guest == 0 { Err(fail()) } else { Ok(publish) }
+        let publish = Self {
+            host: host.parse().map_err(|_| fail())?,
+            guest: guest.parse().map_err(|_| fail())?,
+        };
+        if publish.guest == 0 {
+            Err(fail())
+        } else {
+            Ok(publish)
+        }
     }
 }
 
@@ -173,9 +184,17 @@ mod tests {
 
     #[test]
     fn ports_read_as_host_then_guest() {
-        assert_eq!("8080:80".parse(), Ok(Publish { host: 8080, guest: 80 }));
+        assert_eq!(
+            "8080:80".parse(),
+            Ok(Publish {
+                host: 8080,
+                guest: 80
+            })
+        );
         assert_eq!("0:22".parse(), Ok(Publish { host: 0, guest: 22 }));
-        for bad in ["", "80", "80:", ":80", "80:0", "70000:1", "a:b", "1:2:3", "-1:2"] {
+        for bad in [
+            "", "80", "80:", ":80", "80:0", "70000:1", "a:b", "1:2:3", "-1:2",
+        ] {
             assert!(bad.parse::<Publish>().is_err(), "{bad}");
         }
     }

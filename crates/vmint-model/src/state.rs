@@ -70,12 +70,22 @@ const LEGAL: &[(MachineState, &[MachineState])] = &[
 
 impl MachineState {
     /// All states.
-    pub const ALL: [Self; 8] = [Created, Starting, Running, Paused, Stopping, Stopped, Failed, Removing];
+    pub const ALL: [Self; 8] = [
+        Created, Starting, Running, Paused, Stopping, Stopped, Failed, Removing,
+    ];
 
     /// Checks a transition against the table. `running → starting` is a reset or a restore.
     pub fn to(self, to: Self) -> Result<Self, IllegalTransition> {
-        let row = LEGAL.iter().find(|(from, _)| *from == self).expect("every state has a row").1;
-        if row.contains(&to) { Ok(to) } else { Err(IllegalTransition { from: self, to }) }
+        let row = LEGAL
+            .iter()
+            .find(|(from, _)| *from == self)
+            .expect("every state has a row")
+            .1;
+        if row.contains(&to) {
+            Ok(to)
+        } else {
+            Err(IllegalTransition { from: self, to })
+        }
     }
 
     /// Whether a runner must be alive in this state.
@@ -113,7 +123,10 @@ impl FromStr for MachineState {
     type Err = UnknownState;
 
     fn from_str(s: &str) -> Result<Self, UnknownState> {
-        Self::ALL.into_iter().find(|state| state.as_str() == s).ok_or_else(|| UnknownState(s.to_owned()))
+        Self::ALL
+            .into_iter()
+            .find(|state| state.as_str() == s)
+            .ok_or_else(|| UnknownState(s.to_owned()))
     }
 }
 
@@ -140,7 +153,10 @@ mod tests {
     #[test]
     fn a_machine_with_a_runner_is_never_deleted_under_it() {
         for state in MachineState::ALL {
-            assert!(!(state.has_runner() && state.to(Removing).is_ok()), "{state}");
+            assert!(
+                !(state.has_runner() && state.to(Removing).is_ok()),
+                "{state}"
+            );
         }
     }
 

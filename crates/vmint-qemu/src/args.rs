@@ -16,7 +16,13 @@ pub const FD_STATE: i32 = 5;
 
 /// The guest's hardware: equal, argument by argument, for a frozen machine and all of its forks.
 pub fn hardware(shape: &Shape) -> Vec<String> {
-    let mut args = strings(&["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
+    let mut args = strings(&[
+        "-nodefaults",
+        "-no-user-config",
+        "-display",
+        "none",
+        "-no-reboot",
+    ]);
     // Without a machine description and without a configuration section, device state saved alone can be loaded by an
     // ordinary incoming migration (FACTS.md, “Branching a running fork”).
     args.extend(strings(&["-global", "migration.send-configuration=off"]));
@@ -28,13 +34,25 @@ pub fn hardware(shape: &Shape) -> Vec<String> {
     args.extend(strings(&["-rtc", "base=utc,clock=host"]));
     // The generation id changes with each fork: a guest kernel that knows it reseeds before anyone asks.
     args.extend(strings(&["-device", "vmgenid,guid=auto"]));
-    args.extend(strings(&["-device", "virtio-serial-pci,id=serial,addr=0x4,max_ports=2"]));
-    args.extend(strings(&["-device", "virtserialport,bus=serial.0,nr=1,chardev=agent,name=vmint.agent"]));
+    args.extend(strings(&[
+        "-device",
+        "virtio-serial-pci,id=serial,addr=0x4,max_ports=2",
+    ]));
+    args.extend(strings(&[
+        "-device",
+        "virtserialport,bus=serial.0,nr=1,chardev=agent,name=vmint.agent",
+    ]));
     if shape.disk {
-        args.extend(strings(&["-device", "virtio-blk-pci,id=disk,drive=disk,addr=0x5"]));
+        args.extend(strings(&[
+            "-device",
+            "virtio-blk-pci,id=disk,drive=disk,addr=0x5",
+        ]));
     }
     if shape.net == NetMode::Nat {
-        args.extend(strings(&["-device", "virtio-net-pci,id=nic,netdev=net,addr=0x6,romfile=,mac=52:54:00:76:6d:01"]));
+        args.extend(strings(&[
+            "-device",
+            "virtio-net-pci,id=nic,netdev=net,addr=0x6,romfile=,mac=52:54:00:76:6d:01",
+        ]));
     }
     args
 }
@@ -67,7 +85,10 @@ fn cpu(accelerator: Accelerator) -> &'static str {
 /// Guest memory from a file: shared, so that the file becomes the template's RAM, or private to a fork.
 pub fn memory(shape: &Shape, ram: &Path, shared: bool) -> Vec<OsString> {
     let share = if shared { "on" } else { "off" };
-    let mut object = OsString::from(format!("memory-backend-file,id=ram,size={}M,share={share},mem-path=", shape.memory.as_mib()));
+    let mut object = OsString::from(format!(
+        "memory-backend-file,id=ram,size={}M,share={share},mem-path=",
+        shape.memory.as_mib()
+    ));
     object.push(escape(ram));
     vec!["-object".into(), object]
 }
@@ -77,7 +98,12 @@ pub fn memory(shape: &Shape, ram: &Path, shared: bool) -> Vec<OsString> {
 pub fn channels(console: &Path) -> Vec<OsString> {
     let mut log = OsString::from("file,id=console,append=on,path=");
     log.push(escape(console));
-    let mut args: Vec<OsString> = vec!["-chardev".into(), log, "-serial".into(), "chardev:console".into()];
+    let mut args: Vec<OsString> = vec![
+        "-chardev".into(),
+        log,
+        "-serial".into(),
+        "chardev:console".into(),
+    ];
     for arg in [
         "-chardev".to_owned(),
         format!("socket,id=agent,fd={FD_AGENT}"),
@@ -120,7 +146,11 @@ pub fn blockdev(layers: &[Layer], n: usize, top: bool) -> [serde_json::Value; 2]
         format["discard"] = "unmap".into();
     }
     if layer.format == crate::disk::Format::Qcow2 {
-        format["backing"] = if n == 0 { serde_json::Value::Null } else { format!("layer{}", n - 1).into() };
+        format["backing"] = if n == 0 {
+            serde_json::Value::Null
+        } else {
+            format!("layer{}", n - 1).into()
+        };
     }
     [file, format]
 }
@@ -132,19 +162,32 @@ pub fn network(shape: &Shape, publish: &[Publish]) -> Vec<String> {
     }
     let mut netdev = String::from("user,id=net,net=10.0.2.0/24,ipv6=off");
     for p in publish {
-        netdev.push_str(&format!(",hostfwd=tcp:127.0.0.1:{}-10.0.2.15:{}", p.host, p.guest));
+        netdev.push_str(&format!(
+            ",hostfwd=tcp:127.0.0.1:{}-10.0.2.15:{}",
+            p.host, p.guest
+        ));
     }
     strings(&["-netdev", &netdev])
 }
 
 /// What QEMU itself must never do: start a program, gain rights, change its priorities.
 pub fn sandbox() -> Vec<String> {
-    strings(&["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"])
+    strings(&[
+        "-sandbox",
+        "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+    ])
 }
 
 /// Boot of a kernel.
 pub fn boot(kernel: &Path, initramfs: &Path, cmdline: &str) -> Vec<OsString> {
-    vec!["-kernel".into(), kernel.into(), "-initrd".into(), initramfs.into(), "-append".into(), cmdline.into()]
+    vec![
+        "-kernel".into(),
+        kernel.into(),
+        "-initrd".into(),
+        initramfs.into(),
+        "-append".into(),
+        cmdline.into(),
+    ]
 }
 
 /// Start from saved state. Neither kernel nor initramfs: a fork never boots, and QEMU would keep both in its memory,
@@ -196,7 +239,11 @@ mod tests {
 
     #[test]
     fn hardware_names_no_path_and_no_descriptor() {
-        let all = Shape { net: NetMode::Nat, disk: true, ..shape() };
+        let all = Shape {
+            net: NetMode::Nat,
+            disk: true,
+            ..shape()
+        };
         let args = hardware(&all).join(" ");
         assert!(!args.contains('/') && !args.contains("fd="), "{args}");
     }
@@ -204,30 +251,61 @@ mod tests {
     #[test]
     fn commas_in_paths_are_doubled() {
         let args = memory(&shape(), Path::new("/a,b/ram"), false);
-        assert_eq!(args[1], "memory-backend-file,id=ram,size=256M,share=off,mem-path=/a,,b/ram");
+        assert_eq!(
+            args[1],
+            "memory-backend-file,id=ram,size=256M,share=off,mem-path=/a,,b/ram"
+        );
     }
 
     #[test]
     fn only_the_top_layer_can_be_written() {
-        let layer = |path: &str, format| Layer { path: path.into(), format };
-        let layers = [layer("/i/0", Format::Raw), layer("/t/1", Format::Qcow2), layer("/m/2", Format::Qcow2)];
+        let layer = |path: &str, format| Layer {
+            path: path.into(),
+            format,
+        };
+        let layers = [
+            layer("/i/0", Format::Raw),
+            layer("/t/1", Format::Qcow2),
+            layer("/m/2", Format::Qcow2),
+        ];
         let args = disk(&layers);
         let nodes: Vec<serde_json::Value> = args
             .iter()
             .filter(|a| *a != "-blockdev")
             .map(|a| serde_json::from_str(a.to_str().unwrap()).unwrap())
             .collect();
-        let writable: Vec<_> = nodes.iter().filter(|n| n["read-only"] == false).map(|n| &n["node-name"]).collect();
+        let writable: Vec<_> = nodes
+            .iter()
+            .filter(|n| n["read-only"] == false)
+            .map(|n| &n["node-name"])
+            .collect();
         assert_eq!(writable, ["file2", "disk"]);
-        assert!(nodes.iter().filter(|n| n["driver"] == "file").all(|n| n["drop-cache"] == false));
+        assert!(
+            nodes
+                .iter()
+                .filter(|n| n["driver"] == "file")
+                .all(|n| n["drop-cache"] == false)
+        );
         assert_eq!(nodes[5]["backing"], "layer1");
         assert_eq!(nodes[3]["backing"], "layer0");
     }
 
     #[test]
     fn ports_are_opened_on_loopback_alone() {
-        let nat = Shape { net: NetMode::Nat, ..shape() };
-        let args = network(&nat, &[Publish { host: 8080, guest: 80 }]);
-        assert_eq!(args[1], "user,id=net,net=10.0.2.0/24,ipv6=off,hostfwd=tcp:127.0.0.1:8080-10.0.2.15:80");
+        let nat = Shape {
+            net: NetMode::Nat,
+            ..shape()
+        };
+        let args = network(
+            &nat,
+            &[Publish {
+                host: 8080,
+                guest: 80,
+            }],
+        );
+        assert_eq!(
+            args[1],
+            "user,id=net,net=10.0.2.0/24,ipv6=off,hostfwd=tcp:127.0.0.1:8080-10.0.2.15:80"
+        );
     }
 }

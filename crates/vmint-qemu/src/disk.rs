@@ -40,15 +40,25 @@ pub const BLANK: &str = "disk.blank";
 
 /// File name of layer `n`: the lowest is the image's raw disk.
 pub fn layer_name(n: usize) -> String {
-    if n == 0 { "disk.0.raw".into() } else { format!("disk.{n}.qcow2") }
+    if n == 0 {
+        "disk.0.raw".into()
+    } else {
+        format!("disk.{n}.qcow2")
+    }
 }
 
 /// The layers in `folder`, from the lowest.
 pub fn layers(folder: &Path) -> Vec<Layer> {
-    (0..)
-        .map(|n| Layer { path: folder.join(layer_name(n)), format: if n == 0 { Format::Raw } else { Format::Qcow2 } })
-        .take_while(|layer| layer.path.exists())
-        .collect()
+    let mut layers = Vec::new();
+    loop {
+        let n = layers.len();
+        let path = folder.join(layer_name(n));
+        if !path.exists() {
+            return layers;
+        }
+        let format = if n == 0 { Format::Raw } else { Format::Qcow2 };
+        layers.push(Layer { path, format });
+    }
 }
 
 /// Removes the layers of `folder` from number `keep` on.
@@ -91,16 +101,34 @@ pub enum DiskError {
 }
 
 /// Makes an empty layer `file` in `folder`, on top of layer `below`.
-pub async fn create(qemu_img: &Path, folder: &Path, file: &str, below: usize) -> Result<PathBuf, DiskError> {
+pub async fn create(
+    qemu_img: &Path,
+    folder: &Path,
+    file: &str,
+    below: usize,
+) -> Result<PathBuf, DiskError> {
     let path = folder.join(file);
     let format = if below == 0 { "raw" } else { "qcow2" };
     let mut command = tokio::process::Command::new(qemu_img);
     command
         .current_dir(folder)
-        .args(["create", "-q", "-f", "qcow2", "-F", format, "-b", &layer_name(below), file])
+        .args([
+            "create",
+            "-q",
+            "-f",
+            "qcow2",
+            "-F",
+            format,
+            "-b",
+            &layer_name(below),
+            file,
+        ])
         .stdin(Stdio::null())
         .kill_on_drop(true);
-    let output = command.output().await.map_err(|source| DiskError::Start { program: qemu_img.into(), source })?;
+    let output = command.output().await.map_err(|source| DiskError::Start {
+        program: qemu_img.into(),
+        source,
+    })?;
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         return Err(DiskError::Create { path, stderr });
@@ -111,5 +139,7 @@ pub async fn create(qemu_img: &Path, folder: &Path, file: &str, below: usize) ->
 /// Copies the blank layer of `folder` to layer `n`.
 pub fn copy_blank(folder: &Path, n: usize) -> Result<(), DiskError> {
     let path = folder.join(layer_name(n));
-    std::fs::copy(folder.join(BLANK), &path).map(drop).map_err(|source| DiskError::Io { path, source })
+    std::fs::copy(folder.join(BLANK), &path)
+        .map(drop)
+        .map_err(|source| DiskError::Io { path, source })
 }

@@ -126,7 +126,11 @@ fn io_kind(default: ErrorKind, error: &(dyn std::error::Error + 'static)) -> Fau
 
 impl From<QmpError> for Fault {
     fn from(e: QmpError) -> Self {
-        let kind = if matches!(e, QmpError::TimedOut { .. }) { ErrorKind::TimedOut } else { ErrorKind::Hypervisor };
+        let kind = if matches!(e, QmpError::TimedOut { .. }) {
+            ErrorKind::TimedOut
+        } else {
+            ErrorKind::Hypervisor
+        };
         io_kind(kind, &e)
     }
 }
@@ -135,14 +139,19 @@ impl From<LaunchError> for Fault {
     fn from(e: LaunchError) -> Self {
         match &e {
             LaunchError::Spawn { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                io_kind(ErrorKind::Hypervisor, &e).hint("install QEMU: apt-get install qemu-system-x86, or make setup")
+                io_kind(ErrorKind::Hypervisor, &e)
+                    .hint("install QEMU: apt-get install qemu-system-x86, or make setup")
             }
             LaunchError::Exited { stderr, .. } if stderr.contains("Cannot allocate memory") => {
-                io_kind(ErrorKind::Refused, &e).hint("the host has too little memory for this machine: try --memory 256M")
+                io_kind(ErrorKind::Refused, &e)
+                    .hint("the host has too little memory for this machine: try --memory 256M")
             }
-            LaunchError::Exited { stderr, .. } if stderr.contains("No space left") => io_kind(ErrorKind::NoSpace, &e),
+            LaunchError::Exited { stderr, .. } if stderr.contains("No space left") => {
+                io_kind(ErrorKind::NoSpace, &e)
+            }
             LaunchError::Exited { stderr, .. } if stderr.contains("host forwarding") => {
-                io_kind(ErrorKind::Refused, &e).hint("a published port is in use on the host; HOST port 0 takes a free one")
+                io_kind(ErrorKind::Refused, &e)
+                    .hint("a published port is in use on the host; HOST port 0 takes a free one")
             }
             _ => io_kind(ErrorKind::Hypervisor, &e),
         }

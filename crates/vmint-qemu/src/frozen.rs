@@ -132,33 +132,52 @@ impl Frozen {
         let file = folder.join(Self::MANIFEST);
         let bytes = match std::fs::read(&file) {
             Ok(bytes) => bytes,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(FrozenError::Missing { folder: folder.into() }),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                return Err(FrozenError::Missing {
+                    folder: folder.into(),
+                });
+            }
             Err(source) => return Err(FrozenError::Io { path: file, source }),
         };
-        let manifest: Manifest = serde_json::from_slice(&bytes)
-            .map_err(|e| FrozenError::Manifest { file: file.clone(), reason: e.to_string() })?;
+        let manifest: Manifest =
+            serde_json::from_slice(&bytes).map_err(|e| FrozenError::Manifest {
+                file: file.clone(),
+                reason: e.to_string(),
+            })?;
         if manifest.version != VERSION {
             let reason = format!("layout version {}, not {VERSION}", manifest.version);
             return Err(FrozenError::Manifest { file, reason });
         }
-        Ok(Self { folder: folder.into(), manifest })
+        Ok(Self {
+            folder: folder.into(),
+            manifest,
+        })
     }
 
     /// Writes the manifest; from then on `folder` is a frozen machine.
     pub fn seal(folder: &Path, mut manifest: Manifest) -> Result<Self, FrozenError> {
         let path = folder.join(Self::MANIFEST);
-        let fail = |source| FrozenError::Io { path: path.clone(), source };
+        let fail = |source| FrozenError::Io {
+            path: path.clone(),
+            source,
+        };
         for name in [Self::RAM, Self::DELTA, Self::STATE] {
             let known = manifest.files.iter().any(|f| f.name == name);
             if !known && folder.join(name).exists() {
-                manifest.files.push(FileStamp::of(folder, name).map_err(fail)?);
+                manifest
+                    .files
+                    .push(FileStamp::of(folder, name).map_err(fail)?);
             }
         }
         let temporary = folder.join(".manifest");
-        let json = serde_json::to_vec_pretty(&manifest).expect("a manifest can always be written as JSON");
+        let json =
+            serde_json::to_vec_pretty(&manifest).expect("a manifest can always be written as JSON");
         std::fs::write(&temporary, json).map_err(fail)?;
         std::fs::rename(&temporary, &path).map_err(fail)?;
-        Ok(Self { folder: folder.into(), manifest })
+        Ok(Self {
+            folder: folder.into(),
+            manifest,
+        })
     }
 
     /// The folder.
@@ -195,7 +214,10 @@ impl Frozen {
         for n in 0..self.manifest.layers {
             let file = self.folder.join(disk::layer_name(n));
             if !file.exists() {
-                return Err(FrozenError::Damaged { file, what: "it is missing".into() });
+                return Err(FrozenError::Damaged {
+                    file,
+                    what: "it is missing".into(),
+                });
             }
         }
         Ok(())
@@ -205,13 +227,19 @@ impl Frozen {
     /// files into `folder/origin`, the disk's layers into `folder` itself, where a machine puts its own on top.
     pub fn link_into(&self, folder: &Path) -> Result<Self, FrozenError> {
         let origin = folder.join("origin");
-        std::fs::create_dir(&origin).map_err(|source| FrozenError::Io { path: origin.clone(), source })?;
+        std::fs::create_dir(&origin).map_err(|source| FrozenError::Io {
+            path: origin.clone(),
+            source,
+        })?;
         for stamp in &self.manifest.files {
             link(&self.folder, &origin, &stamp.name)?;
         }
         link(&self.folder, &origin, Self::MANIFEST)?;
         self.link_disk(folder)?;
-        Ok(Self { folder: origin, manifest: self.manifest.clone() })
+        Ok(Self {
+            folder: origin,
+            manifest: self.manifest.clone(),
+        })
     }
 
     /// Links the disk's layers into `folder`.
@@ -240,8 +268,10 @@ impl Frozen {
 
 /// Links file `name` of one folder into another.
 pub fn link(from: &Path, to: &Path, name: &str) -> Result<(), FrozenError> {
-    std::fs::hard_link(from.join(name), to.join(name))
-        .map_err(|source| FrozenError::Io { path: from.join(name), source })
+    std::fs::hard_link(from.join(name), to.join(name)).map_err(|source| FrozenError::Io {
+        path: from.join(name),
+        source,
+    })
 }
 
 impl FileStamp {
@@ -250,16 +280,33 @@ impl FileStamp {
         let file = File::open(folder.join(name))?;
         let meta = file.metadata()?;
         let modified_ns = i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec());
-        Ok(Self { name: name.into(), size: meta.len(), modified_ns, sha256: sparse_sha256(&file)? })
+        Ok(Self {
+            name: name.into(),
+            size: meta.len(),
+            modified_ns,
+            sha256: sparse_sha256(&file)?,
+        })
     }
 
     fn check(&self, folder: &Path) -> Result<(), FrozenError> {
         let path = folder.join(&self.name);
-        let damaged = |what: String| Err(FrozenError::Damaged { file: path.clone(), what });
+        let damaged = |what: String| {
+            Err(FrozenError::Damaged {
+                file: path.clone(),
+                what,
+            })
+        };
         let meta = match std::fs::metadata(&path) {
             Ok(meta) => meta,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return damaged("it is missing".into()),
-            Err(source) => return Err(FrozenError::Io { path: path.clone(), source }),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                return damaged("it is missing".into());
+            }
+            Err(source) => {
+                return Err(FrozenError::Io {
+                    path: path.clone(),
+                    source,
+                });
+            }
         };
         if meta.len() != self.size {
             return damaged(format!("{} bytes long, not {}", meta.len(), self.size));
@@ -268,8 +315,15 @@ impl FileStamp {
         if modified_ns == self.modified_ns {
             return Ok(());
         }
-        let found = Self::of(folder, &self.name).map_err(|source| FrozenError::Io { path: path.clone(), source })?;
-        if found.sha256 == self.sha256 { Ok(()) } else { damaged("its content has changed".into()) }
+        let found = Self::of(folder, &self.name).map_err(|source| FrozenError::Io {
+            path: path.clone(),
+            source,
+        })?;
+        if found.sha256 == self.sha256 {
+            Ok(())
+        } else {
+            damaged("its content has changed".into())
+        }
     }
 }
 
@@ -310,5 +364,9 @@ pub fn fingerprint(parts: &[&str]) -> String {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |s, b| s + &format!("{b:02x}"))
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |s, b| {
+            s + &format!("{b:02x}")
+        })
 }

@@ -1,11 +1,11 @@
 //! Which QEMU, and what may execute its guests.
 
+use crate::shape::Shape;
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use crate::shape::Shape;
 use vmint_model::{Accelerator, ErrorKind, Fault};
 
 /// The oldest QEMU that forks as FACTS.md describes.
@@ -85,7 +85,11 @@ impl Qemu {
     pub fn locate() -> Result<(PathBuf, PathBuf), QemuError> {
         let system = match std::env::var_os("VMINT_QEMU") {
             Some(path) if Path::new(&path).is_file() => path.into(),
-            Some(path) => return Err(QemuError::Missing { program: path.to_string_lossy().into_owned() }),
+            Some(path) => {
+                return Err(QemuError::Missing {
+                    program: path.to_string_lossy().into_owned(),
+                });
+            }
             None => find("qemu-system-x86_64")?,
         };
         Ok((system, find("qemu-img")?))
@@ -93,9 +97,17 @@ impl Qemu {
 
     /// What changes when a program is replaced: its path, size and time of modification.
     pub fn stamp(system: &Path) -> Result<String, QemuError> {
-        let meta = std::fs::metadata(system)
-            .map_err(|source| QemuError::Execute { program: system.into(), source })?;
-        Ok(format!("{}:{}:{}.{}", system.display(), meta.len(), meta.mtime(), meta.mtime_nsec()))
+        let meta = std::fs::metadata(system).map_err(|source| QemuError::Execute {
+            program: system.into(),
+            source,
+        })?;
+        Ok(format!(
+            "{}:{}:{}.{}",
+            system.display(),
+            meta.len(),
+            meta.mtime(),
+            meta.mtime_nsec()
+        ))
     }
 
     /// Asks the programs for their version. Starting QEMU for this costs 20 ms: keep the answer while
@@ -108,16 +120,31 @@ impl Qemu {
             .kill_on_drop(true)
             .output()
             .await
-            .map_err(|source| QemuError::Execute { program: system.clone(), source })?;
+            .map_err(|source| QemuError::Execute {
+                program: system.clone(),
+                source,
+            })?;
         let text = String::from_utf8_lossy(&output.stdout);
         let banner = text.lines().next().unwrap_or_default().trim().to_owned();
         let Some(version) = version(&banner) else {
-            return Err(QemuError::Version { program: system, banner });
+            return Err(QemuError::Version {
+                program: system,
+                banner,
+            });
         };
         if (version.0, version.1) < OLDEST {
-            return Err(QemuError::TooOld { program: system, version });
+            return Err(QemuError::TooOld {
+                program: system,
+                version,
+            });
         }
-        Ok(Self { system, img, version, banner, stamp })
+        Ok(Self {
+            system,
+            img,
+            version,
+            banner,
+            stamp,
+        })
     }
 }
 
@@ -138,29 +165,56 @@ impl Host {
 fn processor() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let first = info.split("\n\n").next().unwrap_or_default();
-    let wanted = ["vendor_id", "cpu family", "model", "stepping", "microcode", "flags"];
-    let is_wanted = |line: &&str| line.split(':').next().is_some_and(|key| wanted.contains(&key.trim()));
-    first.lines().filter(is_wanted).collect::<Vec<_>>().join("\n")
+    let wanted = [
+        "vendor_id",
+        "cpu family",
+        "model",
+        "stepping",
+        "microcode",
+        "flags",
+    ];
+    let is_wanted = |line: &&str| {
+        line.split(':')
+            .next()
+            .is_some_and(|key| wanted.contains(&key.trim()))
+    };
+    first
+        .lines()
+        .filter(is_wanted)
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 fn find(program: &str) -> Result<PathBuf, QemuError> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .map(|folder| folder.join(program))
-        .find(|file| rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok() && file.is_file())
-        .ok_or_else(|| QemuError::Missing { program: program.to_owned() })
+        .find(|file| {
+            rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok() && file.is_file()
+        })
+        .ok_or_else(|| QemuError::Missing {
+            program: program.to_owned(),
+        })
 }
 
 /// Reads `QEMU emulator version 7.2.22 (Debian …)`.
 fn version(banner: &str) -> Option<(u32, u32, u32)> {
     let text = banner.split("version ").nth(1)?;
     let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(str::parse);
-    Some((numbers.next()?.ok()?, numbers.next()?.ok()?, numbers.next().and_then(Result::ok).unwrap_or(0)))
+    Some((
+        numbers.next()?.ok()?,
+        numbers.next()?.ok()?,
+        numbers.next().and_then(Result::ok).unwrap_or(0),
+    ))
 }
 
 /// Why KVM cannot even be tried, if so. That it can be opened proves nothing yet: a guest must have booted with it.
 pub fn kvm_obstacle() -> Option<String> {
-    match std::fs::File::options().read(true).write(true).open("/dev/kvm") {
+    match std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/kvm")
+    {
         Ok(_) => None,
         Err(e) if e.kind() == io::ErrorKind::NotFound => Some("the host has no /dev/kvm".into()),
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
@@ -177,8 +231,14 @@ mod tests {
     #[test]
     fn versions_are_read_as_distributions_write_them() {
         for (banner, expected) in [
-            ("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18+b3)", Some((7, 2, 22))),
-            ("QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)", Some((10, 0, 2))),
+            (
+                "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18+b3)",
+                Some((7, 2, 22)),
+            ),
+            (
+                "QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)",
+                Some((10, 0, 2)),
+            ),
             ("QEMU emulator version 9.1", Some((9, 1, 0))),
             ("qemu: no", None),
             ("", None),

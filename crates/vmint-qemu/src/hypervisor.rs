@@ -138,18 +138,36 @@ impl Launch<'_> {
             move |source| LaunchError::Io { path, source }
         };
         let (qmp, qmp_theirs) = StdUnixStream::pair().map_err(io_error(Path::new("a socket")))?;
-        let (agent, agent_theirs) = StdUnixStream::pair().map_err(io_error(Path::new("a socket")))?;
+        let (agent, agent_theirs) =
+            StdUnixStream::pair().map_err(io_error(Path::new("a socket")))?;
         let mut fds = vec![
-            Pass { fd: qmp_theirs.into(), number: args::FD_QMP },
-            Pass { fd: agent_theirs.into(), number: args::FD_AGENT },
+            Pass {
+                fd: qmp_theirs.into(),
+                number: args::FD_QMP,
+            },
+            Pass {
+                fd: agent_theirs.into(),
+                number: args::FD_AGENT,
+            },
         ];
         if let Start::Load(frozen) = self.start {
             let state = File::open(frozen.state()).map_err(io_error(&frozen.state()))?;
-            fds.push(Pass { fd: state.into(), number: args::FD_STATE });
+            fds.push(Pass {
+                fd: state.into(),
+                number: args::FD_STATE,
+            });
         }
-        let log = File::options().create(true).append(true).open(self.log).map_err(io_error(self.log))?;
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.log)
+            .map_err(io_error(self.log))?;
         let mut command = Command::new(&self.qemu.system);
-        command.args(self.arguments()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command
+            .args(self.arguments())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
         // What QEMU has no use for, it does not get. One arena: its threads allocate little, and each arena more is
         // memory for every fork.
         command.env_clear().env("MALLOC_ARENA_MAX", "1");
@@ -158,7 +176,10 @@ impl Launch<'_> {
         }
         let (before_exec, guard) = self.guard().map_err(LaunchError::Guard)?;
         let spawned = spawn::spawn(command, fds, before_exec).await;
-        let mut child = spawned.map_err(|source| LaunchError::Spawn { program: self.qemu.system.clone(), source })?;
+        let mut child = spawned.map_err(|source| LaunchError::Spawn {
+            program: self.qemu.system.clone(),
+            source,
+        })?;
         if let Some(handover) = guard {
             // Its thread ends with QEMU.
             handover.supervise().map_err(LaunchError::Guard)?;
@@ -167,10 +188,14 @@ impl Launch<'_> {
         let (qmp, events) = match connected {
             Ok(connected) => connected,
             // It ended before it spoke: its last words say more than the broken connection.
-            Err(QmpError::Closed { .. } | QmpError::Io(_)) => return Err(exited(&mut child, self.log).await),
+            Err(QmpError::Closed { .. } | QmpError::Io(_)) => {
+                return Err(exited(&mut child, self.log).await);
+            }
             Err(e) => return Err(e.into()),
         };
-        agent.set_nonblocking(true).map_err(io_error(Path::new("a socket")))?;
+        agent
+            .set_nonblocking(true)
+            .map_err(io_error(Path::new("a socket")))?;
         let agent = UnixStream::from_std(agent).map_err(io_error(Path::new("a socket")))?;
         let mut hypervisor = Hypervisor {
             child,
@@ -178,7 +203,11 @@ impl Launch<'_> {
             events,
             agent: Some(agent),
             ram: self.ram.to_owned(),
-            folder: self.layers.last().and_then(|l| l.path.parent()).map(Path::to_owned),
+            folder: self
+                .layers
+                .last()
+                .and_then(|l| l.path.parent())
+                .map(Path::to_owned),
             layers: self.layers.len(),
             top: "disk".into(),
             img: self.qemu.img.clone(),
@@ -194,10 +223,18 @@ impl Launch<'_> {
     fn arguments(&self) -> Vec<OsString> {
         let mut all: Vec<OsString> = vec!["-name".into(), self.name.into()];
         all.extend(args::hardware(self.shape).into_iter().map(Into::into));
-        all.extend(args::memory(self.shape, self.ram, matches!(self.start, Start::BootShared(_))));
+        all.extend(args::memory(
+            self.shape,
+            self.ram,
+            matches!(self.start, Start::BootShared(_)),
+        ));
         all.extend(args::channels(self.console));
         all.extend(args::disk(self.layers));
-        all.extend(args::network(self.shape, self.publish).into_iter().map(Into::into));
+        all.extend(
+            args::network(self.shape, self.publish)
+                .into_iter()
+                .map(Into::into),
+        );
         all.extend(args::sandbox().into_iter().map(Into::into));
         match self.start {
             Start::Boot(boot) | Start::BootShared(boot) => {
@@ -218,9 +255,16 @@ impl Launch<'_> {
     }
 }
 
-async fn connect(socket: StdUnixStream, deadline: Duration) -> Result<(Qmp, mpsc::Receiver<Event>), QmpError> {
+async fn connect(
+    socket: StdUnixStream,
+    deadline: Duration,
+) -> Result<(Qmp, mpsc::Receiver<Event>), QmpError> {
     socket.set_nonblocking(true).map_err(QmpError::Io)?;
-    Qmp::connect(UnixStream::from_std(socket).map_err(QmpError::Io)?, deadline).await
+    Qmp::connect(
+        UnixStream::from_std(socket).map_err(QmpError::Io)?,
+        deadline,
+    )
+    .await
 }
 
 async fn exited(child: &mut Child, log: &Path) -> LaunchError {
@@ -228,16 +272,23 @@ async fn exited(child: &mut Child, log: &Path) -> LaunchError {
         Ok(Ok(status)) => status.to_string(),
         _ => "it hung up, but lives".into(),
     };
-    LaunchError::Exited { status, stderr: tail(log) }
+    LaunchError::Exited {
+        status,
+        stderr: tail(log),
+    }
 }
 
 /// The last lines of a log, at most 2 KiB.
 pub fn tail(path: &Path) -> String {
     use std::os::unix::fs::FileExt;
-    let Ok(file) = File::open(path) else { return String::new() };
+    let Ok(file) = File::open(path) else {
+        return String::new();
+    };
     let len = file.metadata().map_or(0, |m| m.len());
     let mut buffer = vec![0; len.min(2048) as usize];
-    let n = file.read_at(&mut buffer, len.saturating_sub(2048)).unwrap_or(0);
+    let n = file
+        .read_at(&mut buffer, len.saturating_sub(2048))
+        .unwrap_or(0);
     String::from_utf8_lossy(&buffer[..n]).trim().to_owned()
 }
 
@@ -295,7 +346,9 @@ impl Hypervisor {
         let uri = serde_json::json!({ "uri": format!("fd:{}", args::FD_STATE) });
         match self.qmp.execute_raw("migrate-incoming", uri).await {
             Ok(_) => {}
-            Err(QmpError::Closed { .. } | QmpError::Io(_)) => return Err(exited(&mut self.child, &self.log).await),
+            Err(QmpError::Closed { .. } | QmpError::Io(_)) => {
+                return Err(exited(&mut self.child, &self.log).await);
+            }
             Err(e) => return Err(e.into()),
         }
         let end = tokio::time::Instant::now() + deadline;
@@ -309,13 +362,22 @@ impl Hypervisor {
                 Ok(Ok(Notice::Event(Event::Resume))) => return Ok(()),
                 Ok(Ok(Notice::Event(_))) => {}
                 Ok(Ok(Notice::Exited(exit))) => {
-                    return Err(LaunchError::Exited { status: exit.status.to_string(), stderr: exit.stderr });
+                    return Err(LaunchError::Exited {
+                        status: exit.status.to_string(),
+                        stderr: exit.stderr,
+                    });
                 }
                 Ok(Err(source)) => return Err(LaunchError::Memory(source)),
                 Err(_) => {
-                    let status = self.qmp.execute_raw("query-status", serde_json::json!({})).await;
+                    let status = self
+                        .qmp
+                        .execute_raw("query-status", serde_json::json!({}))
+                        .await;
                     let status = status.map_or_else(|e| e.to_string(), |s| s["status"].to_string());
-                    return Err(LaunchError::Load { after: deadline, status });
+                    return Err(LaunchError::Load {
+                        after: deadline,
+                        status,
+                    });
                 }
             }
         }
@@ -326,16 +388,25 @@ impl Hypervisor {
         let began = tokio::time::Instant::now();
         let mut wait = Duration::from_millis(1);
         loop {
-            let status = match self.qmp.execute_raw("query-status", serde_json::json!({})).await {
+            let status = match self
+                .qmp
+                .execute_raw("query-status", serde_json::json!({}))
+                .await
+            {
                 Ok(status) => status["status"].as_str().unwrap_or_default().to_owned(),
-                Err(QmpError::Closed { .. } | QmpError::Io(_)) => return Err(exited(&mut self.child, &self.log).await),
+                Err(QmpError::Closed { .. } | QmpError::Io(_)) => {
+                    return Err(exited(&mut self.child, &self.log).await);
+                }
                 Err(e) => return Err(e.into()),
             };
             if status != "inmigrate" {
                 return Ok(());
             }
             if tokio::time::Instant::now() > end {
-                return Err(LaunchError::Load { after: end - began, status });
+                return Err(LaunchError::Load {
+                    after: end - began,
+                    status,
+                });
             }
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(Duration::from_millis(50));
@@ -348,8 +419,12 @@ impl Hypervisor {
     /// Memory and disk are of one instant: the guest stands still while its device state and changed pages are
     /// written and a new layer is put on its disk.
     pub async fn branch(&mut self, into: &Path, save: Save) -> Result<Branch, BranchError> {
-        std::fs::hard_link(&self.ram, into.join(Frozen::RAM))
-            .map_err(|source| BranchError::Io { path: into.join(Frozen::RAM), source })?;
+        std::fs::hard_link(&self.ram, into.join(Frozen::RAM)).map_err(|source| {
+            BranchError::Io {
+                path: into.join(Frozen::RAM),
+                source,
+            }
+        })?;
         let overlay = self.add_overlay().await?;
         let began = Instant::now();
         self.pause().await?;
@@ -364,19 +439,30 @@ impl Hypervisor {
                 let own = self.layers - 1;
                 for n in 0..own {
                     let name = disk::layer_name(n);
-                    std::fs::hard_link(folder.join(&name), into.join(&name))
-                        .map_err(|source| BranchError::Io { path: into.join(&name), source })?;
+                    std::fs::hard_link(folder.join(&name), into.join(&name)).map_err(|source| {
+                        BranchError::Io {
+                            path: into.join(&name),
+                            source,
+                        }
+                    })?;
                 }
                 disk::create(&self.img, into, disk::BLANK, own - 1).await?;
                 own
             }
         };
-        Ok(Branch { pause, changed, method, layers })
+        Ok(Branch {
+            pause,
+            changed,
+            method,
+            layers,
+        })
     }
 
     /// Prepares an empty layer for the disk, if there is one, and returns its node.
     async fn add_overlay(&mut self) -> Result<Option<String>, BranchError> {
-        let Some(folder) = self.folder.clone() else { return Ok(None) };
+        let Some(folder) = self.folder.clone() else {
+            return Ok(None);
+        };
         let n = self.layers;
         disk::create(&self.img, &folder, &disk::layer_name(n), n - 1).await?;
         let layers = disk::layers(&folder);
@@ -402,7 +488,14 @@ impl Hypervisor {
             Save::Full => None,
             Save::Changed => {
                 let filename = state.to_string_lossy().into_owned();
-                match self.qmp.execute(qmp::xen_save_devices_state { filename, live: Some(true) }).await {
+                match self
+                    .qmp
+                    .execute(qmp::xen_save_devices_state {
+                        filename,
+                        live: Some(true),
+                    })
+                    .await
+                {
                     Ok(_) => Some(self.save_changed(into)?),
                     Err(QmpError::Refused { description, .. }) => {
                         tracing::warn!(%description, "this QEMU cannot save device state alone; saving all of memory");
@@ -428,28 +521,57 @@ impl Hypervisor {
         let memory = GuestMemory::of(self.pid(), &self.ram).map_err(BranchError::Memory)?;
         let (runs, method) = memory.changed().map_err(BranchError::Memory)?;
         let path = into.join(Frozen::DELTA);
-        let fail = |source| BranchError::Io { path: path.clone(), source };
-        let mut delta = File::options().create_new(true).write(true).read(true).open(&path).map_err(fail)?;
+        let fail = |source| BranchError::Io {
+            path: path.clone(),
+            source,
+        };
+        let mut delta = File::options()
+            .create_new(true)
+            .write(true)
+            .read(true)
+            .open(&path)
+            .map_err(fail)?;
         let bytes = memory.save(&runs, &mut delta).map_err(fail)?;
         Ok((bytes, method))
     }
 
     /// Saves device state and all of memory by an ordinary migration, into a descriptor since QEMU may start nothing.
     async fn save_all(&self, state: &Path) -> Result<(), BranchError> {
-        let fail = |source| BranchError::Io { path: state.to_owned(), source };
-        let file = File::options().create(true).truncate(true).write(true).open(state).map_err(fail)?;
+        let fail = |source| BranchError::Io {
+            path: state.to_owned(),
+            source,
+        };
+        let file = File::options()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .open(state)
+            .map_err(fail)?;
         self.qmp.give_descriptor("state", file.as_fd()).await?;
-        self.qmp.execute_raw("migrate", serde_json::json!({ "uri": "fd:state" })).await?;
+        self.qmp
+            .execute_raw("migrate", serde_json::json!({ "uri": "fd:state" }))
+            .await?;
         // QEMU offers an event only with a capability that its forks would have to share; so ask, ever less often.
         let mut wait = Duration::from_millis(2);
         loop {
-            let status = self.qmp.execute_raw("query-migrate", serde_json::json!({})).await?;
+            let status = self
+                .qmp
+                .execute_raw("query-migrate", serde_json::json!({}))
+                .await?;
             match status["status"].as_str() {
                 Some("completed") => return Ok(()),
                 Some("failed" | "cancelled") => {
-                    let description = status["error-desc"].as_str().unwrap_or("no reason given").to_owned();
+                    let description = status["error-desc"]
+                        .as_str()
+                        .unwrap_or("no reason given")
+                        .to_owned();
                     let (command, class) = ("migrate".to_owned(), "GenericError".to_owned());
-                    return Err(QmpError::Refused { command, class, description }.into());
+                    return Err(QmpError::Refused {
+                        command,
+                        class,
+                        description,
+                    }
+                    .into());
                 }
                 _ => tokio::time::sleep(wait).await,
             }
@@ -463,14 +585,23 @@ impl Hypervisor {
         self.pause().await?;
         let state = into.join(Frozen::STATE);
         let filename = state.to_string_lossy().into_owned();
-        let saved = self.qmp.execute(qmp::xen_save_devices_state { filename, live: Some(true) }).await;
+        let saved = self
+            .qmp
+            .execute(qmp::xen_save_devices_state {
+                filename,
+                live: Some(true),
+            })
+            .await;
         match saved {
             Ok(_) => {}
             Err(QmpError::Refused { .. }) => self.save_all(&state).await?,
             Err(e) => return Err(e.into()),
         }
         let elapsed = began.elapsed();
-        self.kill().await.map_err(|source| BranchError::Io { path: state, source })?;
+        self.kill().await.map_err(|source| BranchError::Io {
+            path: state,
+            source,
+        })?;
         Ok(elapsed)
     }
 }

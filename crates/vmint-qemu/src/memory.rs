@@ -12,7 +12,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
-use std::os::fd::{AsRawFd, BorrowedFd, AsFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
@@ -63,14 +63,24 @@ impl GuestMemory {
         let meta = std::fs::metadata(ram)?;
         let (dev, inode) = (meta.dev(), meta.ino());
         let maps = std::fs::read_to_string(format!("/proc/{pid}/maps"))?;
-        let mappings: Vec<_> = maps.lines().filter_map(|line| mapping(line, dev, inode)).collect();
+        let mappings: Vec<_> = maps
+            .lines()
+            .filter_map(|line| mapping(line, dev, inode))
+            .collect();
         if mappings.is_empty() {
             let message = format!("process {pid} does not map {}", ram.display());
             return Err(io::Error::new(io::ErrorKind::NotFound, message));
         }
-        let mem = File::options().read(true).write(true).open(format!("/proc/{pid}/mem"))?;
+        let mem = File::options()
+            .read(true)
+            .write(true)
+            .open(format!("/proc/{pid}/mem"))?;
         let pagemap = File::open(format!("/proc/{pid}/pagemap"))?;
-        Ok(Self { mem, pagemap, mappings })
+        Ok(Self {
+            mem,
+            pagemap,
+            mappings,
+        })
     }
 
     /// The changed runs, in order, and how they were found. The guest must stand still.
@@ -89,7 +99,10 @@ impl GuestMemory {
         let mut runs = Vec::new();
         for m in &self.mappings {
             let push = |start: u64, end: u64| {
-                runs.push(Run { offset: m.offset + (start - m.start), len: end - start });
+                runs.push(Run {
+                    offset: m.offset + (start - m.start),
+                    len: end - start,
+                });
             };
             match method {
                 Method::Scan => scan(self.pagemap.as_fd(), m.start, m.end, push)?,
@@ -123,7 +136,8 @@ impl GuestMemory {
                 let n = (run.len - done).min((buffer.capacity() - buffer.len()) as u64);
                 let at = buffer.len();
                 buffer.resize(at + n as usize, 0);
-                self.mem.read_exact_at(&mut buffer[at..], self.address(run.offset + done)?)?;
+                self.mem
+                    .read_exact_at(&mut buffer[at..], self.address(run.offset + done)?)?;
                 done += n;
             }
             size += run.len;
@@ -141,7 +155,8 @@ impl GuestMemory {
             while done < run.len {
                 let n = (run.len - done).min(buffer.len() as u64) as usize;
                 file.read_exact(&mut buffer[..n])?;
-                self.mem.write_all_at(&buffer[..n], self.address(run.offset + done)?)?;
+                self.mem
+                    .write_all_at(&buffer[..n], self.address(run.offset + done)?)?;
                 done += n as u64;
             }
         }
@@ -150,14 +165,24 @@ impl GuestMemory {
 
     fn address(&self, offset: u64) -> io::Result<u64> {
         let inside = |m: &&Mapping| offset >= m.offset && offset < m.offset + (m.end - m.start);
-        let outside = || io::Error::new(io::ErrorKind::InvalidData, format!("{offset:#x} is outside of the guest's memory"));
-        self.mappings.iter().find(inside).map(|m| m.start + (offset - m.offset)).ok_or_else(outside)
+        let outside = || {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{offset:#x} is outside of the guest's memory"),
+            )
+        };
+        self.mappings
+            .iter()
+            .find(inside)
+            .map(|m| m.start + (offset - m.offset))
+            .ok_or_else(outside)
     }
 }
 
 /// Reads and checks a delta's header; leaves `file` at its bytes.
 fn read_runs(file: &mut File) -> io::Result<Vec<Run>> {
-    let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("not a delta: {what}"));
+    let bad =
+        |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("not a delta: {what}"));
     file.rewind()?;
     let mut head = [0; 16];
     file.read_exact(&mut head)?;
@@ -171,9 +196,17 @@ fn read_runs(file: &mut File) -> io::Result<Vec<Run>> {
     let mut raw = vec![0; count as usize * 16];
     file.read_exact(&mut raw)?;
     let word = |c: &[u8]| u64::from_le_bytes(c.try_into().expect("eight bytes"));
-    let runs: Vec<Run> = raw.chunks_exact(16).map(|c| Run { offset: word(&c[..8]), len: word(&c[8..]) }).collect();
+    let runs: Vec<Run> = raw
+        .chunks_exact(16)
+        .map(|c| Run {
+            offset: word(&c[..8]),
+            len: word(&c[8..]),
+        })
+        .collect();
     let data = (16 + count * 16).next_multiple_of(PAGE);
-    let sum = runs.iter().try_fold(0u64, |sum, run| sum.checked_add(run.len));
+    let sum = runs
+        .iter()
+        .try_fold(0u64, |sum, run| sum.checked_add(run.len));
     if sum.and_then(|sum| sum.checked_add(data)) != Some(file.metadata()?.len()) {
         return Err(bad("its size does not fit its runs"));
     }
@@ -192,7 +225,11 @@ fn mapping(line: &str, dev: u64, inode: u64) -> Option<Mapping> {
     if fields.next()?.parse() != Ok(inode) || found != dev {
         return None;
     }
-    Some(Mapping { start: hex(start)?, end: hex(end)?, offset: hex(offset)? })
+    Some(Mapping {
+        start: hex(start)?,
+        end: hex(end)?,
+        offset: hex(offset)?,
+    })
 }
 
 /// `struct pm_scan_arg` of `linux/fs.h`.
@@ -227,7 +264,12 @@ const PAGE_IS_FILE: u64 = 1 << 2;
 const PAGE_IS_PRESENT: u64 = 1 << 3;
 const PAGE_IS_SWAPPED: u64 = 1 << 4;
 
-fn scan(pagemap: BorrowedFd<'_>, start: u64, end: u64, mut push: impl FnMut(u64, u64)) -> io::Result<()> {
+fn scan(
+    pagemap: BorrowedFd<'_>,
+    start: u64,
+    end: u64,
+    mut push: impl FnMut(u64, u64),
+) -> io::Result<()> {
     let mut regions = vec![Region::default(); 4096];
     let mut at = start;
     while at < end {
@@ -274,7 +316,12 @@ fn scan(pagemap: BorrowedFd<'_>, start: u64, end: u64, mut push: impl FnMut(u64,
     Ok(())
 }
 
-fn read_pagemap(pagemap: &File, start: u64, end: u64, mut push: impl FnMut(u64, u64)) -> io::Result<()> {
+fn read_pagemap(
+    pagemap: &File,
+    start: u64,
+    end: u64,
+    mut push: impl FnMut(u64, u64),
+) -> io::Result<()> {
     let mut buffer = vec![0; 64 << 10];
     let (mut at, mut open) = (start, None);
     while at < end {
@@ -282,7 +329,11 @@ fn read_pagemap(pagemap: &File, start: u64, end: u64, mut push: impl FnMut(u64, 
         pagemap.read_exact_at(&mut buffer[..n], at / PAGE * 8)?;
         for entry in buffer[..n].chunks_exact(8) {
             let entry = u64::from_le_bytes(entry.try_into().expect("eight bytes"));
-            let (present, swapped, of_file) = (entry >> 63 & 1 == 1, entry >> 62 & 1 == 1, entry >> 61 & 1 == 1);
+            let (present, swapped, of_file) = (
+                entry >> 63 & 1 == 1,
+                entry >> 62 & 1 == 1,
+                entry >> 61 & 1 == 1,
+            );
             match (present && !of_file || swapped, open) {
                 (true, None) => open = Some(at),
                 (false, Some(from)) => {
@@ -326,7 +377,10 @@ mod tests {
                 )
             };
             assert_ne!(base, libc::MAP_FAILED);
-            Self { base: NonNull::new(base.cast()).unwrap(), len }
+            Self {
+                base: NonNull::new(base.cast()).unwrap(),
+                len,
+            }
         }
 
         fn bytes(&mut self) -> &mut [u8] {
@@ -344,7 +398,12 @@ mod tests {
 
     fn ram(len: u64) -> (tempdir::Dir, File) {
         let dir = tempdir::Dir::new();
-        let file = File::options().create_new(true).read(true).write(true).open(dir.path().join("a ram\nfile")).unwrap();
+        let file = File::options()
+            .create_new(true)
+            .read(true)
+            .write(true)
+            .open(dir.path().join("a ram\nfile"))
+            .unwrap();
         file.set_len(len).unwrap();
         (dir, file)
     }
@@ -358,7 +417,8 @@ mod tests {
             pub fn new() -> Self {
                 static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
                 let n = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                let path = std::env::temp_dir().join(format!("vmint-memory-{}-{n}", std::process::id()));
+                let path =
+                    std::env::temp_dir().join(format!("vmint-memory-{}-{n}", std::process::id()));
                 std::fs::create_dir(&path).unwrap();
                 Self(path)
             }
@@ -386,7 +446,10 @@ mod tests {
             map.bytes()[page * n] = 1;
         }
         let memory = GuestMemory::of(std::process::id(), &dir.path().join("a ram\nfile")).unwrap();
-        let run = |first: u64, pages: u64| Run { offset: first * PAGE, len: pages * PAGE };
+        let run = |first: u64, pages: u64| Run {
+            offset: first * PAGE,
+            len: pages * PAGE,
+        };
         let expected = vec![run(1, 3), run(100, 1), run(16_383, 1)];
         assert_eq!(memory.changed_by(Method::Pagemap).unwrap(), expected);
         let (runs, _method) = memory.changed().unwrap();
@@ -397,7 +460,12 @@ mod tests {
     fn a_delta_brings_another_mapping_to_the_same_content() {
         let (dir, file) = ram(8 << 20);
         let path = dir.path().join("a ram\nfile");
-        let mut delta = File::options().create_new(true).read(true).write(true).open(dir.path().join("delta")).unwrap();
+        let mut delta = File::options()
+            .create_new(true)
+            .read(true)
+            .write(true)
+            .open(dir.path().join("delta"))
+            .unwrap();
         let want = {
             let mut map = Private::map(&file, 8 << 20);
             for (n, byte) in map.bytes()[3 << 20..6 << 20].iter_mut().enumerate() {
@@ -411,11 +479,17 @@ mod tests {
         };
         let mut map = Private::map(&file, 8 << 20);
         assert_ne!(map.bytes(), want);
-        GuestMemory::of(std::process::id(), &path).unwrap().load(&mut delta).unwrap();
+        GuestMemory::of(std::process::id(), &path)
+            .unwrap()
+            .load(&mut delta)
+            .unwrap();
         assert_eq!(map.bytes(), want);
         // The file itself was never written.
         let mut content = Vec::new();
-        File::open(&path).unwrap().read_to_end(&mut content).unwrap();
+        File::open(&path)
+            .unwrap()
+            .read_to_end(&mut content)
+            .unwrap();
         assert!(content.iter().all(|&b| b == 0));
     }
 
@@ -423,8 +497,18 @@ mod tests {
     fn a_damaged_delta_is_refused_before_a_byte_is_written() {
         let (dir, _file) = ram(1 << 20);
         let path = dir.path().join("delta");
-        let mut delta = File::options().create_new(true).read(true).write(true).open(&path).unwrap();
-        for damage in [&b"VMINTDL0"[..], &MAGIC[..], &[MAGIC, [0xff; 8]].concat(), &[0; 5000]] {
+        let mut delta = File::options()
+            .create_new(true)
+            .read(true)
+            .write(true)
+            .open(&path)
+            .unwrap();
+        for damage in [
+            &b"VMINTDL0"[..],
+            &MAGIC[..],
+            &[MAGIC, [0xff; 8]].concat(),
+            &[0; 5000],
+        ] {
             delta.set_len(0).unwrap();
             delta.rewind().unwrap();
             delta.write_all(damage).unwrap();

@@ -59,13 +59,19 @@ pub struct Qmp {
 impl Qmp {
     /// Waits for QEMU's greeting on `socket` and leaves negotiation mode. Every later command has `deadline` to be
     /// answered.
-    pub async fn connect(socket: UnixStream, deadline: Duration) -> Result<(Self, mpsc::Receiver<Event>), QmpError> {
+    pub async fn connect(
+        socket: UnixStream,
+        deadline: Duration,
+    ) -> Result<(Self, mpsc::Receiver<Event>), QmpError> {
         let (read, write) = socket.into_split();
         let mut reader = BufReader::with_capacity(4096, read);
         let mut greeting = String::new();
         let read = tokio::time::timeout(deadline, reader.read_line(&mut greeting));
         let command = || "the connection".to_owned();
-        let n = read.await.map_err(|_| QmpError::TimedOut { command: command(), after: deadline })?;
+        let n = read.await.map_err(|_| QmpError::TimedOut {
+            command: command(),
+            after: deadline,
+        })?;
         if n.map_err(QmpError::Io)? == 0 {
             return Err(QmpError::Closed { command: command() });
         }
@@ -73,8 +79,14 @@ impl Qmp {
         // Events that nobody takes must not hold up answers: the channel is large, and what does not fit is dropped.
         let (events, receiver) = mpsc::channel(256);
         tokio::spawn(read_loop(reader, pending.clone(), events));
-        let qmp = Self { writer: write.into(), pending, next: 1.into(), deadline };
-        qmp.execute(qapi::qmp::qmp_capabilities { enable: None }).await?;
+        let qmp = Self {
+            writer: write.into(),
+            pending,
+            next: 1.into(),
+            deadline,
+        };
+        qmp.execute(qapi::qmp::qmp_capabilities { enable: None })
+            .await?;
         Ok((qmp, receiver))
     }
 
@@ -88,13 +100,17 @@ impl Qmp {
         &self,
         command: C,
     ) -> Result<impl Future<Output = Result<C::Ok, QmpError>> + use<C>, QmpError> {
-        let arguments = serde_json::to_value(&command)
-            .map_err(|e| QmpError::Answer { command: C::NAME.into(), reason: e.to_string() })?;
+        let arguments = serde_json::to_value(&command).map_err(|e| QmpError::Answer {
+            command: C::NAME.into(),
+            reason: e.to_string(),
+        })?;
         let answer = self.send_raw(C::NAME, arguments, None).await?;
         Ok(async move {
             let value = answer.await?;
-            serde_json::from_value(value)
-                .map_err(|e| QmpError::Answer { command: C::NAME.into(), reason: e.to_string() })
+            serde_json::from_value(value).map_err(|e| QmpError::Answer {
+                command: C::NAME.into(),
+                reason: e.to_string(),
+            })
         })
     }
 
@@ -105,7 +121,10 @@ impl Qmp {
 
     /// Gives QEMU a descriptor, known to it as `name` from then on.
     pub async fn give_descriptor(&self, name: &str, fd: BorrowedFd<'_>) -> Result<(), QmpError> {
-        self.send_raw("getfd", json!({ "fdname": name }), Some(fd)).await?.await.map(drop)
+        self.send_raw("getfd", json!({ "fdname": name }), Some(fd))
+            .await?
+            .await
+            .map(drop)
     }
 
     async fn send_raw(
@@ -118,7 +137,9 @@ impl Qmp {
         let mut line = json!({ "execute": command, "id": id, "arguments": arguments }).to_string();
         line.push('\n');
         let (sender, receiver) = oneshot::channel();
-        let closed = QmpError::Closed { command: command.to_owned() };
+        let closed = QmpError::Closed {
+            command: command.to_owned(),
+        };
         match &mut *self.pending.lock().expect("nobody panics with the lock") {
             Some(pending) => drop(pending.insert(id, sender)),
             None => return Err(closed),
@@ -137,15 +158,26 @@ impl Qmp {
         Ok(async move {
             match tokio::time::timeout(deadline, receiver).await {
                 Ok(Ok(Ok(value))) => Ok(value),
-                Ok(Ok(Err((class, description)))) => Err(QmpError::Refused { command, class, description }),
+                Ok(Ok(Err((class, description)))) => Err(QmpError::Refused {
+                    command,
+                    class,
+                    description,
+                }),
                 Ok(Err(_)) => Err(QmpError::Closed { command }),
-                Err(_) => Err(QmpError::TimedOut { command, after: deadline }),
+                Err(_) => Err(QmpError::TimedOut {
+                    command,
+                    after: deadline,
+                }),
             }
         })
     }
 }
 
-async fn send_with_descriptor(writer: &OwnedWriteHalf, line: &[u8], fd: BorrowedFd<'_>) -> io::Result<()> {
+async fn send_with_descriptor(
+    writer: &OwnedWriteHalf,
+    line: &[u8],
+    fd: BorrowedFd<'_>,
+) -> io::Result<()> {
     use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
     let stream: &UnixStream = writer.as_ref();
     loop {
@@ -155,7 +187,12 @@ async fn send_with_descriptor(writer: &OwnedWriteHalf, line: &[u8], fd: Borrowed
             let mut control = SendAncillaryBuffer::new(&mut space);
             let fds = [fd];
             control.push(SendAncillaryMessage::ScmRights(&fds));
-            Ok(sendmsg(stream.as_fd(), &[IoSlice::new(line)], &mut control, SendFlags::NOSIGNAL)?)
+            Ok(sendmsg(
+                stream.as_fd(),
+                &[IoSlice::new(line)],
+                &mut control,
+                SendFlags::NOSIGNAL,
+            )?)
         });
         match sent {
             // A command line is far shorter than a socket's buffer, so it is never cut.
@@ -167,7 +204,11 @@ async fn send_with_descriptor(writer: &OwnedWriteHalf, line: &[u8], fd: Borrowed
     }
 }
 
-async fn read_loop(mut reader: BufReader<OwnedReadHalf>, pending: Pending, events: mpsc::Sender<Event>) {
+async fn read_loop(
+    mut reader: BufReader<OwnedReadHalf>,
+    pending: Pending,
+    events: mpsc::Sender<Event>,
+) {
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -175,12 +216,18 @@ async fn read_loop(mut reader: BufReader<OwnedReadHalf>, pending: Pending, event
             Ok(n) if n > 0 => {}
             _ => break,
         }
-        let Ok(mut message) = serde_json::from_slice::<Value>(&line) else { continue };
+        let Ok(mut message) = serde_json::from_slice::<Value>(&line) else {
+            continue;
+        };
         if let Some(event) = event(&message) {
             tracing::debug!(?event, "qmp event");
             let _ = events.try_send(event);
         } else if let Some(id) = message["id"].as_u64() {
-            let sender = pending.lock().expect("nobody panics with the lock").as_mut().and_then(|p| p.remove(&id));
+            let sender = pending
+                .lock()
+                .expect("nobody panics with the lock")
+                .as_mut()
+                .and_then(|p| p.remove(&id));
             let answer = match message.get("error") {
                 Some(e) => Err((
                     e["class"].as_str().unwrap_or_default().to_owned(),
@@ -207,7 +254,9 @@ fn event(message: &Value) -> Option<Event> {
             reason: data["reason"].as_str().unwrap_or_default().to_owned(),
         },
         "GUEST_PANICKED" => Event::Panicked,
-        "BLOCK_IO_ERROR" => Event::BlockError { no_space: data["nospace"] == true },
+        "BLOCK_IO_ERROR" => Event::BlockError {
+            no_space: data["nospace"] == true,
+        },
         other => Event::Other(other.to_owned()),
     })
 }
@@ -220,11 +269,19 @@ mod tests {
     async fn pair() -> (Qmp, mpsc::Receiver<Event>, UnixStream) {
         let (ours, mut qemu) = UnixStream::pair().unwrap();
         let connect = tokio::spawn(Qmp::connect(ours, Duration::from_millis(500)));
-        qemu.write_all(b"{\"QMP\": {\"version\": {}, \"capabilities\": []}}\r\n").await.unwrap();
+        qemu.write_all(b"{\"QMP\": {\"version\": {}, \"capabilities\": []}}\r\n")
+            .await
+            .unwrap();
         let mut buffer = [0; 512];
         let n = qemu.read(&mut buffer).await.unwrap();
-        assert!(std::str::from_utf8(&buffer[..n]).unwrap().contains("qmp_capabilities"));
-        qemu.write_all(b"{\"return\": {}, \"id\": 1}\r\n").await.unwrap();
+        assert!(
+            std::str::from_utf8(&buffer[..n])
+                .unwrap()
+                .contains("qmp_capabilities")
+        );
+        qemu.write_all(b"{\"return\": {}, \"id\": 1}\r\n")
+            .await
+            .unwrap();
         let (qmp, events) = connect.await.unwrap().unwrap();
         (qmp, events, qemu)
     }
@@ -239,19 +296,31 @@ mod tests {
         qemu.write_all(lines.as_bytes()).await.unwrap();
         assert_eq!(b.await.unwrap(), 2);
         let error = a.await.unwrap_err();
-        assert!(matches!(error, QmpError::Refused { ref description, .. } if description == "no"), "{error:?}");
-        assert_eq!(events.recv().await, Some(Event::Other("FROM_THE_FUTURE".into())));
+        assert!(
+            matches!(error, QmpError::Refused { ref description, .. } if description == "no"),
+            "{error:?}"
+        );
+        assert_eq!(
+            events.recv().await,
+            Some(Event::Other("FROM_THE_FUTURE".into()))
+        );
     }
 
     #[tokio::test]
     async fn a_qemu_that_ends_or_is_silent_is_a_typed_error() {
         let (qmp, mut events, qemu) = pair().await;
-        let error = qmp.execute_raw("query-status", json!({})).await.unwrap_err();
+        let error = qmp
+            .execute_raw("query-status", json!({}))
+            .await
+            .unwrap_err();
         assert!(matches!(error, QmpError::TimedOut { .. }), "{error:?}");
         let answer = qmp.send_raw("stop", json!({}), None).await.unwrap();
         drop(qemu);
         assert!(matches!(answer.await.unwrap_err(), QmpError::Closed { .. }));
         assert_eq!(events.recv().await, None);
-        assert!(matches!(qmp.execute_raw("cont", json!({})).await.unwrap_err(), QmpError::Closed { .. }));
+        assert!(matches!(
+            qmp.execute_raw("cont", json!({})).await.unwrap_err(),
+            QmpError::Closed { .. }
+        ));
     }
 }

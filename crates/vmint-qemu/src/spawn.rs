@@ -32,11 +32,20 @@ pub struct Child {
     status: Option<ExitStatus>,
 }
 
-type Job = (Command, Vec<Pass>, Option<BeforeExec>, oneshot::Sender<io::Result<std::process::Child>>);
+type Job = (
+    Command,
+    Vec<Pass>,
+    Option<BeforeExec>,
+    oneshot::Sender<io::Result<std::process::Child>>,
+);
 
 /// Starts `command`, passing `fds` and nothing else but the standard streams that it names. The child gets `SIGKILL`
 /// when this process ends, in whatever way.
-pub async fn spawn(command: Command, fds: Vec<Pass>, before_exec: Option<BeforeExec>) -> io::Result<Child> {
+pub async fn spawn(
+    command: Command,
+    fds: Vec<Pass>,
+    before_exec: Option<BeforeExec>,
+) -> io::Result<Child> {
     static SPAWNER: OnceLock<Sender<Job>> = OnceLock::new();
     let spawner = SPAWNER.get_or_init(|| {
         let (sender, jobs) = channel::<Job>();
@@ -57,16 +66,26 @@ pub async fn spawn(command: Command, fds: Vec<Pass>, before_exec: Option<BeforeE
         sender
     });
     let (reply, answer) = oneshot::channel();
-    spawner.send((command, fds, before_exec, reply)).expect("the spawner never ends");
+    spawner
+        .send((command, fds, before_exec, reply))
+        .expect("the spawner never ends");
     let inner = answer.await.expect("the spawner always answers")?;
     let pid = Pid::from_child(&inner);
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK)?;
     // SAFETY: the descriptor is owned by the `AsyncFd` and stays open and the same until it is dropped.
     let pidfd = unsafe { AsyncFd::register(pidfd) }.map_err(|e| e.into_parts().1)?;
-    Ok(Child { inner, pidfd, status: None })
+    Ok(Child {
+        inner,
+        pidfd,
+        status: None,
+    })
 }
 
-fn start(mut command: Command, fds: Vec<Pass>, mut before_exec: Option<BeforeExec>) -> io::Result<std::process::Child> {
+fn start(
+    mut command: Command,
+    fds: Vec<Pass>,
+    mut before_exec: Option<BeforeExec>,
+) -> io::Result<std::process::Child> {
     let parent = std::process::id();
     let moves: Vec<(RawFd, RawFd)> = fds.iter().map(|p| (p.fd.as_raw_fd(), p.number)).collect();
     let mut parked = vec![0; moves.len()];
@@ -146,8 +165,19 @@ mod tests {
         // Each shall have the number that the other one has here.
         let (a, b) = (theirs2.as_raw_fd(), theirs.as_raw_fd());
         let mut command = Command::new("/bin/bash");
-        command.args(["-c", &format!("echo first >&{a}; echo second >&{b}")]).stdin(Stdio::null());
-        let fds = vec![Pass { fd: theirs.into(), number: a }, Pass { fd: theirs2.into(), number: b }];
+        command
+            .args(["-c", &format!("echo first >&{a}; echo second >&{b}")])
+            .stdin(Stdio::null());
+        let fds = vec![
+            Pass {
+                fd: theirs.into(),
+                number: a,
+            },
+            Pass {
+                fd: theirs2.into(),
+                number: b,
+            },
+        ];
         let mut child = spawn(command, fds, None).await.unwrap();
         assert!(child.wait().await.unwrap().success());
         drop(child);

@@ -24,39 +24,75 @@ pub fn qmp_deadline(accelerator: Accelerator) -> Duration {
 }
 
 /// Launches a guest, greets its agent and gives it its identity, all before `deadline`.
-pub async fn bring_up(launch: Launch<'_>, prepare: Prepare, deadline: Instant) -> Result<Live, Fault> {
+pub async fn bring_up(
+    launch: Launch<'_>,
+    prepare: Prepare,
+    deadline: Instant,
+) -> Result<Live, Fault> {
     let console = launch.console.to_owned();
     let remaining = |what: &str| {
         let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() { Err(Fault::new(ErrorKind::TimedOut, format!("no time was left to {what}"))) } else { Ok(left) }
+        if left.is_zero() {
+            Err(Fault::new(
+                ErrorKind::TimedOut,
+                format!("no time was left to {what}"),
+            ))
+        } else {
+            Ok(left)
+        }
     };
-    let mut hypervisor =
-        launch.run(remaining("start QEMU")?.min(qmp_deadline(launch.shape.accelerator))).await?;
+    let began = Instant::now();
+    let mut hypervisor = launch
+        .run(remaining("start QEMU")?.min(qmp_deadline(launch.shape.accelerator)))
+        .await?;
     let socket = hypervisor.take_agent().expect("taken here first");
     let greeting = Session::greet(socket, remaining("greet the guest")?);
+    let running = began.elapsed();
     let session = watched(&mut hypervisor, greeting, &console).await?;
+    let greeted = began.elapsed();
     // The clock is read as late as possible.
-    let prepare = Prepare { realtime_ns: identity::now_ns(), ..prepare };
-    let prepared = session.call(Request::Prepare(Box::new(prepare)), "take its identity", remaining("prepare")?);
+    let prepare = Prepare {
+        realtime_ns: identity::now_ns(),
+        ..prepare
+    };
+    let prepared = session.call(
+        Request::Prepare(Box::new(prepare)),
+        "take its identity",
+        remaining("prepare")?,
+    );
     match watched(&mut hypervisor, prepared, &console).await? {
-        Reply::Prepared => Ok(Live { hypervisor, session }),
+        Reply::Prepared => {
+            tracing::info!(?running, ?greeted, prepared = ?began.elapsed(), "up");
+            Ok(Live {
+                hypervisor,
+                session,
+            })
+        }
         other => Err(SessionError::Unexpected(format!("{other:?}")).into()),
     }
 }
 
 /// Waits until the image's init has come up, and warms up what every first command needs.
-pub async fn settle(live: &mut Live, systemd: bool, console: &std::path::Path, deadline: Instant) -> Result<(), Fault> {
+pub async fn settle(
+    live: &mut Live,
+    systemd: bool,
+    console: &std::path::Path,
+    deadline: Instant,
+) -> Result<(), Fault> {
     if systemd {
         let session = live.session.clone();
         let left = deadline.saturating_duration_since(Instant::now());
         let waiting = async {
             let what = "finish starting its services";
             let up = tokio::time::timeout(left, services_up(&session));
-            up.await.map_err(|_| SessionError::TimedOut { what, after: left })?
+            up.await
+                .map_err(|_| SessionError::TimedOut { what, after: left })?
         };
         watched(&mut live.hypervisor, waiting, console).await?;
     }
-    let warm = live.session.exec(command(&["/bin/sh", "-c", ":"]), |_, _| {});
+    let warm = live
+        .session
+        .exec(command(&["/bin/sh", "-c", ":"]), |_, _| {});
     // An image without a shell is none the worse for it.
     match watched(&mut live.hypervisor, warm, console).await {
         Err(fault) if fault.kind != ErrorKind::Guest => Err(fault),
@@ -88,7 +124,10 @@ async fn services_up(session: &Session) -> Result<(), SessionError> {
 }
 
 fn command(argv: &[&str]) -> ExecSpec {
-    ExecSpec { argv: argv.iter().map(|a| a.as_bytes().to_vec()).collect(), ..ExecSpec::default() }
+    ExecSpec {
+        argv: argv.iter().map(|a| a.as_bytes().to_vec()).collect(),
+        ..ExecSpec::default()
+    }
 }
 
 /// Awaits something that the guest does, and meanwhile whether the guest still lives.
@@ -193,12 +232,21 @@ impl Story {
             End::Reboot => "the guest rebooted".into(),
             End::Panic => {
                 let tail = vmint_qemu::hypervisor::tail(console);
-                let why = tail.lines().find(|l| l.contains("Kernel panic") || l.contains("vmint-agent: fatal"));
-                format!("the guest's kernel panicked: {}", why.unwrap_or("see its console").trim())
+                let why = tail
+                    .lines()
+                    .find(|l| l.contains("Kernel panic") || l.contains("vmint-agent: fatal"));
+                format!(
+                    "the guest's kernel panicked: {}",
+                    why.unwrap_or("see its console").trim()
+                )
             }
             End::Died if self.no_space => "the host's disk is full, and QEMU ended".into(),
             End::Died if exit.stderr.is_empty() => format!("QEMU died ({})", exit.status),
-            End::Died => format!("QEMU died ({}): {}", exit.status, exit.stderr.lines().next_back().unwrap_or_default()),
+            End::Died => format!(
+                "QEMU died ({}): {}",
+                exit.status,
+                exit.stderr.lines().next_back().unwrap_or_default()
+            ),
         }
     }
 
@@ -208,6 +256,12 @@ impl Story {
             End::Panic => ErrorKind::Image,
             End::Shutdown | End::Reboot => ErrorKind::MachineLost,
         };
-        Fault::new(kind, format!("the machine ended before it was ready: {}", self.tell(exit, console)))
+        Fault::new(
+            kind,
+            format!(
+                "the machine ended before it was ready: {}",
+                self.tell(exit, console)
+            ),
+        )
     }
 }

@@ -25,27 +25,41 @@ pub struct Client {
 impl Client {
     /// A client of the machine in `dir`.
     pub fn new(dir: &MachineDir) -> Self {
-        Self { socket: dir.socket().to_owned(), generation: None }
+        Self {
+            socket: dir.socket().to_owned(),
+            generation: None,
+        }
     }
 
     /// Asks for this generation only.
     pub fn with_generation(self, generation: Generation) -> Self {
-        Self { generation: Some(generation), ..self }
+        Self {
+            generation: Some(generation),
+            ..self
+        }
     }
 
     async fn connect(&self) -> Result<UnixStream, Fault> {
         UnixStream::connect(&self.socket).await.map_err(|e| {
             let what = match e.kind() {
                 io::ErrorKind::NotFound => "the runner's socket does not exist".to_owned(),
-                io::ErrorKind::ConnectionRefused => "nobody listens on the runner's socket".to_owned(),
+                io::ErrorKind::ConnectionRefused => {
+                    "nobody listens on the runner's socket".to_owned()
+                }
                 _ => format!("cannot connect to the runner: {e}"),
             };
-            Fault::new(ErrorKind::Runner, format!("{what} ({})", self.socket.display()))
+            Fault::new(
+                ErrorKind::Runner,
+                format!("{what} ({})", self.socket.display()),
+            )
         })
     }
 
     fn request(&self, method: Method, path: &str) -> hyper::http::request::Builder {
-        let builder = Request::builder().method(method).uri(path).header(HOST, "runner");
+        let builder = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(HOST, "runner");
         match self.generation {
             Some(generation) => builder.header(api::GENERATION, generation.0),
             None => builder,
@@ -53,7 +67,11 @@ impl Client {
     }
 
     /// Gets something.
-    pub async fn get<A: DeserializeOwned>(&self, path: &str, deadline: Duration) -> Result<A, Fault> {
+    pub async fn get<A: DeserializeOwned>(
+        &self,
+        path: &str,
+        deadline: Duration,
+    ) -> Result<A, Fault> {
         self.call(Method::GET, path, Bytes::new(), deadline).await
     }
 
@@ -64,7 +82,8 @@ impl Client {
         body: &impl Serialize,
         deadline: Duration,
     ) -> Result<A, Fault> {
-        let body = serde_json::to_vec(body).map_err(|e| Fault::new(ErrorKind::Internal, e.to_string()))?;
+        let body =
+            serde_json::to_vec(body).map_err(|e| Fault::new(ErrorKind::Internal, e.to_string()))?;
         self.call(Method::POST, path, body.into(), deadline).await
     }
 
@@ -78,18 +97,28 @@ impl Client {
         let exchange = async {
             let (mut sender, connection) = self.handshake().await?;
             let driver = tokio::spawn(connection);
-            let request = self.request(method, path).body(Full::new(body)).expect("built from constants");
+            let request = self
+                .request(method, path)
+                .body(Full::new(body))
+                .expect("built from constants");
             let answer = sender.send_request(request).await.map_err(lost)?;
             let status = answer.status();
             let bytes = Limited::new(answer.into_body(), 16 << 20).collect().await;
             driver.abort();
-            let bytes = bytes.map_err(|e| Fault::new(ErrorKind::Runner, format!("the runner's answer broke off: {e}")))?;
+            let bytes = bytes.map_err(|e| {
+                Fault::new(
+                    ErrorKind::Runner,
+                    format!("the runner's answer broke off: {e}"),
+                )
+            })?;
             decode(status, &bytes.to_bytes())
         };
-        tokio::time::timeout(deadline, exchange).await.map_err(|_| {
-            let message = format!("the runner did not answer {path} within {deadline:?}");
-            Fault::new(ErrorKind::TimedOut, message)
-        })?
+        tokio::time::timeout(deadline, exchange)
+            .await
+            .map_err(|_| {
+                let message = format!("the runner did not answer {path} within {deadline:?}");
+                Fault::new(ErrorKind::TimedOut, message)
+            })?
     }
 
     /// Opens a session with the machine's agent. Its streams end when it is dropped.
@@ -105,9 +134,13 @@ impl Client {
         let answer = sender.send_request(request).await.map_err(lost)?;
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             let status = answer.status();
-            let bytes = Limited::new(answer.into_body(), 1 << 20).collect().await.map(|b| b.to_bytes());
-            return decode::<serde_json::Value>(status, &bytes.unwrap_or_default())
-                .and(Err(Fault::new(ErrorKind::Internal, "the runner did not open a stream")));
+            let bytes = Limited::new(answer.into_body(), 1 << 20)
+                .collect()
+                .await
+                .map(http_body_util::Collected::to_bytes);
+            return decode::<serde_json::Value>(status, &bytes.unwrap_or_default()).and(Err(
+                Fault::new(ErrorKind::Internal, "the runner did not open a stream"),
+            ));
         }
         let io = hyper::upgrade::on(answer).await.map_err(lost)?;
         Ok(Session::start(TokioIo::new(io), BytesMut::new()))
@@ -123,7 +156,9 @@ impl Client {
         Fault,
     > {
         let stream = self.connect().await?;
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(lost)
+        hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(lost)
     }
 }
 
@@ -133,11 +168,18 @@ fn lost(e: hyper::Error) -> Fault {
 
 fn decode<A: DeserializeOwned>(status: StatusCode, bytes: &[u8]) -> Result<A, Fault> {
     if status.is_success() {
-        return serde_json::from_slice(bytes)
-            .map_err(|e| Fault::new(ErrorKind::Internal, format!("the runner's answer is not understood: {e}")));
+        return serde_json::from_slice(bytes).map_err(|e| {
+            Fault::new(
+                ErrorKind::Internal,
+                format!("the runner's answer is not understood: {e}"),
+            )
+        });
     }
     Err(match serde_json::from_slice::<ErrorBody>(bytes) {
         Ok(body) => body.error,
-        Err(_) => Fault::new(ErrorKind::Internal, format!("the runner answered {status} without a reason")),
+        Err(_) => Fault::new(
+            ErrorKind::Internal,
+            format!("the runner answered {status} without a reason"),
+        ),
     })
 }

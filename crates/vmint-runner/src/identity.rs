@@ -1,13 +1,18 @@
 //! What makes a machine this machine and no other.
 
 use std::time::{SystemTime, UNIX_EPOCH};
-use vmint_model::{Fault, ErrorKind, Generation, MachineId, Name, NetMode};
+use vmint_model::{ErrorKind, Fault, Generation, MachineId, Name, NetMode};
 use vmint_protocol::{NetworkConfig, Prepare, SshHostKey};
 
 /// A fresh identity: every call gives other random numbers, another machine id, MAC and host key.
 pub fn fresh(name: &Name, generation: Generation, net: NetMode) -> Result<Prepare, Fault> {
     let random = |bytes: &mut [u8]| {
-        getrandom::fill(bytes).map_err(|e| Fault::new(ErrorKind::Host, format!("the host has no random numbers: {e}")))
+        getrandom::fill(bytes).map_err(|e| {
+            Fault::new(
+                ErrorKind::Host,
+                format!("the host has no random numbers: {e}"),
+            )
+        })
     };
     let mut seed = vec![0; 64];
     random(&mut seed)?;
@@ -39,12 +44,18 @@ pub fn fresh(name: &Name, generation: Generation, net: NetMode) -> Result<Prepar
 
 /// The identity of a machine that will be frozen; no fork keeps any of it.
 pub fn template(net: NetMode) -> Result<Prepare, Fault> {
-    fresh(&"template".parse().expect("a legal name"), Generation(0), net)
+    fresh(
+        &"template".parse().expect("a legal name"),
+        Generation(0),
+        net,
+    )
 }
 
 /// The host's clock.
 pub fn now_ns() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64)
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_nanos() as u64)
 }
 
 /// The guest's IPv4 address on user-mode networking.
@@ -56,15 +67,27 @@ pub fn default_name(id: &MachineId) -> Name {
 }
 
 fn host_key(name: &Name) -> Result<SshHostKey, Fault> {
-    let fault = |e: ssh_key::Error| Fault::new(ErrorKind::Internal, format!("cannot make an SSH host key: {e}"));
+    let fault = |e: ssh_key::Error| {
+        Fault::new(
+            ErrorKind::Internal,
+            format!("cannot make an SSH host key: {e}"),
+        )
+    };
     let mut secret = [0; 32];
     getrandom::fill(&mut secret).map_err(|e| Fault::new(ErrorKind::Host, e.to_string()))?;
     let pair = ssh_key::private::Ed25519Keypair::from_seed(&secret);
     let mut key = ssh_key::PrivateKey::from(pair);
     key.set_comment(format!("root@{name}"));
-    let private = key.to_openssh(ssh_key::LineEnding::LF).map_err(fault)?.to_string();
+    let private = key
+        .to_openssh(ssh_key::LineEnding::LF)
+        .map_err(fault)?
+        .to_string();
     let public = key.public_key().to_openssh().map_err(fault)? + "\n";
-    Ok(SshHostKey { algorithm: "ed25519".into(), private, public })
+    Ok(SshHostKey {
+        algorithm: "ed25519".into(),
+        private,
+        public,
+    })
 }
 
 #[cfg(test)]
@@ -79,7 +102,14 @@ mod tests {
         assert_ne!(a.seed, b.seed);
         assert_ne!(a.machine_id, b.machine_id);
         assert_ne!(a.ssh_host_keys[0].public, b.ssh_host_keys[0].public);
-        assert_ne!(a.network.as_ref().unwrap().mac, b.network.as_ref().unwrap().mac);
-        assert!(a.ssh_host_keys[0].private.starts_with("-----BEGIN OPENSSH PRIVATE KEY-----"));
+        assert_ne!(
+            a.network.as_ref().unwrap().mac,
+            b.network.as_ref().unwrap().mac
+        );
+        assert!(
+            a.ssh_host_keys[0]
+                .private
+                .starts_with("-----BEGIN OPENSSH PRIVATE KEY-----")
+        );
     }
 }

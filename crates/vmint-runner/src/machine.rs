@@ -25,8 +25,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use vmint_model::{
-    Accelerator, Cause, ErrorKind, Fault, Generation, MachineDir, MachineRecord, MachineState, NetMode, ProcessRef,
-    Publish,
+    Accelerator, Cause, ErrorKind, Fault, Generation, MachineDir, MachineRecord, MachineState,
+    NetMode, ProcessRef, Publish,
 };
 use vmint_protocol::Request;
 use vmint_qemu::disk::{self, Layer};
@@ -46,7 +46,10 @@ pub enum Ask {
     /// Fork anew.
     Reset(api::Reset, oneshot::Sender<Result<MachineRecord, Fault>>),
     /// Freeze this moment.
-    Snapshot(api::Snapshot, oneshot::Sender<Result<api::Snapshotted, Fault>>),
+    Snapshot(
+        api::Snapshot,
+        oneshot::Sender<Result<api::Snapshotted, Fault>>,
+    ),
     /// A QMP command.
     Qmp(api::Qmp, oneshot::Sender<Result<Value, Fault>>),
 }
@@ -65,15 +68,34 @@ pub struct Machine {
 /// How the loop ended, and what is still to do.
 enum Over {
     /// The machine is down; this is why.
-    Down { cause: Cause, to: MachineState, reason: Option<String>, remove: bool },
+    Down {
+        cause: Cause,
+        to: MachineState,
+        reason: Option<String>,
+        remove: bool,
+    },
     /// Its record or folder is gone.
     Deleted,
 }
 
 impl Machine {
     /// A machine that is not up yet.
-    pub fn new(dir: MachineDir, store: Store, record: MachineRecord, request: StartRequest, view: View) -> Self {
-        Self { dir, store, record, request, live: None, story: Story::default(), view }
+    pub fn new(
+        dir: MachineDir,
+        store: Store,
+        record: MachineRecord,
+        request: StartRequest,
+        view: View,
+    ) -> Self {
+        Self {
+            dir,
+            store,
+            record,
+            request,
+            live: None,
+            story: Story::default(),
+            view,
+        }
     }
 
     /// Its record.
@@ -106,7 +128,9 @@ impl Machine {
         if frozen.folder() == origin {
             return self.fresh_disk(frozen.manifest().layers);
         }
-        let fault = |e: std::io::Error| Fault::from_error(ErrorKind::Host, &e).context("cannot prepare the machine's folder");
+        let fault = |e: std::io::Error| {
+            Fault::from_error(ErrorKind::Host, &e).context("cannot prepare the machine's folder")
+        };
         if origin.exists() {
             std::fs::remove_dir_all(&origin).map_err(fault)?;
         }
@@ -135,13 +159,16 @@ impl Machine {
         if frozen.manifest().hardware != expected {
             let message = format!(
                 "it was frozen with {} and this is {}, or on another processor; it cannot be loaded",
-                frozen.manifest().qemu, self.request.host.qemu.banner
+                frozen.manifest().qemu,
+                self.request.host.qemu.banner
             );
-            return Err(Fault::new(ErrorKind::Corrupt, message).hint("take the snapshot again, or start from the image"));
+            return Err(Fault::new(ErrorKind::Corrupt, message)
+                .hint("take the snapshot again, or start from the image"));
         }
         let layers = disk::layers(self.dir.path());
         let ram = frozen.ram();
-        self.launch(Start::Load(&frozen), &ram, &layers, generation, deadline).await
+        self.launch(Start::Load(&frozen), &ram, &layers, generation, deadline)
+            .await
     }
 
     async fn boot(&mut self, spec: &BootSpec, deadline: Instant) -> Result<(), Fault> {
@@ -151,7 +178,10 @@ impl Machine {
         }
         let layers = match &spec.disk {
             None => Vec::new(),
-            Some(image) => template::prepare_boot_disk(&self.request.host.qemu.img, self.dir.path(), image).await?,
+            Some(image) => {
+                template::prepare_boot_disk(&self.request.host.qemu.img, self.dir.path(), image)
+                    .await?
+            }
         };
         let boot = Boot {
             kernel: spec.kernel.clone(),
@@ -159,7 +189,8 @@ impl Machine {
             cmdline: spec.cmdline.clone(),
         };
         let generation = self.record.generation;
-        self.launch(Start::Boot(&boot), &ram, &layers, generation, deadline).await?;
+        self.launch(Start::Boot(&boot), &ram, &layers, generation, deadline)
+            .await?;
         let live = self.live.as_mut().expect("launched above");
         settle(live, spec.settle, &self.dir.console_log(), deadline).await
     }
@@ -202,18 +233,29 @@ impl Machine {
         let (accelerator, ports) = (self.request.host.accelerator, self.record.ports.clone());
         let fingerprint = self.request.fingerprint.clone();
         let nat = self.record.spec.net == NetMode::Nat;
-        let changed = self.store.transition(&self.record.id, None, MachineState::Running, cause, None, |r| {
-            r.runner = runner;
-            r.hypervisor = hypervisor;
-            r.accelerator = Some(accelerator);
-            r.ports = ports;
-            r.addresses = if nat { vec![identity::GUEST_ADDRESS.to_owned()] } else { Vec::new() };
-            r.ready_ms = Some(ready_ms);
-            r.reason = None;
-            if r.template.is_none() {
-                r.template = Some(fingerprint);
-            }
-        });
+        let changed = self.store.transition(
+            &self.record.id,
+            None,
+            MachineState::Running,
+            cause,
+            None,
+            |r| {
+                r.runner = runner;
+                r.hypervisor = hypervisor;
+                r.accelerator = Some(accelerator);
+                r.ports = ports;
+                r.addresses = if nat {
+                    vec![identity::GUEST_ADDRESS.to_owned()]
+                } else {
+                    Vec::new()
+                };
+                r.ready_ms = Some(ready_ms);
+                r.reason = None;
+                if r.template.is_none() {
+                    r.template = Some(fingerprint);
+                }
+            },
+        );
         self.record = changed.map_err(store_fault)?;
         self.show();
         Ok(())
@@ -226,10 +268,17 @@ impl Machine {
     }
 
     /// Serves requests until the machine is down, then records what became of it.
-    pub async fn serve(mut self, mut asks: mpsc::Receiver<Ask>, mut watches: mpsc::Receiver<Watched>) {
+    pub async fn serve(
+        mut self,
+        mut asks: mpsc::Receiver<Ask>,
+        mut watches: mpsc::Receiver<Watched>,
+    ) {
         let mut answers: Vec<oneshot::Sender<Result<(), Fault>>> = Vec::new();
         let over = loop {
-            let live = self.live.as_mut().expect("a machine is served while it is up");
+            let live = self
+                .live
+                .as_mut()
+                .expect("a machine is served while it is up");
             let over = tokio::select! {
                 Some(ask) = asks.recv() => self.answer(ask, &mut asks, &mut answers).await,
                 notice = live.hypervisor.notice() => match notice {
@@ -273,11 +322,25 @@ impl Machine {
                 let _ = answer.send(self.snapshot(&snapshot).await);
             }
             Ask::Qmp(command, answer) => {
-                let qmp = self.live.as_ref().expect("served while it is up").hypervisor.qmp().clone();
+                let qmp = self
+                    .live
+                    .as_ref()
+                    .expect("served while it is up")
+                    .hypervisor
+                    .qmp()
+                    .clone();
                 // Not awaited here: a slow command must not keep the machine from being stopped.
                 tokio::spawn(async move {
-                    let arguments = if command.arguments.is_null() { serde_json::json!({}) } else { command.arguments };
-                    let _ = answer.send(qmp.execute_raw(&command.command, arguments).await.map_err(Into::into));
+                    let arguments = if command.arguments.is_null() {
+                        serde_json::json!({})
+                    } else {
+                        command.arguments
+                    };
+                    let _ = answer.send(
+                        qmp.execute_raw(&command.command, arguments)
+                            .await
+                            .map_err(Into::into),
+                    );
                 });
             }
             Ask::Reset(reset, answer) => match self.reset(&reset).await {
@@ -303,7 +366,11 @@ impl Machine {
         answers: &mut Vec<oneshot::Sender<Result<(), Fault>>>,
     ) -> Option<Over> {
         if watched == Watched::OwnerEnded {
-            let stop = api::Stop { force: true, timeout_ms: 0, remove: true };
+            let stop = api::Stop {
+                force: true,
+                timeout_ms: 0,
+                remove: true,
+            };
             return Some(self.stop(stop, Cause::OwnerEnded, asks, answers).await);
         }
         if !self.dir.lock().exists() {
@@ -318,7 +385,11 @@ impl Machine {
             Ok(Some(_)) => match self.store.take_stop_request(&self.record.id) {
                 Ok(Some(request)) => {
                     let left = request.deadline_ms - vmint_store::now_ms();
-                    let stop = api::Stop { force: request.force, timeout_ms: left.max(0) as u64, remove: false };
+                    let stop = api::Stop {
+                        force: request.force,
+                        timeout_ms: left.max(0) as u64,
+                        remove: false,
+                    };
                     Some(self.stop(stop, Cause::Requested, asks, answers).await)
                 }
                 Ok(None) => None,
@@ -334,7 +405,10 @@ impl Machine {
         if self.record.state == wanted {
             return Ok(());
         }
-        let message = format!("cannot {verb} machine {}: it is {}", self.record.name, self.record.state);
+        let message = format!(
+            "cannot {verb} machine {}: it is {}",
+            self.record.name, self.record.state
+        );
         Err(Fault::new(ErrorKind::WrongState, message))
     }
 
@@ -343,7 +417,12 @@ impl Machine {
             return Ok(());
         }
         self.expect_state(MachineState::Running, "pause")?;
-        self.live.as_ref().expect("served while it is up").hypervisor.pause().await?;
+        self.live
+            .as_ref()
+            .expect("served while it is up")
+            .hypervisor
+            .pause()
+            .await?;
         self.record_state(MachineState::Paused)
     }
 
@@ -352,12 +431,19 @@ impl Machine {
             return Ok(());
         }
         self.expect_state(MachineState::Paused, "resume")?;
-        self.live.as_ref().expect("served while it is up").hypervisor.resume().await?;
+        self.live
+            .as_ref()
+            .expect("served while it is up")
+            .hypervisor
+            .resume()
+            .await?;
         self.record_state(MachineState::Running)
     }
 
     fn record_state(&mut self, to: MachineState) -> Result<(), Fault> {
-        let changed = self.store.transition(&self.record.id, None, to, Cause::Requested, None, |_| {});
+        let changed =
+            self.store
+                .transition(&self.record.id, None, to, Cause::Requested, None, |_| {});
         self.record = changed.map_err(store_fault)?;
         self.show();
         Ok(())
@@ -398,7 +484,10 @@ impl Machine {
         self.view.set(self.record.clone(), None);
         if let Some(live) = self.live.take() {
             drop(live.session);
-            live.hypervisor.kill().await.map_err(|e| Fault::from_error(ErrorKind::Host, &e))?;
+            live.hypervisor
+                .kill()
+                .await
+                .map_err(|e| Fault::from_error(ErrorKind::Host, &e))?;
         }
         match (&from, origin.exists()) {
             (Some(frozen), _) => {
@@ -411,10 +500,14 @@ impl Machine {
             }
             (None, false) => {
                 let From::Boot(spec) = self.request.from.clone() else {
-                    return Err(Fault::new(ErrorKind::Corrupt, "the machine's origin is missing"));
+                    return Err(Fault::new(
+                        ErrorKind::Corrupt,
+                        "the machine's origin is missing",
+                    ));
                 };
                 let below = usize::from(spec.disk.is_some());
-                disk::remove_from(self.dir.path(), below).map_err(|e| Fault::from_error(ErrorKind::Host, &e))?;
+                disk::remove_from(self.dir.path(), below)
+                    .map_err(|e| Fault::from_error(ErrorKind::Host, &e))?;
                 self.boot(&spec, deadline).await?;
             }
         }
@@ -424,7 +517,11 @@ impl Machine {
     async fn snapshot(&mut self, snapshot: &api::Snapshot) -> Result<api::Snapshotted, Fault> {
         let was_paused = self.record.state == MachineState::Paused;
         let live = self.live.as_mut().expect("served while it is up");
-        let save = if snapshot.full { Save::Full } else { Save::Changed };
+        let save = if snapshot.full {
+            Save::Full
+        } else {
+            Save::Changed
+        };
         let branch = live.hypervisor.branch(&snapshot.folder, save).await?;
         if was_paused {
             live.hypervisor.pause().await?;
@@ -442,7 +539,12 @@ impl Machine {
             layers: branch.layers,
             // The RAM is the origin's, and its digest is known.
             files: origin.map_or_else(Vec::new, |o| {
-                o.manifest().files.iter().filter(|f| f.name == Frozen::RAM).cloned().collect()
+                o.manifest()
+                    .files
+                    .iter()
+                    .filter(|f| f.name == Frozen::RAM)
+                    .cloned()
+                    .collect()
             }),
             created_at_ms: vmint_store::now_ms(),
             boot_ms: None,
@@ -474,22 +576,39 @@ impl Machine {
                 reason = Some("its owner ended".to_owned());
             }
         } else {
-            let changed = self.store.transition(&self.record.id, None, MachineState::Stopping, cause, None, |_| {});
+            let changed = self.store.transition(
+                &self.record.id,
+                None,
+                MachineState::Stopping,
+                cause,
+                None,
+                |_| {},
+            );
             match changed {
                 Ok(record) => self.record = record,
                 Err(e) => tracing::warn!("the store cannot be written: {e}"),
             }
             self.view.set(self.record.clone(), None);
             let timeout = Duration::from_millis(stop.timeout_ms);
-            if !self.shut_down(&mut live, timeout, asks, answers, &mut remove).await {
-                reason = Some(format!("the guest did not shut down within {timeout:?} and was forced"));
+            if !self
+                .shut_down(&mut live, timeout, asks, answers, &mut remove)
+                .await
+            {
+                reason = Some(format!(
+                    "the guest did not shut down within {timeout:?} and was forced"
+                ));
             }
         }
         self.view.set(self.record.clone(), None);
         if let Err(e) = live.hypervisor.kill().await {
             tracing::warn!("cannot kill QEMU: {e}");
         }
-        Over::Down { cause, to: MachineState::Stopped, reason, remove }
+        Over::Down {
+            cause,
+            to: MachineState::Stopped,
+            reason,
+            remove,
+        }
     }
 
     /// Returns whether the guest shut itself down in time, or a force made that moot.
@@ -505,7 +624,10 @@ impl Machine {
         // A guest that stands still cannot shut down.
         let _ = live.hypervisor.resume().await;
         let session = live.session.clone();
-        let request = tokio::spawn(async move { session.call(Request::Shutdown, "shut down", timeout).await });
+        let request =
+            tokio::spawn(
+                async move { session.call(Request::Shutdown, "shut down", timeout).await },
+            );
         let down = loop {
             tokio::select! {
                 () = tokio::time::sleep_until(end) => break false,
@@ -538,12 +660,22 @@ impl Machine {
             End::Panic => (Cause::GuestPanicked, MachineState::Failed),
             End::Died => (Cause::HypervisorDied, MachineState::Failed),
         };
-        Over::Down { cause, to, reason: Some(told), remove: self.record.ephemeral }
+        Over::Down {
+            cause,
+            to,
+            reason: Some(told),
+            remove: self.record.ephemeral,
+        }
     }
 
     fn died(&self, reason: String) -> Over {
         let (cause, to) = (Cause::Fault, MachineState::Failed);
-        Over::Down { cause, to, reason: Some(reason), remove: self.record.ephemeral }
+        Over::Down {
+            cause,
+            to,
+            reason: Some(reason),
+            remove: self.record.ephemeral,
+        }
     }
 
     /// Records that bringing the machine up failed, and leaves nothing behind.
@@ -551,7 +683,13 @@ impl Machine {
         let reason = Some(fault.message.clone());
         let (cause, to, remove) = (Cause::Fault, MachineState::Failed, self.record.ephemeral);
         self.live = None;
-        self.finish(Over::Down { cause, to, reason, remove }).await;
+        self.finish(Over::Down {
+            cause,
+            to,
+            reason,
+            remove,
+        })
+        .await;
     }
 
     async fn finish(&mut self, over: Over) {
@@ -560,22 +698,32 @@ impl Machine {
             let _ = live.hypervisor.kill().await;
         }
         let mut remove_folder = true;
-        if let Over::Down { cause, to, reason, remove } = over {
+        if let Over::Down {
+            cause,
+            to,
+            reason,
+            remove,
+        } = over
+        {
             let detail = reason.clone();
-            let changed = self.store.transition(&self.record.id, None, to, cause, detail.as_deref(), |r| {
-                r.runner = None;
-                r.hypervisor = None;
-                r.addresses = Vec::new();
-                r.ports = Vec::new();
-                r.reason = reason;
-            });
+            let changed =
+                self.store
+                    .transition(&self.record.id, None, to, cause, detail.as_deref(), |r| {
+                        r.runner = None;
+                        r.hypervisor = None;
+                        r.addresses = Vec::new();
+                        r.ports = Vec::new();
+                        r.reason = reason;
+                    });
             if let Err(e) = changed {
                 tracing::error!("the machine's end could not be recorded: {e}");
             }
             remove_folder = remove;
             if remove {
                 let to = MachineState::Removing;
-                let _ = self.store.transition(&self.record.id, None, to, cause, None, |_| {});
+                let _ = self
+                    .store
+                    .transition(&self.record.id, None, to, cause, None, |_| {});
             }
         }
         self.view.set(self.record.clone(), None);
@@ -621,23 +769,45 @@ async fn published(hypervisor: &Hypervisor, wanted: &[Publish]) -> Result<Vec<Pu
         return Ok(wanted.to_vec());
     }
     let arguments = serde_json::json!({ "command-line": "info usernet" });
-    let answer = hypervisor.qmp().execute_raw("human-monitor-command", arguments).await?;
+    let answer = hypervisor
+        .qmp()
+        .execute_raw("human-monitor-command", arguments)
+        .await?;
     let text = answer.as_str().unwrap_or_default();
-    Ok(wanted.iter().map(|p| if p.host == 0 { forwarded(text, p.guest).unwrap_or(*p) } else { *p }).collect())
+    Ok(wanted
+        .iter()
+        .map(|p| {
+            if p.host == 0 {
+                forwarded(text, p.guest).unwrap_or(*p)
+            } else {
+                *p
+            }
+        })
+        .collect())
 }
 
 /// Finds the host's port in a line such as `TCP[HOST_FORWARD] 12 127.0.0.1 40123 10.0.2.15 80 0 0`.
 fn forwarded(usernet: &str, guest: u16) -> Option<Publish> {
-    usernet.lines().filter(|l| l.contains("HOST_FORWARD")).find_map(|line| {
-        let fields: Vec<_> = line.split_ascii_whitespace().collect();
-        let found: u16 = fields.get(5)?.parse().ok()?;
-        (found == guest).then_some(Publish { host: fields.get(3)?.parse().ok()?, guest })
-    })
+    usernet
+        .lines()
+        .filter(|l| l.contains("HOST_FORWARD"))
+        .find_map(|line| {
+            let fields: Vec<_> = line.split_ascii_whitespace().collect();
+            let found: u16 = fields.get(5)?.parse().ok()?;
+            (found == guest).then_some(Publish {
+                host: fields.get(3)?.parse().ok()?,
+                guest,
+            })
+        })
 }
 
 /// How long a start may take.
 pub fn start_deadline(accelerator: Accelerator, boots: bool) -> Duration {
-    if boots { template::boot_deadline(accelerator) } else { Duration::from_secs(20) * accelerator.patience() }
+    if boots {
+        template::boot_deadline(accelerator)
+    } else {
+        Duration::from_secs(20) * accelerator.patience()
+    }
 }
 
 /// The processes of a machine, for whoever cleans up.
@@ -654,8 +824,13 @@ mod tests {
         let table = "Hub -1 (net):\n  Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ\n  \
             TCP[HOST_FORWARD]  13       127.0.0.1 40123       10.0.2.15    80     0     0\n  \
             TCP[HOST_FORWARD]  14       127.0.0.1 40999       10.0.2.15    22     0     0\n";
-        assert_eq!(forwarded(table, 22), Some(Publish { host: 40999, guest: 22 }));
+        assert_eq!(
+            forwarded(table, 22),
+            Some(Publish {
+                host: 40999,
+                guest: 22
+            })
+        );
         assert_eq!(forwarded(table, 443), None);
     }
 }
-

@@ -19,29 +19,57 @@ use vmint_qemu::{Boot, Host, Launch, MachineType, Qemu, Shape, Start};
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
 /// The hardware of a machine on this host.
-pub fn shape(accelerator: Accelerator, memory: ByteSize, cpus: u32, net: NetMode, disk: bool) -> Shape {
-    Shape { machine: MachineType::Q35, accelerator, memory, cpus, net, disk }
+pub fn shape(
+    accelerator: Accelerator,
+    memory: ByteSize,
+    cpus: u32,
+    net: NetMode,
+    disk: bool,
+) -> Shape {
+    Shape {
+        machine: MachineType::Q35,
+        accelerator,
+        memory,
+        cpus,
+        net,
+        disk,
+    }
 }
 
 /// Decides what executes guests. `scratch` is a folder for the probe's files.
 pub async fn probe(qemu: &Qemu, tiny: &BootFiles, scratch: &Path) -> Host {
-    let host = |accelerator, accelerator_reason| Host { qemu: qemu.clone(), accelerator, accelerator_reason };
+    let host = |accelerator, accelerator_reason| Host {
+        qemu: qemu.clone(),
+        accelerator,
+        accelerator_reason,
+    };
     if let Some(obstacle) = kvm_obstacle() {
         return host(Accelerator::Tcg, Some(obstacle));
     }
     match boots(qemu, tiny, scratch).await {
         Ok(()) => host(Accelerator::Kvm, None),
         Err(fault) => {
-            let reason = format!("/dev/kvm exists, but a probe guest did not come up with it: {fault}");
+            let reason =
+                format!("/dev/kvm exists, but a probe guest did not come up with it: {fault}");
             host(Accelerator::Tcg, Some(reason))
         }
     }
 }
 
 async fn boots(qemu: &Qemu, tiny: &BootFiles, scratch: &Path) -> Result<(), Fault> {
-    let shape = shape(Accelerator::Kvm, ByteSize::mib(128), 1, NetMode::None, false);
+    let shape = shape(
+        Accelerator::Kvm,
+        ByteSize::mib(128),
+        1,
+        NetMode::None,
+        false,
+    );
     let spec = boot_spec(tiny);
-    let boot = Boot { kernel: spec.kernel, initramfs: spec.initramfs, cmdline: spec.cmdline };
+    let boot = Boot {
+        kernel: spec.kernel,
+        initramfs: spec.initramfs,
+        cmdline: spec.cmdline,
+    };
     let ram = scratch.join("ram");
     create_ram(&ram, shape.memory.0)?;
     let launch = Launch {
@@ -55,7 +83,12 @@ async fn boots(qemu: &Qemu, tiny: &BootFiles, scratch: &Path) -> Result<(), Faul
         console: &scratch.join("console.log"),
         log: &scratch.join("qemu.log"),
     };
-    let live = bring_up(launch, identity::template(NetMode::None)?, Instant::now() + DEADLINE).await?;
+    let live = bring_up(
+        launch,
+        identity::template(NetMode::None)?,
+        Instant::now() + DEADLINE,
+    )
+    .await?;
     drop(live);
     Ok(())
 }

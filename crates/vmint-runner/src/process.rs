@@ -45,7 +45,11 @@ fn streams(dir: &MachineDir) -> Result<(FileLock, File), Fault> {
     let fault = |e: io::Error| Fault::from_error(ErrorKind::Host, &e);
     let lock: OwnedFd = io::stdin().as_fd().try_clone_to_owned().map_err(fault)?;
     let said: OwnedFd = io::stdout().as_fd().try_clone_to_owned().map_err(fault)?;
-    let null = File::options().read(true).write(true).open("/dev/null").map_err(fault)?;
+    let null = File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+        .map_err(fault)?;
     stdio::dup2_stdin(&null).map_err(|e| fault(e.into()))?;
     stdio::dup2_stdout(&null).map_err(|e| fault(e.into()))?;
     // Fails only for the leader of a session, which has no caller's session to leave.
@@ -57,7 +61,9 @@ fn streams(dir: &MachineDir) -> Result<(FileLock, File), Fault> {
 fn say(said: &mut File, outcome: &Result<Started, Fault>) {
     let started = match outcome {
         Ok(started) => started.clone(),
-        Err(fault) => Started::Failed(ErrorBody { error: fault.clone() }),
+        Err(fault) => Started::Failed(ErrorBody {
+            error: fault.clone(),
+        }),
     };
     let json = serde_json::to_vec(&started).expect("can be written as JSON");
     // A caller that is gone has no use for it.
@@ -95,7 +101,10 @@ async fn serve(home: &Home, id: &MachineId, dir: &MachineDir, said: &mut File) {
             let _ = watched.send(ended).await;
         }
     });
-    say(said, &Ok(Started::Ready(Box::new(machine.record().clone()))));
+    say(
+        said,
+        &Ok(Started::Ready(Box::new(machine.record().clone()))),
+    );
     // The caller reads to the end of the pipe.
     *said = File::open("/dev/null").unwrap_or_else(|_| unreachable!("opened before"));
     machine.serve(queue, watches).await;
@@ -106,7 +115,8 @@ type Prepared = (Machine, UnixListener, View, Option<vmint_model::ProcessRef>);
 fn prepare(home: &Home, id: &MachineId, dir: &MachineDir) -> Result<Prepared, Fault> {
     let store = Store::open(home).map_err(store_fault)?;
     let record = store.get(id).map_err(store_fault)?;
-    let record = record.ok_or_else(|| Fault::new(ErrorKind::NotFound, format!("there is no machine {id}")))?;
+    let record = record
+        .ok_or_else(|| Fault::new(ErrorKind::NotFound, format!("there is no machine {id}")))?;
     if record.state != MachineState::Starting {
         let message = format!("machine {} is {}, not starting", record.name, record.state);
         return Err(Fault::new(ErrorKind::WrongState, message));

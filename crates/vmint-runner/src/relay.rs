@@ -1,13 +1,14 @@
 //! Between a client on the runner's socket and the guest's agent: frames are passed on, with the stream's number
 //! changed and nothing else. Windows run from end to end, so a runner holds no more of a stream than its window.
 
-use crate::session::{Session, SessionError, StreamEvent};
+use crate::session::{Session, StreamEvent};
 use bytes::BytesMut;
 use std::collections::HashMap;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use vmint_protocol::{
-    Channel, Decoder, Event, FromGuest, ToGuest, WINDOW, encode_credit, encode_data, encode_eof, encode_message,
+    Channel, Decoder, Event, FromGuest, ToGuest, WINDOW, encode_credit, encode_data, encode_eof,
+    encode_message,
 };
 
 /// What a client sends to one stream's task.
@@ -58,9 +59,14 @@ where
                 }
             };
             let (id, item) = match event {
-                Event::Message { stream, message: ToGuest::Open(request) } => {
+                Event::Message {
+                    stream,
+                    message: ToGuest::Open(request),
+                } => {
                     if streams.contains_key(&stream) || streams.len() >= MAX_STREAMS {
-                        tracing::warn!("a client opened stream {stream} twice, or too many streams");
+                        tracing::warn!(
+                            "a client opened stream {stream} twice, or too many streams"
+                        );
                         break 'client;
                     }
                     match session.open(request) {
@@ -74,12 +80,18 @@ where
                     continue;
                 }
                 Event::Message { stream, message } => (stream, FromClient::Message(message)),
-                Event::Data { stream, channel: Channel::Input, bytes } => {
-                    (stream, FromClient::Data(BytesMut::from(bytes)))
-                }
+                Event::Data {
+                    stream,
+                    channel: Channel::Input,
+                    bytes,
+                } => (stream, FromClient::Data(BytesMut::from(bytes))),
                 Event::Data { .. } => break 'client,
                 Event::Eof { stream, .. } => (stream, FromClient::Eof),
-                Event::Credit { stream, channel, bytes } => (stream, FromClient::Credit(channel, bytes)),
+                Event::Credit {
+                    stream,
+                    channel,
+                    bytes,
+                } => (stream, FromClient::Credit(channel, bytes)),
             };
             // A stream that has ended is nobody's any more.
             if let Some(sender) = streams.get(&id) {
@@ -149,7 +161,7 @@ async fn one_stream(
                         }
                         !matches!(message, FromGuest::Started { .. })
                     }
-                    Err(SessionError::Lost { .. }) | Err(_) => return id,
+                    Err(_) => return id,
                 };
                 if to_client.send(frame).await.is_err() || last {
                     return id;

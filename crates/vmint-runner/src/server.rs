@@ -83,13 +83,18 @@ async fn respond(request: Request<Incoming>, view: View, asks: mpsc::Sender<Ask>
     match route(request, &view, &asks).await {
         Ok(answer) => answer,
         Err(fault) => {
-            let status = StatusCode::from_u16(api::status(fault.kind)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            let status = StatusCode::from_u16(api::status(fault.kind))
+                .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             json(status, &ErrorBody { error: fault })
         }
     }
 }
 
-async fn route(request: Request<Incoming>, view: &View, asks: &mpsc::Sender<Ask>) -> Result<Answer, Fault> {
+async fn route(
+    request: Request<Incoming>,
+    view: &View,
+    asks: &mpsc::Sender<Ask>,
+) -> Result<Answer, Fault> {
     let (record, session) = view.get();
     check_generation(&request, &record)?;
     let path = request.uri().path().to_owned();
@@ -104,41 +109,76 @@ async fn route(request: Request<Incoming>, view: &View, asks: &mpsc::Sender<Ask>
         (&Method::POST, "/v1/stream") => upgrade(request, &record, session),
         (&Method::POST, "/v1/stop") => {
             let stop = body(request).await?;
-            ask(asks, |answer| Ask::Stop(stop, answer)).await.and_then(|()| ok(&serde_json::json!({})))
+            ask(asks, |answer| Ask::Stop(stop, answer))
+                .await
+                .and_then(|()| ok(&serde_json::json!({})))
         }
-        (&Method::POST, "/v1/pause") => ask(asks, Ask::Pause).await.and_then(|()| ok(&serde_json::json!({}))),
-        (&Method::POST, "/v1/resume") => ask(asks, Ask::Resume).await.and_then(|()| ok(&serde_json::json!({}))),
+        (&Method::POST, "/v1/pause") => ask(asks, Ask::Pause)
+            .await
+            .and_then(|()| ok(&serde_json::json!({}))),
+        (&Method::POST, "/v1/resume") => ask(asks, Ask::Resume)
+            .await
+            .and_then(|()| ok(&serde_json::json!({}))),
         (&Method::POST, "/v1/reset") => {
             let reset = body(request).await?;
-            ask(asks, |answer| Ask::Reset(reset, answer)).await.and_then(|record| ok(&record))
+            ask(asks, |answer| Ask::Reset(reset, answer))
+                .await
+                .and_then(|record| ok(&record))
         }
         (&Method::POST, "/v1/snapshot") => {
             let snapshot = body(request).await?;
-            ask(asks, |answer| Ask::Snapshot(snapshot, answer)).await.and_then(|done| ok(&done))
+            ask(asks, |answer| Ask::Snapshot(snapshot, answer))
+                .await
+                .and_then(|done| ok(&done))
         }
         (&Method::POST, "/v1/qmp") => {
             let command = body(request).await?;
-            ask(asks, |answer| Ask::Qmp(command, answer)).await.and_then(|value| ok(&value))
+            ask(asks, |answer| Ask::Qmp(command, answer))
+                .await
+                .and_then(|value| ok(&value))
         }
-        (method, path) => Err(Fault::new(ErrorKind::NotFound, format!("a runner knows no {method} {path}"))),
+        (method, path) => Err(Fault::new(
+            ErrorKind::NotFound,
+            format!("a runner knows no {method} {path}"),
+        )),
     }
 }
 
 fn check_generation(request: &Request<Incoming>, record: &MachineRecord) -> Result<(), Fault> {
-    let Some(value) = request.headers().get(api::GENERATION) else { return Ok(()) };
-    let wanted = value.to_str().ok().and_then(|v| v.parse().ok()).map(Generation);
+    let Some(value) = request.headers().get(api::GENERATION) else {
+        return Ok(());
+    };
+    let wanted = value
+        .to_str()
+        .ok()
+        .and_then(|v| v.parse().ok())
+        .map(Generation);
     match wanted {
         Some(wanted) if wanted == record.generation => Ok(()),
         Some(wanted) => {
-            let message = format!("machine {} is at generation {}, not {wanted}", record.name, record.generation);
+            let message = format!(
+                "machine {} is at generation {}, not {wanted}",
+                record.name, record.generation
+            );
             Err(Fault::new(ErrorKind::StaleGeneration, message))
         }
-        None => Err(Fault::new(ErrorKind::Usage, format!("{}: {value:?} is no generation", api::GENERATION))),
+        None => Err(Fault::new(
+            ErrorKind::Usage,
+            format!("{}: {value:?} is no generation", api::GENERATION),
+        )),
     }
 }
 
-fn upgrade(mut request: Request<Incoming>, record: &MachineRecord, session: Option<Session>) -> Result<Answer, Fault> {
-    if request.headers().get(UPGRADE).is_none_or(|v| v != api::UPGRADE) {
+fn upgrade(
+    mut request: Request<Incoming>,
+    record: &MachineRecord,
+    session: Option<Session>,
+) -> Result<Answer, Fault> {
+    if request
+        .headers()
+        .get(UPGRADE)
+        .is_none_or(|v| v != api::UPGRADE)
+    {
         let message = format!("/v1/stream needs the header Upgrade: {}", api::UPGRADE);
         return Err(Fault::new(ErrorKind::Usage, message));
     }
@@ -148,7 +188,11 @@ fn upgrade(mut request: Request<Incoming>, record: &MachineRecord, session: Opti
             let message = format!("machine {} is {}", record.name, record.state);
             let fault = Fault::new(ErrorKind::WrongState, message);
             let paused = record.state == MachineState::Paused;
-            return Err(if paused { fault.hint(format!("vmint resume {}", record.name)) } else { fault });
+            return Err(if paused {
+                fault.hint(format!("vmint resume {}", record.name))
+            } else {
+                fault
+            });
         }
     };
     let upgraded = hyper::upgrade::on(&mut request);
@@ -160,8 +204,12 @@ fn upgrade(mut request: Request<Incoming>, record: &MachineRecord, session: Opti
     });
     let mut answer = Response::new(Full::default());
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    answer.headers_mut().insert(UPGRADE, HeaderValue::from_static(api::UPGRADE));
+    answer
+        .headers_mut()
+        .insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    answer
+        .headers_mut()
+        .insert(UPGRADE, HeaderValue::from_static(api::UPGRADE));
     Ok(answer)
 }
 
@@ -169,7 +217,12 @@ async fn ask<T>(
     asks: &mpsc::Sender<Ask>,
     make: impl FnOnce(oneshot::Sender<Result<T, Fault>>) -> Ask,
 ) -> Result<T, Fault> {
-    let gone = || Fault::new(ErrorKind::MachineLost, "the machine ended before it could answer");
+    let gone = || {
+        Fault::new(
+            ErrorKind::MachineLost,
+            "the machine ended before it could answer",
+        )
+    };
     let (sender, receiver) = oneshot::channel();
     asks.send(make(sender)).await.map_err(|_| gone())?;
     receiver.await.map_err(|_| gone())?
@@ -177,11 +230,24 @@ async fn ask<T>(
 
 async fn body<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Fault> {
     let bytes = Limited::new(request.into_body(), MAX_BODY).collect().await;
-    let bytes = bytes.map_err(|e| Fault::new(ErrorKind::Usage, format!("the request's body cannot be read: {e}")))?;
-    serde_json::from_slice(&bytes.to_bytes())
-        .map_err(|e| Fault::new(ErrorKind::Usage, format!("the request's body is not understood: {e}")))
+    let bytes = bytes.map_err(|e| {
+        Fault::new(
+            ErrorKind::Usage,
+            format!("the request's body cannot be read: {e}"),
+        )
+    })?;
+    serde_json::from_slice(&bytes.to_bytes()).map_err(|e| {
+        Fault::new(
+            ErrorKind::Usage,
+            format!("the request's body is not understood: {e}"),
+        )
+    })
 }
 
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "so that each route is one expression"
+)]
 fn ok(value: &impl Serialize) -> Result<Answer, Fault> {
     Ok(json(StatusCode::OK, value))
 }
@@ -190,6 +256,8 @@ fn json(status: StatusCode, value: &impl Serialize) -> Answer {
     let bytes = serde_json::to_vec(value).expect("answers can be written as JSON");
     let mut answer = Response::new(Full::new(bytes.into()));
     *answer.status_mut() = status;
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     answer
 }

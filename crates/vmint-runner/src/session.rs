@@ -13,9 +13,9 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Notify, mpsc};
 use vmint_protocol::{
-    Channel, Credit, DecodeError, Decoder, Event, ExecSpec, ExitStatus, FromGuest, GuestError, Hello, NONCE_LEN,
-    PREAMBLE_LEN, PROTOCOL_VERSION, Reply, Request, ToGuest, WINDOW, Welcome, Window, encode_credit, encode_data,
-    encode_eof, encode_message,
+    Channel, Credit, DecodeError, Decoder, Event, ExecSpec, ExitStatus, FromGuest, GuestError,
+    Hello, NONCE_LEN, PREAMBLE_LEN, PROTOCOL_VERSION, Reply, Request, ToGuest, WINDOW, Welcome,
+    Window, encode_credit, encode_data, encode_eof, encode_message,
 };
 
 /// What went wrong with a session or a request in it.
@@ -100,10 +100,16 @@ struct Slot {
     queued: Arc<AtomicUsize>,
 }
 
+/// The other side has hung up; why, if it is known.
+#[derive(Debug, Clone)]
+struct Lost {
+    reason: Option<String>,
+}
+
 #[derive(Debug, Default)]
 struct Table {
     slots: HashMap<u32, Slot>,
-    lost: Option<Option<String>>,
+    lost: Option<Lost>,
 }
 
 #[derive(Debug)]
@@ -134,10 +140,22 @@ impl Session {
     where
         IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let lost = |e: std::io::Error| SessionError::Lost { reason: Some(e.to_string()) };
+        let lost = |e: std::io::Error| SessionError::Lost {
+            reason: Some(e.to_string()),
+        };
         let mut nonce = [0; NONCE_LEN];
-        getrandom::fill(&mut nonce).map_err(|e| SessionError::Lost { reason: Some(e.to_string()) })?;
-        io.write_all(&Hello { version: PROTOCOL_VERSION, nonce }.encode()).await.map_err(lost)?;
+        getrandom::fill(&mut nonce).map_err(|e| SessionError::Lost {
+            reason: Some(e.to_string()),
+        })?;
+        io.write_all(
+            &Hello {
+                version: PROTOCOL_VERSION,
+                nonce,
+            }
+            .encode(),
+        )
+        .await
+        .map_err(lost)?;
         let mut buffer = BytesMut::with_capacity(64 << 10);
         let wait = async {
             loop {
@@ -152,10 +170,14 @@ impl Session {
                 let _old = buffer.split_to(buffer.len() - keep);
             }
         };
-        let (welcome, end) =
-            tokio::time::timeout(deadline, wait).await.map_err(|_| SessionError::Silent { after: deadline })??;
+        let (welcome, end) = tokio::time::timeout(deadline, wait)
+            .await
+            .map_err(|_| SessionError::Silent { after: deadline })??;
         if welcome.version != PROTOCOL_VERSION {
-            return Err(SessionError::Version { guest: welcome.version, host: PROTOCOL_VERSION });
+            return Err(SessionError::Version {
+                guest: welcome.version,
+                host: PROTOCOL_VERSION,
+            });
         }
         Ok(Self::start(io, buffer.split_off(end)))
     }
@@ -168,7 +190,12 @@ impl Session {
         let (read, write) = tokio::io::split(io);
         let (writer, frames) = mpsc::unbounded_channel();
         let table = Mutex::new(Table::default());
-        let shared = Arc::new(Shared { table, next: AtomicU32::new(1), writer, closed: Notify::new() });
+        let shared = Arc::new(Shared {
+            table,
+            next: AtomicU32::new(1),
+            writer,
+            closed: Notify::new(),
+        });
         tokio::spawn(write_loop(write, frames));
         tokio::spawn(read_loop(read, rest, Arc::downgrade(&shared)));
         Self(shared)
@@ -183,20 +210,42 @@ impl Session {
         let queued = Arc::new(AtomicUsize::new(0));
         {
             let mut table = self.0.table.lock().expect("nobody panics with the lock");
-            if let Some(reason) = &table.lost {
-                return Err(SessionError::Lost { reason: reason.clone() });
+            if let Some(lost) = &table.lost {
+                return Err(SessionError::Lost {
+                    reason: lost.reason.clone(),
+                });
             }
-            table.slots.insert(id, Slot { events, queued: queued.clone() });
+            table.slots.insert(
+                id,
+                Slot {
+                    events,
+                    queued: queued.clone(),
+                },
+            );
         }
         self.write(frame);
-        Ok(Stream { session: self.clone(), id, events: receiver, queued, ended: false })
+        Ok(Stream {
+            session: self.clone(),
+            id,
+            events: receiver,
+            queued,
+            ended: false,
+        })
     }
 
     /// Asks for something that is answered by one [`Reply`].
-    pub async fn call(&self, request: Request, what: &'static str, deadline: Duration) -> Result<Reply, SessionError> {
+    pub async fn call(
+        &self,
+        request: Request,
+        what: &'static str,
+        deadline: Duration,
+    ) -> Result<Reply, SessionError> {
         let mut stream = self.open(request)?;
         let answer = tokio::time::timeout(deadline, stream.outcome());
-        match answer.await.map_err(|_| SessionError::TimedOut { what, after: deadline })?? {
+        match answer.await.map_err(|_| SessionError::TimedOut {
+            what,
+            after: deadline,
+        })?? {
             FromGuest::Reply(reply) => Ok(reply),
             other => Err(SessionError::Unexpected(format!("{other:?}"))),
         }
@@ -220,15 +269,24 @@ impl Session {
                 }
                 StreamEvent::Message(FromGuest::Exited(status)) => return Ok(status),
                 StreamEvent::Message(FromGuest::Failed(e)) => return Err(SessionError::Guest(e)),
-                StreamEvent::Message(FromGuest::Reply(r)) => return Err(SessionError::Unexpected(format!("{r:?}"))),
-                StreamEvent::Message(FromGuest::Started { .. }) | StreamEvent::Eof(_) | StreamEvent::Credit(_) => {}
+                StreamEvent::Message(FromGuest::Reply(r)) => {
+                    return Err(SessionError::Unexpected(format!("{r:?}")));
+                }
+                StreamEvent::Message(FromGuest::Started { .. })
+                | StreamEvent::Eof(_)
+                | StreamEvent::Credit(_) => {}
             }
         }
     }
 
     /// Whether the other side has hung up.
     pub fn is_lost(&self) -> bool {
-        self.0.table.lock().expect("nobody panics with the lock").lost.is_some()
+        self.0
+            .table
+            .lock()
+            .expect("nobody panics with the lock")
+            .lost
+            .is_some()
     }
 
     /// Returns when the other side has hung up.
@@ -265,8 +323,17 @@ impl Stream {
     pub async fn next(&mut self) -> Result<StreamEvent, SessionError> {
         let Some(event) = self.events.recv().await else {
             self.ended = true;
-            let lost = self.session.0.table.lock().expect("nobody panics with the lock").lost.clone();
-            return Err(SessionError::Lost { reason: lost.flatten() });
+            let lost = self
+                .session
+                .0
+                .table
+                .lock()
+                .expect("nobody panics with the lock")
+                .lost
+                .clone();
+            return Err(SessionError::Lost {
+                reason: lost.and_then(|lost| lost.reason),
+            });
         };
         match &event {
             StreamEvent::Data(_, bytes) => {
@@ -370,7 +437,13 @@ impl Drop for Stream {
         if !self.ended {
             self.message(&ToGuest::Cancel);
         }
-        self.session.0.table.lock().expect("nobody panics with the lock").slots.remove(&self.id);
+        self.session
+            .0
+            .table
+            .lock()
+            .expect("nobody panics with the lock")
+            .slots
+            .remove(&self.id);
     }
 }
 
@@ -383,10 +456,16 @@ async fn write_loop(mut io: impl AsyncWrite + Unpin, mut frames: mpsc::Unbounded
     let _ = io.shutdown().await;
 }
 
-async fn read_loop(mut io: impl AsyncRead + Unpin, mut buffer: BytesMut, shared: std::sync::Weak<Shared>) {
+async fn read_loop(
+    mut io: impl AsyncRead + Unpin,
+    mut buffer: BytesMut,
+    shared: std::sync::Weak<Shared>,
+) {
     let mut decoder = Decoder::<FromGuest>::default();
     let reason = loop {
-        let Some(shared) = shared.upgrade() else { return };
+        let Some(shared) = shared.upgrade() else {
+            return;
+        };
         let mut input = &buffer[..];
         let outcome = loop {
             match decoder.next(&mut input) {
@@ -413,7 +492,7 @@ async fn read_loop(mut io: impl AsyncRead + Unpin, mut buffer: BytesMut, shared:
     };
     if let Some(shared) = shared.upgrade() {
         let mut table = shared.table.lock().expect("nobody panics with the lock");
-        table.lost = Some(reason);
+        table.lost = Some(Lost { reason });
         table.slots.clear();
         shared.closed.notify_waiters();
     }
@@ -421,19 +500,30 @@ async fn read_loop(mut io: impl AsyncRead + Unpin, mut buffer: BytesMut, shared:
 
 fn deliver(shared: &Shared, event: Event<'_, FromGuest>) -> Result<(), String> {
     let (id, event) = match event {
-        Event::Data { stream, channel, bytes } => (stream, StreamEvent::Data(channel, Bytes::copy_from_slice(bytes))),
+        Event::Data {
+            stream,
+            channel,
+            bytes,
+        } => (
+            stream,
+            StreamEvent::Data(channel, Bytes::copy_from_slice(bytes)),
+        ),
         Event::Eof { stream, channel } => (stream, StreamEvent::Eof(channel)),
         Event::Credit { stream, bytes, .. } => (stream, StreamEvent::Credit(bytes)),
         Event::Message { stream, message } => (stream, StreamEvent::Message(message)),
     };
     let table = shared.table.lock().expect("nobody panics with the lock");
     // A stream that is gone was cancelled; what was under way for it is nobody's.
-    let Some(slot) = table.slots.get(&id) else { return Ok(()) };
+    let Some(slot) = table.slots.get(&id) else {
+        return Ok(());
+    };
     if let StreamEvent::Data(_, bytes) = &event {
         let queued = slot.queued.fetch_add(bytes.len(), Ordering::Relaxed) + bytes.len();
         // Output and error have a window each.
         if queued > 2 * WINDOW as usize {
-            return Err(format!("it sent {queued} bytes on a stream whose window is {WINDOW}"));
+            return Err(format!(
+                "it sent {queued} bytes on a stream whose window is {WINDOW}"
+            ));
         }
     }
     let _ = slot.events.send(event);
@@ -456,8 +546,20 @@ mod tests {
             let mut hello = [0; PREAMBLE_LEN];
             theirs.read_exact(&mut hello).await.unwrap();
             let nonce = Hello::decode(&hello).unwrap().nonce;
-            theirs.write_all(b"the rest of an older session").await.unwrap();
-            theirs.write_all(&Welcome { version: PROTOCOL_VERSION, nonce }.encode()).await.unwrap();
+            theirs
+                .write_all(b"the rest of an older session")
+                .await
+                .unwrap();
+            theirs
+                .write_all(
+                    &Welcome {
+                        version: PROTOCOL_VERSION,
+                        nonce,
+                    }
+                    .encode(),
+                )
+                .await
+                .unwrap();
             script(theirs).await;
         });
         Session::greet(ours, Duration::from_secs(5)).await
@@ -474,10 +576,18 @@ mod tests {
         });
         let session = session.await.unwrap();
         // The answer may be there before the question; then it is nobody's and the session is lost with the guest.
-        let answer = session.call(Request::Ping, "answer", Duration::from_secs(5)).await;
-        assert!(matches!(answer, Ok(Reply::Pong) | Err(SessionError::Lost { .. })), "{answer:?}");
+        let answer = session
+            .call(Request::Ping, "answer", Duration::from_secs(5))
+            .await;
+        assert!(
+            matches!(answer, Ok(Reply::Pong) | Err(SessionError::Lost { .. })),
+            "{answer:?}"
+        );
         session.lost().await;
-        assert!(matches!(session.open(Request::Ping), Err(SessionError::Lost { .. })));
+        assert!(matches!(
+            session.open(Request::Ping),
+            Err(SessionError::Lost { .. })
+        ));
     }
 
     #[tokio::test]
@@ -493,7 +603,9 @@ mod tests {
         });
         let session = session.await.unwrap();
         let stream = session.open(Request::Exec(Box::default())).unwrap();
-        tokio::time::timeout(Duration::from_secs(10), session.lost()).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(10), session.lost())
+            .await
+            .unwrap();
         drop(stream);
     }
 
@@ -504,11 +616,19 @@ mod tests {
             let mut hello = [0; PREAMBLE_LEN];
             theirs.read_exact(&mut hello).await.unwrap();
             let nonce = Hello::decode(&hello).unwrap().nonce;
-            theirs.write_all(&Welcome { version: 77, nonce }.encode()).await.unwrap();
+            theirs
+                .write_all(&Welcome { version: 77, nonce }.encode())
+                .await
+                .unwrap();
             theirs
         });
-        let error = Session::greet(ours, Duration::from_secs(5)).await.unwrap_err();
+        let error = Session::greet(ours, Duration::from_secs(5))
+            .await
+            .unwrap_err();
         let text = error.to_string();
-        assert!(text.contains("77") && text.contains(&PROTOCOL_VERSION.to_string()), "{text}");
+        assert!(
+            text.contains("77") && text.contains(&PROTOCOL_VERSION.to_string()),
+            "{text}"
+        );
     }
 }

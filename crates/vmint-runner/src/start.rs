@@ -70,7 +70,9 @@ impl StartRequest {
 
     /// Reads it from the machine's folder.
     pub fn read(dir: &MachineDir) -> io::Result<Self> {
-        Ok(serde_json::from_slice(&std::fs::read(dir.path().join(Self::FILE))?)?)
+        Ok(serde_json::from_slice(&std::fs::read(
+            dir.path().join(Self::FILE),
+        )?)?)
     }
 }
 
@@ -93,8 +95,13 @@ pub async fn start_runner(
     deadline: Duration,
 ) -> Result<MachineRecord, Fault> {
     let dir = home.machine(id);
-    let host = |e: io::Error| Fault::from_error(ErrorKind::Host, &e).context("cannot start the runner");
-    let log = File::options().create(true).append(true).open(dir.runner_log()).map_err(host)?;
+    let host =
+        |e: io::Error| Fault::from_error(ErrorKind::Host, &e).context("cannot start the runner");
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(dir.runner_log())
+        .map_err(host)?;
     let mut child = Command::new(program)
         .arg("runner")
         .arg(home.root())
@@ -116,20 +123,28 @@ pub async fn start_runner(
     let mut pipe = tokio::net::unix::pipe::Receiver::from_owned_fd(pipe.into()).map_err(host)?;
     let mut said = Vec::new();
     let read = tokio::time::timeout(deadline, pipe.read_to_end(&mut said));
-    match read.await {
-        Ok(read) => drop(read.map_err(host)?),
-        Err(_) => {
-            let message = format!("machine {id} was not ready within {deadline:?}; its runner said nothing");
-            return Err(Fault::new(ErrorKind::TimedOut, message).hint(format!("vmint logs {id} --runner")));
-        }
-    }
+    let Ok(read) = read.await else {
+        let message =
+            format!("machine {id} was not ready within {deadline:?}; its runner said nothing");
+        return Err(
+            Fault::new(ErrorKind::TimedOut, message).hint(format!("vmint logs {id} --runner"))
+        );
+    };
+    read.map_err(host)?;
     match serde_json::from_slice(&said) {
         Ok(Started::Ready(record)) => Ok(*record),
         Ok(Started::Failed(body)) => Err(body.error),
         Err(_) => {
             let log = vmint_qemu::hypervisor::tail(&dir.runner_log());
             let message = format!("the runner of machine {id} died before the machine was ready");
-            Err(Fault::new(ErrorKind::Runner, if log.is_empty() { message } else { format!("{message}: {log}") }))
+            Err(Fault::new(
+                ErrorKind::Runner,
+                if log.is_empty() {
+                    message
+                } else {
+                    format!("{message}: {log}")
+                },
+            ))
         }
     }
 }

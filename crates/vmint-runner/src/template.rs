@@ -38,7 +38,11 @@ fn host_fault(what: &str, path: &Path) -> impl Fn(std::io::Error) -> Fault {
 impl Wanted<'_> {
     /// Digest over all that a template is made from.
     pub fn fingerprint(&self) -> String {
-        let disk = self.boot.disk.as_ref().map(|d| d.digest.map_or_else(String::new, |d| d.to_string()));
+        let disk = self
+            .boot
+            .disk
+            .as_ref()
+            .map(|d| d.digest.map_or_else(String::new, |d| d.to_string()));
         vmint_qemu::frozen::fingerprint(&[
             &self.host.hardware(self.shape),
             &self.boot.kernel_digest.to_string(),
@@ -67,18 +71,27 @@ impl Wanted<'_> {
             return Ok(frozen);
         }
         let folder = self.folder();
-        let lock_path = self.home.templates().join(format!("{}.lock", self.fingerprint()));
+        let lock_path = self
+            .home
+            .templates()
+            .join(format!("{}.lock", self.fingerprint()));
         let _lock = self.lock(&lock_path, progress).await?;
         match self.find() {
             Ok(Some(frozen)) => return Ok(frozen),
             Ok(None) => self.explain_rebuild(progress),
             Err(fault) => {
-                progress.stage(&format!("a template cannot be used and is made anew: {}", fault.message));
+                progress.stage(&format!(
+                    "a template cannot be used and is made anew: {}",
+                    fault.message
+                ));
                 // Out of sight first: forks of it keep their links.
                 std::fs::remove_dir_all(&folder).map_err(host_fault("remove", &folder))?;
             }
         }
-        let temporary = self.home.templates().join(format!(".tmp-{}", self.fingerprint()));
+        let temporary = self
+            .home
+            .templates()
+            .join(format!(".tmp-{}", self.fingerprint()));
         if temporary.exists() {
             // Left by a process that was killed: nobody else can be here under the lock.
             std::fs::remove_dir_all(&temporary).map_err(host_fault("remove", &temporary))?;
@@ -98,10 +111,15 @@ impl Wanted<'_> {
         if let Some(lock) = FileLock::try_acquire(path).map_err(fault)? {
             return Ok(lock);
         }
-        progress.stage(&format!("waiting for another process that makes the template of {}", self.image.name()));
+        progress.stage(&format!(
+            "waiting for another process that makes the template of {}",
+            self.image.name()
+        ));
         let (path, deadline) = (path.to_owned(), std::time::Instant::now() + self.deadline());
         let lock = tokio::task::spawn_blocking(move || FileLock::acquire_until(&path, deadline));
-        lock.await.expect("acquiring a lock does not panic").map_err(fault)
+        lock.await
+            .expect("acquiring a lock does not panic")
+            .map_err(fault)
     }
 
     /// If there is a template of the same image and hardware under another fingerprint, says what changed.
@@ -114,13 +132,18 @@ impl Wanted<'_> {
         let Some(other) = other else { return };
         let m = other.manifest();
         let why = if m.hardware != self.host.hardware(self.shape) {
-            format!("it was made with {} and this is {}, or with other hardware", m.qemu, self.host.qemu.banner)
+            format!(
+                "it was made with {} and this is {}, or with other hardware",
+                m.qemu, self.host.qemu.banner
+            )
         } else if m.image_digest == self.image.digest().to_string() {
             "kernel or agent have changed".into()
         } else {
             "the image has changed".into()
         };
-        progress.stage(&format!("the template of {name} does not fit any more ({why}); making it anew"));
+        progress.stage(&format!(
+            "the template of {name} does not fit any more ({why}); making it anew"
+        ));
     }
 
     fn deadline(&self) -> Duration {
@@ -130,7 +153,11 @@ impl Wanted<'_> {
     async fn make(&self, folder: &Path, progress: &dyn Progress) -> Result<(), Fault> {
         let deadline = Instant::now() + self.deadline();
         let ram = folder.join(Frozen::RAM);
-        progress.stage(&format!("booting {} once, {}", self.image.name(), self.host.accelerator));
+        progress.stage(&format!(
+            "booting {} once, {}",
+            self.image.name(),
+            self.host.accelerator
+        ));
         create_ram(&ram, self.shape.memory.0)?;
         let mut layers = Vec::new();
         if let Some(disk) = &self.boot.disk {
@@ -142,7 +169,11 @@ impl Wanted<'_> {
         }
         let (console, log) = (folder.join("console.log"), folder.join("qemu.log"));
         let spec = boot_spec(self.boot);
-        let boot = Boot { kernel: spec.kernel, initramfs: spec.initramfs, cmdline: spec.cmdline };
+        let boot = Boot {
+            kernel: spec.kernel,
+            initramfs: spec.initramfs,
+            cmdline: spec.cmdline,
+        };
         let launch = Launch {
             qemu: &self.host.qemu,
             shape: self.shape,
@@ -157,14 +188,26 @@ impl Wanted<'_> {
         let began = Instant::now();
         let mut live = bring_up(launch, identity::template(self.shape.net)?, deadline).await?;
         if spec.settle {
-            progress.stage(&format!("waiting until the services of {} have started", self.image.name()));
+            progress.stage(&format!(
+                "waiting until the services of {} have started",
+                self.image.name()
+            ));
         }
         settle(&mut live, spec.settle, &console, deadline).await?;
         let boot_ms = began.elapsed().as_secs_f64() * 1e3;
         progress.stage("freezing it");
-        match live.session.call(Request::Sync, "write its disk", self.deadline()).await? {
+        match live
+            .session
+            .call(Request::Sync, "write its disk", self.deadline())
+            .await?
+        {
             Reply::Synced => {}
-            other => return Err(Fault::new(ErrorKind::Internal, format!("unexpected answer {other:?}"))),
+            other => {
+                return Err(Fault::new(
+                    ErrorKind::Internal,
+                    format!("unexpected answer {other:?}"),
+                ));
+            }
         }
         // No session is open across the freeze.
         drop(live.session);
@@ -205,8 +248,15 @@ pub fn boot_spec(files: &BootFiles) -> BootSpec {
         "console=ttyS0 quiet panic=-1 oops=panic random.trust_cpu=on pci=lastbus=0 8250.nr_uarts=1 tsc=reliable",
     );
     if let Some(disk) = &files.disk {
-        cmdline.push_str(&format!(" vmint.root=/dev/vda vmint.rootfstype={}", disk.file_system));
-        let init = if files.init == InitKind::Agent { "none" } else { "auto" };
+        cmdline.push_str(&format!(
+            " vmint.root=/dev/vda vmint.rootfstype={}",
+            disk.file_system
+        ));
+        let init = if files.init == InitKind::Agent {
+            "none"
+        } else {
+            "auto"
+        };
         cmdline.push_str(&format!(" vmint.init={init}"));
     }
     BootSpec {
@@ -220,22 +270,35 @@ pub fn boot_spec(files: &BootFiles) -> BootSpec {
 
 /// A sparse file of zeros to map memory from.
 pub fn create_ram(path: &Path, size: u64) -> Result<(), Fault> {
-    let file = File::options().create_new(true).write(true).open(path).map_err(host_fault("create", path))?;
+    let file = File::options()
+        .create_new(true)
+        .write(true)
+        .open(path)
+        .map_err(host_fault("create", path))?;
     file.set_len(size).map_err(host_fault("create", path))
 }
 
 /// All templates that can be opened.
 pub fn list(home: &Home) -> Vec<Frozen> {
-    let Ok(entries) = std::fs::read_dir(home.templates()) else { return Vec::new() };
+    let Ok(entries) = std::fs::read_dir(home.templates()) else {
+        return Vec::new();
+    };
     let folders = entries.flatten().map(|e| e.path()).filter(|p| p.is_dir());
-    let visible = folders.filter(|p| p.file_name().is_some_and(|n| !n.to_string_lossy().starts_with('.')));
+    let visible = folders.filter(|p| {
+        p.file_name()
+            .is_some_and(|n| !n.to_string_lossy().starts_with('.'))
+    });
     let mut all: Vec<_> = visible.filter_map(|p| Frozen::open(&p).ok()).collect();
     all.sort_by_key(|f| f.manifest().created_at_ms);
     all
 }
 
 /// A disk's layers in `folder`, made for a machine that boots from `image_disk`.
-pub async fn prepare_boot_disk(qemu_img: &Path, folder: &Path, image_disk: &Path) -> Result<Vec<Layer>, Fault> {
+pub async fn prepare_boot_disk(
+    qemu_img: &Path,
+    folder: &Path,
+    image_disk: &Path,
+) -> Result<Vec<Layer>, Fault> {
     if disk::layers(folder).is_empty() {
         let lowest = folder.join(disk::layer_name(0));
         std::fs::hard_link(image_disk, &lowest).map_err(host_fault("link", image_disk))?;

@@ -22,7 +22,9 @@ const FALLBACK: Duration = Duration::from_secs(1);
 
 /// Watches the machine's folder, and rings.
 pub async fn folder(dir: MachineDir, sender: mpsc::Sender<Watched>) {
-    let inotify = watch_folder(&dir).inspect_err(|e| tracing::warn!("no inotify, looking once a second: {e}")).ok();
+    let inotify = watch_folder(&dir)
+        .inspect_err(|e| tracing::warn!("no inotify, looking once a second: {e}"))
+        .ok();
     loop {
         let rang = async {
             match &inotify {
@@ -40,15 +42,22 @@ pub async fn folder(dir: MachineDir, sender: mpsc::Sender<Watched>) {
 fn watch_folder(dir: &MachineDir) -> io::Result<AsyncFd<OwnedFd>> {
     let fd = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC)?;
     // The doorbell is a file of its own, so that logs being written do not ring.
-    std::fs::File::options().create(true).append(true).open(dir.doorbell())?;
-    let rings = inotify::WatchFlags::MODIFY | inotify::WatchFlags::ATTRIB | inotify::WatchFlags::DELETE_SELF;
+    std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(dir.doorbell())?;
+    let rings = inotify::WatchFlags::MODIFY
+        | inotify::WatchFlags::ATTRIB
+        | inotify::WatchFlags::DELETE_SELF;
     inotify::add_watch(&fd, dir.doorbell(), rings)?;
     // SAFETY: the descriptor is owned by the `AsyncFd` and stays open and the same until it is dropped.
     unsafe { AsyncFd::register(fd) }.map_err(|e| e.into_parts().1)
 }
 
 async fn drain(fd: &AsyncFd<OwnedFd>) {
-    let Ok(mut ready) = fd.readable().await else { return std::future::pending().await };
+    let Ok(mut ready) = fd.readable().await else {
+        return std::future::pending().await;
+    };
     let mut buffer = [0; 1024];
     while rustix::io::read(fd.get_ref(), &mut buffer).is_ok_and(|n| n > 0) {}
     ready.clear_ready();

@@ -20,15 +20,36 @@ async fn main() -> Result<(), vmint::Fault> {
     }
     for _ in 0..5 {
         let began = Instant::now();
-        let machine = vmint.create_running(NewMachine::ephemeral(&image), &Print).await?;
+        let machine = vmint
+            .create_running(NewMachine::ephemeral(&image), &Print)
+            .await?;
         let up = began.elapsed();
-        let output = vmint.output(machine.name.as_str(), Command::new(["sh", "-c", "uname -r; hostname; date"])).await?;
+        let output = vmint
+            .output(
+                machine.name.as_str(),
+                Command::new(["sh", "-c", "uname -r; hostname; date"]),
+            )
+            .await?;
         let first = began.elapsed();
-        vmint.output(machine.name.as_str(), Command::new(["true"])).await?;
-        let second = began.elapsed() - first;
+        vmint
+            .output(machine.name.as_str(), Command::new(["true"]))
+            .await?;
+        let second = began.elapsed().saturating_sub(first);
+        if std::env::var_os("SHOW_LOG").is_some() {
+            let log = vmint.home().machine(&machine.id).runner_log();
+            print!("{}", std::fs::read_to_string(log).unwrap_or_default());
+        }
         vmint.remove(machine.name.as_str(), true).await?;
-        println!("{}", String::from_utf8_lossy(&output.stdout).replace('\n', " "));
-        println!("ready {:?} ({:?} ms), first {first:?}, next {second:?}, all {:?}", up, machine.ready_ms, began.elapsed());
+        println!(
+            "{}",
+            String::from_utf8_lossy(&output.stdout).replace('\n', " ")
+        );
+        println!(
+            "ready {:?} ({:?} ms), first {first:?}, next {second:?}, all {:?}",
+            up,
+            machine.ready_ms,
+            began.elapsed()
+        );
     }
     Ok(())
 }

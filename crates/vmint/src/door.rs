@@ -26,13 +26,21 @@ impl Options {
     /// `vmint` next to this one, else `vmint` in `PATH`.
     pub fn from_environment() -> Result<Self, Fault> {
         let home = vmint_store::default_root().map_err(home_fault)?;
-        Ok(Self { home, runner: find_runner()?, accelerator: None, full_snapshots: false })
+        Ok(Self {
+            home,
+            runner: find_runner()?,
+            accelerator: None,
+            full_snapshots: false,
+        })
     }
 }
 
 fn home_fault(e: vmint_store::HomeError) -> Fault {
     let (kind, hint) = (e.kind(), e.hint());
-    Fault { hint, ..Fault::from_error(kind, &e) }
+    Fault {
+        hint,
+        ..Fault::from_error(kind, &e)
+    }
 }
 
 fn find_runner() -> Result<PathBuf, Fault> {
@@ -42,11 +50,20 @@ fn find_runner() -> Result<PathBuf, Fault> {
     let own = std::env::current_exe().map_err(|e| Fault::from_error(ErrorKind::Host, &e))?;
     let path = std::env::var_os("PATH").unwrap_or_default();
     // A test's program lies in `deps`, one below the folder of programs.
-    let near = own.ancestors().skip(1).take(2).map(|folder| folder.join("vmint"));
-    let found = near.chain(std::env::split_paths(&path).map(|folder| folder.join("vmint"))).find(|file| file.is_file());
+    let near = own
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .map(|folder| folder.join("vmint"));
+    let found = near
+        .chain(std::env::split_paths(&path).map(|folder| folder.join("vmint")))
+        .find(|file| file.is_file());
     found.ok_or_else(|| {
-        Fault::new(ErrorKind::Host, "the program vmint is neither next to this program nor in PATH")
-            .hint("install vmint, or set VMINT_RUNNER to its path")
+        Fault::new(
+            ErrorKind::Host,
+            "the program vmint is neither next to this program nor in PATH",
+        )
+        .hint("install vmint, or set VMINT_RUNNER to its path")
     })
 }
 
@@ -66,9 +83,17 @@ impl Vmint {
         let store = Store::open(&home).map_err(store_fault)?;
         let images = ImageStore::open(&home).map_err(|e| {
             let (kind, hint) = (e.kind(), e.hint());
-            Fault { hint, ..Fault::from_error(kind, &e) }
+            Fault {
+                hint,
+                ..Fault::from_error(kind, &e)
+            }
         })?;
-        Ok(Self { home, options, images, store: Mutex::new(store) })
+        Ok(Self {
+            home,
+            options,
+            images,
+            store: Mutex::new(store),
+        })
     }
 
     /// Its folders.
@@ -93,7 +118,9 @@ impl Vmint {
 
     /// All machines, oldest first.
     pub fn machines(&self) -> Result<Vec<MachineRecord>, Fault> {
-        self.store().list(vmint_store::MachineFilter::All).map_err(store_fault)
+        self.store()
+            .list(vmint_store::MachineFilter::All)
+            .map_err(store_fault)
     }
 
     /// Events after number `after`, at most `limit`.

@@ -29,17 +29,27 @@ pub struct Command {
 impl Command {
     /// A command without input.
     pub fn new<A: Into<Vec<u8>>>(argv: impl IntoIterator<Item = A>) -> Self {
-        Self { argv: argv.into_iter().map(Into::into).collect(), ..Self::default() }
+        Self {
+            argv: argv.into_iter().map(Into::into).collect(),
+            ..Self::default()
+        }
     }
 
     fn into_spec(self, defaults: &ExecDefaults) -> Result<ExecSpec, Fault> {
         let argv = if self.argv.is_empty() {
-            defaults.command.iter().map(|a| a.clone().into_bytes()).collect()
+            defaults
+                .command
+                .iter()
+                .map(|a| a.clone().into_bytes())
+                .collect()
         } else {
             self.argv
         };
         if argv.is_empty() {
-            return Err(Fault::new(ErrorKind::Usage, "no command was given, and the image has no default one"));
+            return Err(Fault::new(
+                ErrorKind::Usage,
+                "no command was given, and the image has no default one",
+            ));
         }
         let image_env = defaults.env.iter().filter_map(|e| {
             let (name, value) = e.split_once('=')?;
@@ -48,7 +58,9 @@ impl Command {
         Ok(ExecSpec {
             argv,
             env: image_env.chain(self.env).collect(),
-            cwd: self.cwd.or_else(|| defaults.workdir.clone().map(String::into_bytes)),
+            cwd: self
+                .cwd
+                .or_else(|| defaults.workdir.clone().map(String::into_bytes)),
             user: self.user.or_else(|| defaults.user.clone()),
             terminal: self.terminal,
             stdin: self.stdin,
@@ -95,8 +107,15 @@ impl Vmint {
     pub async fn exec(&self, name: &str, command: Command) -> Result<Running<'_>, Fault> {
         let record = self.live(name)?;
         let spec = command.into_spec(&record.spec.defaults)?;
-        let stream = self.open_stream(&record, Request::Exec(Box::new(spec))).await?;
-        Ok(Running { vmint: self, record, stream, credits: Credits::default() })
+        let stream = self
+            .open_stream(&record, Request::Exec(Box::new(spec)))
+            .await?;
+        Ok(Running {
+            vmint: self,
+            record,
+            stream,
+            credits: Credits::default(),
+        })
     }
 
     /// Runs a command to its end and gathers what it says.
@@ -107,20 +126,37 @@ impl Vmint {
             match running.next().await? {
                 Happening::Output(Channel::Error, bytes) => stderr.extend_from_slice(&bytes),
                 Happening::Output(_, bytes) => stdout.extend_from_slice(&bytes),
-                Happening::Exited(status) => return Ok(Output { status, stdout, stderr }),
+                Happening::Exited(status) => {
+                    return Ok(Output {
+                        status,
+                        stdout,
+                        stderr,
+                    });
+                }
                 Happening::Started(_) | Happening::Credit(_) => {}
             }
         }
     }
 
     /// Opens a stream to a machine's agent.
-    pub(crate) async fn open_stream(&self, record: &MachineRecord, request: Request) -> Result<Stream, Fault> {
+    pub(crate) async fn open_stream(
+        &self,
+        record: &MachineRecord,
+        request: Request,
+    ) -> Result<Stream, Fault> {
         if record.state == MachineState::Paused {
             let message = format!("machine {} is paused", record.name);
-            return Err(Fault::new(ErrorKind::WrongState, message).hint(format!("vmint resume {}", record.name)));
+            return Err(Fault::new(ErrorKind::WrongState, message)
+                .hint(format!("vmint resume {}", record.name)));
         }
-        let session = self.client(record).session().await.map_err(|fault| self.explain(record, fault))?;
-        session.open(request).map_err(|e| self.session_fault(record, e))
+        let session = self
+            .client(record)
+            .session()
+            .await
+            .map_err(|fault| self.explain(record, fault))?;
+        session
+            .open(request)
+            .map_err(|e| self.session_fault(record, e))
     }
 
     /// A failure of a stream, with what it means for the machine.
@@ -152,13 +188,20 @@ impl Running<'_> {
                 }
                 Ok(StreamEvent::Eof(_)) => {}
                 Ok(StreamEvent::Credit(n)) => return Ok(Happening::Credit(n)),
-                Ok(StreamEvent::Message(FromGuest::Started { pid })) => return Ok(Happening::Started(pid)),
-                Ok(StreamEvent::Message(FromGuest::Exited(status))) => return Ok(Happening::Exited(status)),
+                Ok(StreamEvent::Message(FromGuest::Started { pid })) => {
+                    return Ok(Happening::Started(pid));
+                }
+                Ok(StreamEvent::Message(FromGuest::Exited(status))) => {
+                    return Ok(Happening::Exited(status));
+                }
                 Ok(StreamEvent::Message(FromGuest::Failed(e))) => {
                     return Err(start_fault(e));
                 }
                 Ok(StreamEvent::Message(FromGuest::Reply(r))) => {
-                    return Err(Fault::new(ErrorKind::Internal, format!("unexpected answer {r:?}")));
+                    return Err(Fault::new(
+                        ErrorKind::Internal,
+                        format!("unexpected answer {r:?}"),
+                    ));
                 }
                 Err(e) => return Err(self.lost(e).await),
             }
@@ -170,19 +213,30 @@ impl Running<'_> {
     async fn lost(&self, error: SessionError) -> Fault {
         let dir = self.vmint.home.machine(&self.record.id);
         let current = self.vmint.store().get(&self.record.id).ok().flatten();
-        if current.is_some_and(|r| r.generation == self.record.generation && r.state == MachineState::Running) {
+        if current.is_some_and(|r| {
+            r.generation == self.record.generation && r.state == MachineState::Running
+        }) {
             let _ = self.vmint.wait_unlocked(&dir, Duration::from_secs(2)).await;
         }
         match self.vmint.store().get(&self.record.id) {
             Ok(Some(now)) if now.generation != self.record.generation => {
-                let message = format!("machine {} was reset while the command ran", self.record.name);
+                let message = format!(
+                    "machine {} was reset while the command ran",
+                    self.record.name
+                );
                 Fault::new(ErrorKind::MachineLost, message)
             }
             Ok(Some(now)) if !now.state.has_runner() => {
                 let why = now.reason.unwrap_or_else(|| "it was stopped".into());
-                Fault::new(ErrorKind::MachineLost, format!("machine {} was lost: {why}", self.record.name))
+                Fault::new(
+                    ErrorKind::MachineLost,
+                    format!("machine {} was lost: {why}", self.record.name),
+                )
             }
-            Ok(None) => Fault::new(ErrorKind::MachineLost, format!("machine {} was removed", self.record.name)),
+            Ok(None) => Fault::new(
+                ErrorKind::MachineLost,
+                format!("machine {} was removed", self.record.name),
+            ),
             _ => self.vmint.session_fault(&self.record, error),
         }
     }
@@ -199,7 +253,8 @@ impl Running<'_> {
 
     /// Sends a signal to its process group.
     pub fn signal(&self, signal: i32) {
-        self.stream.message(&vmint_protocol::ToGuest::Signal(signal));
+        self.stream
+            .message(&vmint_protocol::ToGuest::Signal(signal));
     }
 
     /// Tells it the terminal's new size.

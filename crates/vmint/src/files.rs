@@ -25,34 +25,71 @@ impl Vmint {
         tar: impl AsyncRead + Unpin,
     ) -> Result<Sent, Fault> {
         let record = self.live(machine)?;
-        let request = Request::TarIn(TarIn { path: folder.to_vec(), user });
+        let request = Request::TarIn(TarIn {
+            path: folder.to_vec(),
+            user,
+        });
         let mut stream = self.open_stream(&record, request).await?;
-        let message = match stream.feed(tar).await.map_err(|e| self.session_fault(&record, e))? {
-            Fed::All => stream.outcome().await.map_err(|e| self.guest_fault(&record, e))?,
+        let message = match stream
+            .feed(tar)
+            .await
+            .map_err(|e| self.session_fault(&record, e))?
+        {
+            Fed::All => stream
+                .outcome()
+                .await
+                .map_err(|e| self.guest_fault(&record, e))?,
             Fed::Ended(message) => message,
-            Fed::Unreadable(e) => return Err(Fault::from_error(ErrorKind::Host, &*e).context("cannot read what is to be copied")),
+            Fed::Unreadable(e) => {
+                return Err(Fault::from_error(ErrorKind::Host, &*e)
+                    .context("cannot read what is to be copied"));
+            }
         };
         match message {
             FromGuest::Reply(Reply::Unpacked(sent)) => Ok(sent),
-            FromGuest::Failed(e) => Err(self.guest_fault(&record, vmint_runner::SessionError::Guest(e))),
-            other => Err(Fault::new(ErrorKind::Internal, format!("unexpected answer {other:?}"))),
+            FromGuest::Failed(e) => {
+                Err(self.guest_fault(&record, vmint_runner::SessionError::Guest(e)))
+            }
+            other => Err(Fault::new(
+                ErrorKind::Internal,
+                format!("unexpected answer {other:?}"),
+            )),
         }
     }
 
     /// Packs a file or folder of a machine, and hands the tar stream to `sink` piece by piece.
-    pub async fn pack_from<F, Fut>(&self, machine: &str, path: &[u8], mut sink: F) -> Result<Sent, Fault>
+    pub async fn pack_from<F, Fut>(
+        &self,
+        machine: &str,
+        path: &[u8],
+        mut sink: F,
+    ) -> Result<Sent, Fault>
     where
         F: FnMut(bytes::Bytes) -> Fut,
         Fut: Future<Output = io::Result<()>>,
     {
         let record = self.live(machine)?;
-        let mut stream = self.open_stream(&record, Request::TarOut(TarOut { path: path.to_vec() })).await?;
+        let mut stream = self
+            .open_stream(
+                &record,
+                Request::TarOut(TarOut {
+                    path: path.to_vec(),
+                }),
+            )
+            .await?;
         let mut credits = Credits::default();
         loop {
-            match stream.next().await.map_err(|e| self.session_fault(&record, e))? {
+            match stream
+                .next()
+                .await
+                .map_err(|e| self.session_fault(&record, e))?
+            {
                 StreamEvent::Data(Channel::Output, bytes) => {
                     let n = bytes.len();
-                    sink(bytes).await.map_err(|e| Fault::from_error(ErrorKind::Host, &e).context("cannot write what is copied"))?;
+                    sink(bytes).await.map_err(|e| {
+                        Fault::from_error(ErrorKind::Host, &e)
+                            .context("cannot write what is copied")
+                    })?;
                     if let Some(grant) = credits.consumed(Channel::Output, n) {
                         stream.grant(Channel::Output, grant);
                     }
@@ -81,9 +118,15 @@ impl Vmint {
             (false, _) => {
                 let target = Path::new(target);
                 let name = target.file_name().ok_or_else(|| {
-                    Fault::new(ErrorKind::Usage, format!("{} names no file in the machine", target.display()))
+                    Fault::new(
+                        ErrorKind::Usage,
+                        format!("{} names no file in the machine", target.display()),
+                    )
                 })?;
-                let parent = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+                let parent = target
+                    .parent()
+                    .filter(|p| !p.as_os_str().is_empty())
+                    .unwrap_or(Path::new("."));
                 (parent.to_string_lossy().into_owned(), PathBuf::from(name))
             }
         };
@@ -94,7 +137,9 @@ impl Vmint {
             pack(&source, &name, &mut out)?;
             out.flush()
         });
-        let sent = self.unpack_into(machine, folder.as_bytes(), None, reader).await;
+        let sent = self
+            .unpack_into(machine, folder.as_bytes(), None, reader)
+            .await;
         let packed = packed.await.expect("packing does not panic");
         match (sent, packed) {
             // When the guest fails, packing fails too, by a broken pipe: the guest's word counts.
@@ -105,12 +150,20 @@ impl Vmint {
     }
 
     /// Copies a file or folder of a machine to this host, by the same rules.
-    pub async fn copy_out(&self, machine: &str, source: &str, target: &Path) -> Result<Sent, Fault> {
+    pub async fn copy_out(
+        &self,
+        machine: &str,
+        source: &str,
+        target: &Path,
+    ) -> Result<Sent, Fault> {
         let into_folder = target.is_dir() || target.to_string_lossy().ends_with('/');
         let (folder, rename) = if into_folder {
             (target.to_owned(), None)
         } else {
-            let parent = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let parent = target
+                .parent()
+                .filter(|p| !p.as_os_str().is_empty())
+                .unwrap_or(Path::new("."));
             (parent.to_owned(), target.file_name().map(PathBuf::from))
         };
         if !folder.is_dir() {
@@ -133,8 +186,15 @@ impl Vmint {
         match (sent, unpacked) {
             (Err(fault), Ok(())) => Err(fault),
             // When unpacking fails, the connection is told by a broken pipe: the first cause counts.
-            (Err(fault), Err(_)) if fault.kind == ErrorKind::Guest || fault.kind == ErrorKind::NotFound => Err(fault),
-            (_, Err(e)) => Err(host_fault(e, format!("cannot write to {}", target.display()))),
+            (Err(fault), Err(_))
+                if fault.kind == ErrorKind::Guest || fault.kind == ErrorKind::NotFound =>
+            {
+                Err(fault)
+            }
+            (_, Err(e)) => Err(host_fault(
+                e,
+                format!("cannot write to {}", target.display()),
+            )),
             (Ok(sent), Ok(())) => Ok(sent),
         }
     }
@@ -163,7 +223,11 @@ impl Vmint {
         }
     }
 
-    fn guest_fault(&self, record: &vmint_model::MachineRecord, e: vmint_runner::SessionError) -> Fault {
+    fn guest_fault(
+        &self,
+        record: &vmint_model::MachineRecord,
+        e: vmint_runner::SessionError,
+    ) -> Fault {
         let kind = match &e {
             vmint_runner::SessionError::Guest(g) => match g.code {
                 ErrorCode::NotFound => Some(ErrorKind::NotFound),
@@ -186,7 +250,10 @@ fn host_fault(e: io::Error, context: String) -> Fault {
 
 /// A pipe's end as blocking I/O, for the thread that packs or unpacks.
 fn tokio_util_io<T>(inner: T) -> Blocking<T> {
-    Blocking { inner, handle: tokio::runtime::Handle::current() }
+    Blocking {
+        inner,
+        handle: tokio::runtime::Handle::current(),
+    }
 }
 
 struct Blocking<T> {
@@ -235,7 +302,10 @@ fn unpack(tar: impl Read, folder: &Path, rename: Option<&Path>) -> io::Result<()
     archive.set_preserve_mtime(true);
     archive.set_unpack_xattrs(false);
     let escapes = |path: &Path| {
-        let message = format!("the machine sent the path {}, which leaves the target folder", path.display());
+        let message = format!(
+            "the machine sent the path {}, which leaves the target folder",
+            path.display()
+        );
         io::Error::new(io::ErrorKind::InvalidData, message)
     };
     // Folders get their modes and times last, so that what is in them can be written.
@@ -254,10 +324,16 @@ fn unpack(tar: impl Read, folder: &Path, rename: Option<&Path>) -> io::Result<()
         let renamed = match rename {
             None => path.clone(),
             Some(new) => {
-                let mut components = path.components().filter(|c| !matches!(c, Component::CurDir));
+                let mut components = path
+                    .components()
+                    .filter(|c| !matches!(c, Component::CurDir));
                 components.next();
                 let rest: PathBuf = components.collect();
-                if rest.as_os_str().is_empty() { new.to_owned() } else { new.join(rest) }
+                if rest.as_os_str().is_empty() {
+                    new.to_owned()
+                } else {
+                    new.join(rest)
+                }
             }
         };
         if renamed != path || kind == tar::EntryType::Link {
@@ -279,7 +355,10 @@ fn unpack(tar: impl Read, folder: &Path, rename: Option<&Path>) -> io::Result<()
         } else if kind == tar::EntryType::Directory {
             contained(folder, &renamed).map_err(|()| escapes(&path))?;
             std::fs::create_dir_all(folder.join(&renamed))?;
-            folders.push((folder.join(&renamed), entry.header().mode().unwrap_or(0o755)));
+            folders.push((
+                folder.join(&renamed),
+                entry.header().mode().unwrap_or(0o755),
+            ));
         } else if !entry.unpack_in(folder)? {
             return Err(escapes(&path));
         }
@@ -291,8 +370,18 @@ fn unpack(tar: impl Read, folder: &Path, rename: Option<&Path>) -> io::Result<()
     Ok(())
 }
 
-fn relink(entry: &tar::Entry<'_, impl Read>, folder: &Path, rename: Option<&Path>, target: &Path) -> io::Result<()> {
-    let bad = || io::Error::new(io::ErrorKind::InvalidData, "the machine sent a link that leaves the target folder");
+fn relink(
+    entry: &tar::Entry<'_, impl Read>,
+    folder: &Path,
+    rename: Option<&Path>,
+    target: &Path,
+) -> io::Result<()> {
+    let bad = || {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the machine sent a link that leaves the target folder",
+        )
+    };
     let to = entry.link_name()?.ok_or_else(bad)?.into_owned();
     let mut components = to.components().filter(|c| !matches!(c, Component::CurDir));
     components.next();

@@ -28,7 +28,10 @@ macro_rules! fault {
     ($error:expr) => {{
         let e = $error;
         let (kind, hint) = (e.kind(), e.hint());
-        Fault { hint, ..Fault::from_error(kind, &e) }
+        Fault {
+            hint,
+            ..Fault::from_error(kind, &e)
+        }
     }};
 }
 
@@ -37,10 +40,12 @@ impl Vmint {
     pub async fn host(&self, progress: &dyn Progress) -> Result<Host, Fault> {
         let (system, img) = Qemu::locate()?;
         let stamp = Qemu::stamp(&system)?;
-        let boot_id = vmint_store::process::boot_id().map_err(|e| Fault::from_error(ErrorKind::Host, &e))?;
+        let boot_id =
+            vmint_store::process::boot_id().map_err(|e| Fault::from_error(ErrorKind::Host, &e))?;
         let remembered = self.store().setting(HOST).map_err(store_fault)?;
         let mut qemu = None;
-        if let Some(found) = remembered.and_then(|json| serde_json::from_str::<Remembered>(&json).ok())
+        if let Some(found) =
+            remembered.and_then(|json| serde_json::from_str::<Remembered>(&json).ok())
             && found.host.qemu.stamp == stamp
         {
             if let Some(accelerator) = self.options.accelerator {
@@ -64,29 +69,44 @@ impl Vmint {
     }
 
     /// Boots a guest to find out what executes guests, and remembers it.
-    pub async fn find_accelerator(&self, qemu: &Qemu, progress: &dyn Progress) -> Result<Host, Fault> {
+    pub async fn find_accelerator(
+        &self,
+        qemu: &Qemu,
+        progress: &dyn Progress,
+    ) -> Result<Host, Fault> {
         let obstacle = kvm_obstacle();
         let host = if let Some(reason) = &obstacle {
-            Host { qemu: qemu.clone(), accelerator: Accelerator::Tcg, accelerator_reason: Some(reason.clone()) }
+            Host {
+                qemu: qemu.clone(),
+                accelerator: Accelerator::Tcg,
+                accelerator_reason: Some(reason.clone()),
+            }
         } else {
             // Boxed: an image's commands are run on a host, and a host is found with an image.
             let tiny = Box::pin(self.ensure_image("tiny", progress)).await?;
             progress.stage("booting a guest to see whether KVM works");
             let scratch = Scratch::new(self.home.root())?;
-            probe::probe(qemu, &self.boot_files(&tiny)?, &scratch.0).await
+            probe::probe(qemu, &Self::boot_files(&tiny)?, &scratch.0).await
         };
         if let Some(reason) = &host.accelerator_reason {
             progress.stage(&format!("machines are emulated (tcg): {reason}"));
         }
-        let boot_id = vmint_store::process::boot_id().map_err(|e| Fault::from_error(ErrorKind::Host, &e))?.to_owned();
-        let remembered = Remembered { host: host.clone(), boot_id, kvm_obstacle: obstacle };
-        let json = serde_json::to_string(&remembered).map_err(|e| Fault::new(ErrorKind::Internal, e.to_string()))?;
+        let boot_id = vmint_store::process::boot_id()
+            .map_err(|e| Fault::from_error(ErrorKind::Host, &e))?
+            .to_owned();
+        let remembered = Remembered {
+            host: host.clone(),
+            boot_id,
+            kvm_obstacle: obstacle,
+        };
+        let json = serde_json::to_string(&remembered)
+            .map_err(|e| Fault::new(ErrorKind::Internal, e.to_string()))?;
         self.store().set_setting(HOST, &json).map_err(store_fault)?;
         Ok(host)
     }
 
     /// The hardware of a machine.
-    pub(crate) fn shape(&self, host: &Host, spec: &MachineSpec, disk: bool) -> Shape {
+    pub(crate) fn shape(host: &Host, spec: &MachineSpec, disk: bool) -> Shape {
         probe::shape(host.accelerator, spec.memory, spec.cpus, spec.net, disk)
     }
 
@@ -97,10 +117,16 @@ impl Vmint {
         boot: &'a BootFiles,
         shape: &'a Shape,
     ) -> Wanted<'a> {
-        Wanted { home: &self.home, host, image, boot, shape }
+        Wanted {
+            home: &self.home,
+            host,
+            image,
+            boot,
+            shape,
+        }
     }
 
-    pub(crate) fn boot_files(&self, image: &Image) -> Result<BootFiles, Fault> {
+    pub(crate) fn boot_files(image: &Image) -> Result<BootFiles, Fault> {
         image.boot_files().map_err(|e| fault!(e))
     }
 
@@ -111,7 +137,9 @@ impl Vmint {
             Ok(None) => {}
             // Damaged: what can be built again is.
             Err(e) if e.kind() == ErrorKind::Corrupt && Recipe::for_name(name).is_some() => {
-                progress.stage(&format!("image {name} cannot be used and is built anew: {e}"));
+                progress.stage(&format!(
+                    "image {name} cannot be used and is built anew: {e}"
+                ));
             }
             Err(e) => return Err(fault!(e)),
         }
@@ -124,9 +152,18 @@ impl Vmint {
     }
 
     /// Builds an image; its commands are executed in the booted guest, and a failure of one fails the build.
-    pub async fn build_image(&self, name: &str, recipe: &Recipe, progress: &dyn Progress) -> Result<Image, Fault> {
+    pub async fn build_image(
+        &self,
+        name: &str,
+        recipe: &Recipe,
+        progress: &dyn Progress,
+    ) -> Result<Image, Fault> {
         // Programs run for minutes in there; nothing else waits on this thread meanwhile.
-        match self.images.build(name, recipe, progress).map_err(|e| fault!(e))? {
+        match self
+            .images
+            .build(name, recipe, progress)
+            .map_err(|e| fault!(e))?
+        {
             Built::Existing(image) => Ok(image),
             Built::Draft(draft) => self.finish(draft, progress).await,
         }
@@ -149,15 +186,26 @@ impl Vmint {
         let net = vmint_model::NetMode::Nat;
         let shape = probe::shape(host.accelerator, memory, 1, net, files.disk.is_some());
         let scratch = draft.scratch();
-        let (ram, console, log) = (scratch.join("ram"), scratch.join("console.log"), scratch.join("qemu.log"));
+        let (ram, console, log) = (
+            scratch.join("ram"),
+            scratch.join("console.log"),
+            scratch.join("qemu.log"),
+        );
         create_ram(&ram, memory.0)?;
         // The draft's disk itself is written: it is nobody's yet.
         let layers: Vec<_> = files
             .disk
             .iter()
-            .map(|d| vmint_qemu::disk::Layer { path: d.path.clone(), format: vmint_qemu::disk::Format::Raw })
+            .map(|d| vmint_qemu::disk::Layer {
+                path: d.path.clone(),
+                format: vmint_qemu::disk::Format::Raw,
+            })
             .collect();
-        let boot = Boot { kernel: spec.kernel, initramfs: spec.initramfs, cmdline: spec.cmdline };
+        let boot = Boot {
+            kernel: spec.kernel,
+            initramfs: spec.initramfs,
+            cmdline: spec.cmdline,
+        };
         let launch = Launch {
             qemu: &host.qemu,
             shape: &shape,
@@ -169,15 +217,33 @@ impl Vmint {
             console: &console,
             log: &log,
         };
-        progress.stage(&format!("booting it to run {} command(s), {}", draft.commands().len(), host.accelerator));
+        progress.stage(&format!(
+            "booting it to run {} command(s), {}",
+            draft.commands().len(),
+            host.accelerator
+        ));
         let deadline = tokio::time::Instant::now() + boot_deadline(host.accelerator);
         let mut live = bring_up(launch, identity::template(net)?, deadline).await?;
         settle(&mut live, spec.settle, &console, deadline).await?;
         for command in draft.commands() {
             progress.stage(&format!("running {command}"));
-            let argv = ["/bin/sh", "-c", command].map(|a| a.as_bytes().to_vec()).to_vec();
-            let mut lines = Lines { progress, partial: Vec::new() };
-            let ran = live.session.exec(ExecSpec { argv, ..ExecSpec::default() }, |_: Channel, b| lines.push(b)).await?;
+            let argv = ["/bin/sh", "-c", command]
+                .map(|a| a.as_bytes().to_vec())
+                .to_vec();
+            let mut lines = Lines {
+                progress,
+                partial: Vec::new(),
+            };
+            let ran = live
+                .session
+                .exec(
+                    ExecSpec {
+                        argv,
+                        ..ExecSpec::default()
+                    },
+                    |_: Channel, b| lines.push(b),
+                )
+                .await?;
             lines.end();
             if ran != ExitStatus::Code(0) {
                 let how = match ran {
@@ -185,19 +251,41 @@ impl Vmint {
                     ExitStatus::Signal(n) => format!("was killed by signal {n}"),
                     ExitStatus::TimedOut => "timed out".into(),
                 };
-                return Err(Fault::new(ErrorKind::Image, format!("the command {command:?} {how}; no image was made")));
+                return Err(Fault::new(
+                    ErrorKind::Image,
+                    format!("the command {command:?} {how}; no image was made"),
+                ));
             }
         }
         // What identity the guest had is no part of the image; neither is what boots only.
         let strip = "rm -f /etc/ssh/ssh_host_*_key* /var/lib/dbus/machine-id /var/lib/systemd/random-seed; \
             : > /etc/machine-id; : > /etc/resolv.conf; echo localhost > /etc/hostname";
-        let argv = ["/bin/sh", "-c", strip].map(|a| a.as_bytes().to_vec()).to_vec();
-        live.session.exec(ExecSpec { argv, ..ExecSpec::default() }, |_, _| {}).await?;
+        let argv = ["/bin/sh", "-c", strip]
+            .map(|a| a.as_bytes().to_vec())
+            .to_vec();
+        live.session
+            .exec(
+                ExecSpec {
+                    argv,
+                    ..ExecSpec::default()
+                },
+                |_, _| {},
+            )
+            .await?;
         progress.stage("shutting it down");
         let patience = boot_deadline(host.accelerator);
-        match live.session.call(Request::Shutdown, "shut down", patience).await? {
+        match live
+            .session
+            .call(Request::Shutdown, "shut down", patience)
+            .await?
+        {
             Reply::ShuttingDown => {}
-            other => return Err(Fault::new(ErrorKind::Internal, format!("unexpected answer {other:?}"))),
+            other => {
+                return Err(Fault::new(
+                    ErrorKind::Internal,
+                    format!("unexpected answer {other:?}"),
+                ));
+            }
         }
         let down = async {
             loop {
@@ -208,8 +296,15 @@ impl Vmint {
                 }
             }
         };
-        let message = || Fault::new(ErrorKind::TimedOut, format!("the guest did not shut down within {patience:?}"));
-        tokio::time::timeout(patience, down).await.map_err(|_| message())??;
+        let message = || {
+            Fault::new(
+                ErrorKind::TimedOut,
+                format!("the guest did not shut down within {patience:?}"),
+            )
+        };
+        tokio::time::timeout(patience, down)
+            .await
+            .map_err(|_| message())??;
         for file in [ram, console, log] {
             let _ = std::fs::remove_file(file);
         }
@@ -224,9 +319,11 @@ impl Vmint {
         progress: &dyn Progress,
     ) -> Result<Frozen, Fault> {
         let host = self.host(progress).await?;
-        let files = self.boot_files(image)?;
-        let shape = self.shape(&host, spec, files.disk.is_some());
-        self.wanted(&host, image, &files, &shape).find_or_make(progress).await
+        let files = Self::boot_files(image)?;
+        let shape = Self::shape(&host, spec, files.disk.is_some());
+        self.wanted(&host, image, &files, &shape)
+            .find_or_make(progress)
+            .await
     }
 
     /// All templates.
@@ -247,14 +344,28 @@ impl Vmint {
     }
 
     fn remove_template_leftovers(&self) {
-        let Ok(entries) = std::fs::read_dir(self.home.templates()) else { return };
+        let Ok(entries) = std::fs::read_dir(self.home.templates()) else {
+            return;
+        };
         for path in entries.flatten().map(|e| e.path()) {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let Some(fingerprint) = name.strip_prefix(".tmp-").or_else(|| name.strip_suffix(".lock")) else { continue };
+            let name = path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            let Some(fingerprint) = name
+                .strip_prefix(".tmp-")
+                .or_else(|| name.strip_suffix(".lock"))
+            else {
+                continue;
+            };
             let lock_path = self.home.templates().join(format!("{fingerprint}.lock"));
             // Held by whoever is making it right now.
-            let Ok(Some(_lock)) = vmint_store::FileLock::try_acquire(&lock_path) else { continue };
-            let _ = std::fs::remove_dir_all(self.home.templates().join(format!(".tmp-{fingerprint}")));
+            let Ok(Some(_lock)) = vmint_store::FileLock::try_acquire(&lock_path) else {
+                continue;
+            };
+            let _ =
+                std::fs::remove_dir_all(self.home.templates().join(format!(".tmp-{fingerprint}")));
             let _ = std::fs::remove_file(&lock_path);
         }
     }
@@ -262,7 +373,11 @@ impl Vmint {
 
 fn chosen(qemu: Qemu, accelerator: Accelerator) -> Host {
     let reason = (accelerator == Accelerator::Tcg).then(|| "asked for".to_owned());
-    Host { qemu, accelerator, accelerator_reason: reason }
+    Host {
+        qemu,
+        accelerator,
+        accelerator_reason: reason,
+    }
 }
 
 /// A folder for a probe; deleted when dropped.
@@ -271,7 +386,9 @@ struct Scratch(PathBuf);
 impl Scratch {
     fn new(root: &Path) -> Result<Self, Fault> {
         let path = root.join(format!(".probe-{}", std::process::id()));
-        let fault = |e: std::io::Error| Fault::from_error(ErrorKind::Host, &e).context("cannot make the probe's folder");
+        let fault = |e: std::io::Error| {
+            Fault::from_error(ErrorKind::Host, &e).context("cannot make the probe's folder")
+        };
         if path.exists() {
             std::fs::remove_dir_all(&path).map_err(fault)?;
         }
@@ -304,7 +421,8 @@ impl Lines<'_> {
 
     fn end(&mut self) {
         if !self.partial.is_empty() {
-            self.progress.output(String::from_utf8_lossy(&self.partial).trim_end());
+            self.progress
+                .output(String::from_utf8_lossy(&self.partial).trim_end());
             self.partial.clear();
         }
     }

@@ -20,13 +20,14 @@
 //! * [`exec`], [`files`]: commands in machines, files in and out.
 //! * [`snapshots`]: freeze, restore, fork.
 //! * [`images`]: images, templates, and what executes machines here.
-//! * [`config`], [`doctor`].
+//! * [`config`], [`doctor`], [`gc`].
 
 pub mod config;
 pub mod doctor;
 pub mod door;
 pub mod exec;
 pub mod files;
+pub mod gc;
 pub mod images;
 pub mod machines;
 pub mod snapshots;
@@ -39,9 +40,9 @@ pub use sweep::Found;
 pub use vmint_image as image;
 pub use vmint_image::{Progress, Silent};
 pub use vmint_model::{
-    Accelerator, ByteSize, Cause, ErrorBody, ErrorKind, Event, ExecDefaults, Fault, Generation, Home, MachineId,
-    MachineRecord, MachineSpec, MachineState, Name, NetMode, Origin, ProcessRef, Publish, SnapshotRecord,
-    parse_duration,
+    Accelerator, ByteSize, Cause, ErrorBody, ErrorKind, Event, ExecDefaults, Fault, Generation,
+    Home, MachineId, MachineRecord, MachineSpec, MachineState, Name, NetMode, Origin, ProcessRef,
+    Publish, SnapshotRecord, parse_duration,
 };
 pub use vmint_protocol as protocol;
 pub use vmint_qemu as qemu;

@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 use vmint_image::Progress;
 use vmint_model::{
-    ByteSize, Cause, ErrorKind, ExecDefaults, Fault, Generation, MachineDir, MachineId, MachineRecord, MachineSpec,
-    MachineState, Name, NetMode, Origin, ProcessRef, Publish,
+    ByteSize, Cause, ErrorKind, ExecDefaults, Fault, Generation, MachineDir, MachineId,
+    MachineRecord, MachineSpec, MachineState, Name, NetMode, Origin, ProcessRef, Publish,
 };
 use vmint_qemu::{Frozen, disk};
 use vmint_runner::machine::{start_deadline, store_fault};
@@ -58,22 +58,36 @@ impl NewMachine {
 
     /// One that ends with this process and leaves nothing.
     pub fn ephemeral(image: impl Into<String>) -> Self {
-        Self { ephemeral: true, owner: process::current().ok(), ..Self::of(image) }
+        Self {
+            ephemeral: true,
+            owner: process::current().ok(),
+            ..Self::of(image)
+        }
     }
 
     fn validate(&self) -> Result<(), Fault> {
         let usage = |message: String| Err(Fault::new(ErrorKind::Usage, message));
         if self.memory < ByteSize::mib(64) || self.memory > ByteSize(1 << 40) {
-            return usage(format!("{} of memory: a machine has 64 MiB to 1 TiB", self.memory));
+            return usage(format!(
+                "{} of memory: a machine has 64 MiB to 1 TiB",
+                self.memory
+            ));
         }
         if !self.memory.0.is_multiple_of(2 << 20) {
-            return usage(format!("{} bytes of memory: must be a multiple of 2 MiB", self.memory.0));
+            return usage(format!(
+                "{} bytes of memory: must be a multiple of 2 MiB",
+                self.memory.0
+            ));
         }
         if !(1..=64).contains(&self.cpus) {
             return usage(format!("{} processors: a machine has 1 to 64", self.cpus));
         }
         if self.net == NetMode::None && !self.publish.is_empty() {
-            return Err(Fault::new(ErrorKind::Usage, "a machine without a network has no ports to publish").hint("--net nat"));
+            return Err(Fault::new(
+                ErrorKind::Usage,
+                "a machine without a network has no ports to publish",
+            )
+            .hint("--net nat"));
         }
         Ok(())
     }
@@ -90,7 +104,10 @@ pub struct StopOptions {
 
 impl Default for StopOptions {
     fn default() -> Self {
-        Self { force: false, timeout: Duration::from_secs(10) }
+        Self {
+            force: false,
+            timeout: Duration::from_secs(10),
+        }
     }
 }
 
@@ -105,21 +122,30 @@ pub enum WaitFor {
 
 impl Vmint {
     /// Creates a machine and does not start it.
-    pub async fn create(&self, new: NewMachine, progress: &dyn Progress) -> Result<MachineRecord, Fault> {
+    pub async fn create(
+        &self,
+        new: NewMachine,
+        progress: &dyn Progress,
+    ) -> Result<MachineRecord, Fault> {
         let (spec, digest) = self.plan(&new, progress).await?;
         let (record, _dir, _lock) = self.insert(new, spec, digest, MachineState::Created)?;
         Ok(record)
     }
 
     /// Creates a machine and starts it. If it does not come up, it is not left behind.
-    pub async fn create_running(&self, new: NewMachine, progress: &dyn Progress) -> Result<MachineRecord, Fault> {
+    pub async fn create_running(
+        &self,
+        new: NewMachine,
+        progress: &dyn Progress,
+    ) -> Result<MachineRecord, Fault> {
         let asked_at_ms = now_ms();
         let (spec, digest) = self.plan(&new, progress).await?;
         let (record, dir, lock) = self.insert(new, spec, digest, MachineState::Starting)?;
         let (id, mut lock) = (record.id.clone(), Some(lock));
         let started = async {
             let request = self.request(&record, &dir, asked_at_ms, progress).await?;
-            self.launch(&record, &dir, lock.take().expect("taken once"), &request).await
+            self.launch(&record, &dir, lock.take().expect("taken once"), &request)
+                .await
         };
         match started.await {
             Ok(record) => Ok(record),
@@ -144,12 +170,23 @@ impl Vmint {
         if !record.state.has_runner() {
             return record;
         }
-        let failed = self.store().transition(&record.id, None, MachineState::Failed, Cause::Fault, None, |_| {});
+        let failed = self.store().transition(
+            &record.id,
+            None,
+            MachineState::Failed,
+            Cause::Fault,
+            None,
+            |_| {},
+        );
         failed.unwrap_or(record)
     }
 
     /// Checks what is asked, and makes sure of the image.
-    async fn plan(&self, new: &NewMachine, progress: &dyn Progress) -> Result<(MachineSpec, String), Fault> {
+    async fn plan(
+        &self,
+        new: &NewMachine,
+        progress: &dyn Progress,
+    ) -> Result<(MachineSpec, String), Fault> {
         if let Some(name) = &new.name
             && let Ok(other) = self.store().by_name_or_id(name.as_str())
         {
@@ -157,12 +194,21 @@ impl Vmint {
         }
         if let Origin::Snapshot(name) = &new.origin {
             let snapshot = self.store().snapshot(name).map_err(store_fault)?;
-            let snapshot = snapshot.ok_or_else(|| Fault::new(ErrorKind::NotFound, format!("there is no snapshot {name}")))?;
+            let snapshot = snapshot.ok_or_else(|| {
+                Fault::new(ErrorKind::NotFound, format!("there is no snapshot {name}"))
+            })?;
             let digest = snapshot.image_digest.unwrap_or_default();
             if !new.publish.is_empty() && snapshot.spec.net == NetMode::None {
-                return Err(Fault::new(ErrorKind::Usage, "the snapshot is of a machine without a network"));
+                return Err(Fault::new(
+                    ErrorKind::Usage,
+                    "the snapshot is of a machine without a network",
+                ));
             }
-            let spec = MachineSpec { publish: new.publish.clone(), origin: new.origin.clone(), ..snapshot.spec };
+            let spec = MachineSpec {
+                publish: new.publish.clone(),
+                origin: new.origin.clone(),
+                ..snapshot.spec
+            };
             return Ok((spec, digest));
         }
         new.validate()?;
@@ -245,7 +291,8 @@ impl Vmint {
                     drop(lock);
                     // Over a stale record: clear it up first, then look again.
                     self.sweep_one(&record)?;
-                    let lock = FileLock::try_acquire(&dir.lock()).map_err(|e| Fault::from_error(e.kind(), &e))?;
+                    let lock = FileLock::try_acquire(&dir.lock())
+                        .map_err(|e| Fault::from_error(e.kind(), &e))?;
                     let record = self.machine(name)?;
                     if let Some(lock) = lock
                         && !record.state.has_runner()
@@ -253,7 +300,9 @@ impl Vmint {
                         break (record, dir, lock);
                     }
                 }
-                None if matches!(record.state, MachineState::Running | MachineState::Paused) => return Ok(record),
+                None if matches!(record.state, MachineState::Running | MachineState::Paused) => {
+                    return Ok(record);
+                }
                 None => {}
             }
             // Another command starts or stops it: wait for what becomes of that.
@@ -266,7 +315,11 @@ impl Vmint {
         };
         let request = self.request(&record, &dir, asked_at_ms, progress).await?;
         let to = MachineState::Starting;
-        let changed = self.store().transition(&record.id, None, to, Cause::Requested, None, |r| r.reason = None);
+        let changed = self
+            .store()
+            .transition(&record.id, None, to, Cause::Requested, None, |r| {
+                r.reason = None;
+            });
         let record = changed.map_err(store_fault)?;
         self.launch(&record, &dir, lock, &request).await
     }
@@ -295,19 +348,19 @@ impl Vmint {
                 Some(self.ensure_template(&image, spec, progress).await?)
             }
         };
-        let (from, shape, fingerprint) = match frozen {
-            Some(frozen) => {
-                let (shape, fingerprint) = (frozen.manifest().shape.clone(), frozen.manifest().fingerprint.clone());
-                (From::Frozen(frozen.folder().to_owned()), shape, fingerprint)
-            }
-            None => {
-                let image = self.ensure_image(&spec.image, progress).await?;
-                let files = self.boot_files(&image)?;
-                let boot = vmint_runner::template::boot_spec(&files);
-                let shape = self.shape(&host, spec, files.disk.is_some());
-                let fingerprint = self.wanted(&host, &image, &files, &shape).fingerprint();
-                (From::Boot(boot), shape, fingerprint)
-            }
+        let (from, shape, fingerprint) = if let Some(frozen) = frozen {
+            let (shape, fingerprint) = (
+                frozen.manifest().shape.clone(),
+                frozen.manifest().fingerprint.clone(),
+            );
+            (From::Frozen(frozen.folder().to_owned()), shape, fingerprint)
+        } else {
+            let image = self.ensure_image(&spec.image, progress).await?;
+            let files = Self::boot_files(&image)?;
+            let boot = vmint_runner::template::boot_spec(&files);
+            let shape = Self::shape(&host, spec, files.disk.is_some());
+            let fingerprint = self.wanted(&host, &image, &files, &shape).fingerprint();
+            (From::Boot(boot), shape, fingerprint)
         };
         let boots = matches!(from, From::Boot(_));
         Ok(StartRequest {
@@ -328,9 +381,12 @@ impl Vmint {
         lock: FileLock,
         request: &StartRequest,
     ) -> Result<MachineRecord, Fault> {
-        request.write(dir).map_err(|e| Fault::from_error(ErrorKind::Host, &e).context("cannot write start.json"))?;
+        request.write(dir).map_err(|e| {
+            Fault::from_error(ErrorKind::Host, &e).context("cannot write start.json")
+        })?;
         let deadline = Duration::from_millis(request.deadline_ms) + SHORT;
-        let started = start_runner(&self.options.runner, &self.home, &record.id, lock, deadline).await;
+        let started =
+            start_runner(&self.options.runner, &self.home, &record.id, lock, deadline).await;
         started.map_err(|fault| fault.context(format!("cannot start machine {}", record.name)))
     }
 
@@ -343,16 +399,31 @@ impl Vmint {
         self.stop_running(&record, options, false).await?;
         match self.machine(record.id.as_str()) {
             // A machine that goes away when it stops has gone.
-            Err(fault) if fault.kind == ErrorKind::NotFound => Ok(MachineRecord { state: MachineState::Stopped, ..record }),
+            Err(fault) if fault.kind == ErrorKind::NotFound => Ok(MachineRecord {
+                state: MachineState::Stopped,
+                ..record
+            }),
             other => other,
         }
     }
 
-    async fn stop_running(&self, record: &MachineRecord, options: StopOptions, remove: bool) -> Result<(), Fault> {
+    async fn stop_running(
+        &self,
+        record: &MachineRecord,
+        options: StopOptions,
+        remove: bool,
+    ) -> Result<(), Fault> {
         let timeout_ms = options.timeout.as_millis() as u64;
-        let stop = api::Stop { force: options.force, timeout_ms, remove };
+        let stop = api::Stop {
+            force: options.force,
+            timeout_ms,
+            remove,
+        };
         let deadline = options.timeout + SHORT;
-        let answer = self.client(record).post::<serde_json::Value>("/v1/stop", &stop, deadline).await;
+        let answer = self
+            .client(record)
+            .post::<serde_json::Value>("/v1/stop", &stop, deadline)
+            .await;
         match answer {
             Ok(_) => Ok(()),
             Err(fault) if matches!(fault.kind, ErrorKind::Runner | ErrorKind::MachineLost) => {
@@ -363,10 +434,17 @@ impl Vmint {
     }
 
     /// Leaves word in the store for a runner that cannot be reached, and waits until it lets go of the lock.
-    async fn stop_by_store(&self, record: &MachineRecord, options: StopOptions) -> Result<(), Fault> {
+    async fn stop_by_store(
+        &self,
+        record: &MachineRecord,
+        options: StopOptions,
+    ) -> Result<(), Fault> {
         let dir = self.home.machine(&record.id);
         let deadline_ms = vmint_store::now_ms() + options.timeout.as_millis() as i64;
-        let request = StopRequest { force: options.force, deadline_ms };
+        let request = StopRequest {
+            force: options.force,
+            deadline_ms,
+        };
         match self.store().request_stop(&record.id, request) {
             Ok(_) | Err(vmint_store::StoreError::NoMachine { .. }) => {}
             Err(e) => return Err(store_fault(e)),
@@ -378,11 +456,16 @@ impl Vmint {
     }
 
     /// Waits until no runner holds the machine's lock.
-    pub(crate) async fn wait_unlocked(&self, dir: &MachineDir, timeout: Duration) -> Result<(), Fault> {
+    pub(crate) async fn wait_unlocked(
+        &self,
+        dir: &MachineDir,
+        timeout: Duration,
+    ) -> Result<(), Fault> {
         let (end, mut pause) = (Instant::now() + timeout, Duration::from_millis(1));
         while FileLock::is_held(&dir.lock()).unwrap_or(false) {
             if Instant::now() > end {
-                let message = format!("the runner did not end within {timeout:?}, and cannot be reached");
+                let message =
+                    format!("the runner did not end within {timeout:?}, and cannot be reached");
                 return Err(Fault::new(ErrorKind::TimedOut, message));
             }
             tokio::time::sleep(pause).await;
@@ -400,7 +483,8 @@ impl Vmint {
     ) -> Result<MachineRecord, Fault> {
         let record = self.machine(name)?;
         self.stop(name, options).await?;
-        self.wait_unlocked(&self.home.machine(&record.id), SHORT).await?;
+        self.wait_unlocked(&self.home.machine(&record.id), SHORT)
+            .await?;
         self.start(name, progress).await
     }
 
@@ -411,24 +495,34 @@ impl Vmint {
         if record.state.has_runner() {
             if !force && !record.ephemeral {
                 let message = format!("machine {} is {}", record.name, record.state);
-                return Err(Fault::new(ErrorKind::WrongState, message).hint("stop it first, or use --force"));
+                return Err(Fault::new(ErrorKind::WrongState, message)
+                    .hint("stop it first, or use --force"));
             }
-            let options = StopOptions { force: true, timeout: Duration::ZERO };
+            let options = StopOptions {
+                force: true,
+                timeout: Duration::ZERO,
+            };
             self.stop_running(&record, options, true).await?;
         }
         // The runner has removed it, unless it could not be reached.
-        let Some(record) = self.store().get(&record.id).map_err(store_fault)? else { return Ok(()) };
+        let Some(record) = self.store().get(&record.id).map_err(store_fault)? else {
+            return Ok(());
+        };
         self.wait_unlocked(&dir, SHORT).await?;
         if !dir.path().exists() {
             return self.erase(&record, Cause::Requested);
         }
-        let lock = FileLock::try_acquire(&dir.lock()).map_err(|e| Fault::from_error(e.kind(), &e))?;
+        let lock =
+            FileLock::try_acquire(&dir.lock()).map_err(|e| Fault::from_error(e.kind(), &e))?;
         let Some(record) = self.store().get(&record.id).map_err(store_fault)? else {
             drop(lock);
             return remove_folder(dir.path());
         };
         if lock.is_none() || record.state.has_runner() {
-            let message = format!("machine {} is being started by another command", record.name);
+            let message = format!(
+                "machine {} is being started by another command",
+                record.name
+            );
             return Err(Fault::new(ErrorKind::WrongState, message));
         }
         self.erase(&record, Cause::Requested)
@@ -446,32 +540,65 @@ impl Vmint {
 
     async fn ask(&self, name: &str, path: &str) -> Result<(), Fault> {
         let record = self.live(name)?;
-        let answer = self.client(&record).post::<serde_json::Value>(path, &serde_json::json!({}), SHORT).await;
-        answer.map(drop).map_err(|fault| self.explain(&record, fault))
+        let answer = self
+            .client(&record)
+            .post::<serde_json::Value>(path, &serde_json::json!({}), SHORT)
+            .await;
+        answer
+            .map(drop)
+            .map_err(|fault| self.explain(&record, fault))
     }
 
     /// A fork anew in the place of the machine; everything in it is gone.
     pub async fn reset(&self, name: &str) -> Result<MachineRecord, Fault> {
-        self.reset_from(name, api::Reset { from: None, snapshot: None }).await
+        self.reset_from(
+            name,
+            api::Reset {
+                from: None,
+                snapshot: None,
+            },
+        )
+        .await
     }
 
-    pub(crate) async fn reset_from(&self, name: &str, reset: api::Reset) -> Result<MachineRecord, Fault> {
+    pub(crate) async fn reset_from(
+        &self,
+        name: &str,
+        reset: api::Reset,
+    ) -> Result<MachineRecord, Fault> {
         let record = self.live(name)?;
-        let answer = self.client(&record).post("/v1/reset", &reset, Duration::from_secs(600)).await;
+        let answer = self
+            .client(&record)
+            .post("/v1/reset", &reset, Duration::from_secs(600))
+            .await;
         answer.map_err(|fault| self.explain(&record, fault))
     }
 
     /// Executes a QMP command.
-    pub async fn qmp(&self, name: &str, command: &str, arguments: serde_json::Value) -> Result<serde_json::Value, Fault> {
+    pub async fn qmp(
+        &self,
+        name: &str,
+        command: &str,
+        arguments: serde_json::Value,
+    ) -> Result<serde_json::Value, Fault> {
         let record = self.live(name)?;
-        let body = api::Qmp { command: command.to_owned(), arguments };
-        self.client(&record).post("/v1/qmp", &body, SHORT * 3).await.map_err(|fault| self.explain(&record, fault))
+        let body = api::Qmp {
+            command: command.to_owned(),
+            arguments,
+        };
+        self.client(&record)
+            .post("/v1/qmp", &body, SHORT * 3)
+            .await
+            .map_err(|fault| self.explain(&record, fault))
     }
 
     /// Whether a machine's runner answers.
     pub async fn ping(&self, name: &str) -> Result<api::Pong, Fault> {
         let record = self.live(name)?;
-        self.client(&record).get("/v1/ping", SHORT).await.map_err(|fault| self.explain(&record, fault))
+        self.client(&record)
+            .get("/v1/ping", SHORT)
+            .await
+            .map_err(|fault| self.explain(&record, fault))
     }
 
     /// A machine that is up.
@@ -480,7 +607,11 @@ impl Vmint {
         if record.state.has_runner() {
             return Ok(record);
         }
-        let why = record.reason.as_deref().map(|r| format!(" ({r})")).unwrap_or_default();
+        let why = record
+            .reason
+            .as_deref()
+            .map(|r| format!(" ({r})"))
+            .unwrap_or_default();
         let message = format!("machine {} is {}{why}", record.name, record.state);
         Err(Fault::new(ErrorKind::WrongState, message).hint(format!("vmint start {}", record.name)))
     }
@@ -493,17 +624,34 @@ impl Vmint {
         let dir = self.home.machine(&record.id);
         if fault.kind == ErrorKind::Runner && FileLock::is_held(&dir.lock()).unwrap_or(false) {
             let name = &record.name;
-            let message = format!("the runner of machine {name} lives, but cannot be reached: {}", fault.message);
-            return Fault::new(ErrorKind::Runner, message).hint(format!("vmint stop {name} reaches it through the store"));
+            let message = format!(
+                "the runner of machine {name} lives, but cannot be reached: {}",
+                fault.message
+            );
+            return Fault::new(ErrorKind::Runner, message)
+                .hint(format!("vmint stop {name} reaches it through the store"));
         }
         let _ = self.sweep_one(record);
-        let ended = self.store().get(&record.id).ok().flatten().and_then(|r| r.reason);
+        let ended = self
+            .store()
+            .get(&record.id)
+            .ok()
+            .flatten()
+            .and_then(|r| r.reason);
         let why = ended.unwrap_or_else(|| fault.message.clone());
-        Fault::new(ErrorKind::MachineLost, format!("machine {} was lost: {why}", record.name))
+        Fault::new(
+            ErrorKind::MachineLost,
+            format!("machine {} was lost: {why}", record.name),
+        )
     }
 
     /// Waits for a state.
-    pub async fn wait(&self, name: &str, wanted: WaitFor, timeout: Duration) -> Result<MachineRecord, Fault> {
+    pub async fn wait(
+        &self,
+        name: &str,
+        wanted: WaitFor,
+        timeout: Duration,
+    ) -> Result<MachineRecord, Fault> {
         let (end, mut pause) = (Instant::now() + timeout, Duration::from_millis(5));
         let id = self.machine(name)?.id;
         loop {
@@ -517,8 +665,15 @@ impl Vmint {
                 return Ok(record);
             }
             if Instant::now() >= end {
-                let what = if wanted == WaitFor::Ready { "ready" } else { "stopped" };
-                let message = format!("machine {name} was not {what} within {timeout:?}; it is {}", record.state);
+                let what = if wanted == WaitFor::Ready {
+                    "ready"
+                } else {
+                    "stopped"
+                };
+                let message = format!(
+                    "machine {name} was not {what} within {timeout:?}; it is {}",
+                    record.state
+                );
                 return Err(Fault::new(ErrorKind::TimedOut, message));
             }
             // The store has no events across processes; this asks ever less often.
@@ -540,7 +695,8 @@ fn make_folder(dir: &MachineDir) -> Result<FileLock, Fault> {
     for _ in 0..100 {
         match std::fs::DirBuilder::new().mode(0o700).create(dir.path()) {
             Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
-                return Err(Fault::from_error(ErrorKind::Host, &e).context(format!("cannot create {}", dir.path().display())));
+                return Err(Fault::from_error(ErrorKind::Host, &e)
+                    .context(format!("cannot create {}", dir.path().display())));
             }
             _ => {}
         }
@@ -548,9 +704,14 @@ fn make_folder(dir: &MachineDir) -> Result<FileLock, Fault> {
             return Ok(lock);
         }
     }
-    Err(Fault::new(ErrorKind::Host, format!("cannot keep {}", dir.path().display())))
+    Err(Fault::new(
+        ErrorKind::Host,
+        format!("cannot keep {}", dir.path().display()),
+    ))
 }
 
 fn now_ms() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64() * 1e3)
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0.0, |d| d.as_secs_f64() * 1e3)
 }

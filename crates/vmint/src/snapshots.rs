@@ -35,8 +35,14 @@ impl Vmint {
             return Err(exists(name));
         }
         let temporary = Temporary::new(self, name)?;
-        let body = api::Snapshot { folder: temporary.0.clone(), full: self.options.full_snapshots };
-        let answer = self.client(&record).post::<api::Snapshotted>("/v1/snapshot", &body, Duration::from_secs(600)).await;
+        let body = api::Snapshot {
+            folder: temporary.0.clone(),
+            full: self.options.full_snapshots,
+        };
+        let answer = self
+            .client(&record)
+            .post::<api::Snapshotted>("/v1/snapshot", &body, Duration::from_secs(600))
+            .await;
         let taken = answer.map_err(|fault| self.explain(&record, fault))?;
         let frozen = Frozen::open(&temporary.0)?;
         let is_implicit = implicit.is_some();
@@ -44,7 +50,9 @@ impl Vmint {
             let lock = FileLock::try_acquire(&temporary.0.join(IN_USE));
             *slot = lock.map_err(|e| Fault::from_error(e.kind(), &e))?;
         }
-        let size = frozen.own_size().map_err(|e| Fault::from_error(ErrorKind::Host, &e))?;
+        let size = frozen
+            .own_size()
+            .map_err(|e| Fault::from_error(ErrorKind::Host, &e))?;
         let snapshot = SnapshotRecord {
             name: name.clone(),
             machine: record.name.clone(),
@@ -58,13 +66,17 @@ impl Vmint {
             created_at_ms: vmint_store::now_ms(),
         };
         // The record first: it decides between two that take the same name.
-        self.store().insert_snapshot(&snapshot).map_err(|e| match e {
-            StoreError::SnapshotExists { .. } => exists(name),
-            e => store_fault(e),
-        })?;
+        self.store()
+            .insert_snapshot(&snapshot)
+            .map_err(|e| match e {
+                StoreError::SnapshotExists { .. } => exists(name),
+                e => store_fault(e),
+            })?;
         let folder = self.home.snapshot(name);
         if let Err(e) = remove_folder(&folder).and_then(|()| {
-            let fault = |e: std::io::Error| Fault::from_error(ErrorKind::Host, &e).context("cannot keep the snapshot");
+            let fault = |e: std::io::Error| {
+                Fault::from_error(ErrorKind::Host, &e).context("cannot keep the snapshot")
+            };
             std::fs::rename(&temporary.0, &folder).map_err(fault)
         }) {
             let _ = self.store().delete_snapshot(name);
@@ -77,7 +89,10 @@ impl Vmint {
     pub(crate) fn open_snapshot(&self, name: &Name) -> Result<Frozen, Fault> {
         let known = self.store().snapshot(name).map_err(store_fault)?.is_some();
         if !known {
-            return Err(Fault::new(ErrorKind::NotFound, format!("there is no snapshot {name}")));
+            return Err(Fault::new(
+                ErrorKind::NotFound,
+                format!("there is no snapshot {name}"),
+            ));
         }
         let frozen = Frozen::open(&self.home.snapshot(name)).and_then(|f| f.check().map(|()| f));
         frozen.map_err(|e| Fault::from(e).context(format!("snapshot {name} cannot be used")))
@@ -93,16 +108,25 @@ impl Vmint {
     pub fn remove_snapshot(&self, name: &Name) -> Result<(), Fault> {
         // The folder goes before the record, so that a failure is tried again.
         if self.store().snapshot(name).map_err(store_fault)?.is_none() {
-            return Err(Fault::new(ErrorKind::NotFound, format!("there is no snapshot {name}")));
+            return Err(Fault::new(
+                ErrorKind::NotFound,
+                format!("there is no snapshot {name}"),
+            ));
         }
         remove_folder(&self.home.snapshot(name))?;
-        self.store().delete_snapshot(name).map(drop).map_err(store_fault)
+        self.store()
+            .delete_snapshot(name)
+            .map(drop)
+            .map_err(store_fault)
     }
 
     /// Brings a machine to the moment of a snapshot; the next generation of it.
     pub async fn restore(&self, machine: &str, name: &Name) -> Result<MachineRecord, Fault> {
         let frozen = self.open_snapshot(name)?;
-        let reset = api::Reset { from: Some(frozen.folder().to_owned()), snapshot: Some(name.clone()) };
+        let reset = api::Reset {
+            from: Some(frozen.folder().to_owned()),
+            snapshot: Some(name.clone()),
+        };
         self.reset_from(machine, reset).await
     }
 
@@ -116,15 +140,27 @@ impl Vmint {
         progress: &dyn Progress,
     ) -> Result<Vec<MachineRecord>, Fault> {
         if !(1..=1000).contains(&count) {
-            return Err(Fault::new(ErrorKind::Usage, format!("{count} forks: 1 to 1000 at once")));
+            return Err(Fault::new(
+                ErrorKind::Usage,
+                format!("{count} forks: 1 to 1000 at once"),
+            ));
         }
-        let names = (1..=count).map(|n| if count == 1 { Ok(new.clone()) } else { format!("{new}-{n}").parse() });
+        let names = (1..=count).map(|n| {
+            if count == 1 {
+                Ok(new.clone())
+            } else {
+                format!("{new}-{n}").parse()
+            }
+        });
         let names: Vec<Name> = names
             .collect::<Result<_, _>>()
             .map_err(|e: vmint_model::InvalidName| Fault::new(ErrorKind::Usage, e.to_string()))?;
         for name in &names {
             if let Ok(other) = self.machine(name.as_str()) {
-                let message = format!("a machine with the name {name} exists already (it is {})", other.state);
+                let message = format!(
+                    "a machine with the name {name} exists already (it is {})",
+                    other.state
+                );
                 return Err(Fault::new(ErrorKind::AlreadyExists, message));
             }
         }
@@ -149,13 +185,15 @@ impl Vmint {
                 let id = vmint_model::MachineId::random();
                 let name: Name = format!("fork-{id}").parse().expect("a legal name");
                 let mut in_use = None;
-                self.take_snapshot(record.id.as_str(), &name, Some(&mut in_use)).await?;
+                self.take_snapshot(record.id.as_str(), &name, Some(&mut in_use))
+                    .await?;
                 Ok((name, in_use))
             }
             (Err(_), Ok(name)) if known(&name)? => Ok((name, None)),
-            (Err(fault), _) if fault.kind == ErrorKind::NotFound => {
-                Err(Fault::new(ErrorKind::NotFound, format!("there is neither a machine nor a snapshot {source:?}")))
-            }
+            (Err(fault), _) if fault.kind == ErrorKind::NotFound => Err(Fault::new(
+                ErrorKind::NotFound,
+                format!("there is neither a machine nor a snapshot {source:?}"),
+            )),
             (Err(fault), _) => Err(fault),
         }
     }
@@ -192,7 +230,9 @@ impl Vmint {
                 break;
             }
         }
-        let Some(fault) = failure else { return Ok(records) };
+        let Some(fault) = failure else {
+            return Ok(records);
+        };
         for record in records {
             let _ = self.remove(record.id.as_str(), true).await;
         }
@@ -201,26 +241,35 @@ impl Vmint {
 
     /// Removes implicit snapshots, and unfinished ones, whose commands were killed.
     pub(crate) fn sweep_snapshots(&self) -> Result<(), Fault> {
-        let Ok(entries) = std::fs::read_dir(self.home.snapshots()) else { return Ok(()) };
+        let Ok(entries) = std::fs::read_dir(self.home.snapshots()) else {
+            return Ok(());
+        };
         for path in entries.flatten().map(|e| e.path()) {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let name = path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
             if let Some(rest) = name.strip_prefix(".tmp-") {
                 let pid = rest.rsplit('-').next().and_then(|pid| pid.parse().ok());
                 if pid.is_some_and(|pid| matches!(process::of(pid), Ok(None))) {
                     remove_folder(&path)?;
                 }
-            } else if path.join(IN_USE).exists() && !FileLock::is_held(&path.join(IN_USE)).unwrap_or(true) {
-                if let Ok(name) = name.parse() {
+            } else if path.join(IN_USE).exists()
+                && !FileLock::is_held(&path.join(IN_USE)).unwrap_or(true)
+                && let Ok(name) = name.parse() {
                     self.remove_snapshot(&name)?;
                 }
-            }
         }
         Ok(())
     }
 }
 
 fn exists(name: &Name) -> Fault {
-    Fault::new(ErrorKind::AlreadyExists, format!("a snapshot with the name {name} exists already"))
+    Fault::new(
+        ErrorKind::AlreadyExists,
+        format!("a snapshot with the name {name} exists already"),
+    )
 }
 
 /// A folder that goes away unless it was renamed.
@@ -228,10 +277,15 @@ struct Temporary(PathBuf);
 
 impl Temporary {
     fn new(vmint: &Vmint, name: &Name) -> Result<Self, Fault> {
-        let path = vmint.home.snapshots().join(format!(".tmp-{name}-{}", std::process::id()));
+        let path = vmint
+            .home
+            .snapshots()
+            .join(format!(".tmp-{name}-{}", std::process::id()));
         remove_folder(&path)?;
         let made = std::fs::create_dir(&path);
-        made.map_err(|e| Fault::from_error(ErrorKind::Host, &e).context("cannot make the snapshot's folder"))?;
+        made.map_err(|e| {
+            Fault::from_error(ErrorKind::Host, &e).context("cannot make the snapshot's folder")
+        })?;
         Ok(Self(path))
     }
 }
@@ -255,8 +309,15 @@ async fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Out
                 }
             }
         }
-        if pending { std::task::Poll::Pending } else { std::task::Poll::Ready(()) }
+        if pending {
+            std::task::Poll::Pending
+        } else {
+            std::task::Poll::Ready(())
+        }
     })
     .await;
-    waiting.into_iter().filter_map(|(_, output)| output).collect()
+    waiting
+        .into_iter()
+        .filter_map(|(_, output)| output)
+        .collect()
 }

@@ -25,7 +25,9 @@ impl Vmint {
         let all = self.store().list(MachineFilter::All).map_err(store_fault)?;
         let mut found = Vec::new();
         for record in &all {
-            let unfinished = record.state.has_runner() || record.state == MachineState::Removing || record.ephemeral;
+            let unfinished = record.state.has_runner()
+                || record.state == MachineState::Removing
+                || record.ephemeral;
             if unfinished && let Some(one) = self.sweep_one(record)? {
                 found.push(one);
             }
@@ -52,16 +54,23 @@ impl Vmint {
             None
         };
         // Under the lock, the record is what it is; it may have changed since it was listed.
-        let Some(record) = self.store().get(&record.id).map_err(store_fault)? else { return Ok(None) };
+        let Some(record) = self.store().get(&record.id).map_err(store_fault)? else {
+            return Ok(None);
+        };
         for process in processes(&record) {
             match process::kill(process) {
-                Ok(true) => tracing::warn!(pid = process.pid, machine = %record.name, "killed a left-over process"),
+                Ok(true) => {
+                    tracing::warn!(pid = process.pid, machine = %record.name, "killed a left-over process");
+                }
                 Ok(false) => {}
                 Err(e) => tracing::warn!("cannot kill process {}: {e}", process.pid),
             }
         }
         let _ = std::fs::remove_file(dir.socket());
-        let found = if record.state == MachineState::Removing || record.ephemeral || lock.is_none() && record.state.has_runner() {
+        let found = if record.state == MachineState::Removing
+            || record.ephemeral
+            || lock.is_none() && record.state.has_runner()
+        {
             self.sweep_away(&record)?
         } else if record.state.has_runner() {
             Some(self.sweep_failed(&record)?)
@@ -74,16 +83,26 @@ impl Vmint {
 
     fn sweep_failed(&self, record: &MachineRecord) -> Result<Found, Fault> {
         let (cause, why) = why(record);
-        let changed = self.store().transition(&record.id, None, MachineState::Failed, cause, Some(&why), |r| {
-            r.runner = None;
-            r.hypervisor = None;
-            r.addresses = Vec::new();
-            r.ports = Vec::new();
-            r.reason = Some(why.clone());
-        });
+        let changed = self.store().transition(
+            &record.id,
+            None,
+            MachineState::Failed,
+            cause,
+            Some(&why),
+            |r| {
+                r.runner = None;
+                r.hypervisor = None;
+                r.addresses = Vec::new();
+                r.ports = Vec::new();
+                r.reason = Some(why.clone());
+            },
+        );
         changed.map_err(store_fault)?;
         let message = format!("machine {} has failed: {why}", record.name);
-        Ok(Found { name: record.name.clone(), message })
+        Ok(Found {
+            name: record.name.clone(),
+            message,
+        })
     }
 
     fn sweep_away(&self, record: &MachineRecord) -> Result<Option<Found>, Fault> {
@@ -91,12 +110,20 @@ impl Vmint {
         let had_runner = record.state.has_runner();
         if had_runner {
             let failed = MachineState::Failed;
-            self.store().transition(&record.id, None, failed, cause, Some(&why), |_| {}).map_err(store_fault)?;
+            self.store()
+                .transition(&record.id, None, failed, cause, Some(&why), |_| {})
+                .map_err(store_fault)?;
         }
         self.erase(record, cause)?;
         Ok(had_runner.then(|| {
-            let message = format!("machine {} was left by a command that is gone, and is removed: {why}", record.name);
-            Found { name: record.name.clone(), message }
+            let message = format!(
+                "machine {} was left by a command that is gone, and is removed: {why}",
+                record.name
+            );
+            Found {
+                name: record.name.clone(),
+                message,
+            }
         }))
     }
 
@@ -106,7 +133,9 @@ impl Vmint {
         let dir = self.home.machine(&record.id);
         if record.state != MachineState::Removing {
             let to = MachineState::Removing;
-            self.store().transition(&record.id, None, to, cause, None, |_| {}).map_err(store_fault)?;
+            self.store()
+                .transition(&record.id, None, to, cause, None, |_| {})
+                .map_err(store_fault)?;
         }
         let _ = std::fs::remove_file(dir.socket());
         remove_folder(dir.path())?;
@@ -118,15 +147,21 @@ impl Vmint {
 
     /// Folders without a record: a command died between the two. One that is still between them holds the lock.
     fn sweep_folders(&self, known: &[MachineRecord]) {
-        let Ok(entries) = std::fs::read_dir(self.home.machines()) else { return };
+        let Ok(entries) = std::fs::read_dir(self.home.machines()) else {
+            return;
+        };
         for entry in entries.flatten() {
             let name = entry.file_name();
-            let Some(id) = name.to_str().and_then(|n| n.parse().ok()) else { continue };
+            let Some(id) = name.to_str().and_then(|n| n.parse().ok()) else {
+                continue;
+            };
             if known.iter().any(|r| r.id == id) {
                 continue;
             }
             let dir = self.home.machine(&id);
-            let Ok(Some(_lock)) = FileLock::try_acquire(&dir.lock()) else { continue };
+            let Ok(Some(_lock)) = FileLock::try_acquire(&dir.lock()) else {
+                continue;
+            };
             if let Ok(None) = self.store().get(&id) {
                 tracing::info!("removing {}, which has no record", dir.path().display());
                 let _ = std::fs::remove_file(dir.socket());
@@ -142,16 +177,27 @@ fn why(record: &MachineRecord) -> (Cause, String) {
     let recorded = record.runner.as_ref().or(record.hypervisor.as_ref());
     let rebooted = recorded.is_some_and(|p| process::boot_id().is_ok_and(|now| now != p.boot_id));
     if rebooted {
-        return (Cause::HostRebooted, "the host was rebooted while it was up".into());
+        return (
+            Cause::HostRebooted,
+            "the host was rebooted while it was up".into(),
+        );
     }
-    let pid = record.runner.as_ref().map(|r| format!(" (process {})", r.pid)).unwrap_or_default();
-    (Cause::RunnerDied, format!("its runner{pid} died without a word, and its hypervisor with it"))
+    let pid = record
+        .runner
+        .as_ref()
+        .map(|r| format!(" (process {})", r.pid))
+        .unwrap_or_default();
+    (
+        Cause::RunnerDied,
+        format!("its runner{pid} died without a word, and its hypervisor with it"),
+    )
 }
 
 pub(crate) fn remove_folder(path: &Path) -> Result<(), Fault> {
     match std::fs::remove_dir_all(path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            Err(Fault::from_error(vmint_model::ErrorKind::Host, &e).context(format!("cannot remove {}", path.display())))
+            Err(Fault::from_error(vmint_model::ErrorKind::Host, &e)
+                .context(format!("cannot remove {}", path.display())))
         }
         _ => Ok(()),
     }
