@@ -11,6 +11,7 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::time::Instant;
 use vmint_protocol::{ErrorCode, GuestError, Prepare, SshHostKey};
 
 /// Applies all of it. Everything is tried; the first failure is told.
@@ -26,9 +27,9 @@ pub fn apply(prepare: &Prepare) -> Result<(), GuestError> {
             first.get_or_insert_with(|| failure(code, format_args!("{what}: {e}")));
         }
     };
+    let began = Instant::now();
     // What programs may ask for at any moment comes first.
     note("reseed its random numbers", reseed(&prepare.seed));
-    note("set its clock", set_clock(prepare.realtime_ns));
     note(
         "set its host name",
         rustix::system::sethostname(prepare.hostname.as_bytes()).map_err(Into::into),
@@ -57,6 +58,11 @@ pub fn apply(prepare: &Prepare) -> Result<(), GuestError> {
             write_host_keys(Path::new("/etc/ssh"), &prepare.ssh_host_keys),
         );
     }
+    // The clock last: whoever watches it, such as systemd for its timers, starts to run now.
+    note(
+        "set its clock",
+        set_clock(prepare.realtime_ns + began.elapsed().as_nanos() as u64),
+    );
     first.map_or(Ok(()), Err)
 }
 
@@ -82,15 +88,24 @@ fn write_generation(generation: u64) -> io::Result<()> {
     )
 }
 
-/// Replaces a file in one step; where the file is a mount of its own, or the folder is full of obstacles, in place.
+/// Gives a file this content, in place. Replacing it by a rename would be safer against a power cut in this very
+/// moment, but ext4 then writes the file to its disk at once, and every fork would wait for that.
 fn replace(path: &str, content: &[u8], mode: u32) -> io::Result<()> {
-    let temporary = format!("{path}.vmint-new");
-    let written = write_new(&temporary, content, mode).and_then(|()| fs::rename(&temporary, path));
-    if written.is_err() {
-        let _ = fs::remove_file(&temporary);
-        return fs::write(path, content);
+    let mut file = fs::File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(mode)
+        .open(path)?;
+    file.write_all(content)?;
+    let meta = file.metadata()?;
+    if meta.len() != content.len() as u64 {
+        file.set_len(content.len() as u64)?;
     }
-    written
+    if meta.permissions().mode() & 0o7777 != mode {
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
+    }
+    Ok(())
 }
 
 fn write_new(path: &str, content: &[u8], mode: u32) -> io::Result<()> {

@@ -64,7 +64,7 @@ async fn boots(qemu: &Qemu, tiny: &BootFiles, scratch: &Path) -> Result<(), Faul
         NetMode::None,
         false,
     );
-    let spec = boot_spec(tiny);
+    let spec = boot_spec(tiny, Accelerator::Kvm);
     let boot = Boot {
         kernel: spec.kernel,
         initramfs: spec.initramfs,

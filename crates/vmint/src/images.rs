@@ -181,7 +181,7 @@ impl Vmint {
         // Before the draft's scratch is used: finding the host may need to build tiny.
         let host = self.host(progress).await?;
         let files = draft.boot_files().map_err(|e| fault!(e))?;
-        let spec = boot_spec(&files);
+        let spec = boot_spec(&files, host.accelerator);
         let memory = vmint_model::ByteSize::mib(1024);
         let net = vmint_model::NetMode::Nat;
         let shape = probe::shape(host.accelerator, memory, 1, net, files.disk.is_some());

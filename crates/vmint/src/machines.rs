@@ -357,7 +357,7 @@ impl Vmint {
         } else {
             let image = self.ensure_image(&spec.image, progress).await?;
             let files = Self::boot_files(&image)?;
-            let boot = vmint_runner::template::boot_spec(&files);
+            let boot = vmint_runner::template::boot_spec(&files, host.accelerator);
             let shape = Self::shape(&host, spec, files.disk.is_some());
             let fingerprint = self.wanted(&host, &image, &files, &shape).fingerprint();
             (From::Boot(boot), shape, fingerprint)
