@@ -130,9 +130,27 @@ pub enum Save {
     Full,
 }
 
+/// What the guest does after a branch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Afterwards {
+    /// It goes on.
+    Run,
+    /// It stands still, as it did before.
+    StayPaused,
+}
+
 impl Launch<'_> {
     /// Starts QEMU, and returns when the guest runs. Every answer of QEMU has `deadline` to come.
     pub async fn run(self, deadline: Duration) -> Result<Hypervisor, LaunchError> {
+        let mut hypervisor = self.start_only(deadline).await?;
+        if let Start::Load(frozen) = self.start {
+            hypervisor.load(frozen, deadline).await?;
+        }
+        Ok(hypervisor)
+    }
+
+    /// Starts QEMU, and returns when QMP answers; loads nothing. What a fork cannot cost less than.
+    pub async fn start_only(self, deadline: Duration) -> Result<Hypervisor, LaunchError> {
         let io_error = |path: &Path| {
             let path = path.to_owned();
             move |source| LaunchError::Io { path, source }
@@ -197,7 +215,7 @@ impl Launch<'_> {
             .set_nonblocking(true)
             .map_err(io_error(Path::new("a socket")))?;
         let agent = UnixStream::from_std(agent).map_err(io_error(Path::new("a socket")))?;
-        let mut hypervisor = Hypervisor {
+        Ok(Hypervisor {
             child,
             qmp: Arc::new(qmp),
             events,
@@ -212,11 +230,7 @@ impl Launch<'_> {
             top: "disk".into(),
             img: self.qemu.img.clone(),
             log: self.log.to_owned(),
-        };
-        if let Start::Load(frozen) = self.start {
-            hypervisor.load(frozen, deadline).await?;
-        }
-        Ok(hypervisor)
+        })
     }
 
     /// The whole command line.
@@ -418,7 +432,12 @@ impl Hypervisor {
     ///
     /// Memory and disk are of one instant: the guest stands still while its device state and changed pages are
     /// written and a new layer is put on its disk.
-    pub async fn branch(&mut self, into: &Path, save: Save) -> Result<Branch, BranchError> {
+    pub async fn branch(
+        &mut self,
+        into: &Path,
+        save: Save,
+        afterwards: Afterwards,
+    ) -> Result<Branch, BranchError> {
         std::fs::hard_link(&self.ram, into.join(Frozen::RAM)).map_err(|source| {
             BranchError::Io {
                 path: into.join(Frozen::RAM),
@@ -430,7 +449,9 @@ impl Hypervisor {
         self.pause().await?;
         let frozen = self.freeze_paused(into, save, overlay.as_deref()).await;
         // Whatever happened, the guest must not be left standing still.
-        self.resume().await?;
+        if afterwards == Afterwards::Run {
+            self.resume().await?;
+        }
         let pause = began.elapsed();
         let (changed, method) = frozen?;
         let layers = match &self.folder {

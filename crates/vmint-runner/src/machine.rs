@@ -30,7 +30,8 @@ use vmint_model::{
 };
 use vmint_protocol::Request;
 use vmint_qemu::disk::{self, Layer};
-use vmint_qemu::hypervisor::Save;
+use vmint_qemu::hypervisor::{Afterwards, Save};
+use vmint_qemu::qmp::Event;
 use vmint_qemu::{Boot, Exit, Frozen, Hypervisor, Launch, Manifest, Notice, Start};
 use vmint_store::{Store, process};
 
@@ -283,7 +284,7 @@ impl Machine {
                 Some(ask) = asks.recv() => self.answer(ask, &mut asks, &mut answers).await,
                 notice = live.hypervisor.notice() => match notice {
                     Ok(Notice::Event(event)) => {
-                        self.story.note(event);
+                        self.heard(event);
                         None
                     }
                     Ok(Notice::Exited(exit)) => Some(self.exited(&exit)),
@@ -515,17 +516,20 @@ impl Machine {
     }
 
     async fn snapshot(&mut self, snapshot: &api::Snapshot) -> Result<api::Snapshotted, Fault> {
-        let was_paused = self.record.state == MachineState::Paused;
+        let afterwards = match self.record.state {
+            MachineState::Paused => Afterwards::StayPaused,
+            _ => Afterwards::Run,
+        };
         let live = self.live.as_mut().expect("served while it is up");
         let save = if snapshot.full {
             Save::Full
         } else {
             Save::Changed
         };
-        let branch = live.hypervisor.branch(&snapshot.folder, save).await?;
-        if was_paused {
-            live.hypervisor.pause().await?;
-        }
+        let branch = live
+            .hypervisor
+            .branch(&snapshot.folder, save, afterwards)
+            .await?;
         let origin = Frozen::open(&self.dir.path().join("origin")).ok();
         let manifest = Manifest {
             version: vmint_qemu::frozen::VERSION,
@@ -650,6 +654,29 @@ impl Machine {
         };
         request.abort();
         down
+    }
+
+    /// When the host's disk is full, QEMU halts the guest instead of failing its writes. That is a pause, and can be
+    /// resumed.
+    fn heard(&mut self, event: Event) {
+        let full = matches!(event, Event::BlockError { no_space: true });
+        self.story.note(event);
+        if !full || self.record.state != MachineState::Running {
+            return;
+        }
+        let reason = "the host's disk is full: the machine stands still until there is space and it is resumed";
+        let to = MachineState::Paused;
+        let changed =
+            self.store
+                .transition(&self.record.id, None, to, Cause::Fault, Some(reason), |r| {
+                    r.reason = Some(reason.to_owned());
+                });
+        match changed {
+            Ok(record) => self.record = record,
+            // The store may be on that very disk.
+            Err(e) => tracing::error!("{reason}; and the store cannot be written: {e}"),
+        }
+        self.show();
     }
 
     fn exited(&self, exit: &Exit) -> Over {

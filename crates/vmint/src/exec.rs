@@ -1,6 +1,7 @@
 //! Commands in machines.
 
 use crate::Vmint;
+use crate::machines::SHORT;
 use std::time::Duration;
 use vmint_model::{ErrorKind, ExecDefaults, Fault, MachineRecord, MachineState};
 use vmint_protocol::{Channel, ErrorCode, ExecSpec, ExitStatus, FromGuest, Request, WindowSize};
@@ -149,11 +150,19 @@ impl Vmint {
             return Err(Fault::new(ErrorKind::WrongState, message)
                 .hint(format!("vmint resume {}", record.name)));
         }
-        let session = self
-            .client(record)
-            .session()
-            .await
-            .map_err(|fault| self.explain(record, fault))?;
+        // One that is being started answers when it is up.
+        let patience = match record.state {
+            MachineState::Starting => Duration::from_secs(600),
+            _ => SHORT,
+        };
+        let session = tokio::time::timeout(patience, self.client(record).session()).await;
+        let session = session.map_err(|_| {
+            let name = &record.name;
+            let message =
+                format!("the runner of machine {name} did not answer within {patience:?}");
+            Fault::new(ErrorKind::TimedOut, message)
+        })?;
+        let session = session.map_err(|fault| self.explain(record, fault))?;
         session
             .open(request)
             .map_err(|e| self.session_fault(record, e))
