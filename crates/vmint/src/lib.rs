@@ -22,11 +22,14 @@
 //! * [`images`]: images, templates, and what executes machines here.
 //! * [`config`], [`doctor`], [`gc`].
 
+pub mod bench;
 pub mod config;
+pub mod declared;
 pub mod doctor;
 pub mod door;
 pub mod exec;
 pub mod files;
+pub mod garbage;
 pub mod gc;
 pub mod images;
 pub mod machines;

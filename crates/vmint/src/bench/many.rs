@@ -1,0 +1,114 @@
+//! Many forks at once.
+
+use super::memory::runner;
+use super::process::{cpu, cpus, expect_memory, ms};
+use super::report::{Row, Target, Unit};
+use super::rig::{MEMORY, RESERVE, Rig, succeeded};
+use crate::Command;
+use crate::exec::{Happening, Running};
+use std::time::Instant;
+use vmint_image::Silent;
+use vmint_model::{ErrorKind, Fault, MachineRecord, Name, Origin};
+use vmint_protocol::ExitStatus;
+
+const COUNT: u32 = 50;
+
+const ARGV: [&str; 3] = ["sh", "-c", "true"];
+
+/// 50 forks of a snapshot at once until each has answered a command, against 50 times the processor time that one of
+/// them and its runner use for the same, spread over the processors. A fork that is lost fails the benchmark.
+pub async fn many(rig: &Rig<'_>, rows: &mut Vec<Row>) -> Result<(), Fault> {
+    expect_memory(u64::from(COUNT) * RESERVE)?;
+    rig.template(MEMORY).await?;
+    let source = rig
+        .start(rig.machine("tiny", MEMORY, Origin::Template))
+        .await?;
+    rig.execute(&source, &ARGV).await?;
+    let snapshot = rig.name();
+    rig.vmint.snapshot(source.id.as_str(), &snapshot).await?;
+    rig.remove(&source).await?;
+
+    let share = f64::from(COUNT) / cpus() as f64;
+    let mut floor = Vec::new();
+    for _ in 0..rig.count(20, 8) {
+        floor.push(processor_time(rig, &snapshot).await? * share);
+    }
+    // Single ones come in whole ticks: only their mean says anything.
+    let mean = floor.iter().sum::<f64>() / floor.len() as f64;
+
+    let mut elapsed = Vec::new();
+    for _ in 0..rig.count(3, 1) {
+        let began = Instant::now();
+        let machines = rig
+            .vmint
+            .fork(snapshot.as_str(), &rig.name(), COUNT, &Silent)
+            .await?;
+        all_answer(rig, &machines).await?;
+        elapsed.push(ms(began.elapsed()));
+        for machine in &machines {
+            rig.remove(machine).await?;
+        }
+    }
+    rig.vmint.remove_snapshot(&snapshot)?;
+    let what = format!("{COUNT} forks at once, until each has answered a command; none was lost");
+    let row = Row::new("many", what, Unit::Milliseconds, &elapsed)
+        .floor(
+            format!("{COUNT} × processor time of one / {} processors", cpus()),
+            &[mean],
+        )
+        .target(Target::ratio_at_most(1.5))
+        .note(format!(
+            "one takes {:.0} ms of processor time, the mean of {}",
+            mean / share,
+            floor.len()
+        ));
+    rows.push(row);
+    Ok(())
+}
+
+/// What one fork with its runner uses until it has answered a command.
+async fn processor_time(rig: &Rig<'_>, snapshot: &Name) -> Result<f64, Fault> {
+    let machine = rig
+        .start(rig.machine("tiny", MEMORY, Origin::Snapshot(snapshot.clone())))
+        .await?;
+    rig.execute(&machine, &ARGV).await?;
+    let message = || {
+        Fault::new(
+            ErrorKind::Internal,
+            format!("machine {} is up without a hypervisor", machine.name),
+        )
+    };
+    let used = cpu(machine.hypervisor.as_ref().ok_or_else(message)?)? + cpu(runner(&machine)?)?;
+    rig.remove(&machine).await?;
+    Ok(used)
+}
+
+/// Starts a command in all of them, then awaits all.
+async fn all_answer(rig: &Rig<'_>, machines: &[MachineRecord]) -> Result<(), Fault> {
+    if machines.len() != COUNT as usize {
+        return Err(Fault::new(
+            ErrorKind::Internal,
+            format!("{} of {COUNT} forks came up", machines.len()),
+        ));
+    }
+    let mut commands = Vec::with_capacity(machines.len());
+    for machine in machines {
+        commands.push(
+            rig.vmint
+                .exec(machine.id.as_str(), Command::new(ARGV))
+                .await?,
+        );
+    }
+    for mut command in commands {
+        succeeded(ended(&mut command).await?, &ARGV, b"")?;
+    }
+    Ok(())
+}
+
+async fn ended(command: &mut Running<'_>) -> Result<ExitStatus, Fault> {
+    loop {
+        if let Happening::Exited(status) = command.next().await? {
+            return Ok(status);
+        }
+    }
+}

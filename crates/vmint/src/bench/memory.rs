@@ -1,0 +1,144 @@
+//! What parked forks take of the host's memory.
+
+use super::process::{expect_memory, memory_available, own_memory};
+use super::report::{Row, Target, Unit};
+use super::rig::{MEMORY, RESERVE, Rig, spec, succeeded};
+use std::time::{Duration, Instant};
+use vmint_model::{ErrorKind, Fault, MachineRecord, Origin, ProcessRef};
+
+/// The fall of `MemAvailable` over many parked forks, divided by their number: first of forks without runners, then
+/// of machines. Each fork has executed a command before it is parked, as one that is kept ready has. No cache is
+/// dropped.
+pub async fn memory(rig: &Rig<'_>, rows: &mut Vec<Row>) -> Result<(), Fault> {
+    let n = rig.count(50, 10);
+    expect_memory(n as u64 * RESERVE)?;
+    let template = rig.template(MEMORY).await?;
+    let argv = ["sh", "-c", "true"];
+    let each = |bytes: u64| bytes as f64 / 1e6 / n as f64;
+
+    rig.progress
+        .stage(&format!("memory: {n} parked forks without runners"));
+    // One before all others: what the first one alone brings into memory is shared by all.
+    let first = rig.live(&template).await?;
+    succeeded(
+        first.session.exec(spec(&argv), |_, _| {}).await?,
+        &argv,
+        b"",
+    )?;
+    let before = settled().await?;
+    let mut forks = Vec::with_capacity(n);
+    for _ in 0..n {
+        let live = rig.live(&template).await?;
+        succeeded(live.session.exec(spec(&argv), |_, _| {}).await?, &argv, b"")?;
+        live.hypervisor.pause().await?;
+        forks.push(live);
+    }
+    let after = settled().await?;
+    let without = each(before.bytes.saturating_sub(after.bytes));
+    drop(forks);
+    drop(first);
+    let what =
+        format!("a parked fork without a runner: fall of MemAvailable over {n}, divided by {n}");
+    let row = Row::new("memory", what, Unit::Megabytes, &[without]).target(Target::at_most(40.0));
+    rows.push(unsteady(row, &[before, after]));
+
+    rig.progress.stage(&format!("memory: {n} parked machines"));
+    let start = async || {
+        let machine = rig
+            .start(rig.machine("tiny", MEMORY, Origin::Template))
+            .await?;
+        rig.execute(&machine, &argv).await?;
+        rig.vmint.pause(machine.id.as_str()).await?;
+        Ok::<_, Fault>(machine)
+    };
+    let first = start().await?;
+    let before = settled().await?;
+    let mut machines = Vec::with_capacity(n);
+    for _ in 0..n {
+        machines.push(start().await?);
+    }
+    let after = settled().await?;
+    let with = each(before.bytes.saturating_sub(after.bytes));
+    let own = machines
+        .iter()
+        .map(runner_memory)
+        .collect::<Result<Vec<_>, _>>()?;
+    let what =
+        format!("a parked fork with its runner: fall of MemAvailable over {n}, divided by {n}");
+    let row = Row::new("memory", what, Unit::Megabytes, &[with]).target(Target::at_most(48.0));
+    rows.push(unsteady(row, &[before, after]));
+    let row = Row::new(
+        "memory",
+        "the runner: difference of the two",
+        Unit::Megabytes,
+        &[with - without],
+    )
+    .target(Target::at_most(8.0));
+    rows.push(row);
+    let row = Row::new(
+        "memory",
+        "the runner: private and anonymous memory of its process",
+        Unit::Megabytes,
+        &own,
+    )
+    .target(Target::at_most(8.0))
+    .note(
+        "its page tables, its sockets and the kernel's records of it are in the difference alone",
+    );
+    rows.push(row);
+    for machine in machines.iter().chain([&first]) {
+        rig.remove(machine).await?;
+    }
+    Ok(())
+}
+
+fn runner_memory(machine: &MachineRecord) -> Result<f64, Fault> {
+    Ok(own_memory(runner(machine)?)? as f64 / 1e6)
+}
+
+/// The runner of a machine that is up.
+pub fn runner(machine: &MachineRecord) -> Result<&ProcessRef, Fault> {
+    let message = || {
+        Fault::new(
+            ErrorKind::Internal,
+            format!("machine {} is up without a runner", machine.name),
+        )
+    };
+    machine.runner.as_ref().ok_or_else(message)
+}
+
+/// `MemAvailable`, and whether it had come to rest.
+#[derive(Clone, Copy)]
+struct Reading {
+    bytes: u64,
+    steady: bool,
+}
+
+/// Reads `MemAvailable` until three readings in a row differ by less than a megabyte; for at most ten seconds, since on
+/// a busy host that may never be.
+async fn settled() -> Result<Reading, Fault> {
+    let end = Instant::now() + Duration::from_secs(10);
+    let mut last = [memory_available()?; 3];
+    loop {
+        // The kernel hands back what ended processes had, and adds up its counters, once a second at the latest.
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        last.rotate_left(1);
+        last[2] = memory_available()?;
+        let mut sorted = last;
+        sorted.sort_unstable();
+        let steady = sorted[2] - sorted[0] < 1_000_000;
+        if steady || Instant::now() > end {
+            return Ok(Reading {
+                bytes: sorted[1],
+                steady,
+            });
+        }
+    }
+}
+
+fn unsteady(row: Row, readings: &[Reading]) -> Row {
+    if readings.iter().all(|reading| reading.steady) {
+        return row;
+    }
+    row.note("the host's memory did not come to rest: another process was using it")
+}

@@ -1,0 +1,26 @@
+//! What vmint costs here, each figure against the least that it could cost, measured in the same run.
+//!
+//! A benchmark takes samples of what vmint does and of its floor (a bare QEMU, the agent's own round trip, `git
+//! --version`) in turn, so that a busy host slows both down, and reports them with their ratio and the ratio to reach.
+//! One sample of each goes before and is not counted: it fills caches. No other is left out.
+//!
+//! * [`suite`]: which benchmarks there are; runs them.
+//! * [`report`]: figures, targets, and whether they were met.
+//! * `rig`: what benchmarks share: hypervisors and machines to measure, and that none of them stays behind.
+//! * `process`: whole processes timed; what processes and the host use.
+//! * `fork`, `commands`, `memory`, `many`, `branch`, `stream`, `raw`: the benchmarks.
+
+mod branch;
+mod commands;
+mod fork;
+mod many;
+mod memory;
+mod process;
+mod raw;
+pub mod report;
+mod rig;
+mod stream;
+pub mod suite;
+
+pub use report::{Bound, Failure, Figures, Floor, HostFacts, Of, Report, Row, Target, Unit};
+pub use suite::{BenchOptions, names, run};

@@ -1,0 +1,177 @@
+//! Which benchmarks there are; runs them.
+
+use super::report::{Failure, HostFacts, Report, Row};
+use super::rig::Rig;
+use super::{branch, commands, fork, many, memory, process, stream};
+use crate::Vmint;
+use std::path::PathBuf;
+use vmint_image::Progress;
+use vmint_model::{ErrorKind, Fault};
+use vmint_qemu::Host;
+
+/// What to measure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BenchOptions {
+    /// These benchmarks; all of them when empty.
+    pub names: Vec<String>,
+    /// Fewer samples.
+    pub quick: bool,
+    /// The `vmint` program, to be timed as a whole process.
+    pub program: PathBuf,
+}
+
+const ALL: &[(&str, &str)] = &[
+    (
+        "fork",
+        "a fork until it runs, against a bare QEMU until it answers",
+    ),
+    (
+        "boot",
+        "a cold boot against a fork, both to a first command's result; tiny and debian:12",
+    ),
+    (
+        "size",
+        "a fork with 4 GiB of memory against one with 256 MiB",
+    ),
+    (
+        "run",
+        "`vmint run -- true` against fork, first command and removal in process",
+    ),
+    (
+        "exec",
+        "`vmint exec NAME -- true` against the agent's own round trip",
+    ),
+    (
+        "cli",
+        "`vmint --version` and `vmint ls` against `git --version`",
+    ),
+    (
+        "memory",
+        "what a parked fork and its runner take of the host's memory",
+    ),
+    (
+        "many",
+        "50 forks at once against 50 times the processor time of one",
+    ),
+    (
+        "branch",
+        "a snapshot's pause against a fork, with 256 MiB and 4 GiB of memory",
+    ),
+    (
+        "stream",
+        "a command's output and a tar stream in, against raw virtio-serial",
+    ),
+];
+
+/// The benchmarks, each with what it measures.
+pub fn names() -> &'static [(&'static str, &'static str)] {
+    ALL
+}
+
+/// Runs benchmarks one after the other. One that cannot be carried out is no obstacle to the others. Machines and
+/// snapshots that they make are removed, whatever happens, and so are those of a run that was killed.
+pub async fn run(
+    vmint: &Vmint,
+    options: &BenchOptions,
+    progress: &dyn Progress,
+) -> Result<Report, Fault> {
+    let wanted = wanted(&options.names)?;
+    let load = process::load()?;
+    let host = vmint.host(progress).await?;
+    let facts = facts(&host, load, options.quick)?;
+    let rig = Rig::new(vmint, options, progress, host).await?;
+    let (mut rows, mut failures) = (Vec::new(), Vec::new());
+    for (name, what) in wanted {
+        progress.stage(&format!("{name}: {what}"));
+        let outcome = one(&rig, name, &mut rows).await;
+        // What is still there would be in the next one's way, and in its figures.
+        let cleared = rig.clear().await;
+        if let Err(error) = outcome.and(cleared) {
+            failures.push(Failure { name, error });
+        }
+    }
+    Ok(Report {
+        host: facts,
+        rows,
+        failures,
+    })
+}
+
+fn wanted(names: &[String]) -> Result<Vec<(&'static str, &'static str)>, Fault> {
+    let known = || {
+        ALL.iter()
+            .map(|(name, _)| *name)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let unknown = names
+        .iter()
+        .find(|name| !ALL.iter().any(|(known, _)| known == name));
+    if let Some(name) = unknown {
+        let message = format!("there is no benchmark {name:?}");
+        return Err(Fault::new(ErrorKind::NotFound, message).hint(format!("there are {}", known())));
+    }
+    let is_wanted = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
+    Ok(ALL
+        .iter()
+        .copied()
+        .filter(|(name, _)| is_wanted(name))
+        .collect())
+}
+
+async fn one(rig: &Rig<'_>, name: &str, rows: &mut Vec<Row>) -> Result<(), Fault> {
+    match name {
+        "fork" => fork::fork(rig, rows).await,
+        "boot" => fork::boot(rig, rows).await,
+        "size" => fork::size(rig, rows).await,
+        "run" => commands::run(rig, rows).await,
+        "exec" => commands::exec(rig, rows).await,
+        "cli" => commands::cli(rig, rows).await,
+        "memory" => memory::memory(rig, rows).await,
+        "many" => many::many(rig, rows).await,
+        "branch" => branch::branch(rig, rows).await,
+        "stream" => stream::stream(rig, rows).await,
+        other => unreachable!("{other} is no name of a benchmark"),
+    }
+}
+
+fn facts(host: &Host, load: f64, quick: bool) -> Result<HostFacts, Fault> {
+    Ok(HostFacts {
+        accelerator: host.accelerator,
+        accelerator_reason: host.accelerator_reason.clone(),
+        qemu: host.qemu.banner.clone(),
+        cpus: process::cpus(),
+        processor: process::processor(),
+        kernel: rustix::system::uname()
+            .release()
+            .to_string_lossy()
+            .into_owned(),
+        memory: process::memory_total()?,
+        load,
+        version: env!("CARGO_PKG_VERSION"),
+        build: if cfg!(debug_assertions) {
+            "debug"
+        } else {
+            "release"
+        },
+        quick,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_name_means_all_and_an_unknown_one_is_refused_with_those_there_are() {
+        assert_eq!(wanted(&[]).unwrap().len(), ALL.len());
+        let some = wanted(&["cli".into(), "fork".into()]).unwrap();
+        assert_eq!(
+            some.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
+            ["fork", "cli"]
+        );
+        let fault = wanted(&["forks".into()]).unwrap_err();
+        assert_eq!(fault.kind, ErrorKind::NotFound);
+        assert!(fault.hint.is_some_and(|hint| hint.contains("fork, boot")));
+    }
+}
