@@ -20,7 +20,7 @@
 //! * [`exec`], [`files`]: commands in machines, files in and out.
 //! * [`snapshots`]: freeze, restore, fork.
 //! * [`images`]: images, templates, and what executes machines here.
-//! * [`config`], [`doctor`], [`gc`].
+//! * [`config`], [`doctor`], [`garbage`].
 
 pub mod bench;
 pub mod config;
@@ -30,7 +30,6 @@ pub mod door;
 pub mod exec;
 pub mod files;
 pub mod garbage;
-pub mod gc;
 pub mod images;
 pub mod machines;
 pub mod snapshots;
