@@ -1,0 +1,225 @@
+//! The house: which crate may import which, as ARCHITECTURE.md maps it. A crate imports only crates on floors below its
+//! own.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use toml::{Table, Value};
+
+/// On which floor each crate lives. A new crate gets a line here and one in ARCHITECTURE.md.
+const FLOORS: [(&str, u32); 15] = [
+    ("vmint-cli", 5),
+    ("vmint-server", 5),
+    ("vmint", 4),
+    ("vmint-workflow", 3),
+    ("vmint-pool", 3),
+    ("vmint-runner", 2),
+    ("vmint-incus", 2),
+    ("vmint-orbstack", 2),
+    ("vmint-qemu", 1),
+    ("vmint-image", 1),
+    ("vmint-store", 1),
+    ("vmint-model", 0),
+    ("vmint-protocol", 0),
+    // The guest's program stands beside the house.
+    (AGENT, 0),
+    (TESTS, 6),
+];
+const AGENT: &str = "vmint-agent";
+const TESTS: &str = "vmint-tests";
+
+/// A file is a room; a longer one is several.
+const LONGEST: usize = 900;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("tests/ lies in the repository")
+        .to_owned()
+}
+
+struct Crate {
+    name: String,
+    folder: PathBuf,
+    /// All crates of the workspace that it imports, with the section that says so.
+    imports: Vec<(String, String)>,
+}
+
+fn read(folder: &Path) -> Crate {
+    let path = folder.join("Cargo.toml");
+    let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let manifest: Table = text
+        .parse()
+        .unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let name = manifest["package"]["name"]
+        .as_str()
+        .expect("a crate has a name")
+        .to_owned();
+    let mut imports = Vec::new();
+    gather(&manifest, "", &mut imports);
+    Crate {
+        name,
+        folder: folder.to_owned(),
+        imports,
+    }
+}
+
+/// Dependencies stand under three names, and may stand once more for each target.
+fn gather(table: &Table, place: &str, imports: &mut Vec<(String, String)>) {
+    for section in ["dependencies", "dev-dependencies", "build-dependencies"] {
+        let Some(Value::Table(dependencies)) = table.get(section) else {
+            continue;
+        };
+        for (key, value) in dependencies {
+            let package = value.get("package").and_then(Value::as_str).unwrap_or(key);
+            if package.starts_with("vmint") {
+                imports.push((package.to_owned(), format!("{place}{section}")));
+            }
+        }
+    }
+    if let Some(Value::Table(targets)) = table.get("target") {
+        for (target, table) in targets {
+            gather(
+                table.as_table().expect("a table"),
+                &format!("target.{target}."),
+                imports,
+            );
+        }
+    }
+}
+
+fn crates() -> Vec<Crate> {
+    let root = root();
+    let folders = fs::read_dir(root.join("crates"))
+        .expect("crates/ is there")
+        .map(|entry| entry.unwrap().path());
+    let mut all: Vec<_> = folders
+        .filter(|path| path.join("Cargo.toml").exists())
+        .map(|path| read(&path))
+        .collect();
+    all.push(read(&root.join("tests")));
+    assert!(
+        all.len() > 8,
+        "only {} crates were found below {}",
+        all.len(),
+        root.display()
+    );
+    all
+}
+
+fn floors() -> BTreeMap<&'static str, u32> {
+    let floors = BTreeMap::from(FLOORS);
+    assert_eq!(floors.len(), FLOORS.len(), "a crate is on two floors");
+    floors
+}
+
+#[test]
+fn every_crate_is_on_the_map_and_lies_in_the_folder_of_its_name() {
+    let floors = floors();
+    for Crate { name, folder, .. } in crates() {
+        assert!(
+            floors.contains_key(name.as_str()),
+            "{name} is on no floor: put it into FLOORS and into ARCHITECTURE.md"
+        );
+        if name != TESTS {
+            assert_eq!(folder.file_name().unwrap().to_str(), Some(name.as_str()));
+        }
+    }
+}
+
+#[test]
+fn the_architecture_tells_of_every_crate_and_its_floor() {
+    let text =
+        fs::read_to_string(root().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md is there");
+    let floors = floors();
+    for Crate { name, .. } in crates().iter().filter(|c| c.name != TESTS) {
+        let cell = format!("`{name}`");
+        let line = text.lines().find(|line| {
+            line.split('|')
+                .nth(2)
+                .is_some_and(|crates| crates.contains(&cell))
+        });
+        let line =
+            line.unwrap_or_else(|| panic!("{name} is missing in the table of ARCHITECTURE.md"));
+        let floor = if name == AGENT {
+            "–".to_owned()
+        } else {
+            floors[name.as_str()].to_string()
+        };
+        assert_eq!(
+            line.split('|').nth(1).map(str::trim),
+            Some(floor.as_str()),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn a_crate_imports_only_crates_on_floors_below_its_own() {
+    let floors = floors();
+    let mut wrong = Vec::new();
+    for Crate { name, imports, .. } in crates() {
+        for (imported, section) in imports {
+            let Some(floor) = floors.get(imported.as_str()) else {
+                wrong.push(format!(
+                    "{name} imports {imported} ({section}), which is on no floor"
+                ));
+                continue;
+            };
+            if *floor >= floors[name.as_str()] && name != AGENT {
+                wrong.push(format!(
+                    "{name} imports {imported} ({section}), which is not below it"
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn the_agent_imports_the_protocol_alone_and_no_crate_imports_the_agent() {
+    for Crate { name, imports, .. } in crates() {
+        let imported: BTreeSet<_> = imports.iter().map(|(name, _)| name.as_str()).collect();
+        if name == AGENT {
+            assert_eq!(imported, BTreeSet::from(["vmint-protocol"]));
+        }
+        assert!(
+            !imported.contains(AGENT),
+            "{name} imports the guest's program"
+        );
+    }
+}
+
+/// They call the program as a user does, and so need nothing of it.
+#[test]
+fn the_black_box_tests_import_nothing_of_what_they_test() {
+    let tests = crates()
+        .into_iter()
+        .find(|c| c.name == TESTS)
+        .expect("tests/ is a crate");
+    assert_eq!(tests.imports, []);
+}
+
+#[test]
+fn no_file_is_longer_than_a_room() {
+    let mut folders: Vec<_> = crates().into_iter().map(|c| c.folder).collect();
+    let (mut long, mut seen) = (Vec::new(), 0);
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+        {
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                seen += 1;
+                let lines = fs::read_to_string(&path).unwrap().lines().count();
+                if lines > LONGEST {
+                    long.push(format!("{} has {lines} lines", path.display()));
+                }
+            }
+        }
+    }
+    assert!(seen > 100, "only {seen} files were found");
+    assert!(long.is_empty(), "{long:#?}");
+}
