@@ -1,0 +1,100 @@
+//! What nobody needs any more: the left-overs that every command clears up, and what it does not, because it may be wanted
+//! again: templates that can never be forked again, and images that nothing means.
+
+use crate::Vmint;
+use serde::Serialize;
+use std::collections::BTreeSet;
+use vmint_image::store::Pruned;
+use vmint_image::{Digest, Progress};
+use vmint_model::{ByteSize, Fault};
+use vmint_qemu::Frozen;
+use vmint_runner::machine::store_fault;
+use vmint_store::SnapshotFilter;
+
+/// What was removed, or would be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Garbage {
+    /// Machines and folders that were left by commands that died; always removed.
+    pub swept: Vec<String>,
+    /// Fingerprints of templates that can never be forked again.
+    pub templates: Vec<String>,
+    /// Digests of images that nothing means, and of kernels that no image has.
+    pub images: Vec<String>,
+    /// What was given back on disk; of images only once they are removed.
+    pub bytes: ByteSize,
+}
+
+impl Vmint {
+    /// Removes what nobody needs; with `dry_run` only tells of it, except for what every command clears up.
+    pub async fn gc(&self, dry_run: bool, progress: &dyn Progress) -> Result<Garbage, Fault> {
+        let swept = self.sweep()?.into_iter().map(|f| f.message).collect();
+        let stale = self.stale_templates(progress).await?;
+        let mut garbage = Garbage { swept, ..Garbage::default() };
+        for frozen in &stale {
+            garbage.bytes.0 += frozen.own_size().unwrap_or(0);
+            garbage.templates.push(frozen.manifest().fingerprint.clone());
+        }
+        if dry_run {
+            garbage.images = self.unneeded_images(&stale)?.iter().map(ToString::to_string).collect();
+            return Ok(garbage);
+        }
+        self.remove_templates(|frozen| stale.iter().any(|gone| gone.folder() == frozen.folder()))?;
+        let pruned = self.prune_images()?;
+        garbage.images = pruned.images.iter().chain(&pruned.kernels).map(ToString::to_string).collect();
+        garbage.bytes.0 += pruned.freed;
+        Ok(garbage)
+    }
+
+    /// The templates that will never be forked again: no image has their digest, or they would be made differently
+    /// today.
+    pub async fn stale_templates(&self, progress: &dyn Progress) -> Result<Vec<Frozen>, Fault> {
+        let all = self.templates();
+        if all.is_empty() {
+            return Ok(all);
+        }
+        let host = self.host(progress).await?;
+        let images = self.images().list().map_err(image_fault)?;
+        let images: Vec<_> = images.into_iter().filter_map(|listed| listed.image.ok()).collect();
+        let is_current = |frozen: &Frozen| {
+            let manifest = frozen.manifest();
+            images.iter().filter(|image| image.digest().to_string() == manifest.image_digest).any(|image| {
+                // Of an image whose files cannot be had nothing can be said.
+                Self::boot_files(image).map_or(true, |files| {
+                    self.wanted(&host, image, &files, &manifest.shape).fingerprint() == manifest.fingerprint
+                })
+            })
+        };
+        Ok(all.into_iter().filter(|frozen| !is_current(frozen)).collect())
+    }
+
+    /// Deletes images that have no name and that no machine, snapshot or template needs.
+    pub fn prune_images(&self) -> Result<Pruned, Fault> {
+        self.images().prune(&self.needed_images(|_| true)?).map_err(image_fault)
+    }
+
+    /// The images that machines, snapshots and the templates chosen by `which` need.
+    fn needed_images(&self, which: impl Fn(&Frozen) -> bool) -> Result<BTreeSet<Digest>, Fault> {
+        let machines = self.machines()?.into_iter().filter_map(|m| m.image_digest);
+        let snapshots = self.store().list_snapshots(&SnapshotFilter::All).map_err(store_fault)?;
+        let snapshots = snapshots.into_iter().filter_map(|s| s.image_digest);
+        let templates = self.templates().into_iter().filter(|f| which(f));
+        let templates = templates.map(|f| f.manifest().image_digest.clone());
+        Ok(machines.chain(snapshots).chain(templates).filter_map(|digest| digest.parse().ok()).collect())
+    }
+
+    /// The images that [`prune_images`](Self::prune_images) would delete if these templates were gone.
+    fn unneeded_images(&self, without: &[Frozen]) -> Result<Vec<Digest>, Fault> {
+        let stays = |frozen: &Frozen| without.iter().all(|gone| gone.folder() != frozen.folder());
+        let needed = self.needed_images(stays)?;
+        let listed = self.images().list().map_err(image_fault)?;
+        let named: BTreeSet<_> = listed.into_iter().filter_map(|i| i.image.ok()).map(|image| image.digest()).collect();
+        let entries = std::fs::read_dir(self.home().images()).into_iter().flatten().flatten();
+        let there = entries.filter_map(|e| e.file_name().to_str().and_then(Digest::from_file_name));
+        Ok(there.filter(|digest| !named.contains(digest) && !needed.contains(digest)).collect())
+    }
+}
+
+fn image_fault(e: vmint_image::StoreError) -> Fault {
+    let (kind, hint) = (e.kind(), e.hint());
+    Fault { hint, ..Fault::from_error(kind, &e) }
+}
