@@ -1,4 +1,21 @@
-//! The `vmint` command.
+//! The `vmint` command: arguments, output and exit codes. What is done is done by the library.
+//!
+//! * [`args`]: what can be written; [`values`]: what a single argument may be.
+//! * [`commands`]: one file for each group of commands.
+//! * [`attach`]: this process's terminal, input and output as those of a command in a machine.
+//! * [`context`]: what commands share; [`signals`]: Ctrl-C at any moment.
+//! * [`output`], [`view`], [`progress`]: what is printed; [`failure`]: how it ends.
+
+mod args;
+mod attach;
+mod commands;
+mod context;
+mod failure;
+mod output;
+mod progress;
+mod signals;
+mod values;
+mod view;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -8,15 +25,21 @@ fn main() -> ExitCode {
     if args.get(1).is_some_and(|a| a == "runner") {
         return runner(&args[2..]);
     }
-    eprintln!("vmint: not yet");
-    ExitCode::from(2)
+    ExitCode::from(commands::run(&args))
 }
 
 /// `vmint runner HOME RUNTIME ID`: not for people; see `vmint_runner::start`.
 fn runner(args: &[OsString]) -> ExitCode {
-    let [home, runtime, id] = args else { return ExitCode::from(2) };
-    let Some(id) = id.to_str().and_then(|id| id.parse().ok()) else { return ExitCode::from(2) };
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
+    let [home, runtime, id] = args else {
+        return ExitCode::from(2);
+    };
+    let Some(id) = id.to_str().and_then(|id| id.parse().ok()) else {
+        return ExitCode::from(2);
+    };
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
     vmint::runner::process::run(&vmint::Home::new(home, runtime), &id);
     ExitCode::SUCCESS
 }

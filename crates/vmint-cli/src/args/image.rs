@@ -1,0 +1,168 @@
+//! Images, templates and snapshots.
+
+use super::machine::Hardware;
+use clap::{Args, Subcommand};
+use std::path::PathBuf;
+use vmint::image::{Base, CopyIn, ImageName, ImportSource};
+use vmint::{ByteSize, Name};
+
+/// Freeze running machines
+#[derive(Clone, Debug, Subcommand)]
+pub enum Snapshot {
+    /// Freeze this moment of a running machine, memory and disk; the machine goes on
+    Create {
+        /// Machine, by name or id
+        name: String,
+        /// Name of the new snapshot
+        snapshot: Name,
+    },
+    /// List snapshots
+    Ls {
+        /// Those of this machine only
+        name: Option<Name>,
+    },
+    /// Remove snapshots; machines that were forked from them stay
+    Rm {
+        /// Snapshots
+        #[arg(required = true, value_name = "SNAPSHOT")]
+        snapshots: Vec<Name>,
+    },
+}
+
+/// Bring a machine back to the moment of a snapshot
+#[derive(Clone, Debug, Args)]
+pub struct Restore {
+    /// Machine, by name or id
+    pub name: String,
+    /// Snapshot
+    pub snapshot: Name,
+}
+
+/// Start machines from this moment of a running one, or from a snapshot
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vmint fork box copy               copy goes on where box is now
+  vmint fork clean worker --count 4 worker-1 to worker-4, each from the snapshot clean")]
+pub struct Fork {
+    /// Machine, by name or id, or snapshot
+    #[arg(value_name = "NAME|SNAPSHOT")]
+    pub source: String,
+    /// Name of the new machine; with --count, NEW-1, NEW-2 and so on
+    #[arg(value_name = "NEW")]
+    pub new: Name,
+    /// How many
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub count: u32,
+}
+
+/// Build, import and list images
+#[derive(Clone, Debug, Subcommand)]
+pub enum Image {
+    Build(Box<Build>),
+    Import(Box<Import>),
+    /// List images
+    Ls,
+    /// Show all that is known of an image
+    Inspect {
+        /// Image
+        name: String,
+    },
+    /// Forget names of images; what nothing needs any more goes with `vmint image prune`
+    Rm {
+        /// Images
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+    },
+    /// Delete images without a name that no machine, snapshot or template needs
+    Prune,
+}
+
+/// Where an image's kernel comes from.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Kernel {
+    /// Kernel instead of the distribution's (a bzImage)
+    #[arg(long, value_name = "FILE")]
+    pub kernel: Option<PathBuf>,
+    /// The kernel's modules, what /lib/modules/VERSION holds; needed unless all drivers are built in
+    #[arg(long, value_name = "DIR", requires = "kernel")]
+    pub modules: Option<PathBuf>,
+}
+
+/// Build an image
+///
+/// The commands of --run are executed in the booted guest, as root and with a network; if one fails, no image is made.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vmint image build web --from debian:12 --package nginx --run 'systemctl enable nginx'
+  vmint image build app --from debian:13 --copy ./app:/opt/ --size 8G")]
+pub struct Build {
+    /// Name of the new image
+    pub name: ImageName,
+    /// What it starts from: tiny, debian:12 or debian:13
+    #[arg(long, value_name = "BASE")]
+    pub from: Option<Base>,
+    /// Package to install
+    #[arg(long = "package", value_name = "P")]
+    pub packages: Vec<String>,
+    /// Shell command to run in the guest
+    #[arg(long, value_name = "CMD")]
+    pub run: Vec<String>,
+    /// File or folder of this host to put into the image
+    #[arg(long, value_name = "SRC:DST")]
+    pub copy: Vec<CopyIn>,
+    /// Size of the disk
+    #[arg(long)]
+    pub size: Option<ByteSize>,
+    #[command(flatten)]
+    pub kernel: Kernel,
+}
+
+/// Import a root filesystem
+///
+/// From a tar, from a folder or an archive in OCI's layout, or from a registry.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vmint image import alpine docker://alpine:3.20
+  vmint image import mine ./rootfs.tar.gz
+  vmint image import app oci-archive:app.tar")]
+pub struct Import {
+    /// Name of the new image
+    pub name: ImageName,
+    /// Where from
+    #[arg(value_name = "PATH|oci:DIR|oci-archive:FILE|docker://REF")]
+    pub source: ImportSource,
+    /// Size of the disk
+    #[arg(long)]
+    pub size: Option<ByteSize>,
+    #[command(flatten)]
+    pub kernel: Kernel,
+}
+
+/// Make and list templates
+#[derive(Clone, Debug, Subcommand)]
+pub enum Template {
+    /// List templates
+    Ls,
+    /// Boot an image and freeze it now, rather than on first use
+    Build(TemplateBuild),
+    /// Remove templates; machines that were forked from them stay
+    Rm {
+        /// Fingerprints as in `vmint template ls`, or their beginnings; or images' names
+        #[arg(required = true, value_name = "TEMPLATE")]
+        templates: Vec<String>,
+    },
+    /// Remove templates that can never be forked again: their image or this host's QEMU is another by now
+    Prune,
+}
+
+/// Boot an image and freeze it now, rather than on first use
+#[derive(Clone, Debug, Args)]
+pub struct TemplateBuild {
+    /// Image
+    pub image: String,
+    #[command(flatten)]
+    pub hardware: Hardware,
+}

@@ -1,0 +1,303 @@
+//! Machines, and commands in them.
+
+use crate::values::{self, EnvArg, Pair};
+use clap::Args;
+use std::ffi::OsString;
+use std::time::Duration;
+use vmint::{ByteSize, Name, NetMode, Publish};
+
+/// What a machine is; what is not said is as `vmint.toml`, the environment or the defaults say.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Hardware {
+    /// Guest memory, such as 512M or 2G
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<ByteSize>,
+    /// Virtual processors
+    #[arg(long, value_name = "N")]
+    pub cpus: Option<u32>,
+    /// Network: none, or nat (the guest reaches out, nobody reaches in)
+    #[arg(long, value_name = "none|nat")]
+    pub net: Option<NetMode>,
+}
+
+/// How a command is run in a machine.
+#[derive(Clone, Debug, Args)]
+pub struct CommandOptions {
+    /// Set a variable; without =V, to its value on this host
+    #[arg(short, long = "env", value_name = "K[=V]")]
+    pub env: Vec<EnvArg>,
+    /// Working directory in the guest
+    #[arg(short, long, value_name = "DIR")]
+    pub workdir: Option<OsString>,
+    /// User in the guest: NAME or UID, with :GROUP or :GID
+    #[arg(short, long)]
+    pub user: Option<String>,
+    /// Pass standard input on
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// Give the command a terminal
+    #[arg(short, long)]
+    pub tty: bool,
+    /// Kill the command after this time, and exit with 124
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    pub timeout: Option<Duration>,
+}
+
+/// Run a command in a machine of its own
+///
+/// The machine is a fork of the image's template. It is removed when the command has ended, and when this process ends,
+/// however that happens. Output, exit code and signals are the command's.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Exit codes: the command's own; 128+N if signal N killed it; 124 timed out; 125 vmint failed or was called wrongly;
+126, 127 the guest could not execute the command, or not find it.
+
+Examples:
+  vmint run -- sh -c 'echo hello; exit 3'
+  vmint run --image debian:12 --net nat -- apt-get update
+  vmint run --copy-in .:/src -w /src --copy-out /src/out:. -- make
+  tar c src | vmint run -i -- sh -c 'tar x && ls src'")]
+pub struct Run {
+    /// Image to fork: tiny, debian:12, debian:13, or one of `vmint image ls`
+    #[arg(long)]
+    pub image: Option<String>,
+    #[command(flatten)]
+    pub hardware: Hardware,
+    /// Open a port of 127.0.0.1 to one of the guest; HOST 0 for any free one
+    #[arg(long, value_name = "HOST:GUEST")]
+    pub publish: Vec<Publish>,
+    #[command(flatten)]
+    pub options: CommandOptions,
+    /// Copy a file or folder into the machine before the command
+    #[arg(long, value_name = "SRC:DST")]
+    pub copy_in: Vec<Pair>,
+    /// Copy a file or folder out of the machine after the command, also if it failed
+    #[arg(long, value_name = "SRC:DST")]
+    pub copy_out: Vec<Pair>,
+    /// Keep the machine; its name is printed on standard error
+    #[arg(long)]
+    pub keep: bool,
+    /// The command; the image's own when none is given
+    #[arg(last = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+/// Create a machine
+///
+/// It is a fork of the image's template, or with --from of a snapshot; --cold boots the image instead.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vmint create box --image debian:12 --memory 1G --net nat --publish 8080:80 --start
+  vmint create again --from clean")]
+pub struct Create {
+    /// Name of the new machine: 1 to 63 of a-z, 0-9 and -, starting with a letter
+    pub name: Name,
+    /// Image: tiny, debian:12, debian:13, or one of `vmint image ls`
+    #[arg(long)]
+    pub image: Option<String>,
+    /// Snapshot to fork; image, memory, processors and network are the snapshot's
+    #[arg(long, value_name = "SNAPSHOT", conflicts_with_all = ["image", "memory", "cpus", "net", "cold"])]
+    pub from: Option<Name>,
+    #[command(flatten)]
+    pub hardware: Hardware,
+    /// Open a port of 127.0.0.1 to one of the guest; HOST 0 for any free one
+    #[arg(long, value_name = "HOST:GUEST")]
+    pub publish: Vec<Publish>,
+    /// Boot the image instead of forking its template
+    #[arg(long)]
+    pub cold: bool,
+    /// Start it
+    #[arg(long)]
+    pub start: bool,
+}
+
+/// Start machines; those that are up stay as they are
+#[derive(Clone, Debug, Args)]
+pub struct Names {
+    /// Machines, by name or id
+    #[arg(required = true, value_name = "NAME")]
+    pub names: Vec<String>,
+}
+
+/// How machines are stopped.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct StopHow {
+    /// At once, instead of asking the guest
+    #[arg(long)]
+    pub force: bool,
+    /// How long the guest has to shut down; then it is forced
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = values::duration)]
+    pub timeout: Duration,
+}
+
+/// Stop machines; those that are down stay as they are
+#[derive(Clone, Debug, Args)]
+pub struct Stop {
+    #[command(flatten)]
+    pub which: Names,
+    #[command(flatten)]
+    pub how: StopHow,
+}
+
+/// Stop machines and start them
+#[derive(Clone, Debug, Args)]
+pub struct Restart {
+    #[command(flatten)]
+    pub which: Names,
+    #[command(flatten)]
+    pub how: StopHow,
+}
+
+/// Halt machines' processors
+#[derive(Clone, Debug, Args)]
+pub struct Pause {
+    #[command(flatten)]
+    pub which: Names,
+}
+
+/// Let paused machines go on
+#[derive(Clone, Debug, Args)]
+pub struct Resume {
+    #[command(flatten)]
+    pub which: Names,
+}
+
+/// Remove machines and all that is in them
+#[derive(Clone, Debug, Args)]
+pub struct Remove {
+    #[command(flatten)]
+    pub which: Names,
+    /// Also those that are up
+    #[arg(short, long)]
+    pub force: bool,
+}
+
+/// List machines that are up
+#[derive(Clone, Debug, Args)]
+pub struct List {
+    /// Also those that are not
+    #[arg(short, long)]
+    pub all: bool,
+}
+
+/// Show all that is known of a machine
+#[derive(Clone, Debug, Args)]
+pub struct Info {
+    /// Machine, by name or id
+    pub name: String,
+}
+
+/// Run a command in a running machine
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Exit codes: the command's own; 128+N if signal N killed it; 124 timed out; 125 vmint failed or was called wrongly;
+126, 127 the guest could not execute the command, or not find it.
+
+Examples:
+  vmint exec box -- systemctl is-system-running
+  vmint exec box -it -- bash
+  vmint exec box -i -- psql < dump.sql")]
+pub struct Exec {
+    /// Machine, by name or id
+    pub name: String,
+    #[command(flatten)]
+    pub options: CommandOptions,
+    /// The command
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+/// Open a shell in a running machine: bash if it has one, else sh
+#[derive(Clone, Debug, Args)]
+pub struct Shell {
+    /// Machine, by name or id
+    pub name: String,
+    /// User in the guest: NAME or UID, with :GROUP or :GID
+    #[arg(short, long)]
+    pub user: Option<String>,
+}
+
+/// Copy files and folders into and out of machines
+///
+/// One side is NAME:PATH, the other a path of this host, or - for a tar stream. As with `cp -a`: into the destination if
+/// that is a folder or ends in /, else under its name. A local path with a colon is written ./a:b.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vmint cp site box:/var/www/
+  vmint cp box:/var/log/nginx .
+  vmint cp - box:/srv < files.tar
+  vmint cp box:/srv - > files.tar")]
+pub struct Copy {
+    /// What is copied
+    #[arg(value_name = "SRC")]
+    pub source: OsString,
+    /// Where to
+    #[arg(value_name = "DST")]
+    pub target: OsString,
+}
+
+/// Print a log of a machine
+#[derive(Clone, Debug, Args)]
+pub struct Logs {
+    /// Machine, by name or id
+    pub name: String,
+    /// The guest's serial console (the default)
+    #[arg(long, group = "which")]
+    pub console: bool,
+    /// What its QEMU printed
+    #[arg(long, group = "which")]
+    pub qemu: bool,
+    /// What its runner logged
+    #[arg(long, group = "which")]
+    pub runner: bool,
+    /// Go on printing until the machine is down
+    #[arg(short, long)]
+    pub follow: bool,
+}
+
+/// Wait until a machine is ready or stopped
+#[derive(Clone, Debug, Args)]
+pub struct Wait {
+    /// Machine, by name or id
+    pub name: String,
+    /// What to wait for
+    #[arg(long = "for", value_name = "STATE", default_value = "ready")]
+    pub state: Awaited,
+    /// How long; then the exit code is 5
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = values::duration)]
+    pub timeout: Duration,
+}
+
+/// What can be waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Awaited {
+    /// Commands can be executed
+    Ready,
+    /// It is down
+    Stopped,
+}
+
+/// Fork a machine anew in its place, and print its new generation
+#[derive(Clone, Debug, Args)]
+pub struct Reset {
+    /// Machine, by name or id
+    pub name: String,
+}
+
+/// Send a QMP command to a machine's QEMU, and print the answer as JSON
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vmint qmp box query-status
+  vmint qmp box human-monitor-command '{\"command-line\": \"info registers\"}'")]
+pub struct Qmp {
+    /// Machine, by name or id
+    pub name: String,
+    /// The command
+    pub command: String,
+    /// Its arguments, a JSON object
+    #[arg(value_name = "JSON", value_parser = values::json_object)]
+    pub arguments: Option<serde_json::Value>,
+}

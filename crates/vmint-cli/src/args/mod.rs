@@ -1,0 +1,122 @@
+//! What can be written on the command line.
+//!
+//! * [`machine`]: machines and commands in them; [`image`]: images, templates, snapshots; [`other`]: the rest.
+
+pub mod image;
+pub mod machine;
+pub mod other;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Real virtual machines for tests, CI and agents, forked from a frozen one in milliseconds.
+#[derive(Debug, Parser)]
+#[command(
+    name = "vmint",
+    version,
+    arg_required_else_help = true,
+    disable_help_subcommand = true,
+    max_term_width = 100,
+    after_help = EXAMPLES,
+    after_long_help = EXIT_CODES
+)]
+pub struct Cli {
+    /// How results are printed
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "table")]
+    pub format: Format,
+    /// No progress and no notes on standard error
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  vmint run -- uname -a                           a command in a machine of its own
+  vmint run --image debian:12 -it -- bash         a Debian for the length of a shell
+  vmint create box --image debian:12 --start      a machine that stays
+  vmint exec box -- systemctl status
+  vmint snapshot create box clean                 its memory and disk, now
+  vmint restore box clean                         and back";
+
+const EXIT_CODES: &str = "\
+Examples:
+  vmint run -- uname -a                           a command in a machine of its own
+  vmint run --image debian:12 -it -- bash         a Debian for the length of a shell
+  vmint create box --image debian:12 --start      a machine that stays
+  vmint exec box -- systemctl status
+  vmint snapshot create box clean                 its memory and disk, now
+  vmint restore box clean                         and back
+
+Exit codes of run, exec and shell:
+  the command's own; 128+N if signal N killed it; 124 if it ran past --timeout;
+  125 if vmint itself failed or was called wrongly; 126, 127 if the guest could not execute it, or not find it
+
+Exit codes of all other commands:
+  0 done; 1 failed; 2 wrong usage; 3 not found; 4 refused by a limit; 5 timed out waiting; 130 interrupted
+
+Files:
+  VMINT_HOME (by default the XDG state directory) holds images, templates, machines and snapshots.
+  vmint.toml in the working directory or above declares defaults, images and pools.";
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    Table,
+    /// For programs: JSON on standard output, and nothing else there
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Run(Box<machine::Run>),
+    Create(Box<machine::Create>),
+    Start(machine::Names),
+    Stop(machine::Stop),
+    Restart(machine::Restart),
+    Pause(machine::Pause),
+    Resume(machine::Resume),
+    Rm(machine::Remove),
+    Ls(machine::List),
+    Info(machine::Info),
+    Exec(Box<machine::Exec>),
+    Shell(machine::Shell),
+    Cp(machine::Copy),
+    Logs(machine::Logs),
+    Wait(machine::Wait),
+    Reset(machine::Reset),
+    #[command(subcommand)]
+    Snapshot(image::Snapshot),
+    Restore(image::Restore),
+    Fork(image::Fork),
+    Qmp(machine::Qmp),
+    #[command(subcommand)]
+    Image(image::Image),
+    #[command(subcommand)]
+    Template(image::Template),
+    Doctor(other::Doctor),
+    Gc(other::Gc),
+    Events(other::Events),
+    #[command(subcommand)]
+    Config(other::Config),
+    Completions(other::Completions),
+    Man(other::Man),
+}
+
+impl Command {
+    /// Whether the exit code is that of a command in a machine.
+    pub fn runs_a_command(&self) -> bool {
+        matches!(self, Self::Run(_) | Self::Exec(_) | Self::Shell(_))
+    }
+
+    /// Whether standard output carries something else than results.
+    pub fn writes_raw(&self) -> bool {
+        self.runs_a_command()
+            || matches!(self, Self::Cp(_) | Self::Logs(_) | Self::Completions(_) | Self::Man(_))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,53 @@
+//! What concerns no single machine.
+
+use clap::{Args, Subcommand};
+use std::path::PathBuf;
+
+/// Check what this host has and lacks, and say what to do about it
+///
+/// Exit code 0 if machines can be had, 1 if not.
+#[derive(Clone, Debug, Args)]
+pub struct Doctor {}
+
+/// Clear up what nothing needs: templates that cannot be forked any more, images without a name, left-overs
+#[derive(Clone, Debug, Args)]
+pub struct Gc {
+    /// Only say what would be removed
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Print what happened to machines
+#[derive(Clone, Debug, Args)]
+pub struct Events {
+    /// Go on printing
+    #[arg(short, long)]
+    pub follow: bool,
+}
+
+/// Settings
+#[derive(Clone, Debug, Subcommand)]
+pub enum Config {
+    /// Show all settings, and where each comes from
+    Show,
+}
+
+/// Print a shell's completions
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vmint completions bash > ~/.local/share/bash-completion/completions/vmint
+  vmint completions zsh > ~/.zfunc/_vmint
+  vmint completions fish > ~/.config/fish/completions/vmint.fish")]
+pub struct Completions {
+    /// Shell
+    pub shell: clap_complete::Shell,
+}
+
+/// Write man pages into a folder
+#[derive(Clone, Debug, Args)]
+pub struct Man {
+    /// Folder, made if need be
+    #[arg(value_name = "DIR")]
+    pub folder: PathBuf,
+}

@@ -1,0 +1,152 @@
+//! `doctor`, `gc`, `events`, `config`.
+
+use crate::args::Format;
+use crate::args::other::{Config, Events, Gc};
+use crate::context::{self, Context};
+use crate::output::{self, table, time};
+use serde::Serialize;
+use std::time::Duration;
+use vmint::doctor::{self, Status};
+use vmint::{Event, Fault, Found, Vmint};
+
+/// How long `--follow` waits at most before it looks again.
+const SLOWEST: Duration = Duration::from_millis(250);
+/// Events that are read at once.
+const BATCH: usize = 1000;
+
+/// `vmint doctor`.
+pub fn doctor(context: Context) -> Result<u8, Fault> {
+    let config = context::config()?;
+    let options = context::options(&config)?;
+    let root = options.home.clone();
+    let opened = Vmint::open(options);
+    let swept = opened.as_ref().map(Vmint::sweep).unwrap_or_else(|_| Ok(Vec::new()));
+    let swept: Vec<String> = swept.unwrap_or_default().into_iter().map(|Found { message, .. }| message).collect();
+    let progress = context.progress();
+    let checks = context::wait(async {
+        let host = match &opened {
+            Ok(vmint) => vmint.host(&progress).await,
+            Err(fault) => Err(fault.clone()),
+        };
+        progress.finish();
+        let input = doctor::Input {
+            root: &root,
+            home: opened.as_ref().map(Vmint::home),
+            store: opened.as_ref().map(drop),
+            host: host.as_ref(),
+            accelerator: config.accelerator,
+            swept: &swept,
+        };
+        Ok(doctor::doctor(&input).await)
+    })?;
+    context.show(&checks, || {
+        let mark = |status| match status {
+            Status::Ok => "ok",
+            Status::Warning => "warning",
+            Status::Failure => "FAILURE",
+        };
+        let mut lines = Vec::new();
+        for check in &checks {
+            lines.push(format!("{:8} {:16} {}", mark(check.status), check.name, check.summary));
+            lines.extend(check.remedy.iter().map(|remedy| format!("{:26}{remedy}", "→ ")));
+        }
+        lines.join("\n")
+    })?;
+    Ok(u8::from(doctor::worst(&checks) == Status::Failure))
+}
+
+/// `vmint gc`.
+pub fn gc(context: Context, args: &Gc) -> Result<(), Fault> {
+    let (vmint, _config) = context.open_configured()?;
+    let progress = context.progress();
+    let garbage = context::wait(vmint.gc(args.dry_run, &progress))?;
+    progress.finish();
+    context.show(&garbage, || {
+        let mut lines = garbage.swept.clone();
+        lines.extend(garbage.templates.iter().map(|t| format!("template {t}")));
+        lines.extend(garbage.images.iter().map(|i| format!("image or kernel {i}")));
+        let bytes = garbage.bytes;
+        lines.push(if args.dry_run { format!("{bytes} would be given back") } else { format!("{bytes} given back") });
+        lines.join("\n")
+    })
+}
+
+/// Something that happened.
+#[derive(Debug, Serialize)]
+struct EventView<'a> {
+    sequence: i64,
+    at: String,
+    machine: &'a str,
+    name: &'a str,
+    from: Option<&'static str>,
+    to: Option<&'static str>,
+    cause: &'a str,
+    duration_ms: Option<i64>,
+    detail: Option<&'a str>,
+}
+
+impl<'a> From<&'a Event> for EventView<'a> {
+    fn from(event: &'a Event) -> Self {
+        Self {
+            sequence: event.sequence,
+            at: time(event.at_ms),
+            machine: event.machine.as_str(),
+            name: event.name.as_str(),
+            from: event.from.map(vmint::MachineState::as_str),
+            to: event.to.map(vmint::MachineState::as_str),
+            cause: &event.cause,
+            duration_ms: event.duration_ms,
+            detail: event.detail.as_deref(),
+        }
+    }
+}
+
+impl EventView<'_> {
+    fn text(&self) -> String {
+        let to = self.to.unwrap_or("removed");
+        let what = self.from.map_or_else(|| to.to_owned(), |from| format!("{from} → {to}"));
+        let detail = self.detail.map(|d| format!(": {d}")).unwrap_or_default();
+        output::printable(&format!("{}  {:20} {what:22} {}{detail}", self.at, self.name, self.cause))
+    }
+}
+
+/// `vmint events`. As JSON, a line for each.
+pub fn events(context: Context, args: &Events) -> Result<(), Fault> {
+    let vmint = context.open()?;
+    let mut last = 0;
+    if !args.follow {
+        while print_events(context, &vmint, &mut last)? {}
+        return Ok(());
+    }
+    context::wait(async {
+        let mut pause = SLOWEST;
+        loop {
+            let any = print_events(context, &vmint, &mut last)?;
+            pause = if any { Duration::from_millis(10) } else { (pause * 2).min(SLOWEST) };
+            tokio::time::sleep(pause).await;
+        }
+    })
+}
+
+fn print_events(context: Context, vmint: &Vmint, last: &mut i64) -> Result<bool, Fault> {
+    let events = vmint.events(*last, BATCH)?;
+    for event in &events {
+        let view = EventView::from(event);
+        match context.format {
+            Format::Json => output::json_line(&view)?,
+            Format::Table => output::line(&view.text())?,
+        }
+        *last = event.sequence;
+    }
+    Ok(!events.is_empty())
+}
+
+/// `vmint config`.
+pub fn config(context: Context, args: &Config) -> Result<(), Fault> {
+    let Config::Show = args;
+    let settings = context::config()?.show();
+    context.show(&settings, || {
+        let row = |s: &vmint::config::Setting| [s.key.clone(), s.value.to_string(), s.source.to_string()];
+        table(["SETTING", "VALUE", "SOURCE"], settings.iter().map(row))
+    })
+}

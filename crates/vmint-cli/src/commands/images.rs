@@ -1,0 +1,230 @@
+//! `image`.
+
+use crate::args::image::{Build, Image, Import, Kernel};
+use crate::context::{self, Context};
+use crate::failure::{Codes, exit_code, tell};
+use crate::output::{age, list, table, time};
+use serde::Serialize;
+use std::path::PathBuf;
+use vmint::image::store::Listed;
+use vmint::image::{Base, ImportOptions, KernelSource, Recipe, StoreError};
+use vmint::{ByteSize, Fault};
+
+/// An image.
+#[derive(Debug, Serialize)]
+struct View {
+    name: String,
+    digest: String,
+    architecture: String,
+    kernel: String,
+    init: vmint::image::InitKind,
+    disk: Option<u64>,
+    size: u64,
+    origin: String,
+    user: Option<String>,
+    env: Vec<String>,
+    workdir: Option<String>,
+    entrypoint: Vec<String>,
+    cmd: Vec<String>,
+    created_at: String,
+    #[serde(skip)]
+    created_at_ms: i64,
+}
+
+impl From<&vmint::image::Image> for View {
+    fn from(image: &vmint::image::Image) -> Self {
+        let manifest = image.manifest();
+        let defaults = manifest.defaults.clone();
+        Self {
+            name: image.name().to_string(),
+            digest: image.digest().to_string(),
+            architecture: manifest.architecture.as_str().to_owned(),
+            kernel: manifest.kernel.version.clone(),
+            init: manifest.init,
+            disk: manifest.disk.as_ref().map(|d| d.size),
+            size: image.size_on_disk(),
+            origin: manifest.origin.clone(),
+            user: defaults.user,
+            env: defaults.env,
+            workdir: defaults.workdir,
+            entrypoint: defaults.entrypoint,
+            cmd: defaults.cmd,
+            created_at: time(manifest.created_at_ms),
+            created_at_ms: manifest.created_at_ms,
+        }
+    }
+}
+
+impl View {
+    fn init(&self) -> String {
+        format!("{:?}", self.init).to_lowercase()
+    }
+
+    fn text(&self) -> String {
+        list([
+            ("name", self.name.clone()),
+            ("digest", self.digest.clone()),
+            ("origin", self.origin.clone()),
+            ("architecture", self.architecture.clone()),
+            ("kernel", self.kernel.clone()),
+            ("init", self.init()),
+            ("disk", self.disk.map(|n| ByteSize(n).to_string()).unwrap_or_default()),
+            ("size on disk", ByteSize(self.size).to_string()),
+            ("user", self.user.clone().unwrap_or_default()),
+            ("environment", self.env.join("\n")),
+            ("workdir", self.workdir.clone().unwrap_or_default()),
+            ("command", [self.entrypoint.clone(), self.cmd.clone()].concat().join(" ")),
+            ("created", self.created_at.clone()),
+        ])
+    }
+}
+
+/// An image that cannot be used.
+#[derive(Debug, Serialize)]
+struct Damaged {
+    name: String,
+    error: Fault,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Line {
+    Image(Box<View>),
+    Damaged(Damaged),
+}
+
+/// A failure of the image store.
+pub fn fault(e: StoreError) -> Fault {
+    let (kind, hint) = (e.kind(), e.hint());
+    Fault { hint, ..Fault::from_error(kind, &e) }
+}
+
+/// `vmint image`.
+pub fn image(context: Context, args: Image) -> Result<u8, Fault> {
+    match args {
+        Image::Build(args) => build(context, *args).map(|()| 0),
+        Image::Import(args) => import(context, *args).map(|()| 0),
+        Image::Ls => ls(context).map(|()| 0),
+        Image::Inspect { name } => {
+            let image = context.open()?.images().inspect(&name).map_err(fault)?;
+            let view = View::from(&image);
+            context.show(&view, || view.text())?;
+            Ok(0)
+        }
+        Image::Rm { names } => remove(context, &names),
+        Image::Prune => prune(context).map(|()| 0),
+    }
+}
+
+fn absolute(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
+}
+
+fn kernel(args: Kernel) -> KernelSource {
+    match args.kernel {
+        Some(kernel) => KernelSource::File { kernel: absolute(kernel), modules: args.modules.map(absolute) },
+        None => KernelSource::Distribution,
+    }
+}
+
+fn build(context: Context, args: Build) -> Result<(), Fault> {
+    let (vmint, config) = context.open_configured()?;
+    let progress = context.progress();
+    let says_nothing = args.from.is_none()
+        && args.packages.is_empty()
+        && args.run.is_empty()
+        && args.copy.is_empty()
+        && args.size.is_none()
+        && args.kernel.kernel.is_none();
+    let declared = config.images.contains_key(&args.name);
+    let name = args.name.to_string();
+    let image = context::wait(async {
+        if says_nothing && declared {
+            vmint.ensure_declared(&config, &name, &progress).await?;
+            return vmint.ensure_image(&name, &progress).await;
+        }
+        let base = args.from.or_else(|| name.parse().ok()).unwrap_or(Base::Tiny);
+        let recipe = Recipe {
+            packages: args.packages,
+            run: args.run,
+            copy: args.copy,
+            kernel: kernel(args.kernel),
+            ..Recipe::new(base)
+        };
+        let recipe = Recipe { size: args.size.unwrap_or(recipe.size), ..recipe };
+        vmint.build_image(&name, &recipe, &progress).await
+    })?;
+    progress.finish();
+    shown(context, &image)
+}
+
+fn import(context: Context, args: Import) -> Result<(), Fault> {
+    let (vmint, _config) = context.open_configured()?;
+    let progress = context.progress();
+    let options = ImportOptions { size: args.size, kernel: kernel(args.kernel), ..ImportOptions::default() };
+    let image = context::wait(vmint.import_image(args.name.as_str(), &args.source, &options, &progress))?;
+    progress.finish();
+    shown(context, &image)
+}
+
+fn shown(context: Context, image: &vmint::image::Image) -> Result<(), Fault> {
+    let view = View::from(image);
+    context.show(&view, || format!("{} is {} ({}, {})", view.name, view.digest, view.origin, ByteSize(view.size)))
+}
+
+fn ls(context: Context) -> Result<(), Fault> {
+    let listed = context.open()?.images().list().map_err(fault)?;
+    let line = |listed: Listed| match listed.image {
+        Ok(image) => Line::Image(Box::new(View::from(&image))),
+        Err(e) => Line::Damaged(Damaged { name: listed.name.to_string(), error: fault(e) }),
+    };
+    let lines: Vec<_> = listed.into_iter().map(line).collect();
+    context.show(&lines, || {
+        let headings = ["NAME", "DIGEST", "KERNEL", "INIT", "DISK", "SIZE", "ORIGIN", "CREATED"];
+        let row = |line: &Line| match line {
+            Line::Image(view) => [
+                view.name.clone(),
+                view.digest.rsplit(':').next().unwrap_or_default().chars().take(12).collect(),
+                view.kernel.clone(),
+                view.init(),
+                view.disk.map(|n| ByteSize(n).to_string()).unwrap_or_default(),
+                ByteSize(view.size).to_string(),
+                view.origin.clone(),
+                format!("{} ago", age(view.created_at_ms)),
+            ],
+            Line::Damaged(damaged) => {
+                let mut row = [const { String::new() }; 8];
+                row[0].clone_from(&damaged.name);
+                row[6].clone_from(&damaged.error.message);
+                row
+            }
+        };
+        table(headings, lines.iter().map(row))
+    })
+}
+
+fn remove(context: Context, names: &[String]) -> Result<u8, Fault> {
+    let vmint = context.open()?;
+    let mut code = 0;
+    for name in names {
+        if let Err(fault) = vmint.images().remove(name).map_err(fault) {
+            tell(&fault);
+            code = if code == 0 { exit_code(fault.kind, Codes::Own) } else { code };
+        }
+    }
+    Ok(code)
+}
+
+fn prune(context: Context) -> Result<(), Fault> {
+    let pruned = context.open()?.prune_images()?;
+    let view = serde_json::json!({
+        "images": pruned.images.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "kernels": pruned.kernels.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "abandoned": pruned.abandoned,
+        "freed": pruned.freed,
+    });
+    context.show(&view, || {
+        let (images, kernels) = (pruned.images.len(), pruned.kernels.len());
+        format!("{images} images and {kernels} kernels removed, {} given back", ByteSize(pruned.freed))
+    })
+}

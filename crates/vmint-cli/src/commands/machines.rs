@@ -1,0 +1,223 @@
+//! Commands for one machine or more.
+
+use crate::args::Format;
+use crate::args::machine as args;
+use crate::context::{self, Context};
+use crate::failure::{Codes, exit_code, tell};
+use crate::{output, signals, view};
+use serde::Serialize;
+use serde_json::json;
+use std::io::IsTerminal;
+use vmint::{Fault, MachineRecord, NewMachine, Origin, StopOptions, WaitFor};
+
+/// `vmint create`.
+pub fn create(context: Context, args: args::Create) -> Result<(), Fault> {
+    let (vmint, config) = context.open_configured()?;
+    let image = args.image.clone().unwrap_or_else(|| config.defaults.image.to_string());
+    let origin = match args.from {
+        Some(snapshot) => Origin::Snapshot(snapshot),
+        None if args.cold => Origin::Cold,
+        None => Origin::Template,
+    };
+    let new = NewMachine {
+        name: Some(args.name.clone()),
+        memory: args.hardware.memory.unwrap_or(config.defaults.memory),
+        cpus: args.hardware.cpus.unwrap_or(config.defaults.cpus),
+        net: args.hardware.net.unwrap_or(config.defaults.net),
+        publish: args.publish,
+        origin,
+        ..NewMachine::of(&image)
+    };
+    let is_of_image = !matches!(new.origin, Origin::Snapshot(_));
+    let progress = context.progress();
+    let known_before = vmint.machine(args.name.as_str()).is_ok();
+    let created = context::wait(async {
+        if is_of_image {
+            vmint.ensure_declared(&config, &image, &progress).await?;
+        }
+        if args.start { vmint.create_running(new, &progress).await } else { vmint.create(new, &progress).await }
+    });
+    progress.finish();
+    if created.is_err() && !known_before && signals::received().is_some() {
+        // Half created, by us.
+        let _ = context::block_on(async |_| vmint.remove(args.name.as_str(), true).await);
+    }
+    let record = created?;
+    context.show(&view::Machine::from(&record), || view::brief(&record))
+}
+
+/// What was done with one of several machines.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Done<'a> {
+    Machine(Box<view::Machine<'a>>),
+    Removed { name: &'a str, removed: bool },
+    Failed { name: &'a str, error: Fault },
+}
+
+/// What became of one of several machines.
+enum Outcome {
+    Is(Box<MachineRecord>),
+    Gone,
+}
+
+/// Does something with each of several machines. The failure of one keeps no other from it; the exit code is that of the
+/// first one.
+fn each(
+    context: Context,
+    names: &[String],
+    work: impl AsyncFn(&str) -> Result<Outcome, Fault>,
+    text: impl Fn(&MachineRecord) -> String,
+) -> Result<u8, Fault> {
+    let mut results = Vec::with_capacity(names.len());
+    context::wait(async {
+        for name in names {
+            let result = work(name).await;
+            if let Err(fault) = &result {
+                tell(fault);
+            }
+            if let (Ok(Outcome::Is(record)), Format::Table) = (&result, context.format) {
+                let text = text(record);
+                if !text.is_empty() {
+                    output::line(&text)?;
+                }
+            }
+            results.push((name, result));
+        }
+        Ok(())
+    })?;
+    if context.format == Format::Json {
+        let done: Vec<_> = results
+            .iter()
+            .map(|(name, result)| match result {
+                Ok(Outcome::Is(record)) => Done::Machine(Box::new((&**record).into())),
+                Ok(Outcome::Gone) => Done::Removed { name, removed: true },
+                Err(fault) => Done::Failed { name, error: fault.clone() },
+            })
+            .collect();
+        output::json(&done)?;
+    }
+    let first = results.iter().find_map(|(_, result)| result.as_ref().err());
+    Ok(first.map_or(0, |fault| exit_code(fault.kind, Codes::Own)))
+}
+
+fn nothing(_: &MachineRecord) -> String {
+    String::new()
+}
+
+fn is(record: MachineRecord) -> Outcome {
+    Outcome::Is(Box::new(record))
+}
+
+/// `vmint start`.
+pub fn start(context: Context, args: &args::Names) -> Result<u8, Fault> {
+    let (vmint, config) = context.open_configured()?;
+    let progress = context.progress();
+    let start = async |name: &str| {
+        let record = vmint.machine(name)?;
+        if vmint.images().find(&record.spec.image).ok().flatten().is_none() {
+            vmint.ensure_declared(&config, &record.spec.image, &progress).await?;
+        }
+        let started = vmint.start(name, &progress).await;
+        progress.finish();
+        started.map(is)
+    };
+    each(context, &args.names, start, view::brief)
+}
+
+fn stop_options(how: args::StopHow) -> StopOptions {
+    StopOptions { force: how.force, timeout: how.timeout }
+}
+
+/// `vmint stop`.
+pub fn stop(context: Context, args: &args::Stop) -> Result<u8, Fault> {
+    let vmint = context.open()?;
+    let options = stop_options(args.how);
+    each(context, &args.which.names, async |name| vmint.stop(name, options).await.map(is), nothing)
+}
+
+/// `vmint restart`.
+pub fn restart(context: Context, args: &args::Restart) -> Result<u8, Fault> {
+    let (vmint, _config) = context.open_configured()?;
+    let options = stop_options(args.how);
+    let progress = context.progress();
+    let restart = async |name: &str| {
+        let restarted = vmint.restart(name, options, &progress).await;
+        progress.finish();
+        restarted.map(is)
+    };
+    each(context, &args.which.names, restart, view::brief)
+}
+
+/// `vmint pause`.
+pub fn pause(context: Context, args: &args::Pause) -> Result<u8, Fault> {
+    let vmint = context.open()?;
+    let pause = async |name: &str| {
+        vmint.pause(name).await?;
+        vmint.machine(name).map(is)
+    };
+    each(context, &args.which.names, pause, nothing)
+}
+
+/// `vmint resume`.
+pub fn resume(context: Context, args: &args::Resume) -> Result<u8, Fault> {
+    let vmint = context.open()?;
+    let resume = async |name: &str| {
+        vmint.resume(name).await?;
+        vmint.machine(name).map(is)
+    };
+    each(context, &args.which.names, resume, nothing)
+}
+
+/// `vmint rm`.
+pub fn remove(context: Context, args: &args::Remove) -> Result<u8, Fault> {
+    let vmint = context.open()?;
+    let remove = async |name: &str| vmint.remove(name, args.force).await.map(|()| Outcome::Gone);
+    each(context, &args.which.names, remove, nothing)
+}
+
+/// `vmint ls`.
+pub fn list(context: Context, args: &args::List) -> Result<(), Fault> {
+    let vmint = context.open()?;
+    let all = vmint.machines()?;
+    let (up, down): (Vec<_>, Vec<_>) = all.into_iter().partition(|r| args.all || r.state.has_runner());
+    let views: Vec<_> = up.iter().map(view::Machine::from).collect();
+    context.show(&views, || view::machines(&up))?;
+    if !down.is_empty() && context.format == Format::Table && std::io::stdout().is_terminal() {
+        context.note(&format!("{} more not up: vmint ls --all", down.len()));
+    }
+    Ok(())
+}
+
+/// `vmint info`.
+pub fn info(context: Context, args: &args::Info) -> Result<(), Fault> {
+    let vmint = context.open()?;
+    let record = vmint.machine(&args.name)?;
+    context.show(&view::Machine::from(&record), || view::machine(&record))
+}
+
+/// `vmint wait`.
+pub fn wait(context: Context, args: &args::Wait) -> Result<(), Fault> {
+    let vmint = context.open()?;
+    let wanted = match args.state {
+        args::Awaited::Ready => WaitFor::Ready,
+        args::Awaited::Stopped => WaitFor::Stopped,
+    };
+    let record = context::wait(vmint.wait(&args.name, wanted, args.timeout))?;
+    context.show(&view::Machine::from(&record), String::new)
+}
+
+/// `vmint reset`.
+pub fn reset(context: Context, args: &args::Reset) -> Result<(), Fault> {
+    let vmint = context.open()?;
+    let record = context::wait(vmint.reset(&args.name))?;
+    context.show(&view::Machine::from(&record), || record.generation.to_string())
+}
+
+/// `vmint qmp`.
+pub fn qmp(context: Context, args: args::Qmp) -> Result<(), Fault> {
+    let vmint = context.open()?;
+    let arguments = args.arguments.unwrap_or_else(|| json!({}));
+    let answer = context::wait(vmint.qmp(&args.name, &args.command, arguments))?;
+    output::json(&answer)
+}

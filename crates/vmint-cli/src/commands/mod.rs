@@ -1,0 +1,124 @@
+//! What each command does: arguments to the library, its answers to standard output.
+//!
+//! * [`run`](mod@run): `run`, `exec`, `shell`; [`copy`]: `cp`.
+//! * [`machines`]: those for one or more machines; [`logs`].
+//! * [`images`], [`templates`], [`snapshots`].
+//! * [`care`]: `doctor`, `gc`, `events`, `config`; [`generate`]: completions and man pages.
+
+mod care;
+mod copy;
+mod generate;
+mod images;
+mod logs;
+mod machines;
+mod run;
+mod snapshots;
+mod templates;
+
+use crate::args::{Cli, Command};
+use crate::context::Context;
+use crate::failure::{self, Codes};
+use clap::Parser;
+use clap::error::ErrorKind as Wrong;
+use std::ffi::OsString;
+use vmint::Fault;
+
+/// Does what the command line says; gives the exit code.
+pub fn run(args: &[OsString]) -> u8 {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(e) => {
+            let _ = e.print();
+            return match e.kind() {
+                Wrong::DisplayHelp | Wrong::DisplayVersion => 0,
+                _ if named_command(args).is_some_and(|name| ["run", "exec", "shell"].contains(&name)) => {
+                    failure::VMINT_FAILED
+                }
+                _ => 2,
+            };
+        }
+    };
+    let context = Context { format: cli.format, quiet: cli.quiet };
+    let codes = if cli.command.runs_a_command() { Codes::Command } else { Codes::Own };
+    let writes_raw = cli.command.writes_raw();
+    match dispatch(context, cli.command) {
+        Ok(code) => code,
+        Err(fault) => failure::report(&fault, codes, cli.format, writes_raw),
+    }
+}
+
+/// The command that was meant, of a line that could not be parsed.
+fn named_command(args: &[OsString]) -> Option<&str> {
+    let mut rest = args.iter().skip(1);
+    while let Some(arg) = rest.next() {
+        match arg.to_str()? {
+            "--format" => drop(rest.next()),
+            flag if flag.starts_with('-') => {}
+            name => return Some(name),
+        }
+    }
+    None
+}
+
+fn dispatch(context: Context, command: Command) -> Result<u8, Fault> {
+    let done = |()| 0;
+    match command {
+        Command::Run(args) => run::run(context, *args),
+        Command::Exec(args) => run::exec(context, *args),
+        Command::Shell(args) => run::shell(context, args),
+        Command::Create(args) => machines::create(context, *args).map(done),
+        Command::Start(args) => machines::start(context, &args),
+        Command::Stop(args) => machines::stop(context, &args),
+        Command::Restart(args) => machines::restart(context, &args),
+        Command::Pause(args) => machines::pause(context, &args),
+        Command::Resume(args) => machines::resume(context, &args),
+        Command::Rm(args) => machines::remove(context, &args),
+        Command::Ls(args) => machines::list(context, &args).map(done),
+        Command::Info(args) => machines::info(context, &args).map(done),
+        Command::Wait(args) => machines::wait(context, &args).map(done),
+        Command::Reset(args) => machines::reset(context, &args).map(done),
+        Command::Qmp(args) => machines::qmp(context, args).map(done),
+        Command::Cp(args) => copy::copy(context, &args).map(done),
+        Command::Logs(args) => logs::logs(context, &args).map(done),
+        Command::Snapshot(args) => snapshots::snapshot(context, args),
+        Command::Restore(args) => snapshots::restore(context, &args).map(done),
+        Command::Fork(args) => snapshots::fork(context, &args).map(done),
+        Command::Image(args) => images::image(context, args),
+        Command::Template(args) => templates::template(context, args),
+        Command::Doctor(_) => care::doctor(context),
+        Command::Gc(args) => care::gc(context, &args).map(done),
+        Command::Events(args) => care::events(context, &args).map(done),
+        Command::Config(args) => care::config(context, &args).map(done),
+        Command::Completions(args) => generate::completions(&args).map(done),
+        Command::Man(args) => generate::man(&args).map(done),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_of_a_wrong_line_is_found_behind_global_flags() {
+        let named = |line: &str| {
+            let args: Vec<OsString> = line.split(' ').map(Into::into).collect();
+            named_command(&args).map(ToOwned::to_owned)
+        };
+        assert_eq!(named("vmint run --nonsense").as_deref(), Some("run"));
+        assert_eq!(named("vmint --format json exec").as_deref(), Some("exec"));
+        assert_eq!(named("vmint -q --format=json shell").as_deref(), Some("shell"));
+        assert_eq!(named("vmint --format").as_deref(), None);
+    }
+
+    #[test]
+    fn wrong_usage_exits_as_the_contract_says() {
+        let code = |line: &str| run(&line.split(' ').map(Into::into).collect::<Vec<_>>());
+        assert_eq!(code("vmint run --nonsense"), 125);
+        assert_eq!(code("vmint --format json exec"), 125);
+        assert_eq!(code("vmint create Not_A_Name"), 2);
+        assert_eq!(code("vmint nonsense"), 2);
+        assert_eq!(code("vmint"), 2);
+        assert_eq!(code("vmint --version"), 0);
+        assert_eq!(code("vmint run --help"), 0);
+    }
+}

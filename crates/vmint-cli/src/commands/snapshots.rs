@@ -1,0 +1,54 @@
+//! `snapshot`, `restore`, `fork`.
+
+use crate::args::image::{Fork, Restore, Snapshot};
+use crate::context::{self, Context};
+use crate::failure::{Codes, exit_code, tell};
+use crate::view;
+use vmint::Fault;
+
+/// `vmint snapshot`.
+pub fn snapshot(context: Context, args: Snapshot) -> Result<u8, Fault> {
+    match args {
+        Snapshot::Create { name, snapshot } => {
+            let (vmint, _config) = context.open_configured()?;
+            let record = context::wait(vmint.snapshot(&name, &snapshot))?;
+            context.show(&view::Snapshot::from(&record), || view::snapshot_brief(&record))?;
+            Ok(0)
+        }
+        Snapshot::Ls { name } => {
+            let vmint = context.open()?;
+            let records = vmint.snapshots(name.as_ref())?;
+            let views: Vec<_> = records.iter().map(view::Snapshot::from).collect();
+            context.show(&views, || view::snapshots(&records))?;
+            Ok(0)
+        }
+        Snapshot::Rm { snapshots } => {
+            let vmint = context.open()?;
+            let mut code = 0;
+            for name in &snapshots {
+                if let Err(fault) = vmint.remove_snapshot(name) {
+                    tell(&fault);
+                    code = if code == 0 { exit_code(fault.kind, Codes::Own) } else { code };
+                }
+            }
+            Ok(code)
+        }
+    }
+}
+
+/// `vmint restore`.
+pub fn restore(context: Context, args: &Restore) -> Result<(), Fault> {
+    let vmint = context.open()?;
+    let record = context::wait(vmint.restore(&args.name, &args.snapshot))?;
+    context.show(&view::Machine::from(&record), || record.generation.to_string())
+}
+
+/// `vmint fork`.
+pub fn fork(context: Context, args: &Fork) -> Result<(), Fault> {
+    let (vmint, _config) = context.open_configured()?;
+    let progress = context.progress();
+    let records = context::wait(vmint.fork(&args.source, &args.new, args.count, &progress))?;
+    progress.finish();
+    let views: Vec<_> = records.iter().map(view::Machine::from).collect();
+    context.show(&views, || records.iter().map(view::brief).collect::<Vec<_>>().join("\n"))
+}

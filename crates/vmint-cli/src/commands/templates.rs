@@ -1,0 +1,151 @@
+//! `template`.
+
+use crate::args::image::{Template, TemplateBuild};
+use crate::context::{self, Context};
+use crate::failure::{Codes, exit_code, tell};
+use crate::output::{age, ms, table, time};
+use serde::Serialize;
+use vmint::qemu::Frozen;
+use vmint::{ByteSize, ErrorKind, ExecDefaults, Fault, MachineSpec, Origin};
+
+/// A template.
+#[derive(Debug, Serialize)]
+struct View {
+    fingerprint: String,
+    image: String,
+    image_digest: String,
+    accelerator: &'static str,
+    machine: &'static str,
+    memory: u64,
+    cpus: u32,
+    net: &'static str,
+    qemu: String,
+    size: u64,
+    boot_ms: Option<f64>,
+    created_at: String,
+    #[serde(skip)]
+    created_at_ms: i64,
+}
+
+impl From<&Frozen> for View {
+    fn from(frozen: &Frozen) -> Self {
+        let manifest = frozen.manifest();
+        let shape = &manifest.shape;
+        Self {
+            fingerprint: manifest.fingerprint.clone(),
+            image: manifest.image.clone(),
+            image_digest: manifest.image_digest.clone(),
+            accelerator: shape.accelerator.as_str(),
+            machine: shape.machine.as_str(),
+            memory: shape.memory.0,
+            cpus: shape.cpus,
+            net: shape.net.as_str(),
+            qemu: manifest.qemu.clone(),
+            size: size(frozen),
+            boot_ms: manifest.boot_ms.map(|ms| ms.round()),
+            created_at: time(manifest.created_at_ms),
+            created_at_ms: manifest.created_at_ms,
+        }
+    }
+}
+
+/// What its files take on disk.
+fn size(frozen: &Frozen) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let entries = std::fs::read_dir(frozen.folder()).into_iter().flatten().flatten();
+    entries.filter_map(|e| e.metadata().ok()).map(|m| m.blocks() * 512).sum()
+}
+
+/// `vmint template`.
+pub fn template(context: Context, args: Template) -> Result<u8, Fault> {
+    match args {
+        Template::Ls => ls(context).map(|()| 0),
+        Template::Build(args) => build(context, args).map(|()| 0),
+        Template::Rm { templates } => remove(context, &templates),
+        Template::Prune => prune(context).map(|()| 0),
+    }
+}
+
+fn ls(context: Context) -> Result<(), Fault> {
+    let views: Vec<_> = context.open()?.templates().iter().map(View::from).collect();
+    context.show(&views, || rows(&views))
+}
+
+fn rows(views: &[View]) -> String {
+    let headings = ["TEMPLATE", "IMAGE", "ACCELERATOR", "MEMORY", "CPUS", "NET", "SIZE", "BOOTED IN", "CREATED"];
+    let row = |view: &View| {
+        [
+            view.fingerprint.chars().take(12).collect(),
+            view.image.clone(),
+            view.accelerator.to_owned(),
+            ByteSize(view.memory).to_string(),
+            view.cpus.to_string(),
+            view.net.to_owned(),
+            ByteSize(view.size).to_string(),
+            view.boot_ms.map(ms).unwrap_or_default(),
+            format!("{} ago", age(view.created_at_ms)),
+        ]
+    };
+    table(headings, views.iter().map(row))
+}
+
+fn build(context: Context, args: TemplateBuild) -> Result<(), Fault> {
+    let (vmint, config) = context.open_configured()?;
+    let progress = context.progress();
+    let spec = MachineSpec {
+        image: args.image.clone(),
+        memory: args.hardware.memory.unwrap_or(config.defaults.memory),
+        cpus: args.hardware.cpus.unwrap_or(config.defaults.cpus),
+        net: args.hardware.net.unwrap_or(config.defaults.net),
+        publish: Vec::new(),
+        origin: Origin::Template,
+        defaults: ExecDefaults::default(),
+    };
+    let frozen = context::wait(async {
+        vmint.ensure_declared(&config, &args.image, &progress).await?;
+        let image = vmint.ensure_image(&args.image, &progress).await?;
+        vmint.ensure_template(&image, &spec, &progress).await
+    })?;
+    progress.finish();
+    let view = View::from(&frozen);
+    context.show(&view, || {
+        let boot = view.boot_ms.map(|t| format!(", booted in {}", ms(t))).unwrap_or_default();
+        let fingerprint: String = view.fingerprint.chars().take(12).collect();
+        format!("{fingerprint} is the template of {} ({}{boot}, {})", view.image, view.accelerator, ByteSize(view.size))
+    })
+}
+
+fn remove(context: Context, names: &[String]) -> Result<u8, Fault> {
+    let vmint = context.open()?;
+    let mut code = 0;
+    for name in names {
+        let is_meant = |frozen: &Frozen| {
+            let manifest = frozen.manifest();
+            manifest.image == *name || name.len() >= 4 && manifest.fingerprint.starts_with(name.as_str())
+        };
+        let removed = vmint.remove_templates(is_meant);
+        let removed = removed.and_then(|n| match n {
+            0 => Err(Fault::new(ErrorKind::NotFound, format!("there is no template {name:?}")).hint("vmint template ls")),
+            n => Ok(n),
+        });
+        if let Err(fault) = removed {
+            tell(&fault);
+            code = if code == 0 { exit_code(fault.kind, Codes::Own) } else { code };
+        }
+    }
+    Ok(code)
+}
+
+fn prune(context: Context) -> Result<(), Fault> {
+    let (vmint, _config) = context.open_configured()?;
+    let progress = context.progress();
+    let stale = context::wait(vmint.stale_templates(&progress))?;
+    progress.finish();
+    let views: Vec<_> = stale.iter().map(View::from).collect();
+    vmint.remove_templates(|frozen| stale.iter().any(|gone| gone.folder() == frozen.folder()))?;
+    let freed: u64 = views.iter().map(|view| view.size).sum();
+    let fingerprints: Vec<_> = views.iter().map(|view| &view.fingerprint).collect();
+    context.show(&serde_json::json!({ "templates": fingerprints, "freed": freed }), || {
+        format!("{} templates removed, {} given back", views.len(), ByteSize(freed))
+    })
+}

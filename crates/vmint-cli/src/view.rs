@@ -1,0 +1,208 @@
+//! What is printed of machines, snapshots, images and templates: a contract with scripts.
+
+use crate::output::{self, age, list, ms, table, time};
+use serde::Serialize;
+use vmint::{MachineRecord, Origin, Publish, SnapshotRecord};
+
+/// A machine.
+#[derive(Debug, Serialize)]
+pub struct Machine<'a> {
+    id: &'a str,
+    name: &'a str,
+    state: &'static str,
+    generation: u64,
+    image: &'a str,
+    image_digest: Option<&'a str>,
+    snapshot: Option<&'a str>,
+    template: Option<&'a str>,
+    backend: &'static str,
+    accelerator: Option<&'static str>,
+    pool: Option<&'a str>,
+    lease: Option<&'a str>,
+    memory: u64,
+    cpus: u32,
+    net: &'static str,
+    addresses: &'a [String],
+    ports: &'a [Publish],
+    runner_pid: Option<u32>,
+    hypervisor_pid: Option<u32>,
+    ephemeral: bool,
+    reason: Option<&'a str>,
+    created_at: String,
+    ready_ms: Option<f64>,
+}
+
+impl<'a> From<&'a MachineRecord> for Machine<'a> {
+    fn from(record: &'a MachineRecord) -> Self {
+        Self {
+            id: record.id.as_str(),
+            name: record.name.as_str(),
+            state: record.state.as_str(),
+            generation: record.generation.0,
+            image: &record.spec.image,
+            image_digest: record.image_digest.as_deref(),
+            snapshot: match &record.spec.origin {
+                Origin::Snapshot(name) => Some(name.as_str()),
+                Origin::Template | Origin::Cold => None,
+            },
+            template: record.template.as_deref(),
+            backend: "qemu",
+            accelerator: record.accelerator.map(vmint::Accelerator::as_str),
+            pool: None,
+            lease: None,
+            memory: record.spec.memory.0,
+            cpus: record.spec.cpus,
+            net: record.spec.net.as_str(),
+            addresses: &record.addresses,
+            ports: &record.ports,
+            runner_pid: record.runner.as_ref().map(|p| p.pid),
+            hypervisor_pid: record.hypervisor.as_ref().map(|p| p.pid),
+            ephemeral: record.ephemeral,
+            reason: record.reason.as_deref(),
+            created_at: time(record.created_at_ms),
+            ready_ms: record.ready_ms.map(|ms| (ms * 10.0).round() / 10.0),
+        }
+    }
+}
+
+fn ports(record: &MachineRecord) -> String {
+    let ports: Vec<_> = record.ports.iter().map(ToString::to_string).collect();
+    ports.join(" ")
+}
+
+fn accelerator(record: &MachineRecord) -> String {
+    record.accelerator.map(|a| a.to_string()).unwrap_or_default()
+}
+
+/// Machines, a line for each.
+pub fn machines(records: &[MachineRecord]) -> String {
+    let headings =
+        ["NAME", "STATE", "GEN", "IMAGE", "ACCELERATOR", "MEMORY", "CPUS", "ADDRESS", "PORTS", "READY", "CREATED"];
+    let row = |record: &MachineRecord| {
+        [
+            record.name.to_string(),
+            record.state.to_string(),
+            record.generation.to_string(),
+            record.spec.image.clone(),
+            accelerator(record),
+            record.spec.memory.to_string(),
+            record.spec.cpus.to_string(),
+            record.addresses.join(" "),
+            ports(record),
+            record.ready_ms.map(ms).unwrap_or_default(),
+            format!("{} ago", age(record.created_at_ms)),
+        ]
+    };
+    table(headings, records.iter().map(row))
+}
+
+/// All of a machine.
+pub fn machine(record: &MachineRecord) -> String {
+    let pid = |process: &Option<vmint::ProcessRef>| process.as_ref().map(|p| p.pid.to_string()).unwrap_or_default();
+    list([
+        ("name", record.name.to_string()),
+        ("id", record.id.to_string()),
+        ("state", record.state.to_string()),
+        ("reason", record.reason.clone().unwrap_or_default()),
+        ("generation", record.generation.to_string()),
+        ("image", record.spec.image.clone()),
+        ("image digest", record.image_digest.clone().unwrap_or_default()),
+        (
+            "started from",
+            match &record.spec.origin {
+                Origin::Template => "template".to_owned(),
+                Origin::Cold => "boot".to_owned(),
+                Origin::Snapshot(name) => format!("snapshot {name}"),
+            },
+        ),
+        ("template", record.template.clone().unwrap_or_default()),
+        ("backend", "qemu".to_owned()),
+        ("accelerator", accelerator(record)),
+        ("memory", record.spec.memory.to_string()),
+        ("cpus", record.spec.cpus.to_string()),
+        ("network", record.spec.net.to_string()),
+        ("addresses", record.addresses.join(" ")),
+        ("ports", ports(record)),
+        ("runner", pid(&record.runner)),
+        ("hypervisor", pid(&record.hypervisor)),
+        ("ephemeral", if record.ephemeral { "yes" } else { "no" }.to_owned()),
+        ("created", time(record.created_at_ms)),
+        ("ready in", record.ready_ms.map(ms).unwrap_or_default()),
+    ])
+}
+
+/// A machine in half a line: what it is by now, and by what.
+pub fn brief(record: &MachineRecord) -> String {
+    let mut text = format!("{} is {}", record.name, record.state);
+    if let (Some(accelerator), true) = (record.accelerator, record.state.has_runner()) {
+        let ready = record.ready_ms.map(|t| format!(", ready in {}", ms(t))).unwrap_or_default();
+        text += &format!(" ({accelerator}{ready})");
+    }
+    let ports: Vec<_> = record.ports.iter().map(|p| format!("127.0.0.1:{} to {}", p.host, p.guest)).collect();
+    if !ports.is_empty() {
+        text += &format!(", {}", ports.join(", "));
+    }
+    text
+}
+
+/// A snapshot.
+#[derive(Debug, Serialize)]
+pub struct Snapshot<'a> {
+    name: &'a str,
+    machine: &'a str,
+    image: &'a str,
+    image_digest: Option<&'a str>,
+    accelerator: &'static str,
+    memory: u64,
+    cpus: u32,
+    net: &'static str,
+    size: u64,
+    full: bool,
+    pause_ms: f64,
+    created_at: String,
+}
+
+impl<'a> From<&'a SnapshotRecord> for Snapshot<'a> {
+    fn from(record: &'a SnapshotRecord) -> Self {
+        Self {
+            name: record.name.as_str(),
+            machine: record.machine.as_str(),
+            image: &record.spec.image,
+            image_digest: record.image_digest.as_deref(),
+            accelerator: record.accelerator.as_str(),
+            memory: record.spec.memory.0,
+            cpus: record.spec.cpus,
+            net: record.spec.net.as_str(),
+            size: record.size.0,
+            full: record.full,
+            pause_ms: (record.pause_ms * 10.0).round() / 10.0,
+            created_at: time(record.created_at_ms),
+        }
+    }
+}
+
+/// Snapshots, a line for each.
+pub fn snapshots(records: &[SnapshotRecord]) -> String {
+    let headings = ["NAME", "MACHINE", "IMAGE", "ACCELERATOR", "MEMORY", "SIZE", "PAUSE", "SAVED", "CREATED"];
+    let row = |record: &SnapshotRecord| {
+        [
+            record.name.to_string(),
+            record.machine.to_string(),
+            record.spec.image.clone(),
+            record.accelerator.to_string(),
+            record.spec.memory.to_string(),
+            record.size.to_string(),
+            ms(record.pause_ms),
+            if record.full { "all memory" } else { "what changed" }.to_owned(),
+            format!("{} ago", age(record.created_at_ms)),
+        ]
+    };
+    table(headings, records.iter().map(row))
+}
+
+/// A snapshot in half a line.
+pub fn snapshot_brief(record: &SnapshotRecord) -> String {
+    let saved = if record.full { ", all of its memory was saved" } else { "" };
+    let (name, machine, size) = (&record.name, &record.machine, record.size);
+    format!("{name} is a snapshot of {machine} ({}, pause {}, {size}{saved})", record.accelerator, output::ms(record.pause_ms))
+}
