@@ -1,1 +1,24 @@
-//! Black-box tests on real machines.
+//! Black-box tests on real machines: they call the `vmint` program as a user does, and look at what it leaves on the
+//! host from outside.
+//!
+//! * [`home`]: a home of its own for every test. When it goes, everything in it is stopped, and whatever then is left
+//!   fails the test.
+//! * [`seed`]: what all homes begin with (kernel, images, templates), made once and linked from then on.
+//! * [`call`]: one call of `vmint`, with a deadline.
+//! * [`processes`]: what a home's machines are on the host. [`wait`]: waiting for a condition. [`terminal`]: a
+//!   terminal that can die.
+//!
+//! The program under test is `VMINT_TEST_BINARY`, else `vmint` in the target directory that the test lies in.
+
+pub mod call;
+pub mod home;
+pub mod processes;
+pub mod seed;
+pub mod terminal;
+pub mod wait;
+
+pub use call::{Call, Outcome, Started};
+pub use home::Home;
+pub use processes::Process;
+pub use terminal::Terminal;
+pub use wait::until;

@@ -1,0 +1,166 @@
+//! What homes begin with. To fetch a kernel and to boot and freeze an image takes from seconds to a minute; so it is
+//! done once, in a home that no test uses, and every test's home links its files.
+//!
+//! The seeds lie in `target/tmp/vmint-seed/KEY/`, and the key changes with the program under test. Whoever comes first
+//! makes one, under a lock; the others wait.
+
+use crate::call::{Call, binary};
+use crate::home::{Home, scratch};
+use rustix::fs::{FlockOperation, flock};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// What a home begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seed {
+    /// Nothing at all.
+    Empty,
+    /// The kernel and image `tiny`, and what executes machines here.
+    Image,
+    /// And templates of it with 128 MiB, without and with a network.
+    Tiny,
+    /// And image `deb`: Debian 12 with systemd, python3 and an SSH server; and a template of it with 256 MiB.
+    Debian,
+}
+
+impl Seed {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Empty => "empty",
+            Self::Image => "image",
+            Self::Tiny => "tiny",
+            Self::Debian => "debian",
+        }
+    }
+
+    fn basis(self) -> Self {
+        match self {
+            Self::Empty | Self::Image => Self::Empty,
+            Self::Tiny => Self::Image,
+            Self::Debian => Self::Tiny,
+        }
+    }
+
+    /// The commands that make it of the one before.
+    fn commands(self) -> &'static [&'static [&'static str]] {
+        match self {
+            Self::Empty => &[],
+            // A boot needs no template, and leaves none.
+            Self::Image => &[&["create", "seed", "--cold", "--memory", "128M", "--start"], &["rm", "--force", "seed"]],
+            Self::Tiny => &[
+                &["run", "--memory", "128M", "--", "true"],
+                &["run", "--memory", "128M", "--net", "nat", "--", "true"],
+            ],
+            Self::Debian => &[
+                &["image", "build", "deb", "--from", "debian:12", "--package", "openssh-server"],
+                &["run", "--image", "deb", "--memory", "256M", "--", "true"],
+            ],
+        }
+    }
+
+    /// Fills `root`, an empty folder.
+    pub(crate) fn plant(self, root: &Path) {
+        if self == Self::Empty {
+            return;
+        }
+        let from = self.ensure();
+        link_tree(&from, root).unwrap_or_else(|e| panic!("cannot link {}: {e}", from.display()));
+    }
+
+    /// The folder of this seed, made if need be.
+    fn ensure(self) -> PathBuf {
+        let all = scratch().join("vmint-seed");
+        let key = key();
+        let (folder, name) = (all.join(&key), self.name());
+        let done = folder.join(name);
+        if done.exists() {
+            return done;
+        }
+        fs::create_dir_all(&folder).expect("target/tmp can be written");
+        let lock = File::create(all.join(format!("{key}.{name}.lock"))).expect("target/tmp can be written");
+        flock(&lock, FlockOperation::LockExclusive).expect("a file can be locked");
+        if done.exists() {
+            return done;
+        }
+        remove_others(&all, &key);
+        let made = folder.join(format!(".{name}"));
+        if made.exists() {
+            // Left by a test run that was killed; nobody else is here under the lock.
+            fs::remove_dir_all(&made).expect("target/tmp can be written");
+        }
+        let home = Home::with(self.basis());
+        for words in self.commands() {
+            Call::new(&home, *words).deadline(Duration::from_secs(280)).run().ok();
+        }
+        link_tree(home.root(), &made).expect("a home can be linked");
+        fs::rename(&made, &done).expect("target/tmp can be written");
+        done
+    }
+}
+
+/// Of the program under test and of the QEMU that it uses.
+fn key() -> String {
+    let stamp = |path: &Path| {
+        let meta = fs::metadata(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        format!("{:x}-{:x}", meta.len(), meta.mtime() * 1_000_000_000 + meta.mtime_nsec())
+    };
+    stamp(&binary())
+}
+
+/// Seeds of other programs under test.
+fn remove_others(all: &Path, key: &str) {
+    for entry in fs::read_dir(all).into_iter().flatten().flatten() {
+        if !entry.file_name().to_string_lossy().starts_with(key) {
+            let path = entry.path();
+            let _ = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        }
+    }
+}
+
+/// Makes `to` a copy of `from` whose large files are links. What a home changes in place is copied: its database. Lock
+/// files are nobody's business but one home's, and the link to the sockets is made anew.
+fn link_tree(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    fs::set_permissions(to, fs::metadata(from)?.permissions())?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (name, kind) = (entry.file_name(), entry.file_type()?);
+        let (source, target) = (entry.path(), to.join(&name));
+        let name = name.to_string_lossy();
+        if kind.is_dir() {
+            link_tree(&source, &target)?;
+        } else if kind.is_symlink() {
+            if name != "sockets" {
+                std::os::unix::fs::symlink(fs::read_link(&source)?, &target)?;
+            }
+        } else if name == "vmint.db" || name == "vmint.db-wal" {
+            fs::copy(&source, &target)?;
+        } else if name != "lock" && !name.ends_with(".lock") && name != "vmint.db-shm" {
+            fs::hard_link(&source, &target)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_shares_large_files_and_neither_the_database_nor_locks() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        fs::create_dir_all(from.join("images/x")).unwrap();
+        for name in ["vmint.db", "images/x/disk", "images/lock", "images/x.lock"] {
+            fs::write(from.join(name), name).unwrap();
+        }
+        link_tree(&from, &to).unwrap();
+        let inode = |path: PathBuf| fs::metadata(path).unwrap().ino();
+        assert_eq!(inode(from.join("images/x/disk")), inode(to.join("images/x/disk")));
+        assert_ne!(inode(from.join("vmint.db")), inode(to.join("vmint.db")));
+        assert!(!to.join("images/lock").exists() && !to.join("images/x.lock").exists());
+    }
+}

@@ -1,0 +1,241 @@
+//! Snapshots and branches: memory and disk, of one instant.
+
+use vmint_tests::seed::Seed;
+use vmint_tests::{Home, until};
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(10);
+
+/// Puts noise into the guest's memory, and returns its checksum.
+fn noise(home: &Home, name: &str, file: &str) -> String {
+    home.sh(name, &format!("head -c 3000000 /dev/urandom > {file}; sha256sum < {file}"))
+}
+
+fn sum(home: &Home, name: &str, file: &str) -> String {
+    home.sh(name, &format!("sha256sum < {file}"))
+}
+
+#[test]
+fn a_machine_is_brought_back_to_the_moment_of_a_snapshot() {
+    let home = Home::new();
+    home.start("box");
+    let before = noise(&home, "box", "/tmp/data");
+    home.sh("box", "(while :; do sleep 1; done) >/dev/null 2>&1 & echo $! > /tmp/job");
+    home.ok("snapshot create box moment");
+    // The machine goes on.
+    assert_eq!(sum(&home, "box", "/tmp/data"), before);
+    let after = noise(&home, "box", "/tmp/data");
+    assert_ne!(after, before);
+    home.sh("box", "kill $(cat /tmp/job); touch /tmp/later");
+    let (runner, _) = home.pids("box");
+    for generation in [2, 3] {
+        home.ok("restore box moment");
+        assert_eq!(sum(&home, "box", "/tmp/data"), before);
+        assert_eq!(home.sh("box", "ls /tmp/later 2>/dev/null; kill -0 $(cat /tmp/job) && echo lives"), "lives");
+        let info = home.info("box");
+        assert_eq!((&info["generation"], &info["state"]), (&generation.into(), &"running".into()), "{info}");
+        home.sh("box", "rm /tmp/data");
+    }
+    assert_eq!(home.pids("box").0, runner, "it is the same runner's");
+}
+
+#[test]
+fn a_running_machine_forks_into_many_and_each_goes_its_own_way() {
+    let home = Home::new();
+    home.start("box");
+    let data = noise(&home, "box", "/tmp/data");
+    home.ok("fork box twin");
+    home.ok("fork box child --count 4");
+    let children = ["twin", "child-1", "child-2", "child-3", "child-4"];
+    for name in children {
+        assert_eq!(sum(&home, name, "/tmp/data"), data, "{name}");
+        home.sh(name, &format!("echo {name} > /tmp/own; echo {name} > /tmp/data"));
+    }
+    for name in children {
+        assert_eq!(home.sh(name, "cat /tmp/own /tmp/data; hostname"), format!("{name}\n{name}\n{name}"));
+    }
+    assert_eq!(sum(&home, "box", "/tmp/data"), data, "the parent goes on");
+    assert_eq!(home.sh("box", "ls /tmp/own 2>/dev/null | wc -l"), "0");
+    // What `fork` froze for its children went with their start.
+    assert_eq!(home.ok("snapshot ls --format json").values(), [] as [serde_json::Value; 0]);
+    assert_eq!(std::fs::read_dir(home.root().join("snapshots")).unwrap().count(), 0);
+    // They do not need the parent.
+    home.ok("rm --force box");
+    assert_eq!(home.sh("twin", "cat /tmp/own"), "twin");
+    home.ok("stop child-1");
+    home.ok("start child-1");
+    assert_eq!(sum(&home, "child-1", "/tmp/data"), data, "it starts where it was forked");
+}
+
+#[test]
+fn a_chain_of_ten_snapshots_keeps_every_moment() {
+    let home = Home::new();
+    home.start("m0");
+    let mut sums = Vec::new();
+    for n in 0..10 {
+        sums.push(noise(&home, &format!("m{n}"), &format!("/tmp/data{n}")));
+        home.ok(&format!("snapshot create m{n} s{n}"));
+        home.sh(&format!("m{n}"), "rm -f /tmp/data*");
+        home.ok(&format!("create m{} --from s{n} --start", n + 1));
+        for (k, expected) in sums.iter().enumerate() {
+            assert_eq!(sum(&home, &format!("m{}", n + 1), &format!("/tmp/data{k}")), *expected, "{k} in {}", n + 1);
+        }
+        // One machine at a time: the chain stands without those that it was made from.
+        home.ok(&format!("rm --force m{n}"));
+    }
+    // From the middle, with all snapshots but that one gone.
+    let others: Vec<String> = (0..10).filter(|n| *n != 5).map(|n| format!("s{n}")).collect();
+    home.ok(&format!("snapshot rm {}", others.join(" ")));
+    home.ok("fork s5 middle");
+    for (k, expected) in sums.iter().enumerate().take(6) {
+        assert_eq!(sum(&home, "middle", &format!("/tmp/data{k}")), *expected, "{k}");
+    }
+    assert_eq!(home.sh("middle", "ls /tmp/data* | wc -l"), "6");
+    assert_eq!(sum(&home, "m10", "/tmp/data9"), sums[9]);
+}
+
+#[test]
+fn a_snapshot_can_go_while_its_forks_run_and_they_can_still_be_reset() {
+    let home = Home::new();
+    home.start("box");
+    let data = noise(&home, "box", "/tmp/data");
+    home.ok("snapshot create box moment");
+    home.ok("fork moment child");
+    home.ok("snapshot rm moment");
+    home.vmint("fork moment other --format json").fault(3, "not_found");
+    home.sh("child", "echo gone > /tmp/data");
+    home.ok("reset child");
+    assert_eq!(sum(&home, "child", "/tmp/data"), data);
+    home.ok("stop child");
+    home.ok("start child");
+    assert_eq!(sum(&home, "child", "/tmp/data"), data);
+}
+
+#[test]
+fn templates_can_be_removed_while_their_forks_run_and_they_can_still_be_reset() {
+    let home = Home::new();
+    home.start("box");
+    home.sh("box", "echo mine > /tmp/mine");
+    home.ok("template rm tiny");
+    assert_eq!(home.ok("template ls --format json").values(), [] as [serde_json::Value; 0]);
+    assert_eq!(home.sh("box", "cat /tmp/mine"), "mine");
+    home.ok("reset box");
+    assert_eq!(home.sh("box", "ls /tmp/mine 2>/dev/null | wc -l"), "0");
+    home.ok("restart box");
+    assert_eq!(home.sh("box", "echo up"), "up");
+    home.ok("template prune");
+    assert_eq!(home.sh("box", "echo up"), "up");
+}
+
+#[test]
+fn a_paused_machine_can_be_frozen_and_stays_paused() {
+    let home = Home::new();
+    home.start("box");
+    let data = noise(&home, "box", "/tmp/data");
+    home.ok("pause box");
+    assert_eq!(home.state("box"), "paused");
+    home.vmint("exec box --format json -- true").fault(125, "wrong_state");
+    home.ok("snapshot create box moment");
+    assert_eq!(home.state("box"), "paused");
+    home.ok("fork moment child");
+    assert_eq!(sum(&home, "child", "/tmp/data"), data);
+    home.ok("resume box");
+    assert_eq!(sum(&home, "box", "/tmp/data"), data);
+}
+
+#[test]
+fn snapshots_say_what_they_are_and_names_are_taken_once() {
+    let home = Home::new();
+    home.start("box");
+    home.ok("snapshot create box moment");
+    let message = home.vmint("snapshot create box moment --format json").fault(1, "already_exists");
+    assert!(message.contains("moment"), "{message}");
+    let all = home.ok("snapshot ls --format json").values();
+    assert_eq!(all.len(), 1, "{all:?}");
+    assert_eq!((&all[0]["name"], &all[0]["machine"], &all[0]["full"]), (&"moment".into(), &"box".into(), &false.into()));
+    assert!(all[0]["pause_ms"].as_f64().is_some_and(|ms| ms > 0.0), "{all:?}");
+    assert_eq!(all[0]["accelerator"], home.info("box")["accelerator"], "a figure names its accelerator");
+    home.ok("snapshot rm moment");
+    home.vmint("snapshot rm moment --format json").fault(3, "not_found");
+    home.vmint("restore box moment --format json").fault(3, "not_found");
+    home.ok("stop box");
+    home.vmint("snapshot create box moment --format json").fault(1, "wrong_state");
+    assert_eq!(std::fs::read_dir(home.root().join("snapshots")).unwrap().count(), 0);
+}
+
+/// Where QEMU cannot save changed memory alone, all of it is saved, and that is said.
+#[test]
+fn a_full_snapshot_holds_the_same() {
+    let mut home = Home::new();
+    home.set_env("VMINT_SNAPSHOT_FULL", "1");
+    home.start("box");
+    let data = noise(&home, "box", "/tmp/data");
+    home.ok("snapshot create box moment");
+    let all = home.ok("snapshot ls --format json").values();
+    assert_eq!(all[0]["full"], true, "{all:?}");
+    home.sh("box", "rm /tmp/data");
+    home.ok("fork moment child");
+    assert_eq!(sum(&home, "child", "/tmp/data"), data);
+    home.ok("restore box moment");
+    assert_eq!(sum(&home, "box", "/tmp/data"), data);
+    // A snapshot of what was started from a full one.
+    home.ok("snapshot create child deeper");
+    home.ok("fork deeper grandchild");
+    assert_eq!(sum(&home, "grandchild", "/tmp/data"), data);
+}
+
+/// A guest counts on its disk and in its memory at once. In a snapshot the two are one step apart at most, and what the
+/// guest had not yet written to its disk is in its memory.
+#[test]
+fn memory_and_disk_of_a_snapshot_are_of_one_instant() {
+    let home = Home::with(Seed::Debian);
+    home.ok("create box --image deb --memory 256M --start");
+    let counting = "mkdir -p /root/n /run/n; \
+        (i=0; while :; do i=$((i+1)); echo $i > /run/n/memory; echo $i | dd of=/root/n/disk conv=fsync,notrunc oflag=append 2>/dev/null; done) \
+        >/dev/null 2>&1 & \
+        head -c 2000000 /dev/urandom > /root/synced; sync /root/synced; \
+        head -c 2000000 /dev/urandom > /root/cached; sha256sum < /root/synced; sha256sum < /root/cached";
+    let sums = home.sh("box", counting);
+    until(SOON, "it counts", || home.sh("box", "cat /run/n/memory 2>/dev/null || echo 0").parse::<u32>().unwrap_or(0) > 3);
+    // Each of a chain of its own layers.
+    for n in 1..=3 {
+        home.ok(&format!("snapshot create box s{n}"));
+    }
+    let look = "cat /run/n/memory; tail -n 1 /root/n/disk; sha256sum < /root/synced; sha256sum < /root/cached";
+    let mut last = 0;
+    for n in 1..=3 {
+        home.ok(&format!("fork s{n} child-{n} "));
+        // It goes on counting: both numbers are read while it stands still between two steps.
+        let told = home.sh(&format!("child-{n}"), &format!("kill -STOP $(pgrep -f 'notrunc' | head -1) 2>/dev/null; {look}"));
+        let lines: Vec<_> = told.lines().collect();
+        let (memory, disk): (i64, i64) = (lines[0].parse().unwrap(), lines[1].parse().unwrap());
+        assert!((memory - disk).abs() <= 1, "memory {memory}, disk {disk}");
+        assert_eq!(lines[2..].join("\n"), sums);
+        assert!(memory >= last, "snapshots are in order");
+        last = memory;
+        // Every number is there once, none twice, none lost.
+        let whole = home.sh(&format!("child-{n}"), "awk 'NR != $1 { bad = 1 } END { print bad + 0, NR }' /root/n/disk");
+        assert!(whole.starts_with("0 "), "{whole}");
+        // What the kernel knows of the file system fits what is on the disk: past its cache, and after writing.
+        home.sh(&format!("child-{n}"), "sync; echo 3 > /proc/sys/vm/drop_caches");
+        let told = home.sh(&format!("child-{n}"), "sha256sum < /root/synced; sha256sum < /root/cached; dmesg | grep -ci 'ext4.*error' || true");
+        assert_eq!(told, format!("{sums}\n0"));
+        home.ok(&format!("rm --force child-{n}"));
+    }
+    home.ok("restore box s1");
+    home.sh("box", "sync; echo 3 > /proc/sys/vm/drop_caches");
+    assert_eq!(home.sh("box", "sha256sum < /root/synced; sha256sum < /root/cached"), sums);
+}
+
+/// What a machine wrote to its disk stays over a stop; then it boots, for the frozen memory does not fit it.
+#[test]
+fn a_disk_outlives_a_stop_and_goes_with_a_reset() {
+    let home = Home::with(Seed::Debian);
+    home.ok("create box --image deb --memory 256M --start");
+    home.sh("box", "echo kept > /root/file; sync");
+    home.ok("stop box --timeout 60s");
+    home.call(["start", "box"]).deadline(Duration::from_secs(200)).run().ok();
+    assert_eq!(home.sh("box", "cat /root/file"), "kept");
+    home.ok("reset box");
+    assert_eq!(home.sh("box", "ls /root/file 2>/dev/null | wc -l"), "0");
+}
