@@ -4,7 +4,7 @@ use crate::identity;
 use crate::session::{Session, SessionError};
 use std::time::Duration;
 use tokio::time::Instant;
-use vmint_model::{Accelerator, ErrorKind, Fault};
+use vmint_model::{Accelerator, ByteSize, ErrorKind, Fault};
 use vmint_protocol::{ExecSpec, Prepare, Reply, Request};
 use vmint_qemu::qmp::Event;
 use vmint_qemu::{Exit, Hypervisor, Launch, Notice};
@@ -17,6 +17,9 @@ pub struct Live {
     /// The session with its agent.
     pub session: Session,
 }
+
+/// With less, some kernels do not come up: that of Debian 12 needs 80 MiB.
+const ENOUGH: ByteSize = ByteSize::mib(128);
 
 /// How long one QMP command may take.
 pub fn qmp_deadline(accelerator: Accelerator) -> Duration {
@@ -48,7 +51,8 @@ pub async fn bring_up(
     let socket = hypervisor.take_agent().expect("taken here first");
     let greeting = Session::greet(socket, remaining("greet the guest")?);
     let running = began.elapsed();
-    let session = watched(&mut hypervisor, greeting, &console).await?;
+    let greeted = watched(&mut hypervisor, greeting, &console).await;
+    let session = greeted.map_err(|fault| suspect_memory(fault, &launch))?;
     let greeted = began.elapsed();
     // The clock is read as late as possible.
     let prepare = Prepare {
@@ -70,6 +74,18 @@ pub async fn bring_up(
         }
         other => Err(SessionError::Unexpected(format!("{other:?}")).into()),
     }
+}
+
+/// A kernel that finds too little memory resets or panics, some before they have a console to say so.
+fn suspect_memory(fault: Fault, launch: &Launch<'_>) -> Fault {
+    let boots = !matches!(launch.start, vmint_qemu::Start::Load(_));
+    let ended = matches!(fault.kind, ErrorKind::MachineLost | ErrorKind::Image);
+    if boots && ended && launch.shape.memory < ENOUGH {
+        let memory = launch.shape.memory;
+        let message = format!("{} ({memory} of memory may be too little)", fault.message);
+        return Fault { message, ..fault }.hint(format!("try --memory {}M", ENOUGH.0 >> 20));
+    }
+    fault
 }
 
 /// Waits until the image's init has come up, and warms up what every first command needs.
@@ -241,6 +257,17 @@ impl Story {
                 )
             }
             End::Died if self.no_space => "the host's disk is full, and QEMU ended".into(),
+            End::Died if is_bus_error(exit) => {
+                let folder = console.parent().unwrap_or(console);
+                if is_full(folder) {
+                    format!(
+                        "no space is left in {} for the guest's memory",
+                        folder.display()
+                    )
+                } else {
+                    "the file that the guest's memory comes from cannot be read".into()
+                }
+            }
             End::Died if exit.stderr.is_empty() => format!("QEMU died ({})", exit.status),
             End::Died => format!(
                 "QEMU died ({}): {}",
@@ -251,17 +278,37 @@ impl Story {
     }
 
     fn fault(&self, exit: &Exit, console: &std::path::Path) -> Fault {
+        let lacks_space =
+            self.no_space || is_bus_error(exit) && console.parent().is_some_and(is_full);
         let kind = match self.end(exit, console) {
+            End::Died if lacks_space => ErrorKind::NoSpace,
             End::Died => ErrorKind::Hypervisor,
             End::Panic => ErrorKind::Image,
             End::Shutdown | End::Reboot => ErrorKind::MachineLost,
         };
-        Fault::new(
+        let fault = Fault::new(
             kind,
             format!(
                 "the machine ended before it was ready: {}",
                 self.tell(exit, console)
             ),
-        )
+        );
+        match kind {
+            ErrorKind::NoSpace => {
+                fault.hint("free some space, or set VMINT_HOME to a folder on another disk")
+            }
+            _ => fault,
+        }
     }
+}
+
+/// `SIGBUS` is how a process learns that the file its memory is mapped from can give or take no more.
+fn is_bus_error(exit: &Exit) -> bool {
+    use std::os::unix::process::ExitStatusExt;
+    exit.status.signal() == Some(rustix::process::Signal::BUS.as_raw())
+}
+
+/// Whether not even a page more can be written there.
+fn is_full(folder: &std::path::Path) -> bool {
+    rustix::fs::statvfs(folder).is_ok_and(|fs| fs.f_bavail * fs.f_frsize < 1 << 20)
 }

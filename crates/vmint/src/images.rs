@@ -318,6 +318,7 @@ impl Vmint {
         spec: &MachineSpec,
         progress: &dyn Progress,
     ) -> Result<Frozen, Fault> {
+        crate::machines::check_hardware(spec.memory, spec.cpus)?;
         let host = self.host(progress).await?;
         let files = Self::boot_files(image)?;
         let shape = Self::shape(&host, spec, files.disk.is_some());

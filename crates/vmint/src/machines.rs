@@ -66,22 +66,7 @@ impl NewMachine {
     }
 
     fn validate(&self) -> Result<(), Fault> {
-        let usage = |message: String| Err(Fault::new(ErrorKind::Usage, message));
-        if self.memory < ByteSize::mib(64) || self.memory > ByteSize(1 << 40) {
-            return usage(format!(
-                "{} of memory: a machine has 64 MiB to 1 TiB",
-                self.memory
-            ));
-        }
-        if !self.memory.0.is_multiple_of(2 << 20) {
-            return usage(format!(
-                "{} bytes of memory: must be a multiple of 2 MiB",
-                self.memory.0
-            ));
-        }
-        if !(1..=64).contains(&self.cpus) {
-            return usage(format!("{} processors: a machine has 1 to 64", self.cpus));
-        }
+        check_hardware(self.memory, self.cpus)?;
         if self.net == NetMode::None && !self.publish.is_empty() {
             return Err(Fault::new(
                 ErrorKind::Usage,
@@ -91,6 +76,35 @@ impl NewMachine {
         }
         Ok(())
     }
+}
+
+/// What no machine can have is wrong; what this host could never carry is refused.
+pub(crate) fn check_hardware(memory: ByteSize, cpus: u32) -> Result<(), Fault> {
+    let usage = |message: String| Err(Fault::new(ErrorKind::Usage, message));
+    if memory < ByteSize::mib(64) || memory > ByteSize(1 << 40) {
+        return usage(format!(
+            "{memory} of memory: a machine has 64 MiB to 1 TiB"
+        ));
+    }
+    if !memory.0.is_multiple_of(2 << 20) {
+        return usage(format!(
+            "{} bytes of memory: must be a multiple of 2 MiB",
+            memory.0
+        ));
+    }
+    if !(1..=64).contains(&cpus) {
+        return usage(format!("{cpus} processors: a machine has 1 to 64"));
+    }
+    let host = rustix::system::sysinfo();
+    let host = ByteSize((host.totalram + host.totalswap) * u64::from(host.mem_unit));
+    if memory > host {
+        return Err(Fault::new(
+            ErrorKind::Refused,
+            format!("{memory} of memory is more than this host has: {host}, swap included"),
+        )
+        .hint("ask for less with --memory"));
+    }
+    Ok(())
 }
 
 /// How to stop.

@@ -50,6 +50,8 @@ pub(crate) fn obtain(
     let origin = match source {
         KernelSource::Distribution => fetch(temp.path(), &dir, progress)?,
         KernelSource::File { kernel, modules } => {
+            // Of the copy this is asked again below; here a mistake is told by the user's own path.
+            kernel_version(kernel)?;
             fs::copy(kernel, dir.join("vmlinuz")).on("copy the kernel from", kernel)?;
             if let Some(modules) = modules {
                 copy_tree(modules, &dir.join("modules"))?;
