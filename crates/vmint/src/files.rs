@@ -12,7 +12,8 @@ use vmint_protocol::{Channel, ErrorCode, FromGuest, Reply, Request, Sent, TarIn,
 use vmint_runner::session::Credits;
 use vmint_runner::{Fed, StreamEvent};
 
-/// Bytes that wait between the thread that packs or unpacks and the connection.
+/// Bytes that wait between the thread that packs or unpacks and the connection. The pipe between them is a `duplex`: of a
+/// `simplex`, a dropped half does not tell the other.
 const PIPE: usize = 1 << 20;
 
 impl Vmint {
@@ -130,7 +131,7 @@ impl Vmint {
                 (parent.to_string_lossy().into_owned(), PathBuf::from(name))
             }
         };
-        let (reader, writer) = tokio::io::simplex(PIPE);
+        let (reader, writer) = tokio::io::duplex(PIPE);
         let source = source.to_owned();
         let packed = tokio::task::spawn_blocking(move || {
             let mut out = io::BufWriter::with_capacity(256 << 10, tokio_util_io(writer));
@@ -170,7 +171,7 @@ impl Vmint {
             let message = format!("{} is no folder of this host", folder.display());
             return Err(Fault::new(ErrorKind::NotFound, message));
         }
-        let (reader, writer) = tokio::io::simplex(PIPE);
+        let (reader, writer) = tokio::io::duplex(PIPE);
         let unpacked = tokio::task::spawn_blocking(move || {
             unpack(tokio_util_io(reader), &folder, rename.as_deref())
         });
