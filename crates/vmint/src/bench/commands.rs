@@ -2,7 +2,7 @@
 
 use super::process::ms;
 use super::report::{Row, Target, Unit};
-use super::rig::{MEMORY, Rig, bare_command, in_turn, kill, spec, succeeded};
+use super::rig::{MEMORY, Rig, bare_command, in_long_turns, in_turn, kill, spec, succeeded};
 use std::path::Path;
 use std::time::Instant;
 use vmint_model::{Fault, Origin};
@@ -53,7 +53,7 @@ pub async fn exec(rig: &Rig<'_>, rows: &mut Vec<Row>) -> Result<(), Fault> {
     let live = rig.live(&template).await?;
     let process = async || rig.time(rig.program(&["exec", machine.name.as_str(), "--", "true"]));
     let agent = async || timed_round_trip(&live.session).await;
-    let (processes, trips) = in_turn(rig.count(60, 20), process, agent).await?;
+    let (processes, trips) = in_long_turns(rig.count(100, 50), process, agent).await?;
     let what = "`vmint exec NAME -- true`, whole process";
     let row = Row::new("exec", what, Unit::Milliseconds, &processes)
         .floor("the agent's own round trip", &trips)
@@ -62,7 +62,7 @@ pub async fn exec(rig: &Rig<'_>, rows: &mut Vec<Row>) -> Result<(), Fault> {
     kill(live.hypervisor).await?;
     let session = rig.vmint.client(&machine).session().await?;
     let relayed = async || timed_round_trip(&session).await;
-    let (processes, trips) = in_turn(rig.count(30, 10), process, relayed).await?;
+    let (processes, trips) = in_turn(rig.count(50, 20), process, relayed).await?;
     let row = Row::new("exec", what, Unit::Milliseconds, &processes)
         .floor("a round trip in an open session through the runner", &trips);
     rows.push(row);

@@ -1,6 +1,6 @@
 //! Many forks at once.
 
-use super::memory::runner;
+use super::memory::{hypervisor, runner};
 use super::process::{cpu, cpus, expect_memory, ms};
 use super::report::{Row, Target, Unit};
 use super::rig::{MEMORY, RESERVE, Rig, succeeded};
@@ -29,22 +29,26 @@ pub async fn many(rig: &Rig<'_>, rows: &mut Vec<Row>) -> Result<(), Fault> {
     rig.remove(&source).await?;
 
     let share = f64::from(COUNT) / cpus() as f64;
-    let mut floor = Vec::new();
+    let mut singles = Vec::new();
     for _ in 0..rig.count(20, 8) {
-        floor.push(processor_time(rig, &snapshot).await? * share);
+        singles.push(alone(rig, &snapshot).await?);
     }
-    // Single ones come in whole ticks: only their mean says anything.
-    let mean = floor.iter().sum::<f64>() / floor.len() as f64;
-
-    let mut elapsed = Vec::new();
+    let one = mean(&singles);
+    let this =
+        vmint_store::process::current().map_err(|e| Fault::from_error(ErrorKind::Host, &e))?;
+    let (mut elapsed, mut together, mut own) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rig.count(3, 1) {
-        let began = Instant::now();
+        let (began, own_before) = (Instant::now(), cpu(&this)?);
         let machines = rig
             .vmint
             .fork(snapshot.as_str(), &rig.name(), COUNT, &Silent)
             .await?;
         all_answer(rig, &machines).await?;
         elapsed.push(ms(began.elapsed()));
+        own.push((cpu(&this)? - own_before) / f64::from(COUNT));
+        for machine in &machines {
+            together.push(used(machine)?);
+        }
         for machine in &machines {
             rig.remove(machine).await?;
         }
@@ -54,33 +58,32 @@ pub async fn many(rig: &Rig<'_>, rows: &mut Vec<Row>) -> Result<(), Fault> {
     let row = Row::new("many", what, Unit::Milliseconds, &elapsed)
         .floor(
             format!("{COUNT} × processor time of one / {} processors", cpus()),
-            &[mean],
+            &singles.iter().map(|single| single * share).collect::<Vec<_>>(),
         )
         .target(Target::ratio_at_most(1.5))
         .note(format!(
-            "one takes {:.0} ms of processor time, the mean of {}",
-            mean / share,
-            floor.len()
+            "processor time of one: {one:.0} ms alone; {:.0} ms among {COUNT}, and {:.1} ms of this process",
+            mean(&together),
+            mean(&own),
         ));
     rows.push(row);
     Ok(())
 }
 
-/// What one fork with its runner uses until it has answered a command.
-async fn processor_time(rig: &Rig<'_>, snapshot: &Name) -> Result<f64, Fault> {
+/// What one fork with its runner uses until it has answered a command, started while nothing else is.
+async fn alone(rig: &Rig<'_>, snapshot: &Name) -> Result<f64, Fault> {
     let machine = rig
         .start(rig.machine("tiny", MEMORY, Origin::Snapshot(snapshot.clone())))
         .await?;
     rig.execute(&machine, &ARGV).await?;
-    let message = || {
-        Fault::new(
-            ErrorKind::Internal,
-            format!("machine {} is up without a hypervisor", machine.name),
-        )
-    };
-    let used = cpu(machine.hypervisor.as_ref().ok_or_else(message)?)? + cpu(runner(&machine)?)?;
+    let used = used(&machine)?;
     rig.remove(&machine).await?;
     Ok(used)
+}
+
+/// Processor time of a machine's processes.
+fn used(machine: &MachineRecord) -> Result<f64, Fault> {
+    Ok(cpu(hypervisor(machine)?)? + cpu(runner(machine)?)?)
 }
 
 /// Starts a command in all of them, then awaits all.
@@ -103,6 +106,10 @@ async fn all_answer(rig: &Rig<'_>, machines: &[MachineRecord]) -> Result<(), Fau
         succeeded(ended(&mut command).await?, &ARGV, b"")?;
     }
     Ok(())
+}
+
+fn mean(samples: &[f64]) -> f64 {
+    samples.iter().sum::<f64>() / samples.len() as f64
 }
 
 async fn ended(command: &mut Running<'_>) -> Result<ExitStatus, Fault> {

@@ -18,20 +18,18 @@ pub async fn memory(rig: &Rig<'_>, rows: &mut Vec<Row>) -> Result<(), Fault> {
 
     rig.progress
         .stage(&format!("memory: {n} parked forks without runners"));
-    // One before all others: what the first one alone brings into memory is shared by all.
-    let first = rig.live(&template).await?;
-    succeeded(
-        first.session.exec(spec(&argv), |_, _| {}).await?,
-        &argv,
-        b"",
-    )?;
-    let before = settled().await?;
-    let mut forks = Vec::with_capacity(n);
-    for _ in 0..n {
+    let start = async || {
         let live = rig.live(&template).await?;
         succeeded(live.session.exec(spec(&argv), |_, _| {}).await?, &argv, b"")?;
         live.hypervisor.pause().await?;
-        forks.push(live);
+        Ok::<_, Fault>(live)
+    };
+    // One before all others: what the first one alone brings into memory is shared by all.
+    let first = start().await?;
+    let before = settled().await?;
+    let mut forks = Vec::with_capacity(n);
+    for _ in 0..n {
+        forks.push(start().await?);
     }
     let after = settled().await?;
     let without = each(before.bytes.saturating_sub(after.bytes));
@@ -59,10 +57,13 @@ pub async fn memory(rig: &Rig<'_>, rows: &mut Vec<Row>) -> Result<(), Fault> {
     }
     let after = settled().await?;
     let with = each(before.bytes.saturating_sub(after.bytes));
-    let own = machines
-        .iter()
-        .map(runner_memory)
-        .collect::<Result<Vec<_>, _>>()?;
+    let of = |process: fn(&MachineRecord) -> Result<&ProcessRef, Fault>| {
+        let each = machines
+            .iter()
+            .map(|machine| Ok(own_memory(process(machine)?)? as f64 / 1e6));
+        each.collect::<Result<Vec<f64>, Fault>>()
+    };
+    let (runners, hypervisors) = (of(runner)?, of(hypervisor)?);
     let what =
         format!("a parked fork with its runner: fall of MemAvailable over {n}, divided by {n}");
     let row = Row::new("memory", what, Unit::Megabytes, &[with]).target(Target::at_most(48.0));
@@ -79,32 +80,43 @@ pub async fn memory(rig: &Rig<'_>, rows: &mut Vec<Row>) -> Result<(), Fault> {
         "memory",
         "the runner: private and anonymous memory of its process",
         Unit::Megabytes,
-        &own,
+        &runners,
     )
     .target(Target::at_most(8.0))
     .note(
         "its page tables, its sockets and the kernel's records of it are in the difference alone",
     );
     rows.push(row);
+    let what = "the hypervisor: private and anonymous memory of its process";
+    rows.push(Row::new("memory", what, Unit::Megabytes, &hypervisors));
     for machine in machines.iter().chain([&first]) {
         rig.remove(machine).await?;
     }
     Ok(())
 }
 
-fn runner_memory(machine: &MachineRecord) -> Result<f64, Fault> {
-    Ok(own_memory(runner(machine)?)? as f64 / 1e6)
-}
-
 /// The runner of a machine that is up.
 pub fn runner(machine: &MachineRecord) -> Result<&ProcessRef, Fault> {
-    let message = || {
-        Fault::new(
-            ErrorKind::Internal,
-            format!("machine {} is up without a runner", machine.name),
-        )
-    };
-    machine.runner.as_ref().ok_or_else(message)
+    machine
+        .runner
+        .as_ref()
+        .ok_or_else(|| lacks(machine, "runner"))
+}
+
+/// The hypervisor of a machine that is up.
+pub fn hypervisor(machine: &MachineRecord) -> Result<&ProcessRef, Fault> {
+    machine
+        .hypervisor
+        .as_ref()
+        .ok_or_else(|| lacks(machine, "hypervisor"))
+}
+
+fn lacks(machine: &MachineRecord, what: &str) -> Fault {
+    let message = format!(
+        "machine {} is up, and no {what} of it is recorded",
+        machine.name
+    );
+    Fault::new(ErrorKind::Internal, message)
 }
 
 /// `MemAvailable`, and whether it had come to rest.

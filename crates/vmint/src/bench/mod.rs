@@ -2,7 +2,7 @@
 //!
 //! A benchmark takes samples of what vmint does and of its floor (a bare QEMU, the agent's own round trip, `git
 //! --version`) in turn, so that a busy host slows both down, and reports them with their ratio and the ratio to reach.
-//! One sample of each goes before and is not counted: it fills caches. No other is left out.
+//! The first sample of each turn of a guest or program is not counted: it fills caches. No other is left out.
 //!
 //! * [`suite`]: which benchmarks there are; runs them.
 //! * [`report`]: figures, targets, and whether they were met.
