@@ -59,6 +59,8 @@ pub enum Ask {
 pub struct Machine {
     dir: MachineDir,
     store: Store,
+    /// The store's file, to tell when another one has taken its place.
+    store_file: Option<(u64, u64)>,
     record: MachineRecord,
     request: StartRequest,
     live: Option<Live>,
@@ -88,9 +90,11 @@ impl Machine {
         request: StartRequest,
         view: View,
     ) -> Self {
+        let store_file = file_identity(store.path());
         Self {
             dir,
             store,
+            store_file,
             record,
             request,
             live: None,
@@ -375,6 +379,14 @@ impl Machine {
             return Some(self.stop(stop, Cause::OwnerEnded, asks, answers).await);
         }
         if !self.dir.lock().exists() {
+            return Some(Over::Deleted);
+        }
+        if file_identity(self.store.path()) != self.store_file {
+            // What is still open is nobody else's any more: no command would ever find this machine in it.
+            tracing::warn!(
+                "{} is another file now, or gone",
+                self.store.path().display()
+            );
             return Some(Over::Deleted);
         }
         match self.store.get(&self.record.id) {
@@ -788,6 +800,13 @@ pub fn store_fault(e: vmint_store::StoreError) -> Fault {
     let (kind, hint) = (e.kind(), e.hint());
     let fault = Fault::from_error(kind, &e);
     Fault { hint, ..fault }
+}
+
+/// Which file a path leads to.
+fn file_identity(path: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    let meta = std::fs::metadata(path).ok()?;
+    Some((meta.dev(), meta.ino()))
 }
 
 /// The ports that are open: where the host was to choose, QEMU tells which it chose.

@@ -78,6 +78,10 @@ impl Wanted<'_> {
         let _lock = self.lock(&lock_path, progress).await?;
         match self.find() {
             Ok(Some(frozen)) => return Ok(frozen),
+            // A folder without a manifest: nothing, but in the way.
+            Ok(None) if folder.exists() => {
+                std::fs::remove_dir_all(&folder).map_err(host_fault("remove", &folder))?;
+            }
             Ok(None) => self.explain_rebuild(progress),
             Err(fault) => {
                 progress.stage(&format!(

@@ -169,7 +169,9 @@ impl Vmint {
                     let deadline = std::time::Instant::now() + SHORT;
                     lock = FileLock::acquire_until(&dir.lock(), deadline).ok();
                 }
-                if let Ok(Some(record)) = self.store().get(&id) {
+                // Not in the condition: the guard would be held in the body, which takes it again.
+                let left = self.store().get(&id);
+                if let Ok(Some(record)) = left {
                     let record = self.settle_failed(record);
                     self.erase(&record, Cause::Fault)?;
                 }
