@@ -47,11 +47,15 @@ pub fn of_home(root: &Path) -> Vec<Process> {
     found
 }
 
-/// Whether a process of this id is there and has not ended.
+/// Whether a process of this id is there and has not ended. One whose first thread has ended lives, and holds its locks,
+/// as long as another does.
 pub fn lives(pid: u32) -> bool {
     let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
-    let state = stat.rsplit(')').next().and_then(|rest| rest.trim_start().chars().next());
-    !matches!(state, Some('Z' | 'X'))
+    // Fields are counted behind the name, which may hold blanks: the third and the twentieth.
+    let rest = stat.rsplit(')').next().unwrap_or_default();
+    let field = |number: usize| rest.split_ascii_whitespace().nth(number - 3).unwrap_or_default();
+    let threads: u32 = field(20).parse().unwrap_or(0);
+    !(matches!(field(3), "Z" | "X") && threads <= 1)
 }
 
 /// Sends a signal. A process that has ended is none the worse for it.

@@ -319,6 +319,18 @@ fn a_fork_whose_qemu_crashes_is_a_fault_of_the_host_and_leaves_nothing() {
     assert_eq!(start.code, Some(1), "{start}");
     assert!(start.error().contains("out of order"), "{start}");
     assert!(home.processes().is_empty() && home.sockets().is_empty(), "{:?}", home.left());
+    // The real one's template does not fit this one: so that it is there to be forked, its QEMU breaks afterwards.
+    impostor(&qemu, "exec qemu-system-x86_64 \"$@\"");
+    home.call("run --memory 128M -- true".split(' ')).env("VMINT_QEMU", &qemu).run().ok();
+    let flag = home.runtime().join("broken");
+    impostor(&qemu, &format!("test ! -e {} || exit 3; exec qemu-system-x86_64 \"$@\"", flag.display()));
+    home.call("run --memory 128M -- true".split(' ')).env("VMINT_QEMU", &qemu).run().ok();
+    fs::write(&flag, "").unwrap();
+    for args in ["create other --memory 128M --start --format json", "run --memory 128M --format json -- true"] {
+        let call = home.call(args.split(' ')).env("VMINT_QEMU", &qemu).deadline(Duration::from_secs(30));
+        call.run().fault(if args.starts_with("run") { 125 } else { 1 }, "hypervisor");
+    }
+    assert_eq!(home.rows(), ["box"]);
     home.ok("start box");
     assert_eq!(home.sh("box", "echo up"), "up");
 }

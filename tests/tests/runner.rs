@@ -224,7 +224,8 @@ fn whichever_command_is_next_clears_up_what_was_killed() {
         assert!(outcome.code == Some(0) || next == "doctor", "{outcome}");
         assert!(failed(&home), "{next} did not clear up: {outcome}");
         assert_eq!(home.sockets().len(), 1, "{next} left the socket");
-        assert!(outcome.error().contains("nine"), "{next} did not say so: {outcome}");
+        let said = outcome.error() + &outcome.text();
+        assert!(said.contains("machine nine has failed"), "{next} did not say so: {outcome}");
     }
     let event = home.event("nine", "failed", SOON);
     assert_eq!(event["cause"], "runner_died", "{event}");
@@ -382,8 +383,7 @@ fn when_the_runner_is_killed_qemu_goes_with_it_and_the_next_command_says_so() {
     let took = until(Duration::from_secs(1), "QEMU has gone", || !lives(hypervisor));
     println!("QEMU went {took:?} after its runner");
     let listed = home.ok("ls --all");
-    let said = listed.error() + &listed.text();
-    assert!(said.contains("sixteen") && said.contains("died"), "{listed}");
+    assert!(listed.error().contains("machine sixteen has failed: its runner"), "{listed}");
     let info = home.info("sixteen");
     assert_eq!(info["state"], "failed", "{info}");
     assert!(info["reason"].as_str().is_some_and(|r| r.contains(&runner.to_string())), "{info}");

@@ -227,7 +227,9 @@ impl Running<'_> {
         }) {
             let _ = self.vmint.wait_unlocked(&dir, Duration::from_secs(2)).await;
         }
-        match self.vmint.store().get(&self.record.id) {
+        // Bound first: the store would stay locked to the end of the match, and one arm of it asks the store again.
+        let now = self.vmint.store().get(&self.record.id);
+        match now {
             Ok(Some(now)) if now.generation != self.record.generation => {
                 let message = format!(
                     "machine {} was reset while the command ran",
