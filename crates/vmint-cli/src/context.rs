@@ -20,17 +20,17 @@ pub struct Context {
 
 impl Context {
     /// Opens vmint and clears up what others left.
-    pub fn open(&self) -> Result<Vmint, Fault> {
+    pub fn open(self) -> Result<Vmint, Fault> {
         self.open_with(Options::from_environment()?)
     }
 
     /// Opens vmint with the settings of `vmint.toml` and the environment.
-    pub fn open_configured(&self) -> Result<(Vmint, Config), Fault> {
+    pub fn open_configured(self) -> Result<(Vmint, Config), Fault> {
         let config = config()?;
         Ok((self.open_with(options(&config)?)?, config))
     }
 
-    fn open_with(&self, options: Options) -> Result<Vmint, Fault> {
+    fn open_with(self, options: Options) -> Result<Vmint, Fault> {
         let vmint = Vmint::open(options)?;
         for found in vmint.sweep()? {
             self.note(&found.message);
@@ -39,27 +39,28 @@ impl Context {
     }
 
     /// Says something on standard error that is no failure.
-    pub fn note(&self, message: &str) {
+    pub fn note(self, message: &str) {
         if !self.quiet {
             let _ = writeln!(std::io::stderr(), "vmint: note: {message}");
         }
     }
 
     /// Tells of long operations.
-    pub fn progress(&self) -> Shown {
+    pub fn progress(self) -> Shown {
         Shown::new(self.quiet)
     }
 
     /// Prints a result.
-    pub fn show(&self, value: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), Fault> {
+    pub fn show(self, value: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), Fault> {
         output::show(self.format, value, text)
     }
 }
 
 /// The settings of this process.
 pub fn config() -> Result<Config, Fault> {
-    let here = std::env::current_dir()
-        .map_err(|e| Fault::from_error(ErrorKind::Host, &e).context("cannot tell the working directory"))?;
+    let here = std::env::current_dir().map_err(|e| {
+        Fault::from_error(ErrorKind::Host, &e).context("cannot tell the working directory")
+    })?;
     Ok(Config::load(&here, |name| std::env::var_os(name))?)
 }
 
@@ -69,13 +70,20 @@ pub fn options(config: &Config) -> Result<Options, Fault> {
         AcceleratorChoice::Auto => None,
         AcceleratorChoice::Only(accelerator) => Some(accelerator),
     };
-    Ok(Options { accelerator, full_snapshots: config.snapshots.full, ..Options::from_environment()? })
+    Ok(Options {
+        accelerator,
+        full_snapshots: config.snapshots.full,
+        ..Options::from_environment()?
+    })
 }
 
 /// Runs a future that minds signals by itself.
 pub fn block_on<T>(work: impl AsyncFnOnce(&mut Signals) -> Result<T, Fault>) -> Result<T, Fault> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|e| Fault::from_error(ErrorKind::Host, &e).context("cannot set up"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime =
+        runtime.map_err(|e| Fault::from_error(ErrorKind::Host, &e).context("cannot set up"))?;
     let result = runtime.block_on(async {
         let mut signals = Signals::watch()?;
         work(&mut signals).await
@@ -97,5 +105,8 @@ pub fn wait<T>(work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault>
 
 /// The failure of what a signal ended.
 pub fn interrupted(signal: i32) -> Fault {
-    Fault::new(ErrorKind::Interrupted, format!("interrupted by signal {signal}"))
+    Fault::new(
+        ErrorKind::Interrupted,
+        format!("interrupted by signal {signal}"),
+    )
 }

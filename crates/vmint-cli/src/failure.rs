@@ -63,7 +63,9 @@ pub fn report(fault: &Fault, codes: Codes, format: Format, writes_raw: bool) -> 
     }
     tell(fault);
     if format == Format::Json {
-        let body = ErrorBody { error: fault.clone() };
+        let body = ErrorBody {
+            error: fault.clone(),
+        };
         let json = serde_json::to_string(&body).unwrap_or_default();
         if writes_raw {
             let _ = writeln!(std::io::stderr(), "{json}");

@@ -13,7 +13,10 @@ pub const BROKEN_PIPE: u8 = 141;
 /// Prints a line.
 pub fn line(text: &str) -> Result<(), Fault> {
     let mut stdout = io::stdout().lock();
-    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.write_all(b"\n")).and_then(|()| stdout.flush());
+    let written = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.write_all(b"\n"))
+        .and_then(|()| stdout.flush());
     checked(written)
 }
 
@@ -27,25 +30,33 @@ pub fn bytes(bytes: &[u8]) -> Result<(), Fault> {
 pub fn checked(written: io::Result<()>) -> Result<(), Fault> {
     match written {
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => crate::signals::exit(BROKEN_PIPE),
-        Err(e) => Err(Fault::from_error(ErrorKind::Host, &e).context("cannot write to standard output")),
+        Err(e) => {
+            Err(Fault::from_error(ErrorKind::Host, &e).context("cannot write to standard output"))
+        }
         Ok(()) => Ok(()),
     }
 }
 
 /// Prints a value as JSON.
 pub fn json(value: &impl Serialize) -> Result<(), Fault> {
-    let text = serde_json::to_string_pretty(value).map_err(|e| Fault::new(ErrorKind::Internal, e.to_string()))?;
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|e| Fault::new(ErrorKind::Internal, e.to_string()))?;
     line(&text)
 }
 
 /// Prints a value as JSON on one line.
 pub fn json_line(value: &impl Serialize) -> Result<(), Fault> {
-    let text = serde_json::to_string(value).map_err(|e| Fault::new(ErrorKind::Internal, e.to_string()))?;
+    let text =
+        serde_json::to_string(value).map_err(|e| Fault::new(ErrorKind::Internal, e.to_string()))?;
     line(&text)
 }
 
 /// Prints a value as asked for; nothing if the text for people is empty.
-pub fn show(format: Format, value: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), Fault> {
+pub fn show(
+    format: Format,
+    value: &impl Serialize,
+    text: impl FnOnce() -> String,
+) -> Result<(), Fault> {
     match format {
         Format::Json => json(value),
         Format::Table => match text() {
@@ -56,11 +67,20 @@ pub fn show(format: Format, value: &impl Serialize, text: impl FnOnce() -> Strin
 }
 
 /// Columns under headings.
-pub fn table<const N: usize>(headings: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+pub fn table<const N: usize>(
+    headings: [&str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(headings);
     for row in rows {
-        table.add_row(row.map(|cell| if cell.is_empty() { "-".to_owned() } else { printable(&cell) }));
+        table.add_row(row.map(|cell| {
+            if cell.is_empty() {
+                "-".to_owned()
+            } else {
+                printable(&cell)
+            }
+        }));
     }
     plain(&mut table)
 }
@@ -70,7 +90,11 @@ pub fn list<const N: usize>(rows: [(&str, String); N]) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     for (name, value) in rows {
-        let value = if value.is_empty() { "-".to_owned() } else { printable(&value) };
+        let value = if value.is_empty() {
+            "-".to_owned()
+        } else {
+            printable(&value)
+        };
         table.add_row([name.to_owned(), value]);
     }
     plain(&mut table)
@@ -85,7 +109,15 @@ fn plain(table: &mut Table) -> String {
 
 /// Without what would command a terminal.
 pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
+    text.chars()
+        .map(|c| {
+            if c.is_control() && c != '\n' {
+                '\u{fffd}'
+            } else {
+                c
+            }
+        })
+        .collect()
 }
 
 /// A moment in milliseconds since 1970, as RFC 3339 in UTC.
@@ -96,8 +128,14 @@ pub fn time(at_ms: i64) -> String {
 
 /// How long ago a moment is, in its largest unit.
 pub fn age(at_ms: i64) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    let seconds = u64::try_from(now).unwrap_or(u64::MAX).saturating_sub(u64::try_from(at_ms).unwrap_or(0)) / 1000;
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_millis();
+    let seconds = u64::try_from(now)
+        .unwrap_or(u64::MAX)
+        .saturating_sub(u64::try_from(at_ms).unwrap_or(0))
+        / 1000;
     match seconds {
         0..=119 => format!("{seconds} s"),
         120..=7199 => format!("{} min", seconds / 60),
@@ -123,8 +161,14 @@ mod tests {
 
     #[test]
     fn columns_are_aligned_and_cells_never_empty() {
-        let rows = [["a".into(), "running".into()], ["longer".into(), String::new()]];
-        assert_eq!(table(["NAME", "STATE"], rows), "NAME    STATE\na       running\nlonger  -");
+        let rows = [
+            ["a".into(), "running".into()],
+            ["longer".into(), String::new()],
+        ];
+        assert_eq!(
+            table(["NAME", "STATE"], rows),
+            "NAME    STATE\na       running\nlonger  -"
+        );
         assert_eq!(table(["NAME"], []), "NAME");
     }
 

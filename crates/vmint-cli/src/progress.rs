@@ -58,7 +58,9 @@ impl Drop for Shown {
 }
 
 fn lock(terminal: &Mutex<Terminal>) -> MutexGuard<'_, Terminal> {
-    terminal.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    terminal
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 impl Terminal {
@@ -67,7 +69,11 @@ impl Terminal {
         if let Some(stage) = self.stage.take() {
             let seconds = stage.since.elapsed().as_secs_f64();
             stage.bar.finish_and_clear();
-            let _ = writeln!(std::io::stderr(), "{}", dim(&format!("  {} {seconds:.1} s", stage.text)));
+            let _ = writeln!(
+                std::io::stderr(),
+                "{}",
+                dim(&format!("  {} {seconds:.1} s", stage.text))
+            );
         }
     }
 
@@ -77,7 +83,12 @@ impl Terminal {
         bar.set_style(style("{spinner} {msg} {elapsed:.dim}"));
         bar.set_message(text.to_owned());
         bar.enable_steady_tick(TICK);
-        self.stage = Some(Stage { text: text.to_owned(), since: Instant::now(), bar, has_bar: false });
+        self.stage = Some(Stage {
+            text: text.to_owned(),
+            since: Instant::now(),
+            bar,
+            has_bar: false,
+        });
     }
 }
 
@@ -86,12 +97,17 @@ fn style(template: &str) -> ProgressStyle {
 }
 
 fn dim(text: &str) -> String {
-    if std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty()) { text.to_owned() } else { format!("\x1b[2m{text}\x1b[0m") }
+    if std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty()) {
+        text.to_owned()
+    } else {
+        format!("\x1b[2m{text}\x1b[0m")
+    }
 }
 
 impl vmint::Progress for Shown {
     fn stage(&self, text: &str) {
-        let text = crate::output::printable(text);
+        // One line, whatever a program that failed has said in it.
+        let text = crate::output::printable(&text.split_whitespace().collect::<Vec<_>>().join(" "));
         match &self.0 {
             Kind::Quiet => {}
             Kind::Plain => drop(writeln!(std::io::stderr(), "vmint: {text}")),
@@ -100,12 +116,18 @@ impl vmint::Progress for Shown {
     }
 
     fn bytes(&self, done: u64, total: Option<u64>) {
-        let Kind::Terminal(terminal) = &self.0 else { return };
+        let Kind::Terminal(terminal) = &self.0 else {
+            return;
+        };
         let mut terminal = lock(terminal);
-        let Some(stage) = &mut terminal.stage else { return };
+        let Some(stage) = &mut terminal.stage else {
+            return;
+        };
         if let Some(total) = total.filter(|_| !stage.has_bar) {
             stage.bar.set_length(total);
-            stage.bar.set_style(style("{spinner} {msg} {wide_bar} {bytes} of {total_bytes}"));
+            stage
+                .bar
+                .set_style(style("{spinner} {msg} {wide_bar} {bytes} of {total_bytes}"));
             stage.has_bar = true;
         }
         stage.bar.set_position(done);

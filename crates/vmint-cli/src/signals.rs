@@ -41,8 +41,13 @@ impl Signals {
     /// Takes over the signals of this process; those that it was started to ignore stay ignored.
     pub fn watch() -> Result<Self, Fault> {
         let (sender, queue) = mpsc::unbounded_channel();
-        let fail = |e: std::io::Error| Fault::from_error(ErrorKind::Host, &e).context("cannot watch for signals");
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(fail)?;
+        let fail = |e: std::io::Error| {
+            Fault::from_error(ErrorKind::Host, &e).context("cannot watch for signals")
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(fail)?;
         let ignored = ignored_signals();
         let of = |signal: Signal| -> std::io::Result<_> {
             let _guard = runtime.enter();
@@ -85,8 +90,12 @@ impl Signals {
                 }
             }
         };
-        let thread = std::thread::Builder::new().name("signals".into()).stack_size(256 << 10);
-        thread.spawn(move || runtime.block_on(watch)).map_err(fail)?;
+        let thread = std::thread::Builder::new()
+            .name("signals".into())
+            .stack_size(256 << 10);
+        thread
+            .spawn(move || runtime.block_on(watch))
+            .map_err(fail)?;
         Ok(Self { queue })
     }
 
@@ -132,11 +141,13 @@ fn die(signal: i32) -> ! {
 fn ignored_signals() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or(0)
 }
 
 /// Tells when the terminal's size changes.
 pub fn window_changes() -> Result<tokio::signal::unix::Signal, Fault> {
-    signal(SignalKind::window_change())
-        .map_err(|e| Fault::from_error(ErrorKind::Host, &e).context("cannot watch the terminal's size"))
+    signal(SignalKind::window_change()).map_err(|e| {
+        Fault::from_error(ErrorKind::Host, &e).context("cannot watch the terminal's size")
+    })
 }

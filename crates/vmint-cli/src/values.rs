@@ -43,8 +43,11 @@ impl From<OsString> for EnvArg {
     }
 }
 
+/// Variables, as bytes.
+pub type Environment = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// The variables that a command gets. One that this host does not have is left out.
-pub fn environment(args: &[EnvArg]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Fault> {
+pub fn environment(args: &[EnvArg]) -> Result<Environment, Fault> {
     let mut env = Vec::with_capacity(args.len());
     for arg in args {
         let (name, value) = match arg {
@@ -52,7 +55,10 @@ pub fn environment(args: &[EnvArg]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Fault> {
             EnvArg::Inherit(name) => (name, std::env::var_os(name)),
         };
         if name.is_empty() {
-            return Err(Fault::new(ErrorKind::Usage, "-e needs the name of a variable: K=V or K"));
+            return Err(Fault::new(
+                ErrorKind::Usage,
+                "-e needs the name of a variable: K=V or K",
+            ));
         }
         if let Some(value) = value {
             env.push((name.as_bytes().to_vec(), value.into_vec()));
@@ -75,9 +81,10 @@ impl FromStr for Pair {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text.rsplit_once(':') {
-            Some((source, target)) if !source.is_empty() && !target.is_empty() => {
-                Ok(Self { source: source.into(), target: target.into() })
-            }
+            Some((source, target)) if !source.is_empty() && !target.is_empty() => Ok(Self {
+                source: source.into(),
+                target: target.into(),
+            }),
             _ => Err("not SRC:DST; the last colon separates".into()),
         }
     }
@@ -116,16 +123,25 @@ impl Side {
         };
         let shown = text.to_string_lossy();
         let Some(text) = text.to_str() else {
-            return Err(usage(format!("{shown} is not UTF-8: paths in machines must be")));
+            return Err(usage(format!(
+                "{shown} is not UTF-8: paths in machines must be"
+            )));
         };
         let (name, path) = (&text[..colon], &text[colon + 1..]);
         if let Err(e) = name.parse::<Name>() {
-            return Err(usage(e.to_string()).hint(format!("for a path of this host, write ./{text}")));
+            return Err(
+                usage(e.to_string()).hint(format!("for a path of this host, write ./{text}"))
+            );
         }
         if path.is_empty() {
-            return Err(usage(format!("{text} names no path in the machine")).hint(format!("{name}:/")));
+            return Err(
+                usage(format!("{text} names no path in the machine")).hint(format!("{name}:/"))
+            );
         }
-        Ok(Self::Machine { name: name.into(), path: path.into() })
+        Ok(Self::Machine {
+            name: name.into(),
+            path: path.into(),
+        })
     }
 }
 
@@ -134,7 +150,10 @@ mod tests {
     use super::*;
 
     fn machine(name: &str, path: &str) -> Side {
-        Side::Machine { name: name.into(), path: path.into() }
+        Side::Machine {
+            name: name.into(),
+            path: path.into(),
+        }
     }
 
     #[test]
@@ -158,9 +177,16 @@ mod tests {
     fn a_side_that_could_be_a_local_path_says_how_to_write_it() {
         let fault = Side::parse(OsStr::new("A B:/x")).unwrap_err();
         assert_eq!(fault.kind, ErrorKind::Usage);
-        assert_eq!(fault.hint.as_deref(), Some("for a path of this host, write ./A B:/x"));
+        assert_eq!(
+            fault.hint.as_deref(),
+            Some("for a path of this host, write ./A B:/x")
+        );
         for bad in ["", ":/x", "box:"] {
-            assert_eq!(Side::parse(OsStr::new(bad)).unwrap_err().kind, ErrorKind::Usage, "{bad}");
+            assert_eq!(
+                Side::parse(OsStr::new(bad)).unwrap_err().kind,
+                ErrorKind::Usage,
+                "{bad}"
+            );
         }
     }
 
@@ -174,12 +200,18 @@ mod tests {
         assert_eq!(env, Ok(vec![(b"K".to_vec(), b"\xff".to_vec())]));
         let env = environment(&[arg(b"PATH")]).unwrap();
         assert_eq!(env[0].1, std::env::var_os("PATH").unwrap().into_vec());
-        assert_eq!(environment(&[arg(b"=x")]).unwrap_err().kind, ErrorKind::Usage);
+        assert_eq!(
+            environment(&[arg(b"=x")]).unwrap_err().kind,
+            ErrorKind::Usage
+        );
     }
 
     #[test]
     fn a_pair_is_split_at_its_last_colon() {
-        let pair = Pair { source: "a:b".into(), target: "/c d".into() };
+        let pair = Pair {
+            source: "a:b".into(),
+            target: "/c d".into(),
+        };
         assert_eq!("a:b:/c d".parse(), Ok(pair));
         for bad in ["", "a", ":", "a:", ":b"] {
             assert!(bad.parse::<Pair>().is_err(), "{bad}");

@@ -71,13 +71,27 @@ fn ports(record: &MachineRecord) -> String {
 }
 
 fn accelerator(record: &MachineRecord) -> String {
-    record.accelerator.map(|a| a.to_string()).unwrap_or_default()
+    record
+        .accelerator
+        .map(|a| a.to_string())
+        .unwrap_or_default()
 }
 
 /// Machines, a line for each.
 pub fn machines(records: &[MachineRecord]) -> String {
-    let headings =
-        ["NAME", "STATE", "GEN", "IMAGE", "ACCELERATOR", "MEMORY", "CPUS", "ADDRESS", "PORTS", "READY", "CREATED"];
+    let headings = [
+        "NAME",
+        "STATE",
+        "GEN",
+        "IMAGE",
+        "ACCELERATOR",
+        "MEMORY",
+        "CPUS",
+        "ADDRESS",
+        "PORTS",
+        "READY",
+        "CREATED",
+    ];
     let row = |record: &MachineRecord| {
         [
             record.name.to_string(),
@@ -98,7 +112,12 @@ pub fn machines(records: &[MachineRecord]) -> String {
 
 /// All of a machine.
 pub fn machine(record: &MachineRecord) -> String {
-    let pid = |process: &Option<vmint::ProcessRef>| process.as_ref().map(|p| p.pid.to_string()).unwrap_or_default();
+    let pid = |process: &Option<vmint::ProcessRef>| {
+        process
+            .as_ref()
+            .map(|p| p.pid.to_string())
+            .unwrap_or_default()
+    };
     list([
         ("name", record.name.to_string()),
         ("id", record.id.to_string()),
@@ -106,7 +125,10 @@ pub fn machine(record: &MachineRecord) -> String {
         ("reason", record.reason.clone().unwrap_or_default()),
         ("generation", record.generation.to_string()),
         ("image", record.spec.image.clone()),
-        ("image digest", record.image_digest.clone().unwrap_or_default()),
+        (
+            "image digest",
+            record.image_digest.clone().unwrap_or_default(),
+        ),
         (
             "started from",
             match &record.spec.origin {
@@ -125,7 +147,10 @@ pub fn machine(record: &MachineRecord) -> String {
         ("ports", ports(record)),
         ("runner", pid(&record.runner)),
         ("hypervisor", pid(&record.hypervisor)),
-        ("ephemeral", if record.ephemeral { "yes" } else { "no" }.to_owned()),
+        (
+            "ephemeral",
+            if record.ephemeral { "yes" } else { "no" }.to_owned(),
+        ),
         ("created", time(record.created_at_ms)),
         ("ready in", record.ready_ms.map(ms).unwrap_or_default()),
     ])
@@ -135,10 +160,17 @@ pub fn machine(record: &MachineRecord) -> String {
 pub fn brief(record: &MachineRecord) -> String {
     let mut text = format!("{} is {}", record.name, record.state);
     if let (Some(accelerator), true) = (record.accelerator, record.state.has_runner()) {
-        let ready = record.ready_ms.map(|t| format!(", ready in {}", ms(t))).unwrap_or_default();
+        let ready = record
+            .ready_ms
+            .map(|t| format!(", ready in {}", ms(t)))
+            .unwrap_or_default();
         text += &format!(" ({accelerator}{ready})");
     }
-    let ports: Vec<_> = record.ports.iter().map(|p| format!("127.0.0.1:{} to {}", p.host, p.guest)).collect();
+    let ports: Vec<_> = record
+        .ports
+        .iter()
+        .map(|p| format!("127.0.0.1:{} to {}", p.host, p.guest))
+        .collect();
     if !ports.is_empty() {
         text += &format!(", {}", ports.join(", "));
     }
@@ -183,7 +215,17 @@ impl<'a> From<&'a SnapshotRecord> for Snapshot<'a> {
 
 /// Snapshots, a line for each.
 pub fn snapshots(records: &[SnapshotRecord]) -> String {
-    let headings = ["NAME", "MACHINE", "IMAGE", "ACCELERATOR", "MEMORY", "SIZE", "PAUSE", "SAVED", "CREATED"];
+    let headings = [
+        "NAME",
+        "MACHINE",
+        "IMAGE",
+        "ACCELERATOR",
+        "MEMORY",
+        "SIZE",
+        "PAUSE",
+        "SAVED",
+        "CREATED",
+    ];
     let row = |record: &SnapshotRecord| {
         [
             record.name.to_string(),
@@ -193,7 +235,12 @@ pub fn snapshots(records: &[SnapshotRecord]) -> String {
             record.spec.memory.to_string(),
             record.size.to_string(),
             ms(record.pause_ms),
-            if record.full { "all memory" } else { "what changed" }.to_owned(),
+            if record.full {
+                "all memory"
+            } else {
+                "what changed"
+            }
+            .to_owned(),
             format!("{} ago", age(record.created_at_ms)),
         ]
     };
@@ -202,7 +249,15 @@ pub fn snapshots(records: &[SnapshotRecord]) -> String {
 
 /// A snapshot in half a line.
 pub fn snapshot_brief(record: &SnapshotRecord) -> String {
-    let saved = if record.full { ", all of its memory was saved" } else { "" };
+    let saved = if record.full {
+        ", all of its memory was saved"
+    } else {
+        ""
+    };
     let (name, machine, size) = (&record.name, &record.machine, record.size);
-    format!("{name} is a snapshot of {machine} ({}, pause {}, {size}{saved})", record.accelerator, output::ms(record.pause_ms))
+    format!(
+        "{name} is a snapshot of {machine} ({}, pause {}, {size}{saved})",
+        record.accelerator,
+        output::ms(record.pause_ms)
+    )
 }

@@ -49,8 +49,8 @@ pub struct CommandOptions {
 /// however that happens. Output, exit code and signals are the command's.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
-Exit codes: the command's own; 128+N if signal N killed it; 124 timed out; 125 vmint failed or was called wrongly;
-126, 127 the guest could not execute the command, or not find it.
+Exit codes: the command's own; 128+N if signal N killed it; 124 timed out; 125 vmint failed or was
+called wrongly; 126, 127 the guest could not execute the command, or not find it.
 
 Examples:
   vmint run -- sh -c 'echo hello; exit 3'
@@ -191,8 +191,8 @@ pub struct Info {
 /// Run a command in a running machine
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
-Exit codes: the command's own; 128+N if signal N killed it; 124 timed out; 125 vmint failed or was called wrongly;
-126, 127 the guest could not execute the command, or not find it.
+Exit codes: the command's own; 128+N if signal N killed it; 124 timed out; 125 vmint failed or was
+called wrongly; 126, 127 the guest could not execute the command, or not find it.
 
 Examples:
   vmint exec box -- systemctl is-system-running

@@ -99,6 +99,7 @@ pub enum Command {
     Doctor(other::Doctor),
     Gc(other::Gc),
     Events(other::Events),
+    Bench(other::Bench),
     #[command(subcommand)]
     Config(other::Config),
     Completions(other::Completions),
@@ -114,7 +115,10 @@ impl Command {
     /// Whether standard output carries something else than results.
     pub fn writes_raw(&self) -> bool {
         self.runs_a_command()
-            || matches!(self, Self::Cp(_) | Self::Logs(_) | Self::Completions(_) | Self::Man(_))
+            || matches!(
+                self,
+                Self::Cp(_) | Self::Logs(_) | Self::Completions(_) | Self::Man(_)
+            )
     }
 }
 

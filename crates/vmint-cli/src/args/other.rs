@@ -1,5 +1,6 @@
 //! What concerns no single machine.
 
+use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -23,6 +24,24 @@ pub struct Events {
     /// Go on printing
     #[arg(short, long)]
     pub follow: bool,
+}
+
+/// Measure what vmint costs on this host, each figure against the least that it could cost
+///
+/// Exit code 0 if all was measured, whether or not the targets were met; 1 if something could not be.
+#[derive(Clone, Debug, Args)]
+pub struct Bench {
+    /// Benchmarks; all of them if none is named
+    #[arg(value_name = "NAME", value_parser = benchmarks())]
+    pub names: Vec<String>,
+    /// Take fewer samples, and build no image for it
+    #[arg(long)]
+    pub quick: bool,
+}
+
+fn benchmarks() -> PossibleValuesParser {
+    let all = vmint::bench::names().iter();
+    PossibleValuesParser::new(all.map(|(name, what)| PossibleValue::new(*name).help(*what)))
 }
 
 /// Settings

@@ -4,7 +4,9 @@ use clap::CommandFactory;
 
 fn parse(line: &[&str]) -> Result<Command, clap::error::ErrorKind> {
     let args = std::iter::once("vmint").chain(line.iter().copied());
-    Cli::try_parse_from(args).map(|cli| cli.command).map_err(|e| e.kind())
+    Cli::try_parse_from(args)
+        .map(|cli| cli.command)
+        .map_err(|e| e.kind())
 }
 
 #[test]
@@ -14,13 +16,23 @@ fn the_description_is_consistent() {
 
 #[test]
 fn flags_behind_the_dashes_are_the_command_s() {
-    let Ok(Command::Run(run)) = parse(&["run", "-i", "-t", "-e", "A=1", "-e", "B", "--", "ls", "-e", "--help"]) else {
+    let Ok(Command::Run(run)) = parse(&[
+        "run", "-i", "-t", "-e", "A=1", "-e", "B", "--", "ls", "-e", "--help",
+    ]) else {
         panic!("not a run");
     };
     assert!(run.options.interactive && run.options.tty);
-    assert_eq!(run.options.env, [EnvArg::Set("A".into(), "1".into()), EnvArg::Inherit("B".into())]);
+    assert_eq!(
+        run.options.env,
+        [
+            EnvArg::Set("A".into(), "1".into()),
+            EnvArg::Inherit("B".into())
+        ]
+    );
     assert_eq!(run.command, ["ls", "-e", "--help"]);
-    let Ok(Command::Exec(exec)) = parse(&["exec", "box", "-it", "--", "bash"]) else { panic!("not an exec") };
+    let Ok(Command::Exec(exec)) = parse(&["exec", "box", "-it", "--", "bash"]) else {
+        panic!("not an exec")
+    };
     assert_eq!((exec.name.as_str(), exec.options.tty), ("box", true));
 }
 
@@ -56,7 +68,8 @@ fn what_makes_no_sense_is_refused() {
 #[test]
 fn a_format_can_stand_anywhere() {
     for line in [&["--format", "json", "ls"][..], &["ls", "--format", "json"]] {
-        let cli = Cli::try_parse_from(std::iter::once("vmint").chain(line.iter().copied())).unwrap();
+        let cli =
+            Cli::try_parse_from(std::iter::once("vmint").chain(line.iter().copied())).unwrap();
         assert_eq!(cli.format, Format::Json);
     }
 }

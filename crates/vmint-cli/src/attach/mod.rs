@@ -40,12 +40,29 @@ enum Next {
 
 /// Runs a command in a machine and is its terminal, input and output until it ends. The first Ctrl-C is the command's, if
 /// it has no terminal of its own to get it from; the second ends this.
-pub async fn attach(vmint: &Vmint, machine: &str, command: Command, signals: &mut Signals) -> Result<Ended, Fault> {
+pub async fn attach(
+    vmint: &Vmint,
+    machine: &str,
+    command: Command,
+    signals: &mut Signals,
+) -> Result<Ended, Fault> {
     let (with_input, with_terminal) = (command.stdin, command.terminal.is_some());
     let mut running = vmint.exec(machine, command).await?;
-    let _raw = if with_input && with_terminal { RawMode::enter()? } else { None };
-    let mut resized = if with_terminal { Some(signals::window_changes()?) } else { None };
-    let mut input = if with_input { Some(Input::start()?) } else { None };
+    let _raw = if with_input && with_terminal {
+        RawMode::enter()?
+    } else {
+        None
+    };
+    let mut resized = if with_terminal {
+        Some(signals::window_changes()?)
+    } else {
+        None
+    };
+    let mut input = if with_input {
+        Some(Input::start()?)
+    } else {
+        None
+    };
     let (mut stdout, mut stderr) = (Output::new(Channel::Output), Output::new(Channel::Error));
     let (mut window, mut pending) = (Window::default(), Vec::new());
     let mut interrupts = 0;
@@ -61,7 +78,11 @@ pub async fn attach(vmint: &Vmint, machine: &str, command: Command, signals: &mu
                 return finish(status, [stdout, stderr], signals).await;
             }
             Next::Happening(Happening::Output(channel, bytes)) => {
-                let output = if channel == Channel::Error { &mut stderr } else { &mut stdout };
+                let output = if channel == Channel::Error {
+                    &mut stderr
+                } else {
+                    &mut stdout
+                };
                 let written = loop {
                     tokio::select! {
                         written = output.write(&bytes) => break written,
@@ -113,7 +134,11 @@ fn on_signal(signal: i32, running: &Running<'_>, interrupts: &mut u32) -> Option
 }
 
 /// Waits until all output is written.
-async fn finish(status: ExitStatus, outputs: [Output; 2], signals: &mut Signals) -> Result<Ended, Fault> {
+async fn finish(
+    status: ExitStatus,
+    outputs: [Output; 2],
+    signals: &mut Signals,
+) -> Result<Ended, Fault> {
     for output in outputs {
         tokio::select! {
             written = output.finish() => match written {
@@ -140,7 +165,7 @@ async fn next_resize(resized: &mut Option<tokio::signal::unix::Signal>) {
     {
         return;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// A failure to read or write what is ours.

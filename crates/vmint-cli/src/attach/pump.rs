@@ -47,7 +47,10 @@ impl Input {
 /// Somebody made the descriptor that we share non-blocking.
 fn wait_readable() {
     let stdin = rustix::stdio::stdin();
-    let mut fds = [rustix::event::PollFd::new(&stdin, rustix::event::PollFlags::IN)];
+    let mut fds = [rustix::event::PollFd::new(
+        &stdin,
+        rustix::event::PollFlags::IN,
+    )];
     let _ = rustix::event::poll(&mut fds, None);
 }
 
@@ -76,7 +79,10 @@ struct Writer {
 impl Output {
     /// Nothing is started before there is something to write.
     pub fn new(channel: Channel) -> Self {
-        Self { channel, writer: None }
+        Self {
+            channel,
+            writer: None,
+        }
     }
 
     /// Hands a chunk to the writer, as soon as that has taken the one before. Cancel-safe.
@@ -84,17 +90,24 @@ impl Output {
         if self.writer.is_none() {
             self.writer = Some(start(self.channel)?);
         }
-        let Some(writer) = &mut self.writer else { return Ok(()) };
+        let Some(writer) = &mut self.writer else {
+            return Ok(());
+        };
         // A reference to the bytes, not the bytes.
         match writer.chunks.send(bytes.clone()).await {
             Ok(()) => Ok(()),
-            Err(_) => Err(why(&mut writer.outcome).await.err().unwrap_or(WriteError::BrokenPipe)),
+            Err(_) => Err(why(&mut writer.outcome)
+                .await
+                .err()
+                .unwrap_or(WriteError::BrokenPipe)),
         }
     }
 
     /// Waits until everything is written.
     pub async fn finish(self) -> Result<(), WriteError> {
-        let Some(writer) = self.writer else { return Ok(()) };
+        let Some(writer) = self.writer else {
+            return Ok(());
+        };
         drop(writer.chunks);
         why(&mut { writer.outcome }).await
     }
@@ -103,7 +116,10 @@ impl Output {
 async fn why(outcome: &mut oneshot::Receiver<Result<(), Errno>>) -> Result<(), WriteError> {
     match outcome.await {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(e)) if e != Errno::PIPE => Err(WriteError::Failed(host(&e.into(), "cannot write the command's output"))),
+        Ok(Err(e)) if e != Errno::PIPE => Err(WriteError::Failed(host(
+            &e.into(),
+            "cannot write the command's output",
+        ))),
         Ok(Err(_)) | Err(_) => Err(WriteError::BrokenPipe),
     }
 }
@@ -127,8 +143,15 @@ fn start(channel: Channel) -> Result<Writer, WriteError> {
         let _ = tell.send(result);
         drop(queue);
     };
-    let name = if channel == Channel::Error { "stderr" } else { "stdout" };
-    let spawned = std::thread::Builder::new().name(name.into()).stack_size(256 << 10).spawn(write);
+    let name = if channel == Channel::Error {
+        "stderr"
+    } else {
+        "stdout"
+    };
+    let spawned = std::thread::Builder::new()
+        .name(name.into())
+        .stack_size(256 << 10)
+        .spawn(write);
     spawned.map_err(|e| WriteError::Failed(host(&e, "cannot write the command's output")))?;
     Ok(Writer { chunks, outcome })
 }
@@ -139,7 +162,10 @@ fn write_all(fd: impl AsFd, mut bytes: &[u8]) -> Result<(), Errno> {
             Ok(n) => bytes = &bytes[n..],
             Err(Errno::INTR) => {}
             Err(Errno::AGAIN) => {
-                let mut fds = [rustix::event::PollFd::new(&fd, rustix::event::PollFlags::OUT)];
+                let mut fds = [rustix::event::PollFd::new(
+                    &fd,
+                    rustix::event::PollFlags::OUT,
+                )];
                 let _ = rustix::event::poll(&mut fds, None);
             }
             Err(e) => return Err(e),

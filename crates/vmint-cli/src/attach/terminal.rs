@@ -59,7 +59,23 @@ fn restore_on_panic() {
 
 /// The terminal's size; what terminals had before they had windows, if there is none.
 pub fn size() -> WindowSize {
-    let ours = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
-    let found = ours.into_iter().find_map(|fd| termios::tcgetwinsize(fd).ok()).filter(|s| s.ws_row > 0 && s.ws_col > 0);
-    found.map_or(WindowSize { rows: 24, columns: 80 }, |s| WindowSize { rows: s.ws_row, columns: s.ws_col })
+    let ours = [
+        rustix::stdio::stdin(),
+        rustix::stdio::stdout(),
+        rustix::stdio::stderr(),
+    ];
+    let found = ours
+        .into_iter()
+        .find_map(|fd| termios::tcgetwinsize(fd).ok())
+        .filter(|s| s.ws_row > 0 && s.ws_col > 0);
+    found.map_or(
+        WindowSize {
+            rows: 24,
+            columns: 80,
+        },
+        |s| WindowSize {
+            rows: s.ws_row,
+            columns: s.ws_col,
+        },
+    )
 }

@@ -20,8 +20,14 @@ pub fn doctor(context: Context) -> Result<u8, Fault> {
     let options = context::options(&config)?;
     let root = options.home.clone();
     let opened = Vmint::open(options);
-    let swept = opened.as_ref().map(Vmint::sweep).unwrap_or_else(|_| Ok(Vec::new()));
-    let swept: Vec<String> = swept.unwrap_or_default().into_iter().map(|Found { message, .. }| message).collect();
+    let swept: Vec<String> = opened
+        .as_ref()
+        .ok()
+        .and_then(|vmint| vmint.sweep().ok())
+        .unwrap_or_default()
+        .into_iter()
+        .map(|Found { message, .. }| message)
+        .collect();
     let progress = context.progress();
     let checks = context::wait(async {
         let host = match &opened {
@@ -47,8 +53,18 @@ pub fn doctor(context: Context) -> Result<u8, Fault> {
         };
         let mut lines = Vec::new();
         for check in &checks {
-            lines.push(format!("{:8} {:16} {}", mark(check.status), check.name, check.summary));
-            lines.extend(check.remedy.iter().map(|remedy| format!("{:26}{remedy}", "→ ")));
+            lines.push(format!(
+                "{:8} {:16} {}",
+                mark(check.status),
+                check.name,
+                check.summary
+            ));
+            lines.extend(
+                check
+                    .remedy
+                    .iter()
+                    .map(|remedy| format!("{:26}{remedy}", "→ ")),
+            );
         }
         lines.join("\n")
     })?;
@@ -64,9 +80,18 @@ pub fn gc(context: Context, args: &Gc) -> Result<(), Fault> {
     context.show(&garbage, || {
         let mut lines = garbage.swept.clone();
         lines.extend(garbage.templates.iter().map(|t| format!("template {t}")));
-        lines.extend(garbage.images.iter().map(|i| format!("image or kernel {i}")));
+        lines.extend(
+            garbage
+                .images
+                .iter()
+                .map(|i| format!("image or kernel {i}")),
+        );
         let bytes = garbage.bytes;
-        lines.push(if args.dry_run { format!("{bytes} would be given back") } else { format!("{bytes} given back") });
+        lines.push(if args.dry_run {
+            format!("{bytes} would be given back")
+        } else {
+            format!("{bytes} given back")
+        });
         lines.join("\n")
     })
 }
@@ -104,9 +129,14 @@ impl<'a> From<&'a Event> for EventView<'a> {
 impl EventView<'_> {
     fn text(&self) -> String {
         let to = self.to.unwrap_or("removed");
-        let what = self.from.map_or_else(|| to.to_owned(), |from| format!("{from} → {to}"));
+        let what = self
+            .from
+            .map_or_else(|| to.to_owned(), |from| format!("{from} → {to}"));
         let detail = self.detail.map(|d| format!(": {d}")).unwrap_or_default();
-        output::printable(&format!("{}  {:20} {what:22} {}{detail}", self.at, self.name, self.cause))
+        output::printable(&format!(
+            "{}  {:20} {what:22} {}{detail}",
+            self.at, self.name, self.cause
+        ))
     }
 }
 
@@ -122,7 +152,11 @@ pub fn events(context: Context, args: &Events) -> Result<(), Fault> {
         let mut pause = SLOWEST;
         loop {
             let any = print_events(context, &vmint, &mut last)?;
-            pause = if any { Duration::from_millis(10) } else { (pause * 2).min(SLOWEST) };
+            pause = if any {
+                Duration::from_millis(10)
+            } else {
+                (pause * 2).min(SLOWEST)
+            };
             tokio::time::sleep(pause).await;
         }
     })
@@ -146,7 +180,8 @@ pub fn config(context: Context, args: &Config) -> Result<(), Fault> {
     let Config::Show = args;
     let settings = context::config()?.show();
     context.show(&settings, || {
-        let row = |s: &vmint::config::Setting| [s.key.clone(), s.value.to_string(), s.source.to_string()];
+        let row =
+            |s: &vmint::config::Setting| [s.key.clone(), s.value.to_string(), s.source.to_string()];
         table(["SETTING", "VALUE", "SOURCE"], settings.iter().map(row))
     })
 }

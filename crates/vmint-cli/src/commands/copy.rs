@@ -29,18 +29,28 @@ fn check(source: &Side, target: &Side) -> Result<(), Fault> {
 
 async fn transfer(vmint: &Vmint, source: Side, target: Side) -> Result<(), Fault> {
     match (source, target) {
-        (Side::Host(source), Side::Machine { name, path }) => vmint.copy_in(&source, &name, &path).await.map(drop),
-        (Side::Machine { name, path }, Side::Host(target)) => vmint.copy_out(&name, &path, &target).await.map(drop),
-        (Side::Stream, Side::Machine { name, path }) => {
-            vmint.unpack_into(&name, path.as_bytes(), None, tokio::io::stdin()).await.map(drop)
+        (Side::Host(source), Side::Machine { name, path }) => {
+            vmint.copy_in(&source, &name, &path).await.map(drop)
         }
+        (Side::Machine { name, path }, Side::Host(target)) => {
+            vmint.copy_out(&name, &path, &target).await.map(drop)
+        }
+        (Side::Stream, Side::Machine { name, path }) => vmint
+            .unpack_into(&name, path.as_bytes(), None, tokio::io::stdin())
+            .await
+            .map(drop),
         (Side::Machine { name, path }, _) => {
             let write = async |bytes: bytes::Bytes| {
                 output::bytes(&bytes).map_err(|fault| std::io::Error::other(fault.message))
             };
-            vmint.pack_from(&name, path.as_bytes(), write).await.map(drop)
+            vmint
+                .pack_from(&name, path.as_bytes(), write)
+                .await
+                .map(drop)
         }
-        (Side::Host(_) | Side::Stream, _) => Err(Fault::new(ErrorKind::Internal, "a copy without a machine")),
+        (Side::Host(_) | Side::Stream, _) => {
+            Err(Fault::new(ErrorKind::Internal, "a copy without a machine"))
+        }
     }
 }
 
@@ -63,7 +73,11 @@ mod tests {
             ("box:/", "other:/", false),
         ] {
             let found = check(&side(source), &side(target)).map_err(|fault| fault.kind);
-            assert_eq!(found, if legal { Ok(()) } else { Err(ErrorKind::Usage) }, "{source} {target}");
+            assert_eq!(
+                found,
+                if legal { Ok(()) } else { Err(ErrorKind::Usage) },
+                "{source} {target}"
+            );
         }
     }
 }

@@ -16,7 +16,8 @@ pub fn completions(args: &Completions) -> Result<(), Fault> {
 /// `vmint man`.
 pub fn man(args: &Man) -> Result<(), Fault> {
     let fail = |e: std::io::Error| {
-        Fault::from_error(ErrorKind::Host, &e).context(format!("cannot write to {}", args.folder.display()))
+        Fault::from_error(ErrorKind::Host, &e)
+            .context(format!("cannot write to {}", args.folder.display()))
     };
     std::fs::create_dir_all(&args.folder).map_err(fail)?;
     clap_mangen::generate_to(Cli::command(), &args.folder).map_err(fail)

@@ -68,12 +68,22 @@ impl View {
             ("architecture", self.architecture.clone()),
             ("kernel", self.kernel.clone()),
             ("init", self.init()),
-            ("disk", self.disk.map(|n| ByteSize(n).to_string()).unwrap_or_default()),
+            (
+                "disk",
+                self.disk
+                    .map(|n| ByteSize(n).to_string())
+                    .unwrap_or_default(),
+            ),
             ("size on disk", ByteSize(self.size).to_string()),
             ("user", self.user.clone().unwrap_or_default()),
             ("environment", self.env.join("\n")),
             ("workdir", self.workdir.clone().unwrap_or_default()),
-            ("command", [self.entrypoint.clone(), self.cmd.clone()].concat().join(" ")),
+            (
+                "command",
+                [self.entrypoint.clone(), self.cmd.clone()]
+                    .concat()
+                    .join(" "),
+            ),
             ("created", self.created_at.clone()),
         ])
     }
@@ -96,7 +106,10 @@ enum Line {
 /// A failure of the image store.
 pub fn fault(e: StoreError) -> Fault {
     let (kind, hint) = (e.kind(), e.hint());
-    Fault { hint, ..Fault::from_error(kind, &e) }
+    Fault {
+        hint,
+        ..Fault::from_error(kind, &e)
+    }
 }
 
 /// `vmint image`.
@@ -122,7 +135,10 @@ fn absolute(path: PathBuf) -> PathBuf {
 
 fn kernel(args: Kernel) -> KernelSource {
     match args.kernel {
-        Some(kernel) => KernelSource::File { kernel: absolute(kernel), modules: args.modules.map(absolute) },
+        Some(kernel) => KernelSource::File {
+            kernel: absolute(kernel),
+            modules: args.modules.map(absolute),
+        },
         None => KernelSource::Distribution,
     }
 }
@@ -143,7 +159,10 @@ fn build(context: Context, args: Build) -> Result<(), Fault> {
             vmint.ensure_declared(&config, &name, &progress).await?;
             return vmint.ensure_image(&name, &progress).await;
         }
-        let base = args.from.or_else(|| name.parse().ok()).unwrap_or(Base::Tiny);
+        let base = args
+            .from
+            .or_else(|| name.parse().ok())
+            .unwrap_or(Base::Tiny);
         let recipe = Recipe {
             packages: args.packages,
             run: args.run,
@@ -151,7 +170,10 @@ fn build(context: Context, args: Build) -> Result<(), Fault> {
             kernel: kernel(args.kernel),
             ..Recipe::new(base)
         };
-        let recipe = Recipe { size: args.size.unwrap_or(recipe.size), ..recipe };
+        let recipe = Recipe {
+            size: args.size.unwrap_or(recipe.size),
+            ..recipe
+        };
         vmint.build_image(&name, &recipe, &progress).await
     })?;
     progress.finish();
@@ -161,33 +183,59 @@ fn build(context: Context, args: Build) -> Result<(), Fault> {
 fn import(context: Context, args: Import) -> Result<(), Fault> {
     let (vmint, _config) = context.open_configured()?;
     let progress = context.progress();
-    let options = ImportOptions { size: args.size, kernel: kernel(args.kernel), ..ImportOptions::default() };
-    let image = context::wait(vmint.import_image(args.name.as_str(), &args.source, &options, &progress))?;
+    let options = ImportOptions {
+        size: args.size,
+        kernel: kernel(args.kernel),
+        ..ImportOptions::default()
+    };
+    let image =
+        context::wait(vmint.import_image(args.name.as_str(), &args.source, &options, &progress))?;
     progress.finish();
     shown(context, &image)
 }
 
 fn shown(context: Context, image: &vmint::image::Image) -> Result<(), Fault> {
     let view = View::from(image);
-    context.show(&view, || format!("{} is {} ({}, {})", view.name, view.digest, view.origin, ByteSize(view.size)))
+    context.show(&view, || {
+        format!(
+            "{} is {} ({}, {})",
+            view.name,
+            view.digest,
+            view.origin,
+            ByteSize(view.size)
+        )
+    })
 }
 
 fn ls(context: Context) -> Result<(), Fault> {
     let listed = context.open()?.images().list().map_err(fault)?;
     let line = |listed: Listed| match listed.image {
         Ok(image) => Line::Image(Box::new(View::from(&image))),
-        Err(e) => Line::Damaged(Damaged { name: listed.name.to_string(), error: fault(e) }),
+        Err(e) => Line::Damaged(Damaged {
+            name: listed.name.to_string(),
+            error: fault(e),
+        }),
     };
     let lines: Vec<_> = listed.into_iter().map(line).collect();
     context.show(&lines, || {
-        let headings = ["NAME", "DIGEST", "KERNEL", "INIT", "DISK", "SIZE", "ORIGIN", "CREATED"];
+        let headings = [
+            "NAME", "DIGEST", "KERNEL", "INIT", "DISK", "SIZE", "ORIGIN", "CREATED",
+        ];
         let row = |line: &Line| match line {
             Line::Image(view) => [
                 view.name.clone(),
-                view.digest.rsplit(':').next().unwrap_or_default().chars().take(12).collect(),
+                view.digest
+                    .rsplit(':')
+                    .next()
+                    .unwrap_or_default()
+                    .chars()
+                    .take(12)
+                    .collect(),
                 view.kernel.clone(),
                 view.init(),
-                view.disk.map(|n| ByteSize(n).to_string()).unwrap_or_default(),
+                view.disk
+                    .map(|n| ByteSize(n).to_string())
+                    .unwrap_or_default(),
                 ByteSize(view.size).to_string(),
                 view.origin.clone(),
                 format!("{} ago", age(view.created_at_ms)),
@@ -209,7 +257,11 @@ fn remove(context: Context, names: &[String]) -> Result<u8, Fault> {
     for name in names {
         if let Err(fault) = vmint.images().remove(name).map_err(fault) {
             tell(&fault);
-            code = if code == 0 { exit_code(fault.kind, Codes::Own) } else { code };
+            code = if code == 0 {
+                exit_code(fault.kind, Codes::Own)
+            } else {
+                code
+            };
         }
     }
     Ok(code)
@@ -225,6 +277,9 @@ fn prune(context: Context) -> Result<(), Fault> {
     });
     context.show(&view, || {
         let (images, kernels) = (pruned.images.len(), pruned.kernels.len());
-        format!("{images} images and {kernels} kernels removed, {} given back", ByteSize(pruned.freed))
+        format!(
+            "{images} images and {kernels} kernels removed, {} given back",
+            ByteSize(pruned.freed)
+        )
     })
 }

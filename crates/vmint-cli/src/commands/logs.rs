@@ -4,7 +4,7 @@ use crate::args::machine::Logs;
 use crate::context::{self, Context};
 use crate::output;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -45,7 +45,11 @@ async fn follow(vmint: &Vmint, id: &str, log: &mut Tail) -> Result<(), Fault> {
         if !is_up {
             return Ok(());
         }
-        pause = if printed { Duration::from_millis(10) } else { (pause * 2).min(SLOWEST) };
+        pause = if printed {
+            Duration::from_millis(10)
+        } else {
+            (pause * 2).min(SLOWEST)
+        };
         tokio::time::sleep(pause).await;
         if !printed {
             // Whoever waits for the end of a machine whose runner was killed finds it out.
@@ -67,8 +71,15 @@ impl Tail {
 
     /// Prints what is new; whether there was anything.
     fn print(&mut self) -> Result<bool, Fault> {
-        let fail = |e: io::Error| Fault::from_error(ErrorKind::Host, &e).context(format!("cannot read {}", self.path.display()));
-        if self.file.as_mut().is_none_or(|file| begun_anew(file, &self.path)) {
+        let fail = |e: io::Error| {
+            Fault::from_error(ErrorKind::Host, &e)
+                .context(format!("cannot read {}", self.path.display()))
+        };
+        if self
+            .file
+            .as_mut()
+            .is_none_or(|file| begun_anew(file, &self.path))
+        {
             self.file = match File::open(&self.path) {
                 Ok(file) => Some(file),
                 // Nothing was said yet, or it has gone with its machine; then what was open is read to its end.
@@ -76,7 +87,9 @@ impl Tail {
                 Err(e) => return Err(fail(e)),
             };
         }
-        let Some(file) = &mut self.file else { return Ok(false) };
+        let Some(file) = &mut self.file else {
+            return Ok(false);
+        };
         let (mut buffer, mut any) = (vec![0; 64 << 10], false);
         loop {
             match file.read(&mut buffer).map_err(fail)? {
@@ -90,7 +103,9 @@ impl Tail {
 
 /// Whether the path is another file by now, or the file is shorter than what was read of it.
 fn begun_anew(file: &mut File, path: &Path) -> bool {
-    let (Ok(ours), Ok(there)) = (file.metadata(), std::fs::metadata(path)) else { return false };
-    let position = file.seek(SeekFrom::Current(0)).unwrap_or(0);
+    let (Ok(ours), Ok(there)) = (file.metadata(), std::fs::metadata(path)) else {
+        return false;
+    };
+    let position = file.stream_position().unwrap_or(0);
     ours.ino() != there.ino() || there.len() < position
 }

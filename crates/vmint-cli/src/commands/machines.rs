@@ -1,10 +1,11 @@
 //! Commands for one machine or more.
 
+use super::undo;
 use crate::args::Format;
 use crate::args::machine as args;
 use crate::context::{self, Context};
 use crate::failure::{Codes, exit_code, tell};
-use crate::{output, signals, view};
+use crate::{output, view};
 use serde::Serialize;
 use serde_json::json;
 use std::io::IsTerminal;
@@ -13,7 +14,10 @@ use vmint::{Fault, MachineRecord, NewMachine, Origin, StopOptions, WaitFor};
 /// `vmint create`.
 pub fn create(context: Context, args: args::Create) -> Result<(), Fault> {
     let (vmint, config) = context.open_configured()?;
-    let image = args.image.clone().unwrap_or_else(|| config.defaults.image.to_string());
+    let image = args
+        .image
+        .clone()
+        .unwrap_or_else(|| config.defaults.image.to_string());
     let origin = match args.from {
         Some(snapshot) => Origin::Snapshot(snapshot),
         None if args.cold => Origin::Cold,
@@ -30,19 +34,26 @@ pub fn create(context: Context, args: args::Create) -> Result<(), Fault> {
     };
     let is_of_image = !matches!(new.origin, Origin::Snapshot(_));
     let progress = context.progress();
-    let known_before = vmint.machine(args.name.as_str()).is_ok();
-    let created = context::wait(async {
-        if is_of_image {
-            vmint.ensure_declared(&config, &image, &progress).await?;
-        }
-        if args.start { vmint.create_running(new, &progress).await } else { vmint.create(new, &progress).await }
-    });
+    let name = args.name.clone();
+    let made = undo::wait(
+        &vmint,
+        |record| args.start && record.name == name && undo::is_coming_up(record),
+        async {
+            if is_of_image {
+                vmint.ensure_declared(&config, &image, &progress).await?;
+            }
+            let made = if args.start {
+                vmint.create_running(new, &progress).await
+            } else {
+                vmint.create(new, &progress).await
+            };
+            made.map(|record| vec![record])
+        },
+    );
     progress.finish();
-    if created.is_err() && !known_before && signals::received().is_some() {
-        // Half created, by us.
-        let _ = context::block_on(async |_| vmint.remove(args.name.as_str(), true).await);
-    }
-    let record = created?;
+    let Some(record) = made?.pop() else {
+        return Ok(());
+    };
     context.show(&view::Machine::from(&record), || view::brief(&record))
 }
 
@@ -91,8 +102,14 @@ fn each(
             .iter()
             .map(|(name, result)| match result {
                 Ok(Outcome::Is(record)) => Done::Machine(Box::new((&**record).into())),
-                Ok(Outcome::Gone) => Done::Removed { name, removed: true },
-                Err(fault) => Done::Failed { name, error: fault.clone() },
+                Ok(Outcome::Gone) => Done::Removed {
+                    name,
+                    removed: true,
+                },
+                Err(fault) => Done::Failed {
+                    name,
+                    error: fault.clone(),
+                },
             })
             .collect();
         output::json(&done)?;
@@ -115,8 +132,16 @@ pub fn start(context: Context, args: &args::Names) -> Result<u8, Fault> {
     let progress = context.progress();
     let start = async |name: &str| {
         let record = vmint.machine(name)?;
-        if vmint.images().find(&record.spec.image).ok().flatten().is_none() {
-            vmint.ensure_declared(&config, &record.spec.image, &progress).await?;
+        if vmint
+            .images()
+            .find(&record.spec.image)
+            .ok()
+            .flatten()
+            .is_none()
+        {
+            vmint
+                .ensure_declared(&config, &record.spec.image, &progress)
+                .await?;
         }
         let started = vmint.start(name, &progress).await;
         progress.finish();
@@ -126,14 +151,22 @@ pub fn start(context: Context, args: &args::Names) -> Result<u8, Fault> {
 }
 
 fn stop_options(how: args::StopHow) -> StopOptions {
-    StopOptions { force: how.force, timeout: how.timeout }
+    StopOptions {
+        force: how.force,
+        timeout: how.timeout,
+    }
 }
 
 /// `vmint stop`.
 pub fn stop(context: Context, args: &args::Stop) -> Result<u8, Fault> {
     let vmint = context.open()?;
     let options = stop_options(args.how);
-    each(context, &args.which.names, async |name| vmint.stop(name, options).await.map(is), nothing)
+    each(
+        context,
+        &args.which.names,
+        async |name| vmint.stop(name, options).await.map(is),
+        nothing,
+    )
 }
 
 /// `vmint restart`.
@@ -180,7 +213,9 @@ pub fn remove(context: Context, args: &args::Remove) -> Result<u8, Fault> {
 pub fn list(context: Context, args: &args::List) -> Result<(), Fault> {
     let vmint = context.open()?;
     let all = vmint.machines()?;
-    let (up, down): (Vec<_>, Vec<_>) = all.into_iter().partition(|r| args.all || r.state.has_runner());
+    let (up, down): (Vec<_>, Vec<_>) = all
+        .into_iter()
+        .partition(|r| args.all || r.state.has_runner());
     let views: Vec<_> = up.iter().map(view::Machine::from).collect();
     context.show(&views, || view::machines(&up))?;
     if !down.is_empty() && context.format == Format::Table && std::io::stdout().is_terminal() {
@@ -211,7 +246,9 @@ pub fn wait(context: Context, args: &args::Wait) -> Result<(), Fault> {
 pub fn reset(context: Context, args: &args::Reset) -> Result<(), Fault> {
     let vmint = context.open()?;
     let record = context::wait(vmint.reset(&args.name))?;
-    context.show(&view::Machine::from(&record), || record.generation.to_string())
+    context.show(&view::Machine::from(&record), || {
+        record.generation.to_string()
+    })
 }
 
 /// `vmint qmp`.

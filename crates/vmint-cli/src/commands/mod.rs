@@ -3,8 +3,10 @@
 //! * [`run`](mod@run): `run`, `exec`, `shell`; [`copy`]: `cp`.
 //! * [`machines`]: those for one or more machines; [`logs`].
 //! * [`images`], [`templates`], [`snapshots`].
+//! * [`bench`]; [`undo`]: what an interrupted command has half done.
 //! * [`care`]: `doctor`, `gc`, `events`, `config`; [`generate`]: completions and man pages.
 
+mod bench;
 mod care;
 mod copy;
 mod generate;
@@ -14,6 +16,7 @@ mod machines;
 mod run;
 mod snapshots;
 mod templates;
+mod undo;
 
 use crate::args::{Cli, Command};
 use crate::context::Context;
@@ -31,15 +34,24 @@ pub fn run(args: &[OsString]) -> u8 {
             let _ = e.print();
             return match e.kind() {
                 Wrong::DisplayHelp | Wrong::DisplayVersion => 0,
-                _ if named_command(args).is_some_and(|name| ["run", "exec", "shell"].contains(&name)) => {
+                _ if named_command(args)
+                    .is_some_and(|name| ["run", "exec", "shell"].contains(&name)) =>
+                {
                     failure::VMINT_FAILED
                 }
                 _ => 2,
             };
         }
     };
-    let context = Context { format: cli.format, quiet: cli.quiet };
-    let codes = if cli.command.runs_a_command() { Codes::Command } else { Codes::Own };
+    let context = Context {
+        format: cli.format,
+        quiet: cli.quiet,
+    };
+    let codes = if cli.command.runs_a_command() {
+        Codes::Command
+    } else {
+        Codes::Own
+    };
     let writes_raw = cli.command.writes_raw();
     match dispatch(context, cli.command) {
         Ok(code) => code,
@@ -88,6 +100,7 @@ fn dispatch(context: Context, command: Command) -> Result<u8, Fault> {
         Command::Doctor(_) => care::doctor(context),
         Command::Gc(args) => care::gc(context, &args).map(done),
         Command::Events(args) => care::events(context, &args).map(done),
+        Command::Bench(args) => bench::bench(context, args),
         Command::Config(args) => care::config(context, &args).map(done),
         Command::Completions(args) => generate::completions(&args).map(done),
         Command::Man(args) => generate::man(&args).map(done),
@@ -106,7 +119,10 @@ mod tests {
         };
         assert_eq!(named("vmint run --nonsense").as_deref(), Some("run"));
         assert_eq!(named("vmint --format json exec").as_deref(), Some("exec"));
-        assert_eq!(named("vmint -q --format=json shell").as_deref(), Some("shell"));
+        assert_eq!(
+            named("vmint -q --format=json shell").as_deref(),
+            Some("shell")
+        );
         assert_eq!(named("vmint --format").as_deref(), None);
     }
 

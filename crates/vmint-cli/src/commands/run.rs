@@ -15,7 +15,7 @@ use vmint::config::Config;
 use vmint::{Command, Fault, MachineRecord, NewMachine, Vmint};
 
 /// Finds bash, else sh, as a login shell; `exec` leaves nothing behind it.
-const SHELL: &str = r#"if command -v bash >/dev/null 2>&1; then exec bash -l; else exec sh -l; fi"#;
+const SHELL: &str = r"if command -v bash >/dev/null 2>&1; then exec bash -l; else exec sh -l; fi";
 
 /// `vmint run`.
 pub fn run(context: Context, args: Run) -> Result<u8, Fault> {
@@ -31,7 +31,10 @@ pub fn run(context: Context, args: Run) -> Result<u8, Fault> {
         };
         let id = machine.id.as_str();
         if args.keep {
-            context.note(&format!("the machine is {} and is kept; vmint rm {0} --force removes it", machine.name));
+            context.note(&format!(
+                "the machine is {} and is kept; vmint rm {0} --force removes it",
+                machine.name
+            ));
         }
         let code = in_machine(&vmint, id, command, &args, signals).await;
         if args.keep {
@@ -42,7 +45,9 @@ pub fn run(context: Context, args: Run) -> Result<u8, Fault> {
         match (code, removed) {
             // It may have removed itself: the guest shut down.
             (code, Err(fault)) if fault.kind == vmint::ErrorKind::NotFound => code,
-            (Ok(_), Err(fault)) => Err(fault.context("the command has ended, but its machine could not be removed")),
+            (Ok(_), Err(fault)) => {
+                Err(fault.context("the command has ended, but its machine could not be removed"))
+            }
             (code, _) => code,
         }
     })
@@ -55,8 +60,15 @@ async fn start(
     args: &Run,
     signals: &mut Signals,
 ) -> Result<MachineRecord, Fault> {
-    let image = args.image.clone().unwrap_or_else(|| config.defaults.image.to_string());
-    let base = if args.keep { NewMachine::of(&image) } else { NewMachine::ephemeral(&image) };
+    let image = args
+        .image
+        .clone()
+        .unwrap_or_else(|| config.defaults.image.to_string());
+    let base = if args.keep {
+        NewMachine::of(&image)
+    } else {
+        NewMachine::ephemeral(&image)
+    };
     let new = NewMachine {
         memory: args.hardware.memory.unwrap_or(config.defaults.memory),
         cpus: args.hardware.cpus.unwrap_or(config.defaults.cpus),
@@ -79,14 +91,23 @@ async fn start(
 async fn remove_own(vmint: &Vmint) {
     let own = std::process::id();
     let machines = vmint.machines().unwrap_or_default();
-    for machine in machines.iter().filter(|m| m.ephemeral && m.owner.as_ref().is_some_and(|o| o.pid == own)) {
+    for machine in machines
+        .iter()
+        .filter(|m| m.ephemeral && m.owner.as_ref().is_some_and(|o| o.pid == own))
+    {
         // What cannot be removed now is removed when its runner finds that we are gone.
         let _ = vmint.remove(machine.id.as_str(), true).await;
     }
 }
 
 /// Files in, the command, files out.
-async fn in_machine(vmint: &Vmint, id: &str, command: Command, args: &Run, signals: &mut Signals) -> Result<u8, Fault> {
+async fn in_machine(
+    vmint: &Vmint,
+    id: &str,
+    command: Command,
+    args: &Run,
+    signals: &mut Signals,
+) -> Result<u8, Fault> {
     for Pair { source, target } in &args.copy_in {
         tokio::select! {
             copied = vmint.copy_in(Path::new(source), id, target) => {
@@ -105,7 +126,9 @@ async fn in_machine(vmint: &Vmint, id: &str, command: Command, args: &Run, signa
             copied = vmint.copy_out(id, source, Path::new(target)) => copied,
             signal = signals.next() => return Ok(signal_code(signal)),
         };
-        match copied.map_err(|fault| fault.context(format!("cannot copy {source} out of the machine"))) {
+        match copied
+            .map_err(|fault| fault.context(format!("cannot copy {source} out of the machine")))
+        {
             Ok(_) => {}
             Err(fault) if code == 0 => return Err(fault),
             // The command's own failure comes first, and is probably why.

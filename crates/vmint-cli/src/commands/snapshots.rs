@@ -1,10 +1,11 @@
 //! `snapshot`, `restore`, `fork`.
 
+use super::undo;
 use crate::args::image::{Fork, Restore, Snapshot};
 use crate::context::{self, Context};
 use crate::failure::{Codes, exit_code, tell};
 use crate::view;
-use vmint::Fault;
+use vmint::{Fault, MachineRecord, Origin};
 
 /// `vmint snapshot`.
 pub fn snapshot(context: Context, args: Snapshot) -> Result<u8, Fault> {
@@ -12,7 +13,9 @@ pub fn snapshot(context: Context, args: Snapshot) -> Result<u8, Fault> {
         Snapshot::Create { name, snapshot } => {
             let (vmint, _config) = context.open_configured()?;
             let record = context::wait(vmint.snapshot(&name, &snapshot))?;
-            context.show(&view::Snapshot::from(&record), || view::snapshot_brief(&record))?;
+            context.show(&view::Snapshot::from(&record), || {
+                view::snapshot_brief(&record)
+            })?;
             Ok(0)
         }
         Snapshot::Ls { name } => {
@@ -28,7 +31,11 @@ pub fn snapshot(context: Context, args: Snapshot) -> Result<u8, Fault> {
             for name in &snapshots {
                 if let Err(fault) = vmint.remove_snapshot(name) {
                     tell(&fault);
-                    code = if code == 0 { exit_code(fault.kind, Codes::Own) } else { code };
+                    code = if code == 0 {
+                        exit_code(fault.kind, Codes::Own)
+                    } else {
+                        code
+                    };
                 }
             }
             Ok(code)
@@ -40,15 +47,44 @@ pub fn snapshot(context: Context, args: Snapshot) -> Result<u8, Fault> {
 pub fn restore(context: Context, args: &Restore) -> Result<(), Fault> {
     let vmint = context.open()?;
     let record = context::wait(vmint.restore(&args.name, &args.snapshot))?;
-    context.show(&view::Machine::from(&record), || record.generation.to_string())
+    context.show(&view::Machine::from(&record), || {
+        record.generation.to_string()
+    })
 }
 
 /// `vmint fork`.
 pub fn fork(context: Context, args: &Fork) -> Result<(), Fault> {
     let (vmint, _config) = context.open_configured()?;
     let progress = context.progress();
-    let records = context::wait(vmint.fork(&args.source, &args.new, args.count, &progress))?;
+    let is_ours = |record: &MachineRecord| {
+        let name = record.name.as_str();
+        let number = name
+            .strip_prefix(args.new.as_str())
+            .and_then(|rest| rest.strip_prefix('-'));
+        let is_named = if args.count == 1 {
+            record.name == args.new
+        } else {
+            number.is_some_and(is_number)
+        };
+        is_named && matches!(record.spec.origin, Origin::Snapshot(_))
+    };
+    let records = undo::wait(
+        &vmint,
+        is_ours,
+        vmint.fork(&args.source, &args.new, args.count, &progress),
+    );
     progress.finish();
+    let records = records?;
     let views: Vec<_> = records.iter().map(view::Machine::from).collect();
-    context.show(&views, || records.iter().map(view::brief).collect::<Vec<_>>().join("\n"))
+    context.show(&views, || {
+        records
+            .iter()
+            .map(view::brief)
+            .collect::<Vec<_>>()
+            .join("\n")
+    })
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }

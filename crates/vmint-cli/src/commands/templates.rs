@@ -42,7 +42,7 @@ impl From<&Frozen> for View {
             net: shape.net.as_str(),
             qemu: manifest.qemu.clone(),
             size: size(frozen),
-            boot_ms: manifest.boot_ms.map(|ms| ms.round()),
+            boot_ms: manifest.boot_ms.map(f64::round),
             created_at: time(manifest.created_at_ms),
             created_at_ms: manifest.created_at_ms,
         }
@@ -52,8 +52,14 @@ impl From<&Frozen> for View {
 /// What its files take on disk.
 fn size(frozen: &Frozen) -> u64 {
     use std::os::unix::fs::MetadataExt;
-    let entries = std::fs::read_dir(frozen.folder()).into_iter().flatten().flatten();
-    entries.filter_map(|e| e.metadata().ok()).map(|m| m.blocks() * 512).sum()
+    let entries = std::fs::read_dir(frozen.folder())
+        .into_iter()
+        .flatten()
+        .flatten();
+    entries
+        .filter_map(|e| e.metadata().ok())
+        .map(|m| m.blocks() * 512)
+        .sum()
 }
 
 /// `vmint template`.
@@ -72,7 +78,17 @@ fn ls(context: Context) -> Result<(), Fault> {
 }
 
 fn rows(views: &[View]) -> String {
-    let headings = ["TEMPLATE", "IMAGE", "ACCELERATOR", "MEMORY", "CPUS", "NET", "SIZE", "BOOTED IN", "CREATED"];
+    let headings = [
+        "TEMPLATE",
+        "IMAGE",
+        "ACCELERATOR",
+        "MEMORY",
+        "CPUS",
+        "NET",
+        "SIZE",
+        "BOOTED IN",
+        "CREATED",
+    ];
     let row = |view: &View| {
         [
             view.fingerprint.chars().take(12).collect(),
@@ -102,16 +118,26 @@ fn build(context: Context, args: TemplateBuild) -> Result<(), Fault> {
         defaults: ExecDefaults::default(),
     };
     let frozen = context::wait(async {
-        vmint.ensure_declared(&config, &args.image, &progress).await?;
+        vmint
+            .ensure_declared(&config, &args.image, &progress)
+            .await?;
         let image = vmint.ensure_image(&args.image, &progress).await?;
         vmint.ensure_template(&image, &spec, &progress).await
     })?;
     progress.finish();
     let view = View::from(&frozen);
     context.show(&view, || {
-        let boot = view.boot_ms.map(|t| format!(", booted in {}", ms(t))).unwrap_or_default();
+        let boot = view
+            .boot_ms
+            .map(|t| format!(", booted in {}", ms(t)))
+            .unwrap_or_default();
         let fingerprint: String = view.fingerprint.chars().take(12).collect();
-        format!("{fingerprint} is the template of {} ({}{boot}, {})", view.image, view.accelerator, ByteSize(view.size))
+        format!(
+            "{fingerprint} is the template of {} ({}{boot}, {})",
+            view.image,
+            view.accelerator,
+            ByteSize(view.size)
+        )
     })
 }
 
@@ -121,16 +147,25 @@ fn remove(context: Context, names: &[String]) -> Result<u8, Fault> {
     for name in names {
         let is_meant = |frozen: &Frozen| {
             let manifest = frozen.manifest();
-            manifest.image == *name || name.len() >= 4 && manifest.fingerprint.starts_with(name.as_str())
+            manifest.image == *name
+                || name.len() >= 4 && manifest.fingerprint.starts_with(name.as_str())
         };
         let removed = vmint.remove_templates(is_meant);
         let removed = removed.and_then(|n| match n {
-            0 => Err(Fault::new(ErrorKind::NotFound, format!("there is no template {name:?}")).hint("vmint template ls")),
+            0 => Err(Fault::new(
+                ErrorKind::NotFound,
+                format!("there is no template {name:?}"),
+            )
+            .hint("vmint template ls")),
             n => Ok(n),
         });
         if let Err(fault) = removed {
             tell(&fault);
-            code = if code == 0 { exit_code(fault.kind, Codes::Own) } else { code };
+            code = if code == 0 {
+                exit_code(fault.kind, Codes::Own)
+            } else {
+                code
+            };
         }
     }
     Ok(code)
@@ -145,7 +180,14 @@ fn prune(context: Context) -> Result<(), Fault> {
     vmint.remove_templates(|frozen| stale.iter().any(|gone| gone.folder() == frozen.folder()))?;
     let freed: u64 = views.iter().map(|view| view.size).sum();
     let fingerprints: Vec<_> = views.iter().map(|view| &view.fingerprint).collect();
-    context.show(&serde_json::json!({ "templates": fingerprints, "freed": freed }), || {
-        format!("{} templates removed, {} given back", views.len(), ByteSize(freed))
-    })
+    context.show(
+        &serde_json::json!({ "templates": fingerprints, "freed": freed }),
+        || {
+            format!(
+                "{} templates removed, {} given back",
+                views.len(),
+                ByteSize(freed)
+            )
+        },
+    )
 }

@@ -1,0 +1,63 @@
+//! What an interrupted command has half done.
+//!
+//! A fork takes a moment: it is waited for, and removed by its id. What takes longer is either a build, before which there
+//! is no machine, or a boot, whose machine is then found by what it must be: of that name, not older than the command, and
+//! still coming up.
+
+use crate::context::{self, interrupted};
+use std::time::Duration;
+use vmint::{Fault, MachineRecord, MachineState, Vmint};
+
+/// How long an interrupted command may still take.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Waits for what makes machines of these names; interrupted, removes those that it made.
+pub fn wait(
+    vmint: &Vmint,
+    is_ours: impl Fn(&MachineRecord) -> bool,
+    work: impl Future<Output = Result<Vec<MachineRecord>, Fault>>,
+) -> Result<Vec<MachineRecord>, Fault> {
+    let since_ms = now_ms();
+    context::block_on(async |signals| {
+        let mut work = Box::pin(work);
+        let signal = tokio::select! {
+            made = &mut work => return made,
+            signal = signals.next() => signal,
+        };
+        let made = tokio::select! {
+            made = tokio::time::timeout(GRACE, &mut work) => made,
+            _ = signals.next() => return Err(interrupted(signal)),
+        };
+        drop(work);
+        let mut left = match made {
+            Ok(Ok(records)) => records,
+            // It has cleared up after itself.
+            Ok(Err(_)) => Vec::new(),
+            Err(_) => {
+                let all = vmint.machines().unwrap_or_default();
+                all.into_iter()
+                    .filter(|r| r.created_at_ms >= since_ms && is_ours(r))
+                    .collect()
+            }
+        };
+        while let Some(record) = left.pop() {
+            tokio::select! {
+                _ = vmint.remove(record.id.as_str(), true) => {}
+                _ = signals.next() => break,
+            }
+        }
+        Err(interrupted(signal))
+    })
+}
+
+/// Whether a machine still comes up.
+pub fn is_coming_up(record: &MachineRecord) -> bool {
+    record.state == MachineState::Starting
+}
+
+fn now_ms() -> i64 {
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
+}
