@@ -1,8 +1,7 @@
 //! What an interrupted command has half done.
 //!
-//! A fork takes a moment: it is waited for, and removed by its id. What takes longer is either a build, before which there
-//! is no machine, or a boot, whose machine is then found by what it must be: of that name, not older than the command, and
-//! still coming up.
+//! During a build there is no machine yet. A fork takes a moment: it is waited for, and removed by its id. A boot takes
+//! longer: its machine is found by what it must be, of that name, not older than the command, and still coming up.
 
 use crate::context::{self, interrupted};
 use std::time::Duration;
@@ -24,6 +23,15 @@ pub fn wait(
             made = &mut work => return made,
             signal = signals.next() => signal,
         };
+        let ours = || {
+            let all = vmint.machines().unwrap_or_default().into_iter();
+            all.filter(|r| r.created_at_ms >= since_ms && is_ours(r))
+                .collect::<Vec<_>>()
+        };
+        if ours().is_empty() {
+            // Still at a build.
+            return Err(interrupted(signal));
+        }
         let made = tokio::select! {
             made = tokio::time::timeout(GRACE, &mut work) => made,
             _ = signals.next() => return Err(interrupted(signal)),
@@ -33,12 +41,7 @@ pub fn wait(
             Ok(Ok(records)) => records,
             // It has cleared up after itself.
             Ok(Err(_)) => Vec::new(),
-            Err(_) => {
-                let all = vmint.machines().unwrap_or_default();
-                all.into_iter()
-                    .filter(|r| r.created_at_ms >= since_ms && is_ours(r))
-                    .collect()
-            }
+            Err(_) => ours(),
         };
         while let Some(record) = left.pop() {
             tokio::select! {
