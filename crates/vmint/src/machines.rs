@@ -82,9 +82,7 @@ impl NewMachine {
 pub(crate) fn check_hardware(memory: ByteSize, cpus: u32) -> Result<(), Fault> {
     let usage = |message: String| Err(Fault::new(ErrorKind::Usage, message));
     if memory < ByteSize::mib(64) || memory > ByteSize(1 << 40) {
-        return usage(format!(
-            "{memory} of memory: a machine has 64 MiB to 1 TiB"
-        ));
+        return usage(format!("{memory} of memory: a machine has 64 MiB to 1 TiB"));
     }
     if !memory.0.is_multiple_of(2 << 20) {
         return usage(format!(
@@ -435,6 +433,7 @@ impl Vmint {
             timeout_ms,
             remove,
         };
+        let before = self.store().last_sequence().map_err(store_fault)?;
         let deadline = options.timeout + SHORT;
         let answer = self
             .client(record)
@@ -443,17 +442,19 @@ impl Vmint {
         match answer {
             Ok(_) => Ok(()),
             Err(fault) if matches!(fault.kind, ErrorKind::Runner | ErrorKind::MachineLost) => {
-                self.stop_by_store(record, options).await
+                self.stop_by_store(record, options, before).await
             }
             Err(fault) => Err(fault),
         }
     }
 
-    /// Leaves word in the store for a runner that cannot be reached, and waits until it lets go of the lock.
+    /// Leaves word in the store for a runner that cannot be reached, and waits until it lets go of the lock, or until
+    /// the machine has been down since the event `before`.
     async fn stop_by_store(
         &self,
         record: &MachineRecord,
         options: StopOptions,
+        before: i64,
     ) -> Result<(), Fault> {
         let dir = self.home.machine(&record.id);
         let deadline_ms = vmint_store::now_ms() + options.timeout.as_millis() as i64;
@@ -467,7 +468,13 @@ impl Vmint {
         }
         // Without a doorbell it looks by itself, within a second.
         let _ = watch::ring(&dir);
-        self.wait_unlocked(&dir, options.timeout + SHORT).await?;
+        let was_down = || {
+            let events = self.store().events(before, usize::MAX);
+            let down = |e: &vmint_model::Event| e.to.is_none_or(|to| !to.has_runner());
+            events.is_ok_and(|all| all.iter().any(|e| e.machine == record.id && down(e)))
+        };
+        self.wait_until_free(&dir, options.timeout + SHORT, was_down)
+            .await?;
         self.sweep_one(record).map(drop)
     }
 
@@ -477,8 +484,19 @@ impl Vmint {
         dir: &MachineDir,
         timeout: Duration,
     ) -> Result<(), Fault> {
+        self.wait_until_free(dir, timeout, || false).await
+    }
+
+    /// The same, but not for the runner of another command that has started the machine anew: that is `other`'s to
+    /// tell.
+    async fn wait_until_free(
+        &self,
+        dir: &MachineDir,
+        timeout: Duration,
+        other: impl Fn() -> bool,
+    ) -> Result<(), Fault> {
         let (end, mut pause) = (Instant::now() + timeout, Duration::from_millis(1));
-        while FileLock::is_held(&dir.lock()).unwrap_or(false) {
+        while FileLock::is_held(&dir.lock()).unwrap_or(false) && !other() {
             if Instant::now() > end {
                 let message =
                     format!("the runner did not end within {timeout:?}, and cannot be reached");
@@ -497,16 +515,29 @@ impl Vmint {
         options: StopOptions,
         progress: &dyn Progress,
     ) -> Result<MachineRecord, Fault> {
-        let record = self.machine(name)?;
         self.stop(name, options).await?;
-        self.wait_unlocked(&self.home.machine(&record.id), SHORT)
-            .await?;
+        // Waits for the lock, if the old runner has it still.
         self.start(name, progress).await
     }
 
     /// Removes a machine; one that is up only with `force`.
     pub async fn remove(&self, name: &str, force: bool) -> Result<(), Fault> {
-        let record = self.machine(name)?;
+        let id = self.machine(name)?.id;
+        let end = Instant::now() + SHORT;
+        loop {
+            match self.remove_once(&id, force).await {
+                // Another command has started it since it was stopped.
+                Err(fault)
+                    if force && fault.kind == ErrorKind::WrongState && Instant::now() < end => {}
+                // Another command was faster.
+                Err(fault) if force && fault.kind == ErrorKind::NotFound => return Ok(()),
+                other => return other,
+            }
+        }
+    }
+
+    async fn remove_once(&self, id: &MachineId, force: bool) -> Result<(), Fault> {
+        let record = self.machine(id.as_str())?;
         let dir = self.home.machine(&record.id);
         if record.state.has_runner() {
             if !force && !record.ephemeral {
@@ -524,7 +555,11 @@ impl Vmint {
         let Some(record) = self.store().get(&record.id).map_err(store_fault)? else {
             return Ok(());
         };
-        self.wait_unlocked(&dir, SHORT).await?;
+        let restarted = || {
+            let now = self.store().get(&record.id);
+            now.is_ok_and(|record| record.is_some_and(|record| record.state.has_runner()))
+        };
+        self.wait_until_free(&dir, SHORT, restarted).await?;
         if !dir.path().exists() {
             return self.erase(&record, Cause::Requested);
         }
