@@ -261,3 +261,93 @@ pub fn snapshot_brief(record: &SnapshotRecord) -> String {
         output::ms(record.pause_ms)
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vmint::{
+        Accelerator, ByteSize, ExecDefaults, Generation, MachineSpec, MachineState, NetMode,
+        ProcessRef,
+    };
+
+    fn record() -> MachineRecord {
+        let process = |pid| {
+            Some(ProcessRef {
+                pid,
+                start_time: 1,
+                boot_id: "b".into(),
+            })
+        };
+        MachineRecord {
+            id: "m0123456789ab".parse().unwrap(),
+            name: "box".parse().unwrap(),
+            state: MachineState::Running,
+            generation: Generation(2),
+            spec: MachineSpec {
+                image: "tiny".into(),
+                memory: ByteSize::mib(512),
+                cpus: 2,
+                net: NetMode::Nat,
+                publish: Vec::new(),
+                origin: Origin::Snapshot("clean".parse().unwrap()),
+                defaults: ExecDefaults::default(),
+            },
+            image_digest: Some("sha256:00".into()),
+            template: Some("f00".into()),
+            accelerator: Some(Accelerator::Tcg),
+            ephemeral: false,
+            owner: None,
+            runner: process(7),
+            hypervisor: process(8),
+            addresses: vec!["10.0.2.15".into()],
+            ports: vec![Publish {
+                host: 8080,
+                guest: 80,
+            }],
+            reason: None,
+            created_at_ms: 1_700_000_000_123,
+            ready_ms: Some(42.26),
+        }
+    }
+
+    #[test]
+    fn a_machine_in_json_is_what_the_contract_says() {
+        let json = serde_json::to_string(&Machine::from(&record())).unwrap();
+        let expected = concat!(
+            r#"{"id":"m0123456789ab","name":"box","state":"running","generation":2,"image":"tiny","#,
+            r#""image_digest":"sha256:00","snapshot":"clean","template":"f00","backend":"qemu","accelerator":"tcg","#,
+            r#""pool":null,"lease":null,"memory":536870912,"cpus":2,"net":"nat","addresses":["10.0.2.15"],"#,
+            r#""ports":[{"host":8080,"guest":80}],"runner_pid":7,"hypervisor_pid":8,"ephemeral":false,"reason":null,"#,
+            r#""created_at":"2023-11-14T22:13:20.123Z","ready_ms":42.3}"#,
+        );
+        assert_eq!(json, expected);
+    }
+
+    #[test]
+    fn a_machine_that_is_up_is_never_told_of_without_its_accelerator() {
+        assert_eq!(
+            brief(&record()),
+            "box is running (tcg, ready in 42 ms), 127.0.0.1:8080 to 80"
+        );
+        let down = MachineRecord {
+            state: MachineState::Stopped,
+            ports: Vec::new(),
+            ..record()
+        };
+        assert_eq!(brief(&down), "box is stopped");
+        let table = machines(&[record()]);
+        let mut lines = table
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>());
+        assert_eq!(lines.next().unwrap()[4], "ACCELERATOR");
+        assert_eq!(
+            lines.next().unwrap()[..5],
+            ["box", "running", "2", "tiny", "tcg"]
+        );
+        assert!(
+            machine(&record())
+                .lines()
+                .any(|line| line.split_whitespace().eq(["accelerator", "tcg"]))
+        );
+    }
+}

@@ -14,7 +14,6 @@ use clap::{Parser, Subcommand, ValueEnum};
     name = "vmint",
     version,
     arg_required_else_help = true,
-    disable_help_subcommand = true,
     max_term_width = 100,
     after_help = EXAMPLES,
     after_long_help = EXIT_CODES

@@ -24,6 +24,7 @@ use crate::failure::{self, Codes};
 use clap::Parser;
 use clap::error::ErrorKind as Wrong;
 use std::ffi::OsString;
+use std::io::Write;
 use vmint::Fault;
 
 /// Does what the command line says; gives the exit code.
@@ -32,15 +33,28 @@ pub fn run(args: &[OsString]) -> u8 {
         Ok(cli) => cli,
         Err(e) => {
             let _ = e.print();
-            return match e.kind() {
-                Wrong::DisplayHelp | Wrong::DisplayVersion => 0,
-                _ if named_command(args)
-                    .is_some_and(|name| ["run", "exec", "shell"].contains(&name)) =>
-                {
-                    failure::VMINT_FAILED
-                }
-                _ => 2,
+            let code = match e.kind() {
+                Wrong::DisplayHelp | Wrong::DisplayVersion => return 0,
+                _ => usage_code(args),
             };
+            if wants_json(args) {
+                let message = e.to_string();
+                let message = message
+                    .lines()
+                    .next()
+                    .unwrap_or_default()
+                    .trim_start_matches("error: ");
+                let error = Fault::new(vmint::ErrorKind::Usage, message);
+                let json = serde_json::to_string(&vmint::ErrorBody { error }).unwrap_or_default();
+                // Where nothing is known of the command, nothing is known of its output.
+                let raw = ["run", "exec", "shell", "cp", "logs", "completions", "man"];
+                if named_command(args).is_none_or(|name| raw.contains(&name)) {
+                    let _ = writeln!(std::io::stderr(), "{json}");
+                } else {
+                    let _ = crate::output::line(&json);
+                }
+            }
+            return code;
         }
     };
     let context = Context {
@@ -57,6 +71,21 @@ pub fn run(args: &[OsString]) -> u8 {
         Ok(code) => code,
         Err(fault) => failure::report(&fault, codes, cli.format, writes_raw),
     }
+}
+
+/// The exit code of a line that could not be parsed. A 2 of `run` would be taken for the command's own.
+fn usage_code(args: &[OsString]) -> u8 {
+    match named_command(args) {
+        Some("run" | "exec" | "shell") => failure::VMINT_FAILED,
+        _ => 2,
+    }
+}
+
+/// Whether a line that could not be parsed asks for JSON.
+fn wants_json(args: &[OsString]) -> bool {
+    let ours = args.iter().take_while(|arg| *arg != "--");
+    let words: Vec<_> = ours.filter_map(|arg| arg.to_str()).collect();
+    words.contains(&"--format=json") || words.windows(2).any(|pair| pair == ["--format", "json"])
 }
 
 /// The command that was meant, of a line that could not be parsed.
@@ -124,6 +153,9 @@ mod tests {
             Some("shell")
         );
         assert_eq!(named("vmint --format").as_deref(), None);
+        let json = |line: &str| wants_json(&line.split(' ').map(Into::into).collect::<Vec<_>>());
+        assert!(json("vmint run --format json --nonsense") && json("vmint --format=json"));
+        assert!(!json("vmint run --nonsense -- x --format json"));
     }
 
     #[test]
