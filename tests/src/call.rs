@@ -270,15 +270,20 @@ impl Outcome {
         self
     }
 
-    /// It must have failed of vmint's own accord: with `code`, and with an error of this kind in JSON. Returns the
+    /// It must have failed of vmint's own accord: with `code`, and with an error of this kind in JSON. Returns its
     /// message.
     #[track_caller]
     pub fn fault(self, code: i32, kind: &str) -> String {
         let outcome = self.exits(code);
-        let text = outcome.error();
-        let error = text.lines().rev().chain(outcome.text().lines().rev().map(|l| l as &str)).find_map(|line| {
-            serde_json::from_str::<Value>(line).ok().and_then(|v| v.get("error").cloned())
-        });
+        // On standard output, of several names one; where that is a guest's command's, on standard error.
+        let of = |value: Value| match value {
+            Value::Array(values) => values.iter().find_map(|value| value.get("error").cloned()),
+            value => value.get("error").cloned(),
+        };
+        let whole = serde_json::from_slice(&outcome.stdout).ok().and_then(of);
+        let said = outcome.error();
+        let lines = || said.lines().find_map(|line| serde_json::from_str(line).ok().and_then(of));
+        let error = whole.or_else(lines);
         let error = error.unwrap_or_else(|| panic!("no error in JSON: {outcome}"));
         assert!(error["kind"] == kind, "expected an error of kind {kind}: {outcome}");
         error["message"].as_str().expect("an error has a message").to_owned()

@@ -323,9 +323,9 @@ fn a_folder_goes_into_a_machine_and_comes_back_the_same() {
     fs::create_dir(dir.path().join("there")).unwrap();
     home.call(["cp", "box:/tmp/folder/tool", dir.path().join("there").to_str().unwrap()]).run().ok();
     assert_eq!(fs::read(dir.path().join("there/tool")).unwrap(), fs::read(source.join("tool")).unwrap());
-    let message = home.call(["cp", "--format", "json", "box:/no/such/file", back.to_str().unwrap()]).run();
-    assert_eq!(message.code, Some(1), "{message}");
-    assert!(message.error().contains("/no/such/file"), "{message}");
+    let missing = home.call(["cp", "--format", "json", "box:/no/such/file", back.to_str().unwrap()]).run();
+    let message = missing.fault(3, "not_found");
+    assert!(message.contains("/no/such/file"), "{message}");
 }
 
 #[test]

@@ -108,7 +108,7 @@ fn eight_forks_of_a_template_aged_by_an_hour_are_distinct_and_have_the_right_tim
 fn a_reset_machine_has_another_identity_and_nothing_of_the_one_before() {
     let home = Home::new();
     home.start("box");
-    let tell = "cat /proc/sys/kernel/random/uuid /etc/machine-id; cat /tmp/secret 2>/dev/null";
+    let tell = "cat /proc/sys/kernel/random/uuid /etc/machine-id; cat /tmp/secret 2>/dev/null; true";
     let before = home.sh("box", tell);
     home.sh("box", "echo secret > /tmp/secret");
     let reset = home.ok("reset box");

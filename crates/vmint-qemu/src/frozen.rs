@@ -208,11 +208,21 @@ impl Frozen {
 
     /// Checks that every file is what it was frozen as: by size and time, and by content where the time differs.
     pub fn check(&self) -> Result<(), FrozenError> {
+        self.check_with_disk(&self.folder)
+    }
+
+    /// The same for one that [`link_into`](Self::link_into) has put into a machine's folder, where the disk's layers are
+    /// a floor above its other files.
+    pub fn check_linked(&self) -> Result<(), FrozenError> {
+        self.check_with_disk(self.folder.parent().unwrap_or(&self.folder))
+    }
+
+    fn check_with_disk(&self, layers: &Path) -> Result<(), FrozenError> {
         for stamp in &self.manifest.files {
             stamp.check(&self.folder)?;
         }
         for n in 0..self.manifest.layers {
-            let file = self.folder.join(disk::layer_name(n));
+            let file = layers.join(disk::layer_name(n));
             if !file.exists() {
                 return Err(FrozenError::Damaged {
                     file,

@@ -128,11 +128,12 @@ impl Machine {
 
     /// Makes `frozen` the machine's origin: from now on its folder holds all that a reset needs.
     fn adopt(&self, frozen: &Frozen) -> Result<(), Fault> {
-        frozen.check()?;
         let origin = self.dir.path().join("origin");
         if frozen.folder() == origin {
+            frozen.check_linked()?;
             return self.fresh_disk(frozen.manifest().layers);
         }
+        frozen.check()?;
         let fault = |e: std::io::Error| {
             Fault::from_error(ErrorKind::Host, &e).context("cannot prepare the machine's folder")
         };
