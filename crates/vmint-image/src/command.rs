@@ -1,6 +1,7 @@
 //! Other people's programs: run with a clean locale, ended with us, and quoted when they fail.
 
 use crate::progress::Progress;
+use rustix::process::Signal;
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, BufRead, BufReader, Read};
@@ -90,16 +91,20 @@ impl Program {
             .env("LC_ALL", "C.UTF-8")
             .env_remove("LANGUAGE")
             .stdin(Stdio::null());
-        // SAFETY: the closure makes one system call and touches no memory of the parent's.
+        Self { command }.ended_by(Signal::TERM)
+    }
+
+    /// It gets this signal when we end, instead of a SIGTERM.
+    pub(crate) fn ended_by(mut self, signal: Signal) -> Self {
+        // SAFETY: the closure makes one system call and touches no memory of the parent's. The last one that is set
+        // counts.
         unsafe {
-            command.pre_exec(|| {
-                rustix::process::set_parent_process_death_signal(Some(
-                    rustix::process::Signal::TERM,
-                ))?;
+            self.command.pre_exec(move || {
+                rustix::process::set_parent_process_death_signal(Some(signal))?;
                 Ok(())
             });
         }
-        Self { command }
+        self
     }
 
     pub(crate) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {

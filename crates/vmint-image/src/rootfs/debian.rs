@@ -9,6 +9,7 @@ use crate::fsx::{FileError, OnFile};
 use crate::kernel::Kernel;
 use crate::progress::Progress;
 use crate::recipe::{Debian, Recipe};
+use rustix::process::Signal;
 use std::path::Path;
 use vmint_model::ErrorKind;
 
@@ -126,7 +127,10 @@ pub(crate) fn bootstrap(
     let program = if is_root {
         // Namespaces of its own, so that whatever mmdebstrap mounts or starts goes when it goes, however it goes; and
         // what it leaves is in our folder.
-        Program::new("unshare").env("TMPDIR", scratch).args([
+        // unshare blocks SIGTERM while it waits, so the signal that ends it with us is the other one; then the kernel
+        // ends everything in the namespace.
+        let program = Program::new("unshare").ended_by(Signal::KILL);
+        program.env("TMPDIR", scratch).args([
             "--mount",
             "--pid",
             "--fork",
