@@ -14,7 +14,9 @@ pub async fn memory(rig: &Rig<'_>, rows: &mut Vec<Row>) -> Result<(), Fault> {
     expect_memory(n as u64 * RESERVE)?;
     let template = rig.template(MEMORY).await?;
     let argv = ["sh", "-c", "true"];
-    let each = |bytes: u64| bytes as f64 / 1e6 / n as f64;
+    let each = |before: Reading, after: Reading| {
+        (before.bytes as f64 - after.bytes as f64) / 1e6 / n as f64
+    };
 
     rig.progress
         .stage(&format!("memory: {n} parked forks without runners"));
@@ -26,19 +28,19 @@ pub async fn memory(rig: &Rig<'_>, rows: &mut Vec<Row>) -> Result<(), Fault> {
     };
     // One before all others: what the first one alone brings into memory is shared by all.
     let first = start().await?;
-    let before = settled().await?;
+    let first_before = settled().await?;
     let mut forks = Vec::with_capacity(n);
     for _ in 0..n {
         forks.push(start().await?);
     }
-    let after = settled().await?;
-    let without = each(before.bytes.saturating_sub(after.bytes));
+    let first_after = settled().await?;
+    let without = each(first_before, first_after);
     drop(forks);
     drop(first);
     let what =
         format!("a parked fork without a runner: fall of MemAvailable over {n}, divided by {n}");
     let row = Row::new("memory", what, Unit::Megabytes, &[without]).target(Target::at_most(40.0));
-    rows.push(unsteady(row, &[before, after]));
+    rows.push(unsteady(row, &[first_before, first_after]));
 
     rig.progress.stage(&format!("memory: {n} parked machines"));
     let start = async || {
@@ -56,7 +58,7 @@ pub async fn memory(rig: &Rig<'_>, rows: &mut Vec<Row>) -> Result<(), Fault> {
         machines.push(start().await?);
     }
     let after = settled().await?;
-    let with = each(before.bytes.saturating_sub(after.bytes));
+    let with = each(before, after);
     let of = |process: fn(&MachineRecord) -> Result<&ProcessRef, Fault>| {
         let each = machines
             .iter()
@@ -75,7 +77,7 @@ pub async fn memory(rig: &Rig<'_>, rows: &mut Vec<Row>) -> Result<(), Fault> {
         &[with - without],
     )
     .target(Target::at_most(8.0));
-    rows.push(row);
+    rows.push(unsteady(row, &[first_before, first_after, before, after]));
     let row = Row::new(
         "memory",
         "the runner: private and anonymous memory of its process",
@@ -148,9 +150,10 @@ async fn settled() -> Result<Reading, Fault> {
     }
 }
 
+/// Figures that came about while other processes took and gave back memory decide nothing.
 fn unsteady(row: Row, readings: &[Reading]) -> Row {
     if readings.iter().all(|reading| reading.steady) {
         return row;
     }
-    row.note("the host's memory did not come to rest: another process was using it")
+    row.undecided("the host's memory did not come to rest: other processes were using it")
 }

@@ -10,17 +10,17 @@ use std::fs::File;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use vmint_model::{ErrorKind, Fault, NetMode};
-use vmint_protocol::{Channel, Reply, Request};
+use vmint_protocol::{Channel, FromGuest, Reply, Request, TarIn};
 use vmint_qemu::args;
 use vmint_qemu::qmp::Qmp;
 use vmint_qemu::spawn::{self, Child, Pass};
 use vmint_runner::bringup::qmp_deadline;
 use vmint_runner::probe::shape;
 use vmint_runner::template::{boot_deadline, boot_spec, create_ram};
-use vmint_runner::{Session, SessionError};
+use vmint_runner::{Fed, Session, SessionError};
 
 /// Descriptor of the raw port's socket in the child; the others are [`args::FD_QMP`] and [`args::FD_AGENT`].
 const FD_RAW: i32 = 5;
@@ -121,7 +121,7 @@ impl RawGuest {
             received
         };
         let began = Instant::now();
-        let moved = async { tokio::join!(dd(&self.session, &argv), drained) };
+        let moved = async { tokio::join!(execute(&self.session, &argv), drained) };
         let (wrote, received) = patiently(moved).await?;
         let rate = rate(expected, began);
         wrote?;
@@ -154,13 +154,50 @@ impl RawGuest {
             Ok::<_, std::io::Error>(())
         };
         let began = Instant::now();
-        let moved = async { tokio::join!(dd(&self.session, &argv), fed) };
+        let moved = async { tokio::join!(execute(&self.session, &argv), fed) };
         let (read, fed) = patiently(moved).await?;
         let rate = rate(blocks * BLOCK, began);
         read?;
         fed.map_err(|e| {
             Fault::from_error(ErrorKind::Host, &e).context("cannot write to the raw port")
         })?;
+        Ok(rate)
+    }
+
+    /// A command's output as its agent sends it, with no runner between.
+    pub async fn command_output(&self, argv: &[&str], bytes: u64) -> Result<f64, Fault> {
+        let (mut received, mut said) = (0, Vec::new());
+        let began = Instant::now();
+        let hear = |channel, bytes: &[u8]| match channel {
+            Channel::Error => said.extend_from_slice(bytes),
+            _ => received += bytes.len() as u64,
+        };
+        let status = self.session.exec(spec(argv), hear).await?;
+        let rate = rate(bytes, began);
+        succeeded(status, argv, &said)?;
+        expect(received, bytes)?;
+        Ok(rate)
+    }
+
+    /// A tar stream as its agent takes it, with no runner between.
+    pub async fn tar_in(&self, archive: impl AsyncRead + Unpin, bytes: u64) -> Result<f64, Fault> {
+        let began = Instant::now();
+        let request = TarIn {
+            path: b"/tmp".to_vec(),
+            user: None,
+        };
+        let mut stream = self.session.open(Request::TarIn(request))?;
+        let message = match stream.feed(archive).await? {
+            Fed::All => stream.outcome().await?,
+            Fed::Ended(message) => message,
+            Fed::Unreadable(e) => return Err(Fault::from_error(ErrorKind::Internal, &*e)),
+        };
+        let rate = rate(bytes, began);
+        match message {
+            FromGuest::Reply(Reply::Unpacked(sent)) => expect(sent.bytes, bytes)?,
+            other => return Err(SessionError::Unexpected(format!("{other:?}")).into()),
+        }
+        execute(&self.session, &["rm", "/tmp/stream"]).await?;
         Ok(rate)
     }
 
@@ -214,7 +251,7 @@ async fn find_port(session: &Session) -> Result<String, Fault> {
     ))
 }
 
-async fn dd(session: &Session, argv: &[&str]) -> Result<(), Fault> {
+async fn execute(session: &Session, argv: &[&str]) -> Result<(), Fault> {
     let mut said = Vec::new();
     let status = session
         .exec(spec(argv), |_, bytes| said.extend_from_slice(bytes))

@@ -76,7 +76,7 @@ pub struct Row {
     pub ratio: Option<f64>,
     /// What it should come to.
     pub target: Option<Target>,
-    /// Whether it did.
+    /// Whether it did; nothing where there is no target, or where the measurement was disturbed, as the note says.
     pub met: Option<bool>,
     /// What else there is to say.
     pub note: Option<String>,
@@ -267,6 +267,12 @@ impl Row {
     pub(super) fn note(mut self, note: impl Into<String>) -> Self {
         self.note = Some(note.into());
         self
+    }
+
+    /// Something disturbed the measurement, so that it decides nothing.
+    pub(super) fn undecided(mut self, note: impl Into<String>) -> Self {
+        self.met = None;
+        self.note(note)
     }
 
     fn judged(mut self) -> Self {
