@@ -73,6 +73,7 @@ pub fn options(config: &Config) -> Result<Options, Fault> {
     Ok(Options {
         accelerator,
         full_snapshots: config.snapshots.full,
+        start_timeout: config.defaults.start_timeout,
         ..Options::from_environment()?
     })
 }

@@ -63,8 +63,17 @@ pub(crate) fn download(
     progress: &dyn Progress,
 ) -> Result<PathBuf, PackageError> {
     fsx::create_private_dir(dir)?;
+    // As root apt would fetch as its own user, who may not enter a private folder, and say so each time.
+    let user = format!(
+        "APT::Sandbox::User={}",
+        if rustix::process::geteuid().is_root() {
+            "root"
+        } else {
+            ""
+        }
+    );
     let download = Program::new("apt-get")
-        .args(["download", "-q", package])
+        .args(["download", "-q", "-o", &user, package])
         .dir(dir);
     let result = download.stream(progress, |output| {
         std::io::copy(output, &mut std::io::sink())

@@ -19,6 +19,8 @@ pub struct Options {
     pub accelerator: Option<vmint_model::Accelerator>,
     /// Snapshots save all of memory, not only what changed.
     pub full_snapshots: bool,
+    /// How long a machine's start may take, instead of what this accelerator usually needs.
+    pub start_timeout: Option<std::time::Duration>,
 }
 
 impl Options {
@@ -31,6 +33,7 @@ impl Options {
             runner: find_runner()?,
             accelerator: None,
             full_snapshots: false,
+            start_timeout: None,
         })
     }
 }
@@ -79,7 +82,7 @@ pub struct Vmint {
 impl Vmint {
     /// Opens the home, made if need be.
     pub fn open(options: Options) -> Result<Self, Fault> {
-        let home = vmint_store::open_home(&options.home).map_err(home_fault)?;
+        let home = Self::open_home(&options)?;
         let store = Store::open(&home).map_err(store_fault)?;
         let images = ImageStore::open(&home).map_err(|e| {
             let (kind, hint) = (e.kind(), e.hint());
@@ -94,6 +97,11 @@ impl Vmint {
             images,
             store: Mutex::new(store),
         })
+    }
+
+    /// Makes the home's folders, and nothing else.
+    pub fn open_home(options: &Options) -> Result<Home, Fault> {
+        vmint_store::open_home(&options.home).map_err(home_fault)
     }
 
     /// Its folders.

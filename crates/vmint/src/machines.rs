@@ -150,12 +150,11 @@ impl Vmint {
         new: NewMachine,
         progress: &dyn Progress,
     ) -> Result<MachineRecord, Fault> {
-        let asked_at_ms = now_ms();
         let (spec, digest) = self.plan(&new, progress).await?;
         let (record, dir, lock) = self.insert(new, spec, digest, MachineState::Starting)?;
         let (id, mut lock) = (record.id.clone(), Some(lock));
         let started = async {
-            let request = self.request(&record, &dir, asked_at_ms, progress).await?;
+            let request = self.request(&record, &dir, progress).await?;
             self.launch(&record, &dir, lock.take().expect("taken once"), &request)
                 .await
         };
@@ -291,7 +290,6 @@ impl Vmint {
 
     /// Starts a machine. One that is up is left as it is.
     pub async fn start(&self, name: &str, progress: &dyn Progress) -> Result<MachineRecord, Fault> {
-        let asked_at_ms = now_ms();
         let end = Instant::now() + Duration::from_secs(600);
         let mut pause = Duration::from_millis(5);
         let (record, dir, lock) = loop {
@@ -327,7 +325,7 @@ impl Vmint {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_millis(100));
         };
-        let request = self.request(&record, &dir, asked_at_ms, progress).await?;
+        let request = self.request(&record, &dir, progress).await?;
         let to = MachineState::Starting;
         let changed = self
             .store()
@@ -343,13 +341,17 @@ impl Vmint {
         &self,
         record: &MachineRecord,
         dir: &MachineDir,
-        asked_at_ms: f64,
         progress: &dyn Progress,
     ) -> Result<StartRequest, Fault> {
+        let mut asked_at_ms = now_ms();
         let host = self.host(progress).await?;
         let spec = &record.spec;
         let origin = dir.path().join("origin");
-        let used = Frozen::open(&origin).ok();
+        let used = Frozen::open(&origin).ok().filter(|frozen| {
+            // A template that does not fit this host any more is made anew; a snapshot cannot be.
+            let m = frozen.manifest();
+            spec.origin != Origin::Template || m.hardware == host.hardware(&m.shape)
+        });
         // What a machine wrote to its disk stays over a stop; then memory that was frozen before does not fit it.
         let has_own_disk = !disk::layers(dir.path()).is_empty();
         let frozen = match (&spec.origin, used) {
@@ -359,7 +361,10 @@ impl Vmint {
             (Origin::Snapshot(name), None) => Some(self.open_snapshot(name)?),
             (Origin::Template, None) => {
                 let image = self.ensure_image(&spec.image, progress).await?;
-                Some(self.ensure_template(&image, spec, progress).await?)
+                let frozen = self.ensure_template(&image, spec, progress).await?;
+                // Making a template is no part of being started.
+                asked_at_ms = now_ms();
+                Some(frozen)
             }
         };
         let (from, shape, fingerprint) = if let Some(frozen) = frozen {
@@ -378,7 +383,11 @@ impl Vmint {
         };
         let boots = matches!(from, From::Boot(_));
         Ok(StartRequest {
-            deadline_ms: start_deadline(host.accelerator, boots).as_millis() as u64,
+            deadline_ms: self
+                .options
+                .start_timeout
+                .unwrap_or_else(|| start_deadline(host.accelerator, boots))
+                .as_millis() as u64,
             host,
             shape,
             from,

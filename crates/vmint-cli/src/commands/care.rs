@@ -19,6 +19,7 @@ pub fn doctor(context: Context) -> Result<u8, Fault> {
     let config = context::config()?;
     let options = context::options(&config)?;
     let root = options.home.clone();
+    let home = Vmint::open_home(&options);
     let opened = Vmint::open(options);
     let swept: Vec<String> = opened
         .as_ref()
@@ -37,7 +38,7 @@ pub fn doctor(context: Context) -> Result<u8, Fault> {
         progress.finish();
         let input = doctor::Input {
             root: &root,
-            home: opened.as_ref().map(Vmint::home),
+            home: home.as_ref(),
             store: opened.as_ref().map(drop),
             host: host.as_ref(),
             accelerator: config.accelerator,

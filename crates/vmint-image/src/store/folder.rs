@@ -34,7 +34,10 @@ impl ImageStore {
         fsx::create_private_dir(&store.root)?;
         for name in fsx::names(&store.root)? {
             if name.starts_with(".tmp-") {
-                store.clear_abandoned(&store.root.join(name))?;
+                // What cannot be cleared up now, because a child of the builder's still dies, is the next command's.
+                if let Err(e) = store.clear_abandoned(&store.root.join(&name)) {
+                    tracing::warn!("left for the next command: {e}");
+                }
             }
         }
         Ok(store)
