@@ -6,6 +6,8 @@
 use crate::sweep::remove_folder;
 use crate::{NewMachine, Vmint};
 use std::path::PathBuf;
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 use vmint_image::Progress;
 use vmint_model::{ByteSize, ErrorKind, Fault, MachineRecord, Name, Origin, SnapshotRecord};
@@ -208,28 +210,31 @@ impl Vmint {
         let width = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         let mut records = Vec::with_capacity(names.len());
         let mut failure = None;
-        for (n, batch) in names.chunks(width).enumerate() {
-            if names.len() > width {
-                progress.bytes((n * width) as u64, Some(names.len() as u64));
-            }
-            let starts = batch.iter().map(|name| {
-                let new = NewMachine {
-                    name: Some(name.clone()),
-                    origin: Origin::Snapshot(snapshot.clone()),
-                    ..NewMachine::of(String::new())
-                };
-                self.create_running(new, progress)
-            });
-            for started in join_all(starts).await {
-                match started {
-                    Ok(record) => records.push(record),
-                    Err(fault) => failure = failure.or(Some(fault)),
+        let mut starts = names.iter().map(|name| {
+            let new = NewMachine {
+                name: Some(name.clone()),
+                origin: Origin::Snapshot(snapshot.clone()),
+                ..NewMachine::of(String::new())
+            };
+            Box::pin(self.create_running(new, progress))
+        });
+        let mut under_way: Vec<_> = starts.by_ref().take(width).collect();
+        while !under_way.is_empty() {
+            match first_of(&mut under_way).await {
+                Ok(record) => {
+                    records.push(record);
+                    if failure.is_none() {
+                        under_way.extend(starts.next());
+                    }
+                    if names.len() > width {
+                        progress.bytes(records.len() as u64, Some(names.len() as u64));
+                    }
                 }
-            }
-            if failure.is_some() {
-                break;
+                Err(fault) => failure = failure.or(Some(fault)),
             }
         }
+        // Some overtake others.
+        records.sort_by_key(|record| names.iter().position(|name| *name == record.name));
         let Some(fault) = failure else {
             return Ok(records);
         };
@@ -257,9 +262,10 @@ impl Vmint {
                 }
             } else if path.join(IN_USE).exists()
                 && !FileLock::is_held(&path.join(IN_USE)).unwrap_or(true)
-                && let Ok(name) = name.parse() {
-                    self.remove_snapshot(&name)?;
-                }
+                && let Ok(name) = name.parse()
+            {
+                self.remove_snapshot(&name)?;
+            }
         }
         Ok(())
     }
@@ -296,28 +302,17 @@ impl Drop for Temporary {
     }
 }
 
-/// Awaits all of them at once.
-async fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
-    let mut waiting: Vec<_> = futures.into_iter().map(|f| (Box::pin(f), None)).collect();
-    std::future::poll_fn(|cx| {
-        let mut pending = false;
-        for (future, output) in &mut waiting {
-            if output.is_none() {
-                match future.as_mut().poll(cx) {
-                    std::task::Poll::Ready(value) => *output = Some(value),
-                    std::task::Poll::Pending => pending = true,
-                }
+/// Awaits the first of several to end, and takes it out.
+async fn first_of<F: Future + Unpin>(futures: &mut Vec<F>) -> F::Output {
+    let (at, output) = std::future::poll_fn(|cx| {
+        for (at, future) in futures.iter_mut().enumerate() {
+            if let Poll::Ready(output) = Pin::new(future).poll(cx) {
+                return Poll::Ready((at, output));
             }
         }
-        if pending {
-            std::task::Poll::Pending
-        } else {
-            std::task::Poll::Ready(())
-        }
+        Poll::Pending
     })
     .await;
-    waiting
-        .into_iter()
-        .filter_map(|(_, output)| output)
-        .collect()
+    drop(futures.swap_remove(at));
+    output
 }
