@@ -7,7 +7,9 @@ use std::time::Duration;
 
 /// A size in bytes. Written `512M`, `4G`, `4GiB`, `1.5G` or as a plain number of bytes; all units are powers of 1024.
 /// In JSON, bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct ByteSize(pub u64);
 

@@ -14,25 +14,45 @@ impl Vmint {
         options: &ImportOptions,
         progress: &dyn Progress,
     ) -> Result<Image, Fault> {
-        let draft = self.images().import(name, source, options, progress).map_err(|e| {
-            let (kind, hint) = (e.kind(), e.hint());
-            Fault { hint, ..Fault::from_error(kind, &e) }
-        })?;
+        let draft = self
+            .images()
+            .import(name, source, options, progress)
+            .map_err(|e| {
+                let (kind, hint) = (e.kind(), e.hint());
+                Fault {
+                    hint,
+                    ..Fault::from_error(kind, &e)
+                }
+            })?;
         self.finish(draft, progress).await
     }
 
     /// Makes the image that the settings declare under this name, if they declare one. One that is built is built again
     /// when its recipe has changed; one that is imported is imported once.
-    pub async fn ensure_declared(&self, config: &Config, name: &str, progress: &dyn Progress) -> Result<(), Fault> {
-        let Some((_, definition)) = config.images.iter().find(|(declared, _)| declared.as_str() == name) else {
+    pub async fn ensure_declared(
+        &self,
+        config: &Config,
+        name: &str,
+        progress: &dyn Progress,
+    ) -> Result<(), Fault> {
+        let Some((_, definition)) = config
+            .images
+            .iter()
+            .find(|(declared, _)| declared.as_str() == name)
+        else {
             return Ok(());
         };
         match definition {
-            ImageDefinition::Build(recipe) => self.build_image(name, recipe, progress).await.map(drop),
+            ImageDefinition::Build(recipe) => {
+                self.build_image(name, recipe, progress).await.map(drop)
+            }
             ImageDefinition::Import { source, options } => match self.images().find(name) {
                 Ok(Some(_)) => Ok(()),
                 // Missing, or damaged: then it is made anew.
-                _ => self.import_image(name, source, options, progress).await.map(drop),
+                _ => self
+                    .import_image(name, source, options, progress)
+                    .await
+                    .map(drop),
             },
         }
     }

@@ -29,18 +29,32 @@ impl Vmint {
     pub async fn gc(&self, dry_run: bool, progress: &dyn Progress) -> Result<Garbage, Fault> {
         let swept = self.sweep()?.into_iter().map(|f| f.message).collect();
         let stale = self.stale_templates(progress).await?;
-        let mut garbage = Garbage { swept, ..Garbage::default() };
+        let mut garbage = Garbage {
+            swept,
+            ..Garbage::default()
+        };
         for frozen in &stale {
             garbage.bytes.0 += frozen.own_size().unwrap_or(0);
-            garbage.templates.push(frozen.manifest().fingerprint.clone());
+            garbage
+                .templates
+                .push(frozen.manifest().fingerprint.clone());
         }
         if dry_run {
-            garbage.images = self.unneeded_images(&stale)?.iter().map(ToString::to_string).collect();
+            garbage.images = self
+                .unneeded_images(&stale)?
+                .iter()
+                .map(ToString::to_string)
+                .collect();
             return Ok(garbage);
         }
         self.remove_templates(|frozen| stale.iter().any(|gone| gone.folder() == frozen.folder()))?;
         let pruned = self.prune_images()?;
-        garbage.images = pruned.images.iter().chain(&pruned.kernels).map(ToString::to_string).collect();
+        garbage.images = pruned
+            .images
+            .iter()
+            .chain(&pruned.kernels)
+            .map(ToString::to_string)
+            .collect();
         garbage.bytes.0 += pruned.freed;
         Ok(garbage)
     }
@@ -54,32 +68,52 @@ impl Vmint {
         }
         let host = self.host(progress).await?;
         let images = self.images().list().map_err(image_fault)?;
-        let images: Vec<_> = images.into_iter().filter_map(|listed| listed.image.ok()).collect();
+        let images: Vec<_> = images
+            .into_iter()
+            .filter_map(|listed| listed.image.ok())
+            .collect();
         let is_current = |frozen: &Frozen| {
             let manifest = frozen.manifest();
-            images.iter().filter(|image| image.digest().to_string() == manifest.image_digest).any(|image| {
-                // Of an image whose files cannot be had nothing can be said.
-                Self::boot_files(image).map_or(true, |files| {
-                    self.wanted(&host, image, &files, &manifest.shape).fingerprint() == manifest.fingerprint
+            images
+                .iter()
+                .filter(|image| image.digest().to_string() == manifest.image_digest)
+                .any(|image| {
+                    // Of an image whose files cannot be had nothing can be said.
+                    Self::boot_files(image).map_or(true, |files| {
+                        self.wanted(&host, image, &files, &manifest.shape)
+                            .fingerprint()
+                            == manifest.fingerprint
+                    })
                 })
-            })
         };
-        Ok(all.into_iter().filter(|frozen| !is_current(frozen)).collect())
+        Ok(all
+            .into_iter()
+            .filter(|frozen| !is_current(frozen))
+            .collect())
     }
 
     /// Deletes images that have no name and that no machine, snapshot or template needs.
     pub fn prune_images(&self) -> Result<Pruned, Fault> {
-        self.images().prune(&self.needed_images(|_| true)?).map_err(image_fault)
+        self.images()
+            .prune(&self.needed_images(|_| true)?)
+            .map_err(image_fault)
     }
 
     /// The images that machines, snapshots and the templates chosen by `which` need.
     fn needed_images(&self, which: impl Fn(&Frozen) -> bool) -> Result<BTreeSet<Digest>, Fault> {
         let machines = self.machines()?.into_iter().filter_map(|m| m.image_digest);
-        let snapshots = self.store().list_snapshots(&SnapshotFilter::All).map_err(store_fault)?;
+        let snapshots = self
+            .store()
+            .list_snapshots(&SnapshotFilter::All)
+            .map_err(store_fault)?;
         let snapshots = snapshots.into_iter().filter_map(|s| s.image_digest);
         let templates = self.templates().into_iter().filter(|f| which(f));
         let templates = templates.map(|f| f.manifest().image_digest.clone());
-        Ok(machines.chain(snapshots).chain(templates).filter_map(|digest| digest.parse().ok()).collect())
+        Ok(machines
+            .chain(snapshots)
+            .chain(templates)
+            .filter_map(|digest| digest.parse().ok())
+            .collect())
     }
 
     /// The images that [`prune_images`](Self::prune_images) would delete if these templates were gone.
@@ -87,14 +121,26 @@ impl Vmint {
         let stays = |frozen: &Frozen| without.iter().all(|gone| gone.folder() != frozen.folder());
         let needed = self.needed_images(stays)?;
         let listed = self.images().list().map_err(image_fault)?;
-        let named: BTreeSet<_> = listed.into_iter().filter_map(|i| i.image.ok()).map(|image| image.digest()).collect();
-        let entries = std::fs::read_dir(self.home().images()).into_iter().flatten().flatten();
+        let named: BTreeSet<_> = listed
+            .into_iter()
+            .filter_map(|i| i.image.ok())
+            .map(|image| image.digest())
+            .collect();
+        let entries = std::fs::read_dir(self.home().images())
+            .into_iter()
+            .flatten()
+            .flatten();
         let there = entries.filter_map(|e| e.file_name().to_str().and_then(Digest::from_file_name));
-        Ok(there.filter(|digest| !named.contains(digest) && !needed.contains(digest)).collect())
+        Ok(there
+            .filter(|digest| !named.contains(digest) && !needed.contains(digest))
+            .collect())
     }
 }
 
 fn image_fault(e: vmint_image::StoreError) -> Fault {
     let (kind, hint) = (e.kind(), e.hint());
-    Fault { hint, ..Fault::from_error(kind, &e) }
+    Fault {
+        hint,
+        ..Fault::from_error(kind, &e)
+    }
 }

@@ -32,6 +32,7 @@ pub fn spec() -> MachineSpec {
         net: NetMode::None,
         publish: Vec::new(),
         origin: Origin::Template,
+        defaults: vmint_model::ExecDefaults::default(),
     }
 }
 
