@@ -1,14 +1,17 @@
 //! Snapshots and branches: memory and disk, of one instant.
 
+use std::time::Duration;
 use vmint_tests::seed::Seed;
 use vmint_tests::{Home, until};
-use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(10);
 
 /// Puts noise into the guest's memory, and returns its checksum.
 fn noise(home: &Home, name: &str, file: &str) -> String {
-    home.sh(name, &format!("head -c 3000000 /dev/urandom > {file}; sha256sum < {file}"))
+    home.sh(
+        name,
+        &format!("head -c 3000000 /dev/urandom > {file}; sha256sum < {file}"),
+    )
 }
 
 fn sum(home: &Home, name: &str, file: &str) -> String {
@@ -20,7 +23,10 @@ fn a_machine_is_brought_back_to_the_moment_of_a_snapshot() {
     let home = Home::new();
     home.start("box");
     let before = noise(&home, "box", "/tmp/data");
-    home.sh("box", "(while :; do sleep 1; done) >/dev/null 2>&1 & echo $! > /tmp/job");
+    home.sh(
+        "box",
+        "(while :; do sleep 1; done) >/dev/null 2>&1 & echo $! > /tmp/job",
+    );
     home.ok("snapshot create box moment");
     // The machine goes on.
     assert_eq!(sum(&home, "box", "/tmp/data"), before);
@@ -31,9 +37,19 @@ fn a_machine_is_brought_back_to_the_moment_of_a_snapshot() {
     for generation in [2, 3] {
         home.ok("restore box moment");
         assert_eq!(sum(&home, "box", "/tmp/data"), before);
-        assert_eq!(home.sh("box", "ls /tmp/later 2>/dev/null; kill -0 $(cat /tmp/job) && echo lives"), "lives");
+        assert_eq!(
+            home.sh(
+                "box",
+                "ls /tmp/later 2>/dev/null; kill -0 $(cat /tmp/job) && echo lives"
+            ),
+            "lives"
+        );
         let info = home.info("box");
-        assert_eq!((&info["generation"], &info["state"]), (&generation.into(), &"running".into()), "{info}");
+        assert_eq!(
+            (&info["generation"], &info["state"]),
+            (&generation.into(), &"running".into()),
+            "{info}"
+        );
         home.sh("box", "rm /tmp/data");
     }
     assert_eq!(home.pids("box").0, runner, "it is the same runner's");
@@ -49,22 +65,40 @@ fn a_running_machine_forks_into_many_and_each_goes_its_own_way() {
     let children = ["twin", "child-1", "child-2", "child-3", "child-4"];
     for name in children {
         assert_eq!(sum(&home, name, "/tmp/data"), data, "{name}");
-        home.sh(name, &format!("echo {name} > /tmp/own; echo {name} > /tmp/data"));
+        home.sh(
+            name,
+            &format!("echo {name} > /tmp/own; echo {name} > /tmp/data"),
+        );
     }
     for name in children {
-        assert_eq!(home.sh(name, "cat /tmp/own /tmp/data; hostname"), format!("{name}\n{name}\n{name}"));
+        assert_eq!(
+            home.sh(name, "cat /tmp/own /tmp/data; hostname"),
+            format!("{name}\n{name}\n{name}")
+        );
     }
     assert_eq!(sum(&home, "box", "/tmp/data"), data, "the parent goes on");
     assert_eq!(home.sh("box", "ls /tmp/own 2>/dev/null | wc -l"), "0");
     // What `fork` froze for its children went with their start.
-    assert_eq!(home.ok("snapshot ls --format json").values(), [] as [serde_json::Value; 0]);
-    assert_eq!(std::fs::read_dir(home.root().join("snapshots")).unwrap().count(), 0);
+    assert_eq!(
+        home.ok("snapshot ls --format json").values(),
+        [] as [serde_json::Value; 0]
+    );
+    assert_eq!(
+        std::fs::read_dir(home.root().join("snapshots"))
+            .unwrap()
+            .count(),
+        0
+    );
     // They do not need the parent.
     home.ok("rm --force box");
     assert_eq!(home.sh("twin", "cat /tmp/own"), "twin");
     home.ok("stop child-1");
     home.ok("start child-1");
-    assert_eq!(sum(&home, "child-1", "/tmp/data"), data, "it starts where it was forked");
+    assert_eq!(
+        sum(&home, "child-1", "/tmp/data"),
+        data,
+        "it starts where it was forked"
+    );
 }
 
 #[test]
@@ -78,17 +112,29 @@ fn a_chain_of_ten_snapshots_keeps_every_moment() {
         home.sh(&format!("m{n}"), "rm -f /tmp/data*");
         home.ok(&format!("create m{} --from s{n} --start", n + 1));
         for (k, expected) in sums.iter().enumerate() {
-            assert_eq!(sum(&home, &format!("m{}", n + 1), &format!("/tmp/data{k}")), *expected, "{k} in {}", n + 1);
+            assert_eq!(
+                sum(&home, &format!("m{}", n + 1), &format!("/tmp/data{k}")),
+                *expected,
+                "{k} in {}",
+                n + 1
+            );
         }
         // One machine at a time: the chain stands without those that it was made from.
         home.ok(&format!("rm --force m{n}"));
     }
     // From the middle, with all snapshots but that one gone.
-    let others: Vec<String> = (0..10).filter(|n| *n != 5).map(|n| format!("s{n}")).collect();
+    let others: Vec<String> = (0..10)
+        .filter(|n| *n != 5)
+        .map(|n| format!("s{n}"))
+        .collect();
     home.ok(&format!("snapshot rm {}", others.join(" ")));
     home.ok("fork s5 middle");
     for (k, expected) in sums.iter().enumerate().take(6) {
-        assert_eq!(sum(&home, "middle", &format!("/tmp/data{k}")), *expected, "{k}");
+        assert_eq!(
+            sum(&home, "middle", &format!("/tmp/data{k}")),
+            *expected,
+            "{k}"
+        );
     }
     assert_eq!(home.sh("middle", "ls /tmp/data* | wc -l"), "6");
     assert_eq!(sum(&home, "m10", "/tmp/data9"), sums[9]);
@@ -102,7 +148,8 @@ fn a_snapshot_can_go_while_its_forks_run_and_they_can_still_be_reset() {
     home.ok("snapshot create box moment");
     home.ok("fork moment child");
     home.ok("snapshot rm moment");
-    home.vmint("fork moment other --format json").fault(3, "not_found");
+    home.vmint("fork moment other --format json")
+        .fault(3, "not_found");
     home.sh("child", "echo gone > /tmp/data");
     home.ok("reset child");
     assert_eq!(sum(&home, "child", "/tmp/data"), data);
@@ -117,7 +164,10 @@ fn templates_can_be_removed_while_their_forks_run_and_they_can_still_be_reset() 
     home.start("box");
     home.sh("box", "echo mine > /tmp/mine");
     home.ok("template rm tiny");
-    assert_eq!(home.ok("template ls --format json").values(), [] as [serde_json::Value; 0]);
+    assert_eq!(
+        home.ok("template ls --format json").values(),
+        [] as [serde_json::Value; 0]
+    );
     assert_eq!(home.sh("box", "cat /tmp/mine"), "mine");
     home.ok("reset box");
     assert_eq!(home.sh("box", "ls /tmp/mine 2>/dev/null | wc -l"), "0");
@@ -134,7 +184,8 @@ fn a_paused_machine_can_be_frozen_and_stays_paused() {
     let data = noise(&home, "box", "/tmp/data");
     home.ok("pause box");
     assert_eq!(home.state("box"), "paused");
-    home.vmint("exec box --format json -- true").fault(125, "wrong_state");
+    home.vmint("exec box --format json -- true")
+        .fault(125, "wrong_state");
     home.ok("snapshot create box moment");
     assert_eq!(home.state("box"), "paused");
     home.ok("fork moment child");
@@ -148,19 +199,46 @@ fn snapshots_say_what_they_are_and_names_are_taken_once() {
     let home = Home::new();
     home.start("box");
     home.ok("snapshot create box moment");
-    let message = home.vmint("snapshot create box moment --format json").fault(1, "already_exists");
+    let message = home
+        .vmint("snapshot create box moment --format json")
+        .fault(1, "already_exists");
     assert!(message.contains("moment"), "{message}");
     let all = home.ok("snapshot ls --format json").values();
     assert_eq!(all.len(), 1, "{all:?}");
-    assert_eq!((&all[0]["name"], &all[0]["machine"], &all[0]["full"]), (&"moment".into(), &"box".into(), &false.into()));
-    assert!(all[0]["pause_ms"].as_f64().is_some_and(|ms| ms > 0.0), "{all:?}");
-    assert_eq!(all[0]["accelerator"], home.info("box")["accelerator"], "a figure names its accelerator");
+    assert_eq!(
+        (&all[0]["name"], &all[0]["machine"], &all[0]["full"]),
+        (&"moment".into(), &"box".into(), &false.into())
+    );
+    assert!(
+        all[0]["pause_ms"].as_f64().is_some_and(|ms| ms > 0.0),
+        "{all:?}"
+    );
+    assert_eq!(
+        all[0]["accelerator"],
+        home.info("box")["accelerator"],
+        "a figure names its accelerator"
+    );
     home.ok("snapshot rm moment");
-    home.vmint("snapshot rm moment --format json").fault(3, "not_found");
-    home.vmint("restore box moment --format json").fault(3, "not_found");
+    home.vmint("snapshot rm moment --format json")
+        .fault(3, "not_found");
+    home.vmint("restore box moment --format json")
+        .fault(3, "not_found");
     home.ok("stop box");
-    home.vmint("snapshot create box moment --format json").fault(1, "wrong_state");
-    assert_eq!(std::fs::read_dir(home.root().join("snapshots")).unwrap().count(), 0);
+    home.vmint("snapshot create box moment --format json")
+        .fault(1, "wrong_state");
+    // Of several names, each is answered for.
+    for what in ["snapshot", "image", "template"] {
+        let message = home
+            .vmint(&format!("{what} rm nobody --format json"))
+            .fault(3, "not_found");
+        assert!(message.contains("nobody"), "{message}");
+    }
+    assert_eq!(
+        std::fs::read_dir(home.root().join("snapshots"))
+            .unwrap()
+            .count(),
+        0
+    );
 }
 
 /// Where QEMU cannot save changed memory alone, all of it is saved, and that is said.
@@ -202,7 +280,11 @@ fn memory_and_disk_of_a_snapshot_are_of_one_instant() {
         head -c 2000000 /dev/urandom > /root/cached
         sha256sum < /root/synced; sha256sum < /root/cached",
     );
-    let counted = |name: &str| home.sh(name, "cat /run/n/memory").parse::<i64>().expect("a number");
+    let counted = |name: &str| {
+        home.sh(name, "cat /run/n/memory")
+            .parse::<i64>()
+            .expect("a number")
+    };
     until(SOON, "it counts", || counted("box") > 3);
     // Each on top of the layers of those before.
     let mut before = Vec::new();
@@ -224,14 +306,26 @@ fn memory_and_disk_of_a_snapshot_are_of_one_instant() {
         let lines: Vec<_> = told.lines().collect();
         let (memory, disk): (i64, i64) = (lines[0].parse().unwrap(), lines[1].parse().unwrap());
         println!("{n}: {before} before, {memory} in memory, {disk} on disk");
-        assert!(memory >= before && (memory - 1..=memory).contains(&disk), "{before}, {told}");
-        assert_eq!(lines[2], "0", "every number is on the disk once, and in order");
+        assert!(
+            memory >= before && (memory - 1..=memory).contains(&disk),
+            "{before}, {told}"
+        );
+        assert_eq!(
+            lines[2], "0",
+            "every number is on the disk once, and in order"
+        );
         assert_eq!(lines[3..5].join("\n"), sums);
         assert_eq!(lines[5], "0", "{}", home.sh(&name, "dmesg | grep -i ext4"));
         home.ok(&format!("rm --force {name}"));
     }
     home.ok("restore box s1");
-    assert_eq!(home.sh("box", &format!("{drop_caches}; sha256sum < /root/synced; sha256sum < /root/cached")), sums);
+    assert_eq!(
+        home.sh(
+            "box",
+            &format!("{drop_caches}; sha256sum < /root/synced; sha256sum < /root/cached")
+        ),
+        sums
+    );
 }
 
 /// What a machine wrote to its disk stays over a stop; then it boots, for the frozen memory does not fit it.
@@ -241,7 +335,10 @@ fn a_disk_outlives_a_stop_and_goes_with_a_reset() {
     home.ok("create box --image deb --memory 256M --start");
     home.sh("box", "echo kept > /root/file; sync");
     home.ok("stop box --timeout 60s");
-    home.call(["start", "box"]).deadline(Duration::from_secs(200)).run().ok();
+    home.call(["start", "box"])
+        .deadline(Duration::from_secs(200))
+        .run()
+        .ok();
     assert_eq!(home.sh("box", "cat /root/file"), "kept");
     home.ok("reset box");
     assert_eq!(home.sh("box", "ls /root/file 2>/dev/null | wc -l"), "0");

@@ -1,8 +1,8 @@
 //! `image`.
 
+use super::removal;
 use crate::args::image::{Build, Image, Import, Kernel};
 use crate::context::{self, Context};
-use crate::failure::{Codes, exit_code, tell};
 use crate::output::{age, list, table, time};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -253,18 +253,9 @@ fn ls(context: Context) -> Result<(), Fault> {
 
 fn remove(context: Context, names: &[String]) -> Result<u8, Fault> {
     let vmint = context.open()?;
-    let mut code = 0;
-    for name in names {
-        if let Err(fault) = vmint.images().remove(name).map_err(fault) {
-            tell(&fault);
-            code = if code == 0 {
-                exit_code(fault.kind, Codes::Own)
-            } else {
-                code
-            };
-        }
-    }
-    Ok(code)
+    removal::each(context, names, |name| {
+        vmint.images().remove(name).map(drop).map_err(fault)
+    })
 }
 
 fn prune(context: Context) -> Result<(), Fault> {

@@ -2,7 +2,7 @@
 //!
 //! * [`run`](mod@run): `run`, `exec`, `shell`; [`copy`]: `cp`.
 //! * [`machines`]: those for one or more machines; [`logs`].
-//! * [`images`], [`templates`], [`snapshots`].
+//! * [`images`], [`templates`], [`snapshots`]; [`removal`]: what `rm` of these has in common.
 //! * [`bench`]; [`undo`]: what an interrupted command has half done.
 //! * [`care`]: `doctor`, `gc`, `events`, `config`; [`generate`]: completions and man pages.
 
@@ -13,6 +13,7 @@ mod generate;
 mod images;
 mod logs;
 mod machines;
+mod removal;
 mod run;
 mod snapshots;
 mod templates;

@@ -1,9 +1,8 @@
 //! `snapshot`, `restore`, `fork`.
 
-use super::undo;
+use super::{removal, undo};
 use crate::args::image::{Fork, Restore, Snapshot};
 use crate::context::{self, Context};
-use crate::failure::{Codes, exit_code, tell};
 use crate::view;
 use vmint::{Fault, MachineRecord, Origin};
 
@@ -27,18 +26,7 @@ pub fn snapshot(context: Context, args: Snapshot) -> Result<u8, Fault> {
         }
         Snapshot::Rm { snapshots } => {
             let vmint = context.open()?;
-            let mut code = 0;
-            for name in &snapshots {
-                if let Err(fault) = vmint.remove_snapshot(name) {
-                    tell(&fault);
-                    code = if code == 0 {
-                        exit_code(fault.kind, Codes::Own)
-                    } else {
-                        code
-                    };
-                }
-            }
-            Ok(code)
+            removal::each(context, &snapshots, |name| vmint.remove_snapshot(name))
         }
     }
 }

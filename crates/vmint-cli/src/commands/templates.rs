@@ -1,8 +1,8 @@
 //! `template`.
 
+use super::removal;
 use crate::args::image::{Template, TemplateBuild};
 use crate::context::{self, Context};
-use crate::failure::{Codes, exit_code, tell};
 use crate::output::{age, ms, table, time};
 use serde::Serialize;
 use vmint::qemu::Frozen;
@@ -143,32 +143,21 @@ fn build(context: Context, args: TemplateBuild) -> Result<(), Fault> {
 
 fn remove(context: Context, names: &[String]) -> Result<u8, Fault> {
     let vmint = context.open()?;
-    let mut code = 0;
-    for name in names {
+    removal::each(context, names, |name| {
         let is_meant = |frozen: &Frozen| {
             let manifest = frozen.manifest();
             manifest.image == *name
                 || name.len() >= 4 && manifest.fingerprint.starts_with(name.as_str())
         };
-        let removed = vmint.remove_templates(is_meant);
-        let removed = removed.and_then(|n| match n {
+        match vmint.remove_templates(is_meant)? {
             0 => Err(Fault::new(
                 ErrorKind::NotFound,
                 format!("there is no template {name:?}"),
             )
             .hint("vmint template ls")),
-            n => Ok(n),
-        });
-        if let Err(fault) = removed {
-            tell(&fault);
-            code = if code == 0 {
-                exit_code(fault.kind, Codes::Own)
-            } else {
-                code
-            };
+            _ => Ok(()),
         }
-    }
-    Ok(code)
+    })
 }
 
 fn prune(context: Context) -> Result<(), Fault> {
