@@ -49,13 +49,24 @@ impl Seed {
         match self {
             Self::Empty => &[],
             // A boot needs no template, and leaves none.
-            Self::Image => &[&["create", "seed", "--cold", "--memory", "128M", "--start"], &["rm", "--force", "seed"]],
+            Self::Image => &[
+                &["create", "seed", "--cold", "--memory", "128M", "--start"],
+                &["rm", "--force", "seed"],
+            ],
             Self::Tiny => &[
                 &["run", "--memory", "128M", "--", "true"],
                 &["run", "--memory", "128M", "--net", "nat", "--", "true"],
             ],
             Self::Debian => &[
-                &["image", "build", "deb", "--from", "debian:12", "--package", "openssh-server"],
+                &[
+                    "image",
+                    "build",
+                    "deb",
+                    "--from",
+                    "debian:12",
+                    "--package",
+                    "openssh-server",
+                ],
                 &["run", "--image", "deb", "--memory", "256M", "--", "true"],
             ],
         }
@@ -80,7 +91,8 @@ impl Seed {
             return done;
         }
         fs::create_dir_all(&folder).expect("target/tmp can be written");
-        let lock = File::create(all.join(format!("{key}.{name}.lock"))).expect("target/tmp can be written");
+        let lock = File::create(all.join(format!("{key}.{name}.lock")))
+            .expect("target/tmp can be written");
         flock(&lock, FlockOperation::LockExclusive).expect("a file can be locked");
         if done.exists() {
             return done;
@@ -93,7 +105,10 @@ impl Seed {
         }
         let home = Home::with(self.basis());
         for words in self.commands() {
-            Call::new(&home, *words).deadline(Duration::from_secs(280)).run().ok();
+            Call::new(&home, *words)
+                .deadline(Duration::from_secs(280))
+                .run()
+                .ok();
         }
         link_tree(home.root(), &made).expect("a home can be linked");
         fs::rename(&made, &done).expect("target/tmp can be written");
@@ -105,7 +120,11 @@ impl Seed {
 fn key() -> String {
     let stamp = |path: &Path| {
         let meta = fs::metadata(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        format!("{:x}-{:x}", meta.len(), meta.mtime() * 1_000_000_000 + meta.mtime_nsec())
+        format!(
+            "{:x}-{:x}",
+            meta.len(),
+            meta.mtime() * 1_000_000_000 + meta.mtime_nsec()
+        )
     };
     stamp(&binary())
 }
@@ -115,7 +134,11 @@ fn remove_others(all: &Path, key: &str) {
     for entry in fs::read_dir(all).into_iter().flatten().flatten() {
         if !entry.file_name().to_string_lossy().starts_with(key) {
             let path = entry.path();
-            let _ = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            let _ = if path.is_dir() {
+                fs::remove_dir_all(&path)
+            } else {
+                fs::remove_file(&path)
+            };
         }
     }
 }
@@ -149,6 +172,17 @@ fn link_tree(from: &Path, to: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
 
+    /// And so makes the seed, where that must be before all other tests: see `scripts/test`.
+    #[test]
+    fn a_home_from_a_seed_needs_neither_a_build_nor_a_probe() {
+        let home = Home::with(Seed::Tiny);
+        let run = home.ok("run --memory 128M -- echo seeded");
+        assert_eq!(
+            (run.text().as_str(), run.error().as_str()),
+            ("seeded\n", "")
+        );
+    }
+
     #[test]
     fn a_copy_shares_large_files_and_neither_the_database_nor_locks() {
         let dir = tempfile::tempdir().unwrap();
@@ -159,7 +193,10 @@ mod tests {
         }
         link_tree(&from, &to).unwrap();
         let inode = |path: PathBuf| fs::metadata(path).unwrap().ino();
-        assert_eq!(inode(from.join("images/x/disk")), inode(to.join("images/x/disk")));
+        assert_eq!(
+            inode(from.join("images/x/disk")),
+            inode(to.join("images/x/disk"))
+        );
         assert_ne!(inode(from.join("vmint.db")), inode(to.join("vmint.db")));
         assert!(!to.join("images/lock").exists() && !to.join("images/x.lock").exists());
     }
