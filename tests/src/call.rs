@@ -27,9 +27,16 @@ pub fn binary() -> PathBuf {
     }
     let own = std::env::current_exe().expect("a test knows its own path");
     // target/debug/deps/TEST
-    let path = own.ancestors().nth(2).expect("a test lies in target/debug/deps").join("vmint");
+    let path = own
+        .ancestors()
+        .nth(2)
+        .expect("a test lies in target/debug/deps")
+        .join("vmint");
     let path_shown = path.display();
-    assert!(path.is_file(), "{path_shown} is missing: cargo build -p vmint-cli");
+    assert!(
+        path.is_file(),
+        "{path_shown} is missing: cargo build -p vmint-cli"
+    );
     path
 }
 
@@ -44,16 +51,30 @@ pub struct Call {
 
 impl Call {
     pub(crate) fn new<S: AsRef<OsStr>>(home: &Home, args: impl IntoIterator<Item = S>) -> Self {
-        let words: Vec<OsString> = args.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
+        let words: Vec<OsString> = args
+            .into_iter()
+            .map(|arg| arg.as_ref().to_owned())
+            .collect();
         let mut command = Command::new(binary());
-        command.args(&words).current_dir(home.runtime()).process_group(0);
+        command
+            .args(&words)
+            .current_dir(home.runtime())
+            .process_group(0);
         for (name, _) in std::env::vars_os() {
             if name.as_encoded_bytes().starts_with(b"VMINT_") {
                 command.env_remove(name);
             }
         }
-        command.envs(home.environment()).env("NO_COLOR", "1").env_remove("RUST_LOG");
-        Self { command, words, input: None, deadline: DEADLINE }
+        command
+            .envs(home.environment())
+            .env("NO_COLOR", "1")
+            .env_remove("RUST_LOG");
+        Self {
+            command,
+            words,
+            input: None,
+            deadline: DEADLINE,
+        }
     }
 
     /// Another environment variable.
@@ -89,14 +110,29 @@ impl Call {
     /// Starts the call. With input it is written at once; without, standard input is `/dev/null`.
     #[track_caller]
     pub fn start(mut self) -> Started {
-        let stdin = if self.input.is_some() { Stdio::piped() } else { Stdio::null() };
-        self.command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let stdin = if self.input.is_some() {
+            Stdio::piped()
+        } else {
+            Stdio::null()
+        };
+        self.command
+            .stdin(stdin)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let began = Instant::now();
-        let mut child = self.command.spawn().expect("the program under test can be started");
-        let writer = self.input.map(|bytes| feed(child.stdin.take().expect("piped above"), bytes));
+        let mut child = self
+            .command
+            .spawn()
+            .expect("the program under test can be started");
+        let writer = self
+            .input
+            .map(|bytes| feed(child.stdin.take().expect("piped above"), bytes));
         let stdout = child.stdout.take().expect("piped above");
         let stderr = gather(child.stderr.take().expect("piped above"));
-        let id = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process id");
+        let id = i32::try_from(child.id())
+            .ok()
+            .and_then(Pid::from_raw)
+            .expect("a process id");
         let pidfd = pidfd_open(id, PidfdFlags::empty()).expect("not yet waited for");
         Started {
             child,
@@ -155,17 +191,30 @@ impl Started {
     /// Reads its standard output until that holds `text`.
     #[track_caller]
     pub fn says(&mut self, text: &str) {
-        let has = |said: &[u8]| said.windows(text.len()).any(|window| window == text.as_bytes());
+        let has = |said: &[u8]| {
+            said.windows(text.len())
+                .any(|window| window == text.as_bytes())
+        };
         while !has(&self.said) {
             let left = self.end.saturating_duration_since(Instant::now());
             let out = self.stdout.as_mut().expect("taken at the end only");
             let ready = !left.is_zero() && wait_readable(&*out, left);
             let mut buffer = [0; 4096];
-            let n = if ready { out.read(&mut buffer).expect("a pipe can be read") } else { 0 };
+            let n = if ready {
+                out.read(&mut buffer).expect("a pipe can be read")
+            } else {
+                0
+            };
             if n == 0 {
-                let (said, words) = (String::from_utf8_lossy(&self.said).into_owned(), self.words.clone());
+                let (said, words) = (
+                    String::from_utf8_lossy(&self.said).into_owned(),
+                    self.words.clone(),
+                );
                 self.kill();
-                let stderr = self.stderr.take().and_then(|r| r.recv_timeout(CLOSED_WITHIN).ok());
+                let stderr = self
+                    .stderr
+                    .take()
+                    .and_then(|r| r.recv_timeout(CLOSED_WITHIN).ok());
                 let stderr = String::from_utf8_lossy(&stderr.unwrap_or_default()).into_owned();
                 panic!("{words:?} never said {text:?}, only {said:?}; on standard error: {stderr}");
             }
@@ -190,7 +239,10 @@ impl Started {
         }
         let status = self.child.wait().expect("a child can be waited for");
         let took = self.began.elapsed();
-        let closed = (out.recv_timeout(CLOSED_WITHIN), err.recv_timeout(CLOSED_WITHIN));
+        let closed = (
+            out.recv_timeout(CLOSED_WITHIN),
+            err.recv_timeout(CLOSED_WITHIN),
+        );
         let open = closed.0.is_err() || closed.1.is_err();
         let mut stdout = std::mem::take(&mut self.said);
         stdout.extend(closed.0.unwrap_or_default());
@@ -203,7 +255,10 @@ impl Started {
             took,
         };
         assert!(in_time, "not done after {took:?}, and killed: {outcome}");
-        assert!(!open, "a process that it left behind holds its output open: {outcome}");
+        assert!(
+            !open,
+            "a process that it left behind holds its output open: {outcome}"
+        );
         if let Some(writer) = self.writer.take() {
             writer.join().expect("writing does not panic");
         }
@@ -282,11 +337,20 @@ impl Outcome {
         };
         let whole = serde_json::from_slice(&outcome.stdout).ok().and_then(of);
         let said = outcome.error();
-        let lines = || said.lines().find_map(|line| serde_json::from_str(line).ok().and_then(of));
+        let lines = || {
+            said.lines()
+                .find_map(|line| serde_json::from_str(line).ok().and_then(of))
+        };
         let error = whole.or_else(lines);
         let error = error.unwrap_or_else(|| panic!("no error in JSON: {outcome}"));
-        assert!(error["kind"] == kind, "expected an error of kind {kind}: {outcome}");
-        error["message"].as_str().expect("an error has a message").to_owned()
+        assert!(
+            error["kind"] == kind,
+            "expected an error of kind {kind}: {outcome}"
+        );
+        error["message"]
+            .as_str()
+            .expect("an error has a message")
+            .to_owned()
     }
 
     /// Standard output as text.
@@ -313,7 +377,9 @@ impl Outcome {
             return values;
         }
         let text = self.text();
-        let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|e| panic!("no JSON ({e}): {self}"));
+        let parse = |line: &str| {
+            serde_json::from_str(line).unwrap_or_else(|e| panic!("no JSON ({e}): {self}"))
+        };
         text.lines().map(parse).collect()
     }
 }

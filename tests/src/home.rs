@@ -30,7 +30,10 @@ pub struct Home {
 /// Where seeds and homes lie: `target/tmp`.
 pub(crate) fn scratch() -> PathBuf {
     let own = std::env::current_exe().expect("a test knows its own path");
-    own.ancestors().nth(3).expect("a test lies in target/debug/deps").join("tmp")
+    own.ancestors()
+        .nth(3)
+        .expect("a test lies in target/debug/deps")
+        .join("tmp")
 }
 
 impl Default for Home {
@@ -50,7 +53,10 @@ impl Home {
         let folder = scratch().join("vmint-homes");
         fs::create_dir_all(&folder).expect("target/tmp can be written");
         let make = |prefix: &str, within: &Path| {
-            tempfile::Builder::new().prefix(prefix).tempdir_in(within).expect("a temporary folder")
+            tempfile::Builder::new()
+                .prefix(prefix)
+                .tempdir_in(within)
+                .expect("a temporary folder")
         };
         let home = Self {
             root: make("h-", &folder),
@@ -63,7 +69,8 @@ impl Home {
 
     /// Sets an environment variable for all calls from now on.
     pub fn set_env(&mut self, name: &str, value: impl AsRef<OsStr>) {
-        self.environment.push((name.to_owned(), value.as_ref().to_owned()));
+        self.environment
+            .push((name.to_owned(), value.as_ref().to_owned()));
     }
 
     /// The folder.
@@ -78,7 +85,10 @@ impl Home {
 
     /// The variables that name this home.
     pub fn environment(&self) -> Vec<(String, OsString)> {
-        let own = [("VMINT_HOME", self.root()), ("VMINT_RUNTIME_DIR", self.runtime())];
+        let own = [
+            ("VMINT_HOME", self.root()),
+            ("VMINT_RUNTIME_DIR", self.runtime()),
+        ];
         let own = own.map(|(name, path)| (name.to_owned(), path.as_os_str().to_owned()));
         own.into_iter().chain(self.environment.clone()).collect()
     }
@@ -123,7 +133,11 @@ impl Home {
     /// Runs a shell command in a machine; it must succeed. Returns what it prints, without the last line's end.
     #[track_caller]
     pub fn sh(&self, name: &str, script: &str) -> String {
-        let text = self.call(["exec", name, "--", "sh", "-c", script]).run().ok().text();
+        let text = self
+            .call(["exec", name, "--", "sh", "-c", script])
+            .run()
+            .ok()
+            .text();
         text.strip_suffix('\n').unwrap_or(&text).to_owned()
     }
 
@@ -136,14 +150,21 @@ impl Home {
     /// A machine's state.
     #[track_caller]
     pub fn state(&self, name: &str) -> String {
-        self.info(name)["state"].as_str().expect("a state").to_owned()
+        self.info(name)["state"]
+            .as_str()
+            .expect("a state")
+            .to_owned()
     }
 
     /// The process ids of a machine's runner and hypervisor.
     #[track_caller]
     pub fn pids(&self, name: &str) -> (u32, u32) {
         let info = self.info(name);
-        let pid = |key: &str| info[key].as_u64().unwrap_or_else(|| panic!("no {key} in {info}")) as u32;
+        let pid = |key: &str| {
+            info[key]
+                .as_u64()
+                .unwrap_or_else(|| panic!("no {key} in {info}")) as u32
+        };
         (pid("runner_pid"), pid("hypervisor_pid"))
     }
 
@@ -151,20 +172,29 @@ impl Home {
     #[track_caller]
     pub fn folder(&self, name: &str) -> PathBuf {
         let info = self.info(name);
-        self.root().join("machines").join(info["id"].as_str().expect("an id"))
+        self.root()
+            .join("machines")
+            .join(info["id"].as_str().expect("an id"))
     }
 
     /// A machine's events, oldest first.
     #[track_caller]
     pub fn events(&self, name: &str) -> Vec<Value> {
         let all = self.ok("events --format json").values();
-        all.into_iter().filter(|event| event["name"] == name).collect()
+        all.into_iter()
+            .filter(|event| event["name"] == name)
+            .collect()
     }
 
     /// Waits until a machine has an event that leads to `state`, and returns it.
     #[track_caller]
     pub fn event(&self, name: &str, state: &str, deadline: Duration) -> Value {
-        let find = || self.events(name).into_iter().rev().find(|event| event["to"] == state);
+        let find = || {
+            self.events(name)
+                .into_iter()
+                .rev()
+                .find(|event| event["to"] == state)
+        };
         until_some(deadline, &format!("{name} has become {state}"), find).0
     }
 
@@ -194,22 +224,36 @@ impl Home {
     /// The machines' folders.
     pub fn folders(&self) -> Vec<PathBuf> {
         let entries = fs::read_dir(self.root().join("machines"));
-        entries.into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+        entries
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path())
+            .collect()
     }
 
     /// The machines' names in the database, read past the program under test, which would clear up.
     pub fn rows(&self) -> Vec<String> {
-        let Some(database) = self.database(OpenFlags::SQLITE_OPEN_READ_ONLY) else { return Vec::new() };
+        let Some(database) = self.database(OpenFlags::SQLITE_OPEN_READ_ONLY) else {
+            return Vec::new();
+        };
         let query = || -> rusqlite::Result<Vec<String>> {
-            database.prepare("SELECT name FROM machines")?.query_map([], |row| row.get(0))?.collect()
+            database
+                .prepare("SELECT name FROM machines")?
+                .query_map([], |row| row.get(0))?
+                .collect()
         };
         query().expect("the table of machines can be read")
     }
 
     /// Executes a statement on the database, behind the back of the program under test.
     pub fn sql(&self, statement: &str) -> usize {
-        let database = self.database(OpenFlags::SQLITE_OPEN_READ_WRITE).expect("there is a database");
-        database.execute_batch("PRAGMA foreign_keys = ON").expect("a pragma");
+        let database = self
+            .database(OpenFlags::SQLITE_OPEN_READ_WRITE)
+            .expect("there is a database");
+        database
+            .execute_batch("PRAGMA foreign_keys = ON")
+            .expect("a pragma");
         database.execute(statement, []).expect("a statement")
     }
 
@@ -219,15 +263,27 @@ impl Home {
             return None;
         }
         let database = Connection::open_with_flags(path, flags).expect("a database");
-        database.busy_timeout(Duration::from_secs(10)).expect("a time-out");
+        database
+            .busy_timeout(Duration::from_secs(10))
+            .expect("a time-out");
         Some(database)
     }
 
     /// What is left of machines: processes, sockets, folders, records.
     pub fn left(&self) -> Vec<String> {
-        let processes = self.processes().into_iter().map(|p| format!("process {} {:?}", p.pid, p.argv));
-        let paths = self.sockets().into_iter().chain(self.folders()).map(|p| p.display().to_string());
-        let rows = self.rows().into_iter().map(|name| format!("record of {name}"));
+        let processes = self
+            .processes()
+            .into_iter()
+            .map(|p| format!("process {} {:?}", p.pid, p.argv));
+        let paths = self
+            .sockets()
+            .into_iter()
+            .chain(self.folders())
+            .map(|p| p.display().to_string());
+        let rows = self
+            .rows()
+            .into_iter()
+            .map(|name| format!("record of {name}"));
         processes.chain(paths).chain(rows).collect()
     }
 
@@ -240,7 +296,11 @@ impl Home {
             if left.is_empty() {
                 return began.elapsed();
             }
-            assert!(began.elapsed() < deadline, "left after {deadline:?}: {left:#?}\n{}", self.story());
+            assert!(
+                began.elapsed() < deadline,
+                "left after {deadline:?}: {left:#?}\n{}",
+                self.story()
+            );
             std::thread::sleep(Duration::from_millis(2));
         }
     }
@@ -249,13 +309,17 @@ impl Home {
     pub fn story(&self) -> String {
         let mut story = String::new();
         for args in ["ls --all", "events"] {
-            let outcome = self.call(args.split(' ')).deadline(Duration::from_secs(20)).run();
+            let outcome = self
+                .call(args.split(' '))
+                .deadline(Duration::from_secs(20))
+                .run();
             let _ = writeln!(story, "=== {outcome}");
         }
         for folder in self.folders() {
             for name in ["runner.log", "qemu.log", "console.log"] {
                 let log = fs::read(folder.join(name)).unwrap_or_default();
-                let tail = String::from_utf8_lossy(&log[log.len().saturating_sub(3000)..]).into_owned();
+                let tail =
+                    String::from_utf8_lossy(&log[log.len().saturating_sub(3000)..]).into_owned();
                 let _ = writeln!(story, "=== {name} of {}\n{tail}", folder.display());
             }
         }
@@ -265,15 +329,25 @@ impl Home {
 
 /// Now, as events tell it: milliseconds since 1970.
 pub fn now_ms() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs_f64() * 1e3
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("after 1970")
+        .as_secs_f64()
+        * 1e3
 }
 
 /// A time in JSON as milliseconds since 1970.
 #[track_caller]
 pub fn time_ms(value: &Value) -> f64 {
-    let text = value.as_str().unwrap_or_else(|| panic!("{value} is no time"));
-    let time = humantime::parse_rfc3339(text).unwrap_or_else(|e| panic!("{text:?} is no RFC 3339 time: {e}"));
-    time.duration_since(UNIX_EPOCH).expect("after 1970").as_secs_f64() * 1e3
+    let text = value
+        .as_str()
+        .unwrap_or_else(|| panic!("{value} is no time"));
+    let time = humantime::parse_rfc3339(text)
+        .unwrap_or_else(|e| panic!("{text:?} is no RFC 3339 time: {e}"));
+    time.duration_since(UNIX_EPOCH)
+        .expect("after 1970")
+        .as_secs_f64()
+        * 1e3
 }
 
 impl Drop for Home {
@@ -281,7 +355,10 @@ impl Drop for Home {
         if std::thread::panicking() {
             // A panic in here would hide the first.
             let story = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.story()));
-            eprintln!("{}", story.unwrap_or_else(|_| "the program under test cannot even tell".into()));
+            eprintln!(
+                "{}",
+                story.unwrap_or_else(|_| "the program under test cannot even tell".into())
+            );
             for process in self.processes() {
                 processes::kill(process.pid);
             }

@@ -7,10 +7,12 @@
 //! * [`call`]: one call of `vmint`, with a deadline.
 //! * [`processes`]: what a home's machines are on the host. [`wait`]: waiting for a condition. [`terminal`]: a
 //!   terminal that can die.
+//! * [`bytes`]: what is sent, and known again.
 //! * [`fixture`]: what users bring along, and what befalls them.
 //!
 //! The program under test is `VMINT_TEST_BINARY`, else `vmint` in the target directory that the test lies in.
 
+pub mod bytes;
 pub mod call;
 pub mod fixture;
 pub mod home;

@@ -29,17 +29,31 @@ impl Process {
 /// command line any more, and is not found.
 pub fn of_home(root: &Path) -> Vec<Process> {
     let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc").expect("/proc is mounted").flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+    for entry in std::fs::read_dir("/proc")
+        .expect("/proc is mounted")
+        .flatten()
+    {
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
             continue;
         };
         // It may end at any moment.
-        let Ok(line) = std::fs::read(entry.path().join("cmdline")) else { continue };
+        let Ok(line) = std::fs::read(entry.path().join("cmdline")) else {
+            continue;
+        };
         if !contains(&line, root.as_os_str().as_bytes()) {
             continue;
         }
-        let argv = line.split(|&b| b == 0).map(|word| String::from_utf8_lossy(word).into_owned());
-        let process = Process { pid, argv: argv.collect() };
+        let argv = line
+            .split(|&b| b == 0)
+            .map(|word| String::from_utf8_lossy(word).into_owned());
+        let process = Process {
+            pid,
+            argv: argv.collect(),
+        };
         if process.is_hypervisor() || process.is_runner() {
             found.push(process);
         }
@@ -50,10 +64,16 @@ pub fn of_home(root: &Path) -> Vec<Process> {
 /// Whether a process of this id is there and has not ended. One whose first thread has ended lives, and holds its locks,
 /// as long as another does.
 pub fn lives(pid: u32) -> bool {
-    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else {
+        return false;
+    };
     // Fields are counted behind the name, which may hold blanks: the third and the twentieth.
     let rest = stat.rsplit(')').next().unwrap_or_default();
-    let field = |number: usize| rest.split_ascii_whitespace().nth(number - 3).unwrap_or_default();
+    let field = |number: usize| {
+        rest.split_ascii_whitespace()
+            .nth(number - 3)
+            .unwrap_or_default()
+    };
     let threads: u32 = field(20).parse().unwrap_or(0);
     !(matches!(field(3), "Z" | "X") && threads <= 1)
 }
@@ -71,7 +91,9 @@ pub fn kill(pid: u32) {
 }
 
 fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    haystack.windows(needle.len()).any(|window| window == needle)
+    haystack
+        .windows(needle.len())
+        .any(|window| window == needle)
 }
 
 #[cfg(test)]
@@ -90,7 +112,9 @@ mod tests {
         let lived = lives(child.id());
         child.kill().unwrap();
         assert!(lived);
-        crate::until(std::time::Duration::from_secs(5), "it has ended", || !lives(child.id()));
+        crate::until(std::time::Duration::from_secs(5), "it has ended", || {
+            !lives(child.id())
+        });
         child.wait().unwrap();
         assert_eq!(found, []);
     }

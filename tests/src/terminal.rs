@@ -33,7 +33,12 @@ impl Terminal {
         let name = ptsname(&end, Vec::new()).expect("a terminal has a name");
         let name = name.into_string().expect("/dev/pts/N");
         let open = || -> OwnedFd {
-            File::options().read(true).write(true).open(&name).expect("our own terminal").into()
+            File::options()
+                .read(true)
+                .write(true)
+                .open(&name)
+                .expect("our own terminal")
+                .into()
         };
         let mut terminal = Self {
             end: Some(File::from(end)),
@@ -63,12 +68,19 @@ impl Terminal {
 
     /// Types.
     pub fn types(&mut self, text: &str) {
-        self.end().write_all(text.as_bytes()).expect("a terminal takes input");
+        self.end()
+            .write_all(text.as_bytes())
+            .expect("a terminal takes input");
     }
 
     /// Gives it another size, of which its foreground processes are told.
     pub fn resize(&mut self, columns: u16, rows: u16) {
-        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        let size = Winsize {
+            ws_row: rows,
+            ws_col: columns,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
         tcsetwinsize(self.end(), size).expect("a terminal has a size");
     }
 
@@ -79,11 +91,14 @@ impl Terminal {
         loop {
             let seen = String::from_utf8_lossy(&self.seen).into_owned();
             if let Some(at) = seen.find(text) {
-                self.seen = seen[at + text.len()..].as_bytes().to_vec();
+                self.seen = seen.as_bytes()[at + text.len()..].to_vec();
                 return seen[..at + text.len()].to_owned();
             }
             let left = until.saturating_duration_since(Instant::now());
-            assert!(wait_readable(self.end(), left), "no {text:?} within {deadline:?}: {seen}");
+            assert!(
+                wait_readable(self.end(), left),
+                "no {text:?} within {deadline:?}: {seen}"
+            );
             let mut buffer = [0; 4096];
             // EIO: its last user has closed it.
             let n = self.end().read(&mut buffer).unwrap_or(0);
@@ -97,9 +112,11 @@ impl Terminal {
     pub fn hang_up(mut self) {
         self.end = None;
         let pid = self.child.id();
-        crate::until(Duration::from_secs(10), "the session's leader has died", || {
-            !crate::processes::lives(pid)
-        });
+        crate::until(
+            Duration::from_secs(10),
+            "the session's leader has died",
+            || !crate::processes::lives(pid),
+        );
     }
 }
 

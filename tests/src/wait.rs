@@ -20,7 +20,10 @@ pub fn until_some<T>(
         if let Some(found) = find() {
             return (found, began.elapsed());
         }
-        assert!(began.elapsed() < deadline, "waited {deadline:?}, in vain, until {what}");
+        assert!(
+            began.elapsed() < deadline,
+            "waited {deadline:?}, in vain, until {what}"
+        );
         // Most of what is awaited here has no descriptor to wait on: it is asked again, ever less often.
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(20));

@@ -1,11 +1,9 @@
-//! Commands in machines, and files into and out of them.
+//! Commands in machines: exit codes, streams, arguments, signals, terminals.
 
 use rustix::process::Signal;
-use sha2::{Digest, Sha256};
-use std::fs;
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::Duration;
+use vmint_tests::bytes::{hex, noise};
 use vmint_tests::{Home, Terminal, until};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -16,40 +14,42 @@ fn machine() -> Home {
     home
 }
 
-fn hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
-}
-
-/// Bytes that compress badly and repeat nowhere near.
-fn noise(length: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut bytes = Vec::with_capacity(length + 8);
-    while bytes.len() < length {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
-    }
-    bytes.truncate(length);
-    bytes
-}
-
 #[test]
 fn a_commands_exit_code_is_passed_on() {
     let home = machine();
-    for code in [0, 1, 2, 7, 64, 123, 124, 125, 126, 127, 128, 200, 254, 255] {
-        home.call(["exec", "box", "--", "sh", "-c", &format!("exit {code}")]).run().exits(code);
+    for code in 0..=255 {
+        home.call(["exec", "box", "--", "sh", "-c", &format!("exit {code}")])
+            .run()
+            .exits(code);
     }
     for code in [0, 1, 255] {
-        home.call(["run", "--memory", "128M", "--", "sh", "-c", &format!("exit {code}")]).run().exits(code);
+        home.call([
+            "run",
+            "--memory",
+            "128M",
+            "--",
+            "sh",
+            "-c",
+            &format!("exit {code}"),
+        ])
+        .run()
+        .exits(code);
     }
 }
 
 #[test]
 fn a_command_killed_by_a_signal_gives_128_and_its_number() {
     let home = machine();
-    for (name, number) in [("TERM", 15), ("KILL", 9), ("INT", 2), ("ABRT", 6), ("SEGV", 11)] {
-        home.call(["exec", "box", "--", "sh", "-c", &format!("kill -{name} $$")]).run().exits(128 + number);
+    for (name, number) in [
+        ("TERM", 15),
+        ("KILL", 9),
+        ("INT", 2),
+        ("ABRT", 6),
+        ("SEGV", 11),
+    ] {
+        home.call(["exec", "box", "--", "sh", "-c", &format!("kill -{name} $$")])
+            .run()
+            .exits(128 + number);
     }
 }
 
@@ -61,25 +61,58 @@ fn what_cannot_be_executed_is_126_what_is_not_found_127_and_vmints_own_failures_
     home.vmint("exec box -- /tmp/folder").exits(126);
     home.vmint("exec box -- no-such-program").exits(127);
     home.vmint("exec box -- /no/such/program").exits(127);
-    let message = home.vmint("exec nobody --format json -- true").fault(125, "not_found");
+    let message = home
+        .vmint("exec nobody --format json -- true")
+        .fault(125, "not_found");
     assert!(message.contains("nobody"), "{message}");
     home.vmint("exec box --no-such-option -- true").exits(125);
     home.vmint("exec box -u no-such-user -- true").exits(125);
-    let message = home.vmint("run --image no-such-image --format json -- true").fault(125, "not_found");
+    let message = home
+        .vmint("run --image no-such-image --format json -- true")
+        .fault(125, "not_found");
     assert!(message.contains("no-such-image"), "{message}");
-    let message = home.vmint("run --memory 1M --format json -- true").fault(125, "usage");
+    let message = home
+        .vmint("run --memory 1M --format json -- true")
+        .fault(125, "usage");
     assert!(message.contains("memory"), "{message}");
 }
 
 #[test]
 fn standard_output_and_standard_error_stay_apart() {
     let home = machine();
-    let both = home.call(["exec", "box", "--", "sh", "-c", "echo out; echo err >&2; echo out2"]).run().ok();
-    assert_eq!((both.text().as_str(), both.error().as_str()), ("out\nout2\n", "err\n"));
+    let both = home
+        .call([
+            "exec",
+            "box",
+            "--",
+            "sh",
+            "-c",
+            "echo out; echo err >&2; echo out2",
+        ])
+        .run()
+        .ok();
+    assert_eq!(
+        (both.text().as_str(), both.error().as_str()),
+        ("out\nout2\n", "err\n")
+    );
     let none = home.vmint("exec box -- true").ok();
     assert_eq!((none.stdout.len(), none.stderr.len()), (0, 0), "{none}");
-    let run = home.call(["run", "--memory", "128M", "--", "sh", "-c", "echo out; echo err >&2"]).run().ok();
-    assert_eq!((run.text().as_str(), run.error().as_str()), ("out\n", "err\n"));
+    let run = home
+        .call([
+            "run",
+            "--memory",
+            "128M",
+            "--",
+            "sh",
+            "-c",
+            "echo out; echo err >&2",
+        ])
+        .run()
+        .ok();
+    assert_eq!(
+        (run.text().as_str(), run.error().as_str()),
+        ("out\n", "err\n")
+    );
 }
 
 #[test]
@@ -90,10 +123,24 @@ fn output_is_the_same_to_the_byte() {
     let expected: Vec<u8> = (0..=255).collect();
     let out = home.call(["exec", "box", "--", "sh", "-c", all]).run().ok();
     assert_eq!(out.stdout, expected);
-    let err = home.call(["exec", "box", "--", "sh", "-c", &format!("{{ {all}; }} >&2")]).run().ok();
+    let err = home
+        .call([
+            "exec",
+            "box",
+            "--",
+            "sh",
+            "-c",
+            &format!("{{ {all}; }} >&2"),
+        ])
+        .run()
+        .ok();
     assert_eq!(err.stderr, expected);
     for text in ["no line end", "", "\n", "\r\n\0\r"] {
-        let echoed = home.call(["exec", "-i", "box", "--", "cat"]).input(text).run().ok();
+        let echoed = home
+            .call(["exec", "-i", "box", "--", "cat"])
+            .input(text)
+            .run()
+            .ok();
         assert_eq!(echoed.stdout, text.as_bytes());
     }
 }
@@ -101,9 +148,22 @@ fn output_is_the_same_to_the_byte() {
 #[test]
 fn a_hundred_megabytes_of_output_arrive_unchanged() {
     let home = machine();
-    let sum = home.sh("box", "dd if=/dev/urandom of=/tmp/mega bs=1M count=1 2>/dev/null; \
-        for i in $(seq 100); do cat /tmp/mega; done | sha256sum");
-    let out = home.call(["exec", "box", "--", "sh", "-c", "for i in $(seq 100); do cat /tmp/mega; done"]).run().ok();
+    let sum = home.sh(
+        "box",
+        "dd if=/dev/urandom of=/tmp/mega bs=1M count=1 2>/dev/null; \
+        for i in $(seq 100); do cat /tmp/mega; done | sha256sum",
+    );
+    let out = home
+        .call([
+            "exec",
+            "box",
+            "--",
+            "sh",
+            "-c",
+            "for i in $(seq 100); do cat /tmp/mega; done",
+        ])
+        .run()
+        .ok();
     println!("100 MB in {:?}", out.took);
     assert_eq!(out.stdout.len(), 100 << 20);
     assert_eq!(sum.split(' ').next(), Some(hex(&out.stdout).as_str()));
@@ -113,29 +173,59 @@ fn a_hundred_megabytes_of_output_arrive_unchanged() {
 fn fifty_megabytes_of_input_come_back_unchanged() {
     let home = machine();
     let sent = noise(50 << 20);
-    let echoed = home.call(["exec", "-i", "box", "--", "cat"]).input(sent.clone()).run().ok();
+    let echoed = home
+        .call(["exec", "-i", "box", "--", "cat"])
+        .input(sent.clone())
+        .run()
+        .ok();
     println!("50 MB there and back in {:?}", echoed.took);
-    assert!(echoed.stdout == sent, "{} bytes came back, not the same", echoed.stdout.len());
+    assert!(
+        echoed.stdout == sent,
+        "{} bytes came back, not the same",
+        echoed.stdout.len()
+    );
 }
 
 #[test]
 fn a_command_that_reads_slowly_or_not_at_all_holds_up_no_other() {
     let home = machine();
-    let mut slow = home.call(["exec", "-i", "box", "--", "sh", "-c", "echo up; exec sleep 1000"]).input(noise(20 << 20)).start();
+    let mut slow = home
+        .call([
+            "exec",
+            "-i",
+            "box",
+            "--",
+            "sh",
+            "-c",
+            "echo up; exec sleep 1000",
+        ])
+        .input(noise(20 << 20))
+        .start();
     slow.says("up");
     assert_eq!(home.sh("box", "echo others go on"), "others go on");
     slow.signal(Signal::KILL);
     slow.finish();
     // Input that is not wanted is no error.
-    home.call(["exec", "-i", "box", "--", "true"]).input(noise(10 << 20)).run().ok();
-    let head = home.call(["exec", "-i", "box", "--", "head", "-c", "5"]).input(noise(10 << 20)).run().ok();
+    home.call(["exec", "-i", "box", "--", "true"])
+        .input(noise(10 << 20))
+        .run()
+        .ok();
+    let head = home
+        .call(["exec", "-i", "box", "--", "head", "-c", "5"])
+        .input(noise(10 << 20))
+        .run()
+        .ok();
     assert_eq!(head.stdout, &noise(5)[..]);
 }
 
 #[test]
 fn without_i_standard_input_is_empty() {
     let home = machine();
-    let cat = home.call(["exec", "box", "--", "cat"]).input("not for the guest").run().ok();
+    let cat = home
+        .call(["exec", "box", "--", "cat"])
+        .input("not for the guest")
+        .run()
+        .ok();
     assert_eq!(cat.text(), "");
 }
 
@@ -143,16 +233,71 @@ fn without_i_standard_input_is_empty() {
 fn environment_directory_and_user_are_as_asked() {
     let home = machine();
     home.sh("box", "mkdir -p '/tmp/a folder'; adduser -D -u 1234 somebody 2>/dev/null || echo 'somebody:x:1234:1234::/:/bin/sh' >> /etc/passwd; grep -q somebody /etc/group || echo 'somebody:x:1234:' >> /etc/group");
-    let words = ["exec", "-e", "GREETING=hello  world", "-e", "EMPTY=", "-e", "EQ=a=b", "-w", "/tmp/a folder", "box", "--", "sh", "-c", "printf '%s|%s|%s|' \"$GREETING\" \"${EMPTY-unset}\" \"$EQ\"; pwd"];
-    assert_eq!(home.call(words).run().ok().text(), "hello  world||a=b|/tmp/a folder\n");
+    let words = [
+        "exec",
+        "-e",
+        "GREETING=hello  world",
+        "-e",
+        "EMPTY=",
+        "-e",
+        "EQ=a=b",
+        "-w",
+        "/tmp/a folder",
+        "box",
+        "--",
+        "sh",
+        "-c",
+        "printf '%s|%s|%s|' \"$GREETING\" \"${EMPTY-unset}\" \"$EQ\"; pwd",
+    ];
+    assert_eq!(
+        home.call(words).run().ok().text(),
+        "hello  world||a=b|/tmp/a folder\n"
+    );
     let user = home.vmint("exec -u somebody box -- sh -c").code;
     assert_ne!(user, Some(0), "sh -c without a command");
-    let id = home.call(["exec", "-u", "somebody", "box", "--", "sh", "-c", "id -u; id -g"]).run().ok();
+    let id = home
+        .call([
+            "exec",
+            "-u",
+            "somebody",
+            "box",
+            "--",
+            "sh",
+            "-c",
+            "id -u; id -g",
+        ])
+        .run()
+        .ok();
     assert_eq!(id.text(), "1234\n1234\n");
-    let id = home.call(["exec", "-u", "77:88", "box", "--", "sh", "-c", "id -u; id -g"]).run().ok();
+    let id = home
+        .call([
+            "exec",
+            "-u",
+            "77:88",
+            "box",
+            "--",
+            "sh",
+            "-c",
+            "id -u; id -g",
+        ])
+        .run()
+        .ok();
     assert_eq!(id.text(), "77\n88\n");
     assert_eq!(home.sh("box", "id -u"), "0");
-    let from_host = home.call(["exec", "-e", "OF_THE_HOST", "box", "--", "sh", "-c", "echo $OF_THE_HOST"]).env("OF_THE_HOST", "yes").run().ok();
+    let from_host = home
+        .call([
+            "exec",
+            "-e",
+            "OF_THE_HOST",
+            "box",
+            "--",
+            "sh",
+            "-c",
+            "echo $OF_THE_HOST",
+        ])
+        .env("OF_THE_HOST", "yes")
+        .run()
+        .ok();
     assert_eq!(from_host.text(), "yes\n");
     let not_there = home.vmint("exec -w /no/such/folder box --format json -- true");
     assert_eq!(not_there.code, Some(125), "{not_there}");
@@ -162,21 +307,59 @@ fn environment_directory_and_user_are_as_asked() {
 fn arguments_arrive_as_they_are() {
     let home = machine();
     let odd: Vec<std::ffi::OsString> = [
-        &b""[..], b" ", b"two words", b"'", b"\"", b"`id`", b"$HOME", b"*", b"new\nline", b"tab\t", b"back\\slash", b"-n", b"--", b"#",
-        "gr\u{fc}\u{df}e, \u{4e16}\u{754c} \u{1f980}".as_bytes(), b"not UTF-8: \xff\xfe",
+        &b""[..],
+        b" ",
+        b"two words",
+        b"'",
+        b"\"",
+        b"`id`",
+        b"$HOME",
+        b"*",
+        b"new\nline",
+        b"tab\t",
+        b"back\\slash",
+        b"-n",
+        b"--",
+        b"#",
+        "gr\u{fc}\u{df}e, \u{4e16}\u{754c} \u{1f980}".as_bytes(),
+        b"not UTF-8: \xff\xfe",
     ]
     .into_iter()
     .map(|bytes| std::ffi::OsString::from_vec(bytes.to_vec()))
     .collect();
-    let mut words: Vec<std::ffi::OsString> = ["exec", "box", "--", "sh", "-c", "for a; do printf '%s\\0' \"$a\"; done", "sh"].iter().map(Into::into).collect();
+    let mut words: Vec<std::ffi::OsString> = [
+        "exec",
+        "box",
+        "--",
+        "sh",
+        "-c",
+        "for a; do printf '%s\\0' \"$a\"; done",
+        "sh",
+    ]
+    .iter()
+    .map(Into::into)
+    .collect();
     words.extend(odd.clone());
     let out = home.call(words).run().ok();
     let arrived: Vec<_> = out.stdout.split(|&b| b == 0).map(<[u8]>::to_vec).collect();
-    let expected: Vec<_> = odd.into_iter().map(OsStringExt::into_vec).chain([Vec::new()]).collect();
+    let expected: Vec<_> = odd
+        .into_iter()
+        .map(OsStringExt::into_vec)
+        .chain([Vec::new()])
+        .collect();
     assert_eq!(arrived, expected);
     let mut value = b"V=".to_vec();
     value.extend(b"a b\n'\"\xff \xc3\xbc");
-    let words = ["exec".into(), "-e".into(), std::ffi::OsString::from_vec(value.clone()), "box".into(), "--".into(), "sh".into(), "-c".into(), "printf %s \"$V\"".into()];
+    let words = [
+        "exec".into(),
+        "-e".into(),
+        std::ffi::OsString::from_vec(value.clone()),
+        "box".into(),
+        "--".into(),
+        "sh".into(),
+        "-c".into(),
+        "printf %s \"$V\"".into(),
+    ];
     assert_eq!(home.call(words).run().ok().stdout, &value[2..]);
 }
 
@@ -184,14 +367,61 @@ fn arguments_arrive_as_they_are() {
 fn a_time_out_kills_the_whole_process_group_and_gives_124() {
     let home = machine();
     let script = "sleep 1234 & sh -c 'sleep 1235 & wait' & echo up; wait";
-    let out = home.call(["exec", "--timeout", "500ms", "box", "--", "sh", "-c", script]).run().exits(124);
+    let out = home
+        .call([
+            "exec",
+            "--timeout",
+            "500ms",
+            "box",
+            "--",
+            "sh",
+            "-c",
+            script,
+        ])
+        .run()
+        .exits(124);
     assert_eq!(out.text(), "up\n");
     assert!(out.took < SOON, "{out}");
-    assert!(home.call(["exec", "box", "--", "sh", "-c", "ps -o args | grep 'sleep 123[45]'"]).run().exits(1).text().is_empty());
+    assert!(
+        home.call([
+            "exec",
+            "box",
+            "--",
+            "sh",
+            "-c",
+            "ps -o args | grep 'sleep 123[45]'"
+        ])
+        .run()
+        .exits(1)
+        .text()
+        .is_empty()
+    );
     // One that ignores all that can be ignored.
     let script = "trap '' TERM INT HUP; while :; do sleep 1; done";
-    home.call(["exec", "--timeout", "500ms", "box", "--", "sh", "-c", script]).run().exits(124);
-    home.call(["run", "--memory", "128M", "--timeout", "500ms", "--", "sleep", "1000"]).run().exits(124);
+    home.call([
+        "exec",
+        "--timeout",
+        "500ms",
+        "box",
+        "--",
+        "sh",
+        "-c",
+        script,
+    ])
+    .run()
+    .exits(124);
+    home.call([
+        "run",
+        "--memory",
+        "128M",
+        "--timeout",
+        "500ms",
+        "--",
+        "sleep",
+        "1000",
+    ])
+    .run()
+    .exits(124);
 }
 
 #[test]
@@ -202,20 +432,47 @@ fn signals_reach_the_command() {
     exec.says("up");
     exec.signal(Signal::INT);
     let out = exec.finish();
-    assert_eq!((out.code, out.text().as_str()), (Some(33), "up\ngot it\n"), "{out}");
+    assert_eq!(
+        (out.code, out.text().as_str()),
+        (Some(33), "up\ngot it\n"),
+        "{out}"
+    );
 }
 
 #[test]
 fn commands_run_side_by_side() {
     let home = machine();
     // Each waits for the other's file: one after the other, they would never end.
-    let script = |own: &str, other: &str| format!("touch /tmp/{own}; until [ -e /tmp/{other} ]; do sleep 0.02; done; echo {own}");
+    let script = |own: &str, other: &str| {
+        format!("touch /tmp/{own}; until [ -e /tmp/{other} ]; do sleep 0.02; done; echo {own}")
+    };
     let (a, b) = (script("a", "b"), script("b", "a"));
     let first = home.call(["exec", "box", "--", "sh", "-c", &a]).start();
     let second = home.call(["exec", "box", "--", "sh", "-c", &b]).run().ok();
-    assert_eq!((first.finish().ok().text().as_str(), second.text().as_str()), ("a\n", "b\n"));
+    assert_eq!(
+        (first.finish().ok().text().as_str(), second.text().as_str()),
+        ("a\n", "b\n")
+    );
     let outcomes: Vec<_> = std::thread::scope(|scope| {
-        let calls: Vec<_> = (0..16).map(|n| { let home = &home; scope.spawn(move || home.call(["exec", "box", "--", "sh", "-c", &format!("head -c 300000 /dev/zero | tr '\\0' '{}'; exit {n}", (b'a' + n) as char)]).run()) }).collect();
+        let calls: Vec<_> = (0..16)
+            .map(|n| {
+                let home = &home;
+                scope.spawn(move || {
+                    home.call([
+                        "exec",
+                        "box",
+                        "--",
+                        "sh",
+                        "-c",
+                        &format!(
+                            "head -c 300000 /dev/zero | tr '\\0' '{}'; exit {n}",
+                            (b'a' + n) as char
+                        ),
+                    ])
+                    .run()
+                })
+            })
+            .collect();
         calls.into_iter().map(|call| call.join().unwrap()).collect()
     });
     for (n, out) in outcomes.into_iter().enumerate() {
@@ -227,11 +484,17 @@ fn commands_run_side_by_side() {
 #[test]
 fn a_terminal_is_passed_through_with_its_size() {
     let home = machine();
-    let script = format!("exec '{}' exec -it box -- sh", vmint_tests::call::binary().display());
+    let script = format!(
+        "exec '{}' exec -it box -- sh",
+        vmint_tests::call::binary().display()
+    );
     let mut terminal = Terminal::start(&script, home.environment(), (97, 31));
     terminal.types("tty; stty size; echo d''one\r");
     let shown = terminal.shows("done", SOON);
-    assert!(shown.contains("/dev/pts/") && shown.contains("31 97"), "{shown}");
+    assert!(
+        shown.contains("/dev/pts/") && shown.contains("31 97"),
+        "{shown}"
+    );
     terminal.resize(120, 40);
     let mut resized = false;
     // The new size takes its way through two terminals.
@@ -245,168 +508,14 @@ fn a_terminal_is_passed_through_with_its_size() {
     assert!(resized);
     // A key, not a signal to vmint: the guest's terminal makes the signal.
     terminal.types("sleep 1000; echo b''roken $?\r");
-    until(SOON, "it sleeps", || home.sh("box", "ps -o args | grep 'sleep 100[0]' | wc -l") == "1");
+    until(SOON, "it sleeps", || {
+        home.sh("box", "ps -o args | grep 'sleep 100[0]' | wc -l") == "1"
+    });
     terminal.types("\u{3}");
     terminal.types("echo af''ter\r");
     terminal.shows("after", SOON);
     terminal.types("exit 5\r");
-    until(SOON, "it has ended", || !vmint_tests::processes::lives(terminal.pid()));
-}
-
-#[test]
-fn run_copies_in_before_and_out_after_also_when_the_command_failed() {
-    let home = Home::new();
-    let dir = tempfile::tempdir().unwrap();
-    let (source, target) = (dir.path().join("in put"), dir.path().join("out"));
-    fs::write(&source, "from the host").unwrap();
-    let (into, out) = (format!("{}:/tmp/x y", source.display()), format!("/tmp/result:{}", target.display()));
-    let words = ["run", "--memory", "128M", "--copy-in", &into, "--copy-out", &out, "--", "sh", "-c", "tr a-z A-Z < '/tmp/x y' > /tmp/result; exit 9"];
-    home.call(words).run().exits(9);
-    assert_eq!(fs::read_to_string(&target).unwrap(), "FROM THE HOST");
-    // What is not there is vmint's failure to say, not the command's success.
-    let words = ["run", "--memory", "128M", "--copy-out", "/no/such/file:/tmp/never", "--", "true"];
-    home.call(words).run().exits(125);
-    home.empties(SOON);
-}
-
-/// A folder with all that a folder may hold.
-fn fill(root: &std::path::Path) {
-    fs::create_dir_all(root.join("empty")).unwrap();
-    fs::create_dir_all(root.join("with blank/deep/er")).unwrap();
-    fs::write(root.join("with blank/deep/er/file"), noise(3 << 20)).unwrap();
-    fs::write(root.join("none"), "").unwrap();
-    fs::write(root.join("new\nline \u{4e16} 'quoted' \"too\""), "odd").unwrap();
-    fs::write(root.join("tool"), "#!/bin/sh\necho tool\n").unwrap();
-    for (name, mode) in [("tool", 0o755), ("none", 0o600), ("empty", 0o711)] {
-        fs::set_permissions(root.join(name), fs::Permissions::from_mode(mode)).unwrap();
-    }
-    symlink("tool", root.join("link")).unwrap();
-    symlink("/no/where", root.join("dangling")).unwrap();
-    fs::hard_link(root.join("tool"), root.join("twin")).unwrap();
-}
-
-/// Every path under `root` with its mode and what it holds.
-fn describe(root: &std::path::Path) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut folders = vec![root.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).unwrap() {
-            let path = entry.unwrap().path();
-            let meta = fs::symlink_metadata(&path).unwrap();
-            let shown = path.strip_prefix(root).unwrap().to_owned();
-            let content = if meta.is_symlink() {
-                format!("-> {:?}", fs::read_link(&path).unwrap())
-            } else if meta.is_dir() {
-                folders.push(path.clone());
-                format!("folder {:o}", meta.permissions().mode() & 0o7777)
-            } else {
-                format!("file {:o} {}", meta.permissions().mode() & 0o7777, hex(&fs::read(&path).unwrap()))
-            };
-            found.push(format!("{shown:?} {content}"));
-        }
-    }
-    found.sort();
-    found
-}
-
-#[test]
-fn a_folder_goes_into_a_machine_and_comes_back_the_same() {
-    let home = machine();
-    let dir = tempfile::tempdir().unwrap();
-    let (source, back) = (dir.path().join("source"), dir.path().join("back"));
-    fill(&source);
-    home.call(["cp", source.to_str().unwrap(), "box:/tmp/folder"]).run().ok();
-    assert_eq!(home.sh("box", "/tmp/folder/tool; cat /tmp/folder/link | head -1; stat -c %a /tmp/folder/none; readlink /tmp/folder/dangling"), "tool\n#!/bin/sh\n600\n/no/where");
-    home.call(["cp", "box:/tmp/folder", back.to_str().unwrap()]).run().ok();
-    assert_eq!(describe(&back), describe(&source));
-    // Into a folder that is there, under its own name, as with cp.
-    fs::create_dir(dir.path().join("there")).unwrap();
-    home.call(["cp", "box:/tmp/folder/tool", dir.path().join("there").to_str().unwrap()]).run().ok();
-    assert_eq!(fs::read(dir.path().join("there/tool")).unwrap(), fs::read(source.join("tool")).unwrap());
-    let missing = home.call(["cp", "--format", "json", "box:/no/such/file", back.to_str().unwrap()]).run();
-    let message = missing.fault(3, "not_found");
-    assert!(message.contains("/no/such/file"), "{message}");
-}
-
-#[test]
-fn tar_streams_go_in_and_come_out() {
-    let home = machine();
-    let dir = tempfile::tempdir().unwrap();
-    let source = dir.path().join("source");
-    fill(&source);
-    let mut builder = tar::Builder::new(Vec::new());
-    builder.follow_symlinks(false);
-    builder.append_dir_all(".", &source).unwrap();
-    home.sh("box", "mkdir -p /tmp/into");
-    home.call(["cp", "-", "box:/tmp/into"]).input(builder.into_inner().unwrap()).run().ok();
-    assert_eq!(home.sh("box", "/tmp/into/tool; cat '/tmp/into/new\nline \u{4e16} '\\''quoted'\\'' \"too\"'"), "tool\nodd");
-    let out = home.call(["cp", "box:/tmp/into", "-"]).run().ok();
-    let mut archive = tar::Archive::new(&out.stdout[..]);
-    let names: Vec<String> = archive.entries().unwrap().map(|e| e.unwrap().path().unwrap().display().to_string()).collect();
-    for name in ["tool", "link", "dangling", "file", "empty"] {
-        assert!(names.iter().any(|n| n.trim_end_matches('/').ends_with(name)), "{name}: {names:?}");
-    }
-}
-
-/// One entry, its name written past the checks of the library.
-fn hostile(name: &str, link: Option<(tar::EntryType, &str)>, content: &[u8]) -> Vec<u8> {
-    let mut header = tar::Header::new_gnu();
-    header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
-    header.set_mode(0o644);
-    header.set_size(if link.is_some() { 0 } else { content.len() as u64 });
-    if let Some((kind, target)) = link {
-        header.set_entry_type(kind);
-        header.as_mut_bytes()[157..157 + target.len()].copy_from_slice(target.as_bytes());
-    }
-    header.set_cksum();
-    let mut bytes = header.as_bytes().to_vec();
-    if link.is_none() {
-        bytes.extend(content);
-        bytes.resize(bytes.len().next_multiple_of(512), 0);
-    }
-    bytes
-}
-
-fn end() -> Vec<u8> {
-    vec![0; 1024]
-}
-
-#[test]
-fn an_archive_cannot_leave_its_target_folder_in_the_guest() {
-    let home = machine();
-    home.sh("box", "mkdir -p /tmp/target /tmp/outside");
-    let symlink = tar::EntryType::Symlink;
-    let archives = [
-        hostile("../outside/escaped", None, b"x"),
-        hostile("/tmp/outside/escaped", None, b"x"),
-        hostile("a/../../outside/escaped", None, b"x"),
-        [hostile("door", Some((symlink, "/tmp/outside")), b""), hostile("door/escaped", None, b"x")].concat(),
-        [hostile("up", Some((symlink, "..")), b""), hostile("up/outside/escaped", None, b"x")].concat(),
-        [hostile("escaped", Some((tar::EntryType::Link, "../../etc/passwd")), b""), hostile("escaped", None, b"x")].concat(),
-    ];
-    for archive in archives {
-        let out = home.call(["cp", "-", "box:/tmp/target"]).input([archive, end()].concat()).run();
-        // Refused, or put inside the target: never outside, and never a false success.
-        let left = home.sh("box", "ls -A /tmp/outside; ls -A /tmp/ | grep -c escaped; ls -A / | grep -c escaped; true");
-        assert_eq!(left, "0\n0", "{out}");
-        home.sh("box", "grep -q root /etc/passwd && rm -rf /tmp/target && mkdir -p /tmp/target");
-    }
-    home.vmint("exec box -- true").ok();
-}
-
-/// The guest is a program that nobody has read: what it sends when it is asked for a file may be anything. Its own tree
-/// is as hostile as a tree can be without another agent.
-#[test]
-fn a_guests_links_cannot_lead_files_out_of_the_target_folder_on_the_host() {
-    let home = machine();
-    let dir = tempfile::tempdir().unwrap();
-    let (target, outside) = (dir.path().join("target"), dir.path().join("outside"));
-    fs::create_dir_all(&target).unwrap();
-    fs::create_dir_all(&outside).unwrap();
-    home.sh("box", &format!("mkdir -p /tmp/t && cd /tmp/t && ln -s {} door && echo x > file", outside.display()));
-    home.call(["cp", "box:/tmp/t", target.to_str().unwrap()]).run().ok();
-    // Now the target holds a link that leads out, and the guest a folder in its place.
-    home.sh("box", "cd /tmp/t && rm door && mkdir door && echo escaped > door/escaped");
-    let again = home.call(["cp", "box:/tmp/t", target.to_str().unwrap()]).run();
-    assert_eq!(describe(&outside), [] as [String; 0], "{again}");
+    until(SOON, "it has ended", || {
+        !vmint_tests::processes::lives(terminal.pid())
+    });
 }

@@ -4,9 +4,9 @@ use serde_json::Value;
 use std::collections::HashSet;
 use std::path::Path;
 use std::process::Command;
+use vmint_tests::Home;
 use vmint_tests::home::{now_ms, time_ms};
 use vmint_tests::seed::Seed;
-use vmint_tests::Home;
 
 /// How far a guest's clock may be from the host's.
 const CLOCK: f64 = 500.0;
@@ -42,9 +42,17 @@ time_t time(time_t *out) {
 fn slow_clock(folder: &Path) -> std::path::PathBuf {
     let (source, library) = (folder.join("hour.c"), folder.join("hour.so"));
     std::fs::write(&source, AN_HOUR_AGO).unwrap();
-    let made = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).output();
+    let made = Command::new("cc")
+        .args(["-shared", "-fPIC", "-o"])
+        .arg(&library)
+        .arg(&source)
+        .output();
     let made = made.expect("a C compiler is installed, which Rust needs too");
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    assert!(
+        made.status.success(),
+        "{}",
+        String::from_utf8_lossy(&made.stderr)
+    );
     library
 }
 
@@ -55,10 +63,19 @@ fn clock_error(home: &Home, name: &str) -> f64 {
     // Busybox's date has no fractions; the adjusted clock's nanoseconds are in its adjtimex.
     let text = home.sh(name, "adjtimex | sed -n 's/.*time.tv_u*sec: *//p'");
     let after = now_ms();
-    let mut parts = text.lines().map(|line| line.trim().parse::<f64>().expect("a number"));
-    let (seconds, fraction) = (parts.next().expect("seconds"), parts.next().expect("a fraction"));
+    let mut parts = text
+        .lines()
+        .map(|line| line.trim().parse::<f64>().expect("a number"));
+    let (seconds, fraction) = (
+        parts.next().expect("seconds"),
+        parts.next().expect("a fraction"),
+    );
     let guest = seconds * 1e3 + fraction / 1e3;
-    if guest < before { guest - before } else { (guest - after).max(0.0) }
+    if guest < before {
+        guest - before
+    } else {
+        (guest - after).max(0.0)
+    }
 }
 
 #[test]
@@ -70,14 +87,23 @@ fn eight_forks_of_a_template_aged_by_an_hour_are_distinct_and_have_the_right_tim
     let templates = home.ok("template ls --format json").values();
     assert_eq!(templates.len(), 1, "{templates:?}");
     let age = now_ms() - time_ms(&templates[0]["created_at"]);
-    assert!(age > 3_595_000.0, "the template is {age} ms old: {templates:?}");
+    assert!(
+        age > 3_595_000.0,
+        "the template is {age} ms old: {templates:?}"
+    );
 
     let names: Vec<String> = (0..8).map(|n| format!("fork-{n}")).collect();
-    let calls = names.iter().map(|name| format!("create {name} --memory 128M --net nat --start"));
+    let calls = names
+        .iter()
+        .map(|name| format!("create {name} --memory 128M --net nat --start"));
     for outcome in home.at_once(calls) {
         outcome.ok();
     }
-    assert_eq!(home.ok("template ls --format json").values().len(), 1, "it was forked, not made anew");
+    assert_eq!(
+        home.ok("template ls --format json").values().len(),
+        1,
+        "it was forked, not made anew"
+    );
 
     let unique = [
         "cat /proc/sys/kernel/random/uuid",
@@ -88,12 +114,17 @@ fn eight_forks_of_a_template_aged_by_an_hour_are_distinct_and_have_the_right_tim
     ];
     // In the first command of each machine.
     let script = unique.join("; ");
-    let told: Vec<Vec<String>> =
-        names.iter().map(|name| home.sh(name, &script).lines().map(str::to_owned).collect()).collect();
+    let told: Vec<Vec<String>> = names
+        .iter()
+        .map(|name| home.sh(name, &script).lines().map(str::to_owned).collect())
+        .collect();
     for (n, what) in unique.iter().enumerate() {
         let values: HashSet<&String> = told.iter().map(|lines| &lines[n]).collect();
         assert_eq!(values.len(), names.len(), "{what}: {values:?}");
-        assert!(values.iter().all(|value| !value.is_empty()), "{what}: {values:?}");
+        assert!(
+            values.iter().all(|value| !value.is_empty()),
+            "{what}: {values:?}"
+        );
     }
     for (name, lines) in names.iter().zip(&told) {
         assert_eq!(&lines[3], name);
@@ -108,16 +139,27 @@ fn eight_forks_of_a_template_aged_by_an_hour_are_distinct_and_have_the_right_tim
 fn a_reset_machine_has_another_identity_and_nothing_of_the_one_before() {
     let home = Home::new();
     home.start("box");
-    let tell = "cat /proc/sys/kernel/random/uuid /etc/machine-id; cat /tmp/secret 2>/dev/null; true";
+    let tell =
+        "cat /proc/sys/kernel/random/uuid /etc/machine-id; cat /tmp/secret 2>/dev/null; true";
     let before = home.sh("box", tell);
     home.sh("box", "echo secret > /tmp/secret");
     let reset = home.ok("reset box");
-    assert!(reset.text().contains('2'), "it prints the new generation: {reset}");
+    assert!(
+        reset.text().contains('2'),
+        "it prints the new generation: {reset}"
+    );
     assert_eq!(home.info("box")["generation"], 2);
     let after = home.sh("box", tell);
-    assert_eq!((before.lines().count(), after.lines().count()), (2, 2), "{after}");
+    assert_eq!(
+        (before.lines().count(), after.lines().count()),
+        (2, 2),
+        "{after}"
+    );
     let old: HashSet<_> = before.lines().collect();
-    assert!(after.lines().all(|line| !old.contains(line)), "{before} {after}");
+    assert!(
+        after.lines().all(|line| !old.contains(line)),
+        "{before} {after}"
+    );
 }
 
 /// The clock of a machine that stood still is put right when it goes on.
@@ -131,10 +173,19 @@ fn forks_of_a_snapshot_are_distinct_too_and_have_the_right_time() {
     let mut seen = HashSet::from([parent]);
     let mut random = HashSet::new();
     for name in ["child-1", "child-2", "child-3"] {
-        let told = home.sh(name, "cat /etc/machine-id /proc/sys/kernel/random/uuid; hostname");
+        let told = home.sh(
+            name,
+            "cat /etc/machine-id /proc/sys/kernel/random/uuid; hostname",
+        );
         let lines: Vec<_> = told.lines().collect();
-        assert!(seen.insert(lines[0].to_owned()), "{name} has another's machine id: {told}");
-        assert!(random.insert(lines[1].to_owned()), "{name} has another's random numbers: {told}");
+        assert!(
+            seen.insert(lines[0].to_owned()),
+            "{name} has another's machine id: {told}"
+        );
+        assert!(
+            random.insert(lines[1].to_owned()),
+            "{name} has another's random numbers: {told}"
+        );
         assert_eq!(lines[2], name);
         let error = clock_error(&home, name);
         assert!(error.abs() <= CLOCK, "{name} is {error} ms off");
@@ -158,9 +209,19 @@ fn forks_of_debian_have_host_keys_and_ids_of_their_own_and_systemd_agrees() {
         assert_ne!(one, two);
     }
     for (name, lines) in ["one", "two"].iter().zip(&told) {
-        assert!(lines[0].starts_with("ssh-ed25519 ") && lines[0].ends_with(&format!("root@{name}")), "{lines:?}");
-        assert_eq!((lines[4].as_str(), lines[5].as_str()), (*name, *name), "{lines:?}");
-        let keys = home.sh(name, "ls /etc/ssh | grep -c '^ssh_host_.*_key$'; stat -c %a /etc/ssh/ssh_host_ed25519_key");
+        assert!(
+            lines[0].starts_with("ssh-ed25519 ") && lines[0].ends_with(&format!("root@{name}")),
+            "{lines:?}"
+        );
+        assert_eq!(
+            (lines[4].as_str(), lines[5].as_str()),
+            (*name, *name),
+            "{lines:?}"
+        );
+        let keys = home.sh(
+            name,
+            "ls /etc/ssh | grep -c '^ssh_host_.*_key$'; stat -c %a /etc/ssh/ssh_host_ed25519_key",
+        );
         assert_eq!(keys.lines().last(), Some("600"), "{keys}");
         // The daemon takes the keys as they are.
         home.sh(name, "mkdir -p /run/sshd && /usr/sbin/sshd -t");
@@ -171,6 +232,9 @@ fn forks_of_debian_have_host_keys_and_ids_of_their_own_and_systemd_agrees() {
         let id = home.sh(name, "systemd-id128 machine-id");
         assert_eq!(id, lines[1]);
     }
-    let failed: Value = home.sh("one", "systemctl --failed --plain --no-legend | wc -l").parse().unwrap();
+    let failed: Value = home
+        .sh("one", "systemctl --failed --plain --no-legend | wc -l")
+        .parse()
+        .unwrap();
     assert_eq!(failed, 0, "{}", home.sh("one", "systemctl --failed"));
 }
