@@ -4,7 +4,7 @@ use crate::Vmint;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use vmint_image::{BootFiles, Built, Draft, Image, Progress, Recipe};
-use vmint_model::{Accelerator, ErrorKind, Fault, MachineSpec};
+use vmint_model::{Accelerator, ErrorKind, Fault, MachineRecord, MachineSpec};
 use vmint_protocol::{Channel, ExecSpec, ExitStatus, Reply, Request};
 use vmint_qemu::host::kvm_obstacle;
 use vmint_qemu::{Boot, Frozen, Host, Launch, Qemu, Shape, Start};
@@ -149,6 +149,21 @@ impl Vmint {
                 .hint("vmint image ls shows what there is; tiny, debian:12 and debian:13 are built on first use"));
         };
         self.build_image(name, &recipe, progress).await
+    }
+
+    /// The image that a machine was made from, also when its name is gone or means another one by now.
+    pub(crate) async fn image_of(
+        &self,
+        record: &MachineRecord,
+        progress: &dyn Progress,
+    ) -> Result<Image, Fault> {
+        let name = &record.spec.image;
+        let digest = record.image_digest.as_deref().and_then(|d| d.parse().ok());
+        match digest.map(|digest| self.images.find_digest(name, digest)) {
+            Some(Ok(Some(image))) => Ok(image),
+            // Gone or damaged: what the name means now may do.
+            _ => self.ensure_image(name, progress).await,
+        }
     }
 
     /// Builds an image; its commands are executed in the booted guest, and a failure of one fails the build.

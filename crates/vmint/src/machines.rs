@@ -360,7 +360,7 @@ impl Vmint {
             (_, Some(frozen)) => Some(frozen),
             (Origin::Snapshot(name), None) => Some(self.open_snapshot(name)?),
             (Origin::Template, None) => {
-                let image = self.ensure_image(&spec.image, progress).await?;
+                let image = self.image_of(record, progress).await?;
                 let frozen = self.ensure_template(&image, spec, progress).await?;
                 // Making a template is no part of being started.
                 asked_at_ms = now_ms();
@@ -374,7 +374,7 @@ impl Vmint {
             );
             (From::Frozen(frozen.folder().to_owned()), shape, fingerprint)
         } else {
-            let image = self.ensure_image(&spec.image, progress).await?;
+            let image = self.image_of(record, progress).await?;
             let files = Self::boot_files(&image)?;
             let boot = vmint_runner::template::boot_spec(&files, host.accelerator);
             let shape = Self::shape(&host, spec, files.disk.is_some());

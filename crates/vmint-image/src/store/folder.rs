@@ -146,6 +146,17 @@ impl ImageStore {
         Image::open(self, name, its.digest).map(Some)
     }
 
+    /// The image of this digest, whether or not a name still means it; `None` if it is not here. It is called `name`.
+    pub fn find_digest(&self, name: &str, digest: Digest) -> Result<Option<Image>, StoreError> {
+        let Ok(name) = name.parse::<ImageName>() else {
+            return Ok(None);
+        };
+        if !self.image_dir(digest).exists() {
+            return Ok(None);
+        }
+        Image::open(self, name, digest).map(Some)
+    }
+
     /// The image that this recipe made before; gives it this name too if it has another. A damaged one does not count: it
     /// is built again.
     pub(crate) fn built_by(
