@@ -129,17 +129,22 @@ fn key() -> String {
     stamp(&binary())
 }
 
-/// Seeds of other programs under test.
+/// Seeds of other programs under test that nobody has added to for an hour: a test run of one may be under way.
 fn remove_others(all: &Path, key: &str) {
     for entry in fs::read_dir(all).into_iter().flatten().flatten() {
-        if !entry.file_name().to_string_lossy().starts_with(key) {
-            let path = entry.path();
-            let _ = if path.is_dir() {
-                fs::remove_dir_all(&path)
-            } else {
-                fs::remove_file(&path)
-            };
+        let path = entry.path();
+        let changed = entry.metadata().and_then(|meta| meta.modified());
+        let age = changed.ok().and_then(|at| at.elapsed().ok());
+        let is_old = age.is_some_and(|age| age > Duration::from_secs(3600));
+        if !is_old || entry.file_name().to_string_lossy().starts_with(key) {
+            continue;
         }
+        // What cannot be removed now is removed another time.
+        let _ = if path.is_dir() {
+            fs::remove_dir_all(&path)
+        } else {
+            fs::remove_file(&path)
+        };
     }
 }
 

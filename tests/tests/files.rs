@@ -1,7 +1,12 @@
 //! Files into and out of machines.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use vmint_tests::Home;
 use vmint_tests::bytes::{hex, noise};
@@ -54,7 +59,7 @@ fn run_copies_in_before_and_out_after_also_when_the_command_failed() {
 }
 
 /// A folder with all that a folder may hold.
-fn fill(root: &std::path::Path) {
+fn fill(root: &Path) {
     fs::create_dir_all(root.join("empty")).unwrap();
     fs::create_dir_all(root.join("with blank/deep/er")).unwrap();
     fs::write(root.join("with blank/deep/er/file"), noise(3 << 20)).unwrap();
@@ -70,7 +75,7 @@ fn fill(root: &std::path::Path) {
 }
 
 /// Every path under `root` with its mode and what it holds.
-fn describe(root: &std::path::Path) -> Vec<String> {
+fn describe(root: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut folders = vec![root.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -278,4 +283,69 @@ fn a_guests_links_cannot_lead_files_out_of_the_target_folder_on_the_host() {
         .call(["cp", "box:/tmp/t", target.to_str().unwrap()])
         .run();
     assert_eq!(describe(&outside), [] as [String; 0], "{again}");
+}
+
+/// Stands between the command and the runner, and says something else than the guest: `lie` for each `truth`.
+fn lie_in_between(socket: &Path, truth: &'static [u8], lie: &'static [u8]) -> Arc<AtomicUsize> {
+    let lies = Arc::new(AtomicUsize::new(0));
+    let real = socket.with_extension("real");
+    fs::rename(socket, &real).unwrap();
+    let listener = UnixListener::bind(socket).unwrap();
+    let told = lies.clone();
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let (mut client, mut runner) = (client.unwrap(), UnixStream::connect(&real).unwrap());
+            let (mut asks, mut to_runner) =
+                (client.try_clone().unwrap(), runner.try_clone().unwrap());
+            std::thread::spawn(move || {
+                let _ = std::io::copy(&mut asks, &mut to_runner);
+                let _ = to_runner.shutdown(std::net::Shutdown::Write);
+            });
+            let mut buffer = vec![0; 1 << 20];
+            while let Ok(n) = runner.read(&mut buffer) {
+                let bytes = &mut buffer[..n];
+                while let Some(at) = bytes.windows(truth.len()).position(|w| w == truth) {
+                    bytes[at..at + lie.len()].copy_from_slice(lie);
+                    told.fetch_add(1, Ordering::SeqCst);
+                }
+                if n == 0 || client.write_all(bytes).is_err() {
+                    break;
+                }
+            }
+        }
+    });
+    lies
+}
+
+/// A guest whose agent is not ours may send any archive when it is asked for a folder. The names are made of the same
+/// letters, so that the archive's checksums are right.
+#[test]
+fn a_guest_that_sends_names_outside_the_target_folder_is_refused() {
+    let home = machine();
+    let dir = tempfile::tempdir().unwrap();
+    let (target, outside) = (dir.path().join("target"), dir.path().join("outside"));
+    fs::create_dir_all(&target).unwrap();
+    fs::create_dir_all(&outside).unwrap();
+    home.sh(
+        "box",
+        "mkdir -p /tmp/outside/.f && echo x > /tmp/outside/.f/.g",
+    );
+    let socket = home.sockets().remove(0);
+    let lies = lie_in_between(&socket, b"outside/.f/.g", b"../outside/fg");
+    for to in [target.clone(), target.join("new")] {
+        let told = lies.load(Ordering::SeqCst);
+        let words = ["cp", "box:/tmp/outside", to.to_str().unwrap()];
+        let copied = home.call(words).run().exits(1);
+        assert!(
+            lies.load(Ordering::SeqCst) > told,
+            "the name was never on the wire: {copied}"
+        );
+        assert!(
+            copied.error().contains("leaves the target folder"),
+            "{copied}"
+        );
+        assert_eq!(describe(&outside), [] as [String; 0], "{copied}");
+    }
+    fs::rename(socket.with_extension("real"), &socket).unwrap();
+    assert_eq!(home.sh("box", "echo up"), "up");
 }

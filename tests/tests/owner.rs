@@ -37,7 +37,7 @@ fn gone_after(signal: Signal) {
     let run = sleeping_run(&home);
     run.signal(signal);
     let took = home.empties(A_SECOND);
-    println!("gone {took:?} after {signal:?}");
+    println!("gone {took:?} after signal {}", signal.as_raw());
     let outcome = run.finish();
     assert_ne!(outcome.code, Some(0), "{outcome}");
 }
