@@ -28,15 +28,34 @@ impl Tarball {
 
     /// A root file system that is one program: busybox, under a few of its names, without an init.
     pub fn busybox(home: &Home) -> Self {
-        let all = home.root().join("images/busybox");
-        let found = fs::read_dir(&all).into_iter().flatten().flatten().map(|entry| entry.path().join("busybox"));
+        Self::busybox_of(home.root())
+    }
+
+    /// The same, from a `VMINT_HOME` that is elsewhere.
+    pub fn busybox_of(root: &Path) -> Self {
+        let all = root.join("images/busybox");
+        let found = fs::read_dir(&all)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path().join("busybox"));
         let program = found.into_iter().find(|path| path.is_file());
         let program = program.unwrap_or_else(|| panic!("no busybox in {}", all.display()));
         let mut tarball = Self::new()
-            .file("bin/busybox", 0o755, &fs::read(program).expect("the store can be read"))
-            .file("etc/passwd", 0o644, b"root:x:0:0:root:/:/bin/sh\nworker:x:1000:1000::/srv:/bin/sh\n")
+            .file(
+                "bin/busybox",
+                0o755,
+                &fs::read(program).expect("the store can be read"),
+            )
+            .file(
+                "etc/passwd",
+                0o644,
+                b"root:x:0:0:root:/:/bin/sh\nworker:x:1000:1000::/srv:/bin/sh\n",
+            )
             .file("etc/group", 0o644, b"root:x:0:\nworker:x:1000:\n");
-        for name in ["cat", "echo", "env", "false", "id", "ls", "ps", "pwd", "sh", "sleep", "true", "uname"] {
+        for name in [
+            "cat", "echo", "env", "false", "id", "ls", "ps", "pwd", "sh", "sleep", "true", "uname",
+        ] {
             tarball = tarball.link(&format!("bin/{name}"), "busybox");
         }
         tarball
@@ -56,21 +75,27 @@ impl Tarball {
     /// Adds a folder.
     pub fn folder(mut self, path: &str, mode: u32) -> Self {
         let mut header = Self::header(tar::EntryType::Directory, mode, 0);
-        self.0.append_data(&mut header, path, &[][..]).expect("a tar in memory");
+        self.0
+            .append_data(&mut header, path, &[][..])
+            .expect("a tar in memory");
         self
     }
 
     /// Adds a file.
     pub fn file(mut self, path: &str, mode: u32, content: &[u8]) -> Self {
         let mut header = Self::header(tar::EntryType::Regular, mode, content.len() as u64);
-        self.0.append_data(&mut header, path, content).expect("a tar in memory");
+        self.0
+            .append_data(&mut header, path, content)
+            .expect("a tar in memory");
         self
     }
 
     /// Adds a symbolic link.
     pub fn link(mut self, path: &str, target: &str) -> Self {
         let mut header = Self::header(tar::EntryType::Symlink, 0o777, 0);
-        self.0.append_link(&mut header, path, target).expect("a tar in memory");
+        self.0
+            .append_link(&mut header, path, target)
+            .expect("a tar in memory");
         self
     }
 
@@ -89,7 +114,9 @@ impl Tarball {
 
 /// `sha256:` and the digest.
 pub fn digest(bytes: &[u8]) -> String {
-    let hex = Sha256::digest(bytes).iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+    let hex = Sha256::digest(bytes)
+        .iter()
+        .fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
     format!("sha256:{hex}")
 }
 
@@ -120,14 +147,21 @@ impl OciImage {
             "layers": layers.iter().map(|layer| descriptor("layer.v1.tar", layer)).collect::<Vec<_>>(),
         });
         let blobs = std::iter::once(config).chain(layers).collect();
-        Self { manifest: manifest.to_string().into_bytes(), blobs }
+        Self {
+            manifest: manifest.to_string().into_bytes(),
+            blobs,
+        }
     }
 
     /// Writes it as a folder in OCI's layout.
     pub fn write_layout(&self, folder: &Path) {
         let blobs = folder.join("blobs/sha256");
         fs::create_dir_all(&blobs).expect("a layout can be written");
-        fs::write(folder.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).expect("a layout can be written");
+        fs::write(
+            folder.join("oci-layout"),
+            r#"{"imageLayoutVersion":"1.0.0"}"#,
+        )
+        .expect("a layout can be written");
         for blob in self.blobs.iter().chain([&self.manifest]) {
             let name = digest(blob);
             fs::write(blobs.join(&name["sha256:".len()..]), blob).expect("a layout can be written");
@@ -160,7 +194,14 @@ impl SmallDisk {
         }
         fs::create_dir(&folder).expect("a new folder");
         let options = CString::new(format!("size={size},mode=0700")).expect("no zero in it");
-        mount("tmpfs", &folder, "tmpfs", MountFlags::empty(), options.as_c_str()).expect("root may mount");
+        mount(
+            "tmpfs",
+            &folder,
+            "tmpfs",
+            MountFlags::empty(),
+            options.as_c_str(),
+        )
+        .expect("root may mount");
         Some(Self(folder))
     }
 
@@ -181,7 +222,9 @@ impl SmallDisk {
         let mut file = File::create(&path).expect("it can be written");
         let zeros = vec![0; 1 << 16];
         while self.free() > left {
-            let n = zeros.len().min(usize::try_from(self.free() - left).expect("it is small"));
+            let n = zeros
+                .len()
+                .min(usize::try_from(self.free() - left).expect("it is small"));
             file.write_all(&zeros[..n]).expect("there is room for it");
         }
         path
@@ -201,6 +244,23 @@ pub fn damage(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
     change(&mut bytes);
     let own = path.with_extension("damaged");
     fs::write(&own, bytes).expect("a home can be written");
-    fs::set_permissions(&own, fs::metadata(path).expect("read above").permissions()).expect("our own file");
+    fs::set_permissions(&own, fs::metadata(path).expect("read above").permissions())
+        .expect("our own file");
     fs::rename(&own, path).expect("a home can be written");
+}
+
+/// What in a `VMINT_HOME` somebody has begun and not finished, or not cleared up.
+pub fn half_made(root: &Path) -> Vec<PathBuf> {
+    let folders = ["", "images", "templates", "snapshots", "machines"].map(|name| root.join(name));
+    let entries = folders
+        .iter()
+        .flat_map(|folder| fs::read_dir(folder).into_iter().flatten().flatten());
+    let begun = |path: &PathBuf| {
+        let name = path
+            .file_name()
+            .expect("an entry has a name")
+            .to_string_lossy();
+        name.starts_with(".tmp") || name.starts_with(".probe")
+    };
+    entries.map(|entry| entry.path()).filter(begun).collect()
 }

@@ -10,8 +10,16 @@ use vmint_tests::seed::Seed;
 use vmint_tests::{Home, until};
 
 /// Inverts a bit in the middle of the last non-zero content, where nothing is unused.
+#[expect(
+    clippy::ptr_arg,
+    reason = "in a row with others, which make it shorter"
+)]
 fn flip(bytes: &mut Vec<u8>) {
-    let at = bytes.iter().rposition(|&b| b != 0).expect("a file with content") / 2;
+    let at = bytes
+        .iter()
+        .rposition(|&b| b != 0)
+        .expect("a file with content")
+        / 2;
     bytes[at] ^= 0x10;
 }
 
@@ -22,8 +30,14 @@ fn cut(bytes: &mut Vec<u8>) {
 /// The folder of the template without a network.
 fn template(home: &Home) -> PathBuf {
     let templates = home.json("template ls");
-    let found = templates.as_array().unwrap().iter().find(|t| t["net"] == "none");
-    let fingerprint = found.unwrap_or_else(|| panic!("{templates}"))["fingerprint"].as_str().unwrap();
+    let found = templates
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|t| t["net"] == "none");
+    let fingerprint = found.unwrap_or_else(|| panic!("{templates}"))["fingerprint"]
+        .as_str()
+        .unwrap();
     home.root().join("templates").join(fingerprint)
 }
 
@@ -44,7 +58,10 @@ fn a_template_whose_memory_has_changed_is_made_anew_and_that_is_said() {
     let home = Home::new();
     for harm in [flip, cut, Vec::clear] {
         let said = run_after(&home, |folder| damage(&folder.join("ram"), harm));
-        assert!(said.contains("ram") && said.contains("damaged") && said.contains("anew"), "{said}");
+        assert!(
+            said.contains("ram") && said.contains("damaged") && said.contains("anew"),
+            "{said}"
+        );
     }
 }
 
@@ -53,28 +70,44 @@ fn a_template_whose_devices_state_has_changed_is_made_anew_and_that_is_said() {
     let home = Home::new();
     for harm in [flip, cut] {
         let said = run_after(&home, |folder| damage(&folder.join("state"), harm));
-        assert!(said.contains("state") && said.contains("damaged") && said.contains("anew"), "{said}");
+        assert!(
+            said.contains("state") && said.contains("damaged") && said.contains("anew"),
+            "{said}"
+        );
     }
-    let said = run_after(&home, |folder| fs::remove_file(folder.join("state")).unwrap());
+    let said = run_after(&home, |folder| {
+        fs::remove_file(folder.join("state")).unwrap();
+    });
     assert!(said.contains("missing") && said.contains("anew"), "{said}");
 }
 
 #[test]
 fn a_template_with_a_manifest_that_cannot_be_read_is_made_anew() {
     let home = Home::new();
-    let said = run_after(&home, |folder| damage(&folder.join("manifest.json"), |text| *text = b"{]".to_vec()));
-    assert!(said.contains("manifest.json") && said.contains("anew"), "{said}");
+    let said = run_after(&home, |folder| {
+        damage(&folder.join("manifest.json"), |text| *text = b"{]".to_vec());
+    });
+    assert!(
+        said.contains("manifest.json") && said.contains("anew"),
+        "{said}"
+    );
     // By a version that is not known.
     let said = run_after(&home, |folder| {
         damage(&folder.join("manifest.json"), |text| {
-            let changed = String::from_utf8(text.clone()).unwrap().replacen("\"version\":1", "\"version\":99", 1);
+            let changed = String::from_utf8(text.clone()).unwrap().replacen(
+                "\"version\":1",
+                "\"version\":99",
+                1,
+            );
             let changed = changed.replacen("\"version\": 1", "\"version\": 99", 1);
             assert_ne!(changed.as_bytes(), text, "the manifest has a version");
             *text = changed.into_bytes();
         });
     });
     assert!(said.contains("anew"), "{said}");
-    run_after(&home, |folder| fs::remove_file(folder.join("manifest.json")).unwrap());
+    run_after(&home, |folder| {
+        fs::remove_file(folder.join("manifest.json")).unwrap();
+    });
 }
 
 /// It may be slow to find out, but not on every call.
@@ -92,18 +125,35 @@ fn a_damaged_snapshot_is_a_clear_error_and_machines_from_it_go_on() {
     let home = Home::new();
     home.start("box");
     home.sh("box", "head -c 3000000 /dev/urandom > /tmp/noise");
-    for (n, file) in ["delta", "state", "ram", "manifest.json"].into_iter().enumerate() {
+    for (n, file) in ["delta", "state", "ram", "manifest.json"]
+        .into_iter()
+        .enumerate()
+    {
         let name = format!("s{n}");
         home.ok(&format!("snapshot create box {name}"));
         home.ok(&format!("fork {name} before{n}"));
         damage(&home.root().join("snapshots").join(&name).join(file), flip);
-        let message = home.vmint(&format!("fork {name} after --format json")).fault(1, "corrupt");
-        assert!(message.contains(file) && message.contains(&name), "{message}");
-        home.vmint(&format!("restore box {name} --format json")).fault(1, "corrupt");
-        home.vmint(&format!("create after --from {name} --start --format json")).fault(1, "corrupt");
+        let message = home
+            .vmint(&format!("fork {name} after --format json"))
+            .fault(1, "corrupt");
+        assert!(
+            message.contains(file) && message.contains(&name),
+            "{message}"
+        );
+        home.vmint(&format!("restore box {name} --format json"))
+            .fault(1, "corrupt");
+        home.vmint(&format!("create after --from {name} --start --format json"))
+            .fault(1, "corrupt");
         home.vmint("info after").exits(3);
-        assert_eq!(home.sh("box", "wc -c < /tmp/noise"), "3000000", "a restore that cannot be is not begun");
-        assert_eq!(home.sh(&format!("before{n}"), "wc -c < /tmp/noise"), "3000000");
+        assert_eq!(
+            home.sh("box", "wc -c < /tmp/noise"),
+            "3000000",
+            "a restore that cannot be is not begun"
+        );
+        assert_eq!(
+            home.sh(&format!("before{n}"), "wc -c < /tmp/noise"),
+            "3000000"
+        );
         home.ok("snapshot ls");
         home.ok(&format!("snapshot rm {name}"));
         home.ok(&format!("rm --force before{n}"));
@@ -118,7 +168,12 @@ fn only_file(folder: PathBuf, named: &str) -> PathBuf {
         for path in fs::read_dir(&folder).unwrap().map(|e| e.unwrap().path()) {
             if path.is_dir() {
                 folders.push(path);
-            } else if path.file_name().unwrap().to_string_lossy().starts_with(named) {
+            } else if path
+                .file_name()
+                .unwrap()
+                .to_string_lossy()
+                .starts_with(named)
+            {
                 found.push(path);
             }
         }
@@ -131,10 +186,19 @@ fn only_file(folder: PathBuf, named: &str) -> PathBuf {
 fn a_damaged_disk_of_an_image_is_a_clear_error_and_the_image_can_be_removed() {
     let home = Home::with(Seed::Image);
     let tar = Tarball::busybox(&home).write(&home, "root.tar");
-    let import = ["image", "import", "mine", tar.to_str().unwrap(), "--size", "64M"];
+    let import = [
+        "image",
+        "import",
+        "mine",
+        tar.to_str().unwrap(),
+        "--size",
+        "64M",
+    ];
     home.call(import).run().ok();
     damage(&only_file(home.root().join("images"), "disk"), flip);
-    let message = home.vmint("run --image mine --memory 128M --format json -- true").fault(125, "corrupt");
+    let message = home
+        .vmint("run --image mine --memory 128M --format json -- true")
+        .fault(125, "corrupt");
     assert!(message.contains("disk"), "{message}");
     let listed = home.ok("image ls");
     assert!(listed.text().contains("mine"), "{listed}");
@@ -149,7 +213,11 @@ fn a_damaged_disk_of_an_image_is_a_clear_error_and_the_image_can_be_removed() {
 fn a_damaged_kernel_or_initramfs_is_found_out_and_replaced_or_told() {
     let home = Home::with(Seed::Image);
     for (named, harm) in [("vmlinuz", cut as fn(&mut Vec<u8>)), ("sha256-", cut)] {
-        let folder = if named == "vmlinuz" { "images/kernels" } else { "images/initramfs" };
+        let folder = if named == "vmlinuz" {
+            "images/kernels"
+        } else {
+            "images/initramfs"
+        };
         let path = only_file(home.root().join(folder), named);
         let whole = fs::read(&path).unwrap();
         damage(&path, harm);
@@ -157,9 +225,16 @@ fn a_damaged_kernel_or_initramfs_is_found_out_and_replaced_or_told() {
         if outcome.code == Some(0) {
             assert_eq!(outcome.text(), "works\n");
         } else {
-            let kind = if outcome.stderr.windows(7).any(|w| w == b"corrupt") { "corrupt" } else { "image" };
+            let kind = if outcome.stderr.windows(7).any(|w| w == b"corrupt") {
+                "corrupt"
+            } else {
+                "image"
+            };
             let message = outcome.fault(125, kind);
-            assert!(message.contains("damaged") || message.contains("panic"), "{message}");
+            assert!(
+                message.contains("damaged") || message.contains("panic"),
+                "{message}"
+            );
         }
         damage(&path, |bytes| *bytes = whole);
         home.empties(Duration::from_secs(5));
@@ -171,17 +246,31 @@ fn a_database_from_the_future_is_left_alone() {
     let home = Home::new();
     home.ok("create box --memory 128M");
     home.sql("PRAGMA user_version = 999");
-    for args in ["ls --format json", "create other --memory 128M --format json", "gc --format json"] {
+    for args in [
+        "ls --format json",
+        "create other --memory 128M --format json",
+        "gc --format json",
+    ] {
         let message = home.vmint(args).fault(1, "corrupt");
-        assert!(message.contains("vmint.db") && message.contains("999"), "{message}");
+        assert!(
+            message.contains("vmint.db") && message.contains("999"),
+            "{message}"
+        );
     }
     let run = home.vmint("run --format json -- true");
-    assert!(run.error().contains("newer vmint"), "it says what to do: {run}");
+    assert!(
+        run.error().contains("newer vmint"),
+        "it says what to do: {run}"
+    );
     run.fault(125, "corrupt");
     let doctor = home.vmint("doctor").exits(1);
     assert!(doctor.text().contains("999"), "{doctor}");
     home.sql("PRAGMA user_version = 1");
-    assert_eq!(home.json("ls --all")[0]["name"], "box", "and nothing was lost");
+    assert_eq!(
+        home.json("ls --all")[0]["name"],
+        "box",
+        "and nothing was lost"
+    );
 }
 
 #[test]
@@ -194,10 +283,14 @@ fn a_file_that_is_no_database_is_left_alone() {
     }
     fs::write(&path, vec![0x42; 20_000]).unwrap();
     let outcome = home.vmint("ls --format json");
-    assert!(outcome.error().contains("move") && outcome.error().contains("away"), "it says what to do: {outcome}");
+    assert!(
+        outcome.error().contains("move") && outcome.error().contains("away"),
+        "it says what to do: {outcome}"
+    );
     let message = outcome.fault(1, "corrupt");
     assert!(message.contains("vmint.db"), "{message}");
-    home.vmint("run --format json -- true").fault(125, "corrupt");
+    home.vmint("run --format json -- true")
+        .fault(125, "corrupt");
     assert_eq!(fs::read(&path).unwrap(), vec![0x42; 20_000]);
     fs::remove_file(&path).unwrap();
     home.ok("run --memory 128M -- true");
@@ -213,7 +306,11 @@ fn machines_whose_database_is_gone_do_not_stay_unseen() {
         fs::rename(home.root().join(name), home.runtime().join(name)).unwrap();
     }
     assert_eq!(home.json("ls --all"), serde_json::json!([]));
-    until(Duration::from_secs(10), "runner and QEMU have ended", || !lives(runner) && !lives(hypervisor));
+    until(
+        Duration::from_secs(10),
+        "runner and QEMU have ended",
+        || !lives(runner) && !lives(hypervisor),
+    );
     home.ok("ls");
     assert_eq!(home.left(), [] as [String; 0]);
 }

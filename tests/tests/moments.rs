@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
+use vmint_tests::fixture::half_made;
 use vmint_tests::seed::Seed;
 use vmint_tests::{Home, Started, until};
 
@@ -26,12 +27,18 @@ fn busy_in(folder: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let process = entry.path();
-        if !entry.file_name().as_bytes()[0].is_ascii_digit() || entry.file_name() == *std::process::id().to_string() {
+        if !entry.file_name().as_bytes()[0].is_ascii_digit()
+            || entry.file_name() == *std::process::id().to_string()
+        {
             continue;
         }
         let line = fs::read(process.join("cmdline")).unwrap_or_default();
-        let named = line.windows(folder.as_os_str().len()).any(|window| window == folder.as_os_str().as_bytes());
-        let there = ["cwd", "root"].into_iter().any(|link| fs::read_link(process.join(link)).is_ok_and(inside));
+        let named = line
+            .windows(folder.as_os_str().len())
+            .any(|window| window == folder.as_os_str().as_bytes());
+        let there = ["cwd", "root"]
+            .into_iter()
+            .any(|link| fs::read_link(process.join(link)).is_ok_and(inside));
         if named || there {
             found.push(format!(
                 "{} {}",
@@ -43,26 +50,19 @@ fn busy_in(folder: &Path) -> Vec<String> {
     found
 }
 
-/// Folders of images, templates and snapshots that are not finished.
-fn half_made(home: &Home) -> Vec<PathBuf> {
-    let folders = ["", "images", "templates", "snapshots"].map(|name| home.root().join(name));
-    let entries = folders.iter().flat_map(|folder| fs::read_dir(folder).into_iter().flatten().flatten());
-    let names = entries.map(|entry| entry.path());
-    names
-        .filter(|p| {
-            [".tmp", ".probe"].iter().any(|begin| p.file_name().unwrap().as_bytes().starts_with(begin.as_bytes()))
-        })
-        .collect()
-}
-
 #[test]
 fn a_run_that_is_interrupted_at_any_moment_leaves_nothing() {
     let home = Home::new();
     let mut codes = BTreeMap::new();
-    for (n, (signal, code)) in
-        [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)].into_iter().cycle().take(24).enumerate()
+    for (n, (signal, code)) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)]
+        .into_iter()
+        .cycle()
+        .take(24)
+        .enumerate()
     {
-        let run = home.call("run --memory 128M -- sleep 1000".split(' ')).start();
+        let run = home
+            .call("run --memory 128M -- sleep 1000".split(' '))
+            .start();
         let outcome = interrupt(run, Duration::from_millis(1 + 9 * n as u64), signal);
         // Before its first line a program dies of a signal; that is no different to a shell.
         let ended = outcome.code.or_else(|| outcome.signal.map(|n| 128 + n));
@@ -80,9 +80,13 @@ fn a_run_that_is_interrupted_at_any_moment_leaves_nothing() {
 fn a_run_that_is_killed_at_any_moment_leaves_nothing() {
     let home = Home::new();
     for n in 0..12 {
-        let run = home.call("run --memory 128M -- sleep 1000".split(' ')).start();
+        let run = home
+            .call("run --memory 128M -- sleep 1000".split(' '))
+            .start();
         interrupt(run, Duration::from_millis(5 + 17 * n), Signal::KILL);
-        until(SOON, "its runner and QEMU have ended", || home.processes().is_empty());
+        until(SOON, "its runner and QEMU have ended", || {
+            home.processes().is_empty()
+        });
         home.ok("ls");
         home.empties(SOON);
     }
@@ -95,9 +99,17 @@ fn a_creation_that_is_interrupted_at_any_moment_is_done_or_undone() {
     let home = Home::new();
     let mut done = 0;
     for n in 0..16 {
-        let create = home.call("create box --memory 128M --start".split(' ')).start();
+        let create = home
+            .call("create box --memory 128M --start".split(' '))
+            .start();
         let outcome = interrupt(create, Duration::from_millis(1 + 13 * n), Signal::INT);
-        assert!(matches!((outcome.code, outcome.signal), (Some(0 | 130), _) | (_, Some(2))), "{outcome}");
+        assert!(
+            matches!(
+                (outcome.code, outcome.signal),
+                (Some(0 | 130), _) | (_, Some(2))
+            ),
+            "{outcome}"
+        );
         if outcome.code == Some(0) {
             done += 1;
             assert_eq!(home.sh("box", "echo up"), "up");
@@ -114,12 +126,23 @@ fn a_creation_that_is_interrupted_at_any_moment_is_done_or_undone() {
 #[test]
 fn a_template_s_making_that_is_interrupted_or_killed_leaves_none() {
     let home = Home::with(Seed::Image);
-    for (n, signal) in [Signal::INT, Signal::KILL].into_iter().cycle().take(8).enumerate() {
-        let build = home.call("template build tiny --memory 128M".split(' ')).start();
+    for (n, signal) in [Signal::INT, Signal::KILL]
+        .into_iter()
+        .cycle()
+        .take(8)
+        .enumerate()
+    {
+        let build = home
+            .call("template build tiny --memory 128M".split(' '))
+            .start();
         let outcome = interrupt(build, Duration::from_millis(30 + 250 * n as u64), signal);
         assert_ne!(outcome.code, Some(1), "{outcome}");
         if outcome.code != Some(0) {
-            assert_eq!(home.json("template ls"), serde_json::json!([]), "it was not finished: {outcome}");
+            assert_eq!(
+                home.json("template ls"),
+                serde_json::json!([]),
+                "it was not finished: {outcome}"
+            );
         }
         until(SOON, "its QEMU has ended", || home.processes().is_empty());
         if outcome.code == Some(0) {
@@ -127,27 +150,49 @@ fn a_template_s_making_that_is_interrupted_or_killed_leaves_none() {
         }
     }
     home.ok("gc");
-    assert_eq!(half_made(&home), [] as [PathBuf; 0]);
+    assert_eq!(half_made(home.root()), [] as [PathBuf; 0]);
     home.ok("run --memory 128M -- true");
 }
 
 #[test]
 fn an_image_s_build_that_is_interrupted_or_killed_leaves_none() {
     let home = Home::with(Seed::Image);
-    for (seconds, signal) in [(1, Signal::INT), (4, Signal::KILL), (7, Signal::INT), (11, Signal::TERM)] {
-        let build = home.call("image build deb --from debian:12".split(' ')).start();
+    for (seconds, signal) in [
+        (1, Signal::INT),
+        (4, Signal::KILL),
+        (7, Signal::INT),
+        (11, Signal::TERM),
+    ] {
+        let build = home
+            .call("image build deb --from debian:12".split(' '))
+            .start();
         let outcome = interrupt(build, Duration::from_secs(seconds), signal);
-        assert_ne!(outcome.code, Some(0), "a build takes longer than {seconds} s");
+        assert_ne!(
+            outcome.code,
+            Some(0),
+            "a build takes longer than {seconds} s"
+        );
         let began = Instant::now();
         while let busy = busy_in(home.root())
             && !busy.is_empty()
         {
-            assert!(began.elapsed() < SOON, "left working by {outcome}: {busy:#?}");
+            assert!(
+                began.elapsed() < SOON,
+                "left working by {outcome}: {busy:#?}"
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
-        assert_eq!(home.json("image ls").as_array().map(Vec::len), Some(1), "tiny alone");
+        assert_eq!(
+            home.json("image ls").as_array().map(Vec::len),
+            Some(1),
+            "tiny alone"
+        );
         home.ok("image prune");
-        assert_eq!(half_made(&home), [] as [PathBuf; 0], "after {seconds} s and {signal:?}");
+        assert_eq!(
+            half_made(home.root()),
+            [] as [PathBuf; 0],
+            "after {seconds} s and {signal:?}"
+        );
     }
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
     assert!(!mounts.contains(home.root().to_str().unwrap()), "{mounts}");
@@ -160,15 +205,27 @@ fn of_eight_commands_that_create_one_name_one_wins() {
     let outcomes: Vec<_> = std::thread::scope(|scope| {
         let create = || home.vmint("create same --memory 128M --start --format json");
         let creates: Vec<_> = (0..8).map(|_| scope.spawn(create)).collect();
-        creates.into_iter().map(|create| create.join().unwrap()).collect()
+        creates
+            .into_iter()
+            .map(|create| create.join().unwrap())
+            .collect()
     });
-    let (won, lost): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(|outcome| outcome.code == Some(0));
+    let (won, lost): (Vec<_>, Vec<_>) = outcomes
+        .into_iter()
+        .partition(|outcome| outcome.code == Some(0));
     assert_eq!(won.len(), 1, "{won:?} {lost:?}");
     for outcome in lost {
         outcome.fault(1, "already_exists");
     }
     assert_eq!(home.sh("same", "echo up"), "up");
-    assert_eq!((home.processes().len(), home.folders().len(), home.rows().len()), (2, 1, 1));
+    assert_eq!(
+        (
+            home.processes().len(),
+            home.folders().len(),
+            home.rows().len()
+        ),
+        (2, 1, 1)
+    );
 }
 
 /// Commands that have nothing to do with each other, on two names, for some seconds.
@@ -189,7 +246,10 @@ fn commands_that_race_end_in_a_state_that_all_can_agree_on() {
         "exec NAME --format json -- true",
     ];
     let home = Home::new();
-    let (told, end) = (Mutex::new(BTreeMap::<String, u32>::new()), Instant::now() + Duration::from_secs(12));
+    let (told, end) = (
+        Mutex::new(BTreeMap::<String, u32>::new()),
+        Instant::now() + Duration::from_secs(12),
+    );
     std::thread::scope(|scope| {
         for thread in 0..4_usize {
             let (home, told) = (&home, &told);
@@ -200,16 +260,35 @@ fn commands_that_race_end_in_a_state_that_all_can_agree_on() {
                     number = (number * 1_103_515_245 + 12_345) % (1 << 31);
                     let command = COMMANDS[(number >> 12) % COMMANDS.len()];
                     let line = command.replace("NAME", ["red", "blue"][(number >> 9) % 2]);
-                    let outcome = home.call(line.split(' ')).deadline(Duration::from_secs(60)).run();
+                    let outcome = home
+                        .call(line.split(' '))
+                        .deadline(Duration::from_secs(60))
+                        .run();
                     let verb = command.split(' ').next().unwrap();
                     let text = outcome.error() + &outcome.text();
                     assert!(!text.contains("panicked"), "{outcome}");
                     assert!(matches!(outcome.code, Some(0 | 1 | 3 | 125)), "{outcome}");
-                    let kind = text.split("\"kind\":").nth(1).and_then(|rest| rest.split('"').nth(1));
-                    let key =
-                        format!("{verb}: {}", if outcome.code == Some(0) { "ok" } else { kind.unwrap_or("no kind") });
-                    if ["internal", "host", "corrupt", "hypervisor", "timed_out", "no kind"]
-                        .contains(&kind.unwrap_or("no kind"))
+                    let kind = text
+                        .split("\"kind\":")
+                        .nth(1)
+                        .and_then(|rest| rest.split('"').nth(1));
+                    let key = format!(
+                        "{verb}: {}",
+                        if outcome.code == Some(0) {
+                            "ok"
+                        } else {
+                            kind.unwrap_or("no kind")
+                        }
+                    );
+                    if [
+                        "internal",
+                        "host",
+                        "corrupt",
+                        "hypervisor",
+                        "timed_out",
+                        "no kind",
+                    ]
+                    .contains(&kind.unwrap_or("no kind"))
                         && outcome.code != Some(0)
                     {
                         panic!("{outcome}");
@@ -221,8 +300,14 @@ fn commands_that_race_end_in_a_state_that_all_can_agree_on() {
     });
     println!("{:#?}", told.lock().unwrap());
     for machine in home.json("ls --all").as_array().unwrap() {
-        let (name, state) = (machine["name"].as_str().unwrap(), machine["state"].as_str().unwrap());
-        assert!(["created", "running", "paused", "stopped"].contains(&state), "{machine}");
+        let (name, state) = (
+            machine["name"].as_str().unwrap(),
+            machine["state"].as_str().unwrap(),
+        );
+        assert!(
+            ["created", "running", "paused", "stopped"].contains(&state),
+            "{machine}"
+        );
         home.ok(&format!("stop --force {name}"));
         home.ok(&format!("start {name}"));
         assert_eq!(home.sh(name, "echo up"), "up");

@@ -20,22 +20,41 @@ fn a_template_is_built_listed_forked_and_removed() {
     let home = Home::with(Seed::Image);
     assert_eq!(home.json("template ls"), json!([]));
     let built = home.json("template build tiny --memory 96M --cpus 2");
-    for (key, value) in
-        [("image", json!("tiny")), ("memory", json!(96 << 20)), ("cpus", json!(2)), ("net", json!("none"))]
-    {
+    for (key, value) in [
+        ("image", json!("tiny")),
+        ("memory", json!(96 << 20)),
+        ("cpus", json!(2)),
+        ("net", json!("none")),
+    ] {
         assert_eq!(built[key], value, "{built}");
     }
-    assert!(built["accelerator"] == "tcg" || built["accelerator"] == "kvm", "{built}");
-    assert!(built["boot_ms"].as_f64().is_some_and(|ms| ms > 0.0), "{built}");
-    assert!(built["fingerprint"].as_str().is_some_and(|f| f.len() >= 12), "{built}");
-    assert_eq!(templates(&home), [built.clone()]);
+    assert!(
+        built["accelerator"] == "tcg" || built["accelerator"] == "kvm",
+        "{built}"
+    );
+    assert!(
+        built["boot_ms"].as_f64().is_some_and(|ms| ms > 0.0),
+        "{built}"
+    );
+    assert!(
+        built["fingerprint"].as_str().is_some_and(|f| f.len() >= 12),
+        "{built}"
+    );
+    assert_eq!(templates(&home), std::slice::from_ref(&built));
     // Building it again builds nothing.
     let again = home.ok("template build tiny --memory 96M --cpus 2 --format json");
     assert_eq!((again.json(), again.error().as_str()), (built.clone(), ""));
     let run = home.ok("run --memory 96M --cpus 2 -- nproc");
-    assert_eq!((run.text().as_str(), run.error().as_str()), ("2\n", ""), "the template was there");
+    assert_eq!(
+        (run.text().as_str(), run.error().as_str()),
+        ("2\n", ""),
+        "the template was there"
+    );
     let shown = home.ok("template ls").text();
-    assert!(shown.starts_with("TEMPLATE") && shown.contains("tiny") && shown.contains("96 MiB"), "{shown}");
+    assert!(
+        shown.starts_with("TEMPLATE") && shown.contains("tiny") && shown.contains("96 MiB"),
+        "{shown}"
+    );
 
     home.vmint("template rm nonsense").exits(3);
     home.vmint("template rm").exits(2);
@@ -56,7 +75,11 @@ fn a_machine_survives_the_removal_of_its_template_and_of_its_image() {
     home.ok("gc");
     assert_eq!(home.sh("box", "cat /tmp/mark"), "kept");
     home.ok("reset box");
-    assert_eq!(home.sh("box", "ls /tmp"), "", "it was forked anew all the same");
+    assert_eq!(
+        home.sh("box", "ls /tmp"),
+        "",
+        "it was forked anew all the same"
+    );
     home.ok("stop box");
     home.ok("start box");
     assert_eq!(home.sh("box", "echo up"), "up");
@@ -81,24 +104,47 @@ fn a_template_of_another_qemu_is_made_anew_and_that_is_said() {
     let qemu = home.runtime().join("qemu-system-x86_64");
     let revision = |n: u32| {
         let answer = format!("echo 'QEMU emulator version 99.{n}.0'; exit 0");
-        script(&qemu, &format!("case \"$*\" in *--version*) {answer};; esac\nexec qemu-system-x86_64 \"$@\""));
+        script(
+            &qemu,
+            &format!("case \"$*\" in *--version*) {answer};; esac\nexec qemu-system-x86_64 \"$@\""),
+        );
     };
-    let run = || home.call("run --memory 128M -- echo works".split(' ')).env("VMINT_QEMU", &qemu).run().ok();
+    let run = || {
+        home.call("run --memory 128M -- echo works".split(' '))
+            .env("VMINT_QEMU", &qemu)
+            .run()
+            .ok()
+    };
     revision(1);
     let first = run();
     assert_eq!(first.text(), "works\n");
-    assert!(first.error().contains("does not fit any more") && first.error().contains("99.1.0"), "{first}");
+    assert!(
+        first.error().contains("does not fit any more") && first.error().contains("99.1.0"),
+        "{first}"
+    );
     assert_eq!(run().error(), "", "it is there now");
     revision(2);
     let upgraded = run();
     assert!(upgraded.error().contains("99.2.0"), "{upgraded}");
     // Those of the QEMU that is not there any more go; the one that fits stays.
-    let prune = home.call("template prune --format json".split(' ')).env("VMINT_QEMU", &qemu).run().ok().json();
-    assert_eq!(prune["templates"].as_array().map(Vec::len), Some(3), "{prune}");
+    let prune = home
+        .call("template prune --format json".split(' '))
+        .env("VMINT_QEMU", &qemu)
+        .run()
+        .ok()
+        .json();
+    assert_eq!(
+        prune["templates"].as_array().map(Vec::len),
+        Some(3),
+        "{prune}"
+    );
     assert!(prune["freed"].as_u64().is_some_and(|n| n > 0), "{prune}");
     let left = templates(&home);
     assert_eq!(left.len(), 1, "{left:?}");
-    assert!(left[0]["qemu"].as_str().unwrap().contains("99.2.0"), "{left:?}");
+    assert!(
+        left[0]["qemu"].as_str().unwrap().contains("99.2.0"),
+        "{left:?}"
+    );
     assert_eq!(run().error(), "");
 }
 
@@ -109,8 +155,14 @@ fn a_snapshot_of_another_qemu_is_refused_and_not_loaded_in_hope() {
     home.ok("snapshot create box kept");
     let qemu = home.runtime().join("qemu-system-x86_64");
     let answer = "echo 'QEMU emulator version 99.0.0'; exit 0";
-    script(&qemu, &format!("case \"$*\" in *--version*) {answer};; esac\nexec qemu-system-x86_64 \"$@\""));
-    let fork = home.call("fork kept copy --format json".split(' ')).env("VMINT_QEMU", &qemu).run();
+    script(
+        &qemu,
+        &format!("case \"$*\" in *--version*) {answer};; esac\nexec qemu-system-x86_64 \"$@\""),
+    );
+    let fork = home
+        .call("fork kept copy --format json".split(' '))
+        .env("VMINT_QEMU", &qemu)
+        .run();
     let message = fork.fault(1, "corrupt");
     assert!(message.contains("99.0.0"), "it says with what: {message}");
     assert_eq!(home.rows(), ["box"]);
@@ -125,10 +177,18 @@ fn runs_that_come_first_at_once_make_the_template_once() {
         let runs: Vec<_> = (0..4).map(|_| scope.spawn(run)).collect();
         runs.into_iter().map(|run| run.join().unwrap()).collect()
     });
-    let said = |what: &str| outcomes.iter().filter(|outcome| outcome.error().contains(what)).count();
+    let said = |what: &str| {
+        outcomes
+            .iter()
+            .filter(|outcome| outcome.error().contains(what))
+            .count()
+    };
     assert_eq!(said("booting tiny once"), 1, "{outcomes:?}");
     assert_eq!(said("waiting for another process"), 3, "{outcomes:?}");
-    assert!(outcomes.iter().all(|outcome| outcome.text() == "works\n"), "{outcomes:?}");
+    assert!(
+        outcomes.iter().all(|outcome| outcome.text() == "works\n"),
+        "{outcomes:?}"
+    );
     assert_eq!(templates(&home).len(), 1);
     home.empties(SOON);
 }
@@ -137,17 +197,30 @@ fn runs_that_come_first_at_once_make_the_template_once() {
 #[test]
 fn a_template_whose_maker_is_killed_is_made_by_whoever_waits_for_it() {
     let home = Home::with(Seed::Image);
-    let maker = home.call("template build tiny --memory 128M".split(' ')).start();
+    let maker = home
+        .call("template build tiny --memory 128M".split(' '))
+        .start();
     let temporary = || -> Option<PathBuf> {
         let entries = fs::read_dir(home.root().join("templates")).ok()?;
-        entries.flatten().map(|e| e.path()).find(|p| p.file_name().unwrap().to_string_lossy().starts_with(".tmp-"))
+        entries.flatten().map(|e| e.path()).find(|p| {
+            p.file_name()
+                .unwrap()
+                .to_string_lossy()
+                .starts_with(".tmp-")
+        })
     };
-    until(SOON, "it has begun", || temporary().is_some_and(|folder| folder.join("ram").exists()));
-    let waiter = home.call("run --memory 128M -- echo works".split(' ')).start();
+    until(SOON, "it has begun", || {
+        temporary().is_some_and(|folder| folder.join("ram").exists())
+    });
+    let waiter = home
+        .call("run --memory 128M -- echo works".split(' '))
+        .start();
     let qemu = until_qemu(&home);
     maker.signal(Signal::KILL);
     assert_eq!(maker.finish().signal, Some(9));
-    until(SOON, "its QEMU has ended", || !vmint_tests::processes::lives(qemu));
+    until(SOON, "its QEMU has ended", || {
+        !vmint_tests::processes::lives(qemu)
+    });
     let outcome = waiter.finish().ok();
     assert_eq!(outcome.text(), "works\n");
     assert_eq!(templates(&home).len(), 1);
@@ -156,7 +229,12 @@ fn a_template_whose_maker_is_killed_is_made_by_whoever_waits_for_it() {
 }
 
 fn until_qemu(home: &Home) -> u32 {
-    let find = || home.processes().into_iter().find(vmint_tests::Process::is_hypervisor).map(|process| process.pid);
+    let find = || {
+        home.processes()
+            .into_iter()
+            .find(vmint_tests::Process::is_hypervisor)
+            .map(|process| process.pid)
+    };
     vmint_tests::wait::until_some(SOON, "QEMU boots the template", find).0
 }
 
@@ -165,13 +243,18 @@ fn until_qemu(home: &Home) -> u32 {
 #[test]
 fn what_a_killed_maker_leaves_is_cleared_up_by_gc() {
     let home = Home::with(Seed::Image);
-    let maker = home.call("template build tiny --memory 128M".split(' ')).start();
+    let maker = home
+        .call("template build tiny --memory 128M".split(' '))
+        .start();
     until_qemu(&home);
     maker.signal(Signal::KILL);
     maker.finish();
     assert_eq!(home.json("template ls"), json!([]));
     home.ok("gc");
-    let names: Vec<_> = fs::read_dir(home.root().join("templates")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    let names: Vec<_> = fs::read_dir(home.root().join("templates"))
+        .unwrap()
+        .map(|e| e.unwrap().file_name())
+        .collect();
     assert!(names.is_empty(), "{names:?}");
     home.ok("run --memory 128M -- true");
 }
@@ -183,7 +266,11 @@ fn a_dry_run_of_gc_removes_nothing() {
     let before = templates(&home);
     let planned = home.json("gc --dry-run");
     assert_eq!(templates(&home), before);
-    assert_eq!(planned["templates"].as_array().map(Vec::len), Some(2), "{planned}");
+    assert_eq!(
+        planned["templates"].as_array().map(Vec::len),
+        Some(2),
+        "{planned}"
+    );
     let done = home.json("gc");
     assert_eq!(done["templates"], planned["templates"], "{done}");
     assert_eq!(templates(&home), [] as [Value; 0]);
