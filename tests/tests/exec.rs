@@ -371,7 +371,7 @@ fn a_time_out_kills_the_whole_process_group_and_gives_124() {
         .call([
             "exec",
             "--timeout",
-            "500ms",
+            "2s",
             "box",
             "--",
             "sh",

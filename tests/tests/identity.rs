@@ -162,7 +162,7 @@ fn a_reset_machine_has_another_identity_and_nothing_of_the_one_before() {
     );
 }
 
-/// The clock of a machine that stood still is put right when it goes on.
+/// A fork of a snapshot is given its own identity and the time, as one of a template is.
 #[test]
 fn forks_of_a_snapshot_are_distinct_too_and_have_the_right_time() {
     let home = Home::new();
