@@ -4,9 +4,10 @@ use serde_json::Value;
 use std::collections::HashSet;
 use std::path::Path;
 use std::process::Command;
-use vmint_tests::Home;
+use std::time::Duration;
 use vmint_tests::home::{now_ms, time_ms};
 use vmint_tests::seed::Seed;
+use vmint_tests::{Home, until};
 
 /// How far a guest's clock may be from the host's.
 const CLOCK: f64 = 500.0;
@@ -190,6 +191,24 @@ fn forks_of_a_snapshot_are_distinct_too_and_have_the_right_time() {
         let error = clock_error(&home, name);
         assert!(error.abs() <= CLOCK, "{name} is {error} ms off");
     }
+}
+
+/// The guest's clock stands still with it, and catches up when it goes on.
+#[test]
+fn a_machine_that_was_paused_has_the_right_time_again() {
+    let home = Home::new();
+    home.start("box");
+    let paused = now_ms();
+    home.ok("pause box");
+    until(Duration::from_secs(20), "two seconds have passed", || {
+        now_ms() - paused > 2_000.0
+    });
+    home.ok("resume box");
+    until(
+        Duration::from_secs(20),
+        "the guest's clock is right",
+        || clock_error(&home, "box").abs() < 500.0,
+    );
 }
 
 /// Debian with systemd and an SSH server.

@@ -79,6 +79,21 @@ fn set_clock(realtime_ns: u64) -> io::Result<()> {
     Ok(clock_settime(ClockId::Realtime, time)?)
 }
 
+/// Catches up with the host's clock after the machine stood still. A small step is made gradually, so that nobody sees
+/// time jump or is woken by it; a large one at once.
+pub fn catch_up(realtime_ns: u64) -> io::Result<()> {
+    let now = rustix::time::clock_gettime(ClockId::Realtime);
+    let now_ns = now.tv_sec * 1_000_000_000 + now.tv_nsec;
+    let behind = realtime_ns as i64 - now_ns;
+    if behind.abs() < GRADUAL_NS && sys::slew_clock(behind).is_ok() {
+        return Ok(());
+    }
+    set_clock(realtime_ns)
+}
+
+/// The kernel catches up 0.5 ms in a second, so this takes a little over three minutes.
+const GRADUAL_NS: i64 = 100_000_000;
+
 fn write_generation(generation: u64) -> io::Result<()> {
     fs::create_dir_all("/run/vmint")?;
     replace(

@@ -291,6 +291,16 @@ impl Agent {
                     return Ok(());
                 }
             },
+            Request::SetClock(realtime_ns) => match prepare::catch_up(realtime_ns) {
+                Ok(()) => Reply::ClockSet,
+                Err(e) => {
+                    self.refuse(
+                        stream,
+                        failure(ErrorCode::Os, format_args!("set its clock: {e}")),
+                    );
+                    return Ok(());
+                }
+            },
             Request::Info => Reply::Info(Box::new(info::gather(self.role))),
             Request::Shutdown => {
                 self.shutting_down = true;

@@ -32,6 +32,8 @@ pub enum Request {
     TarOut(TarOut),
     /// Answered by [`Reply::Info`].
     Info,
+    /// The host's clock, nanoseconds since 1970 in UTC, after the machine stood still; answered by [`Reply::ClockSet`].
+    SetClock(u64),
     /// Writes everything to disk; answered by [`Reply::Synced`] when that is done.
     Sync,
     /// Orderly shutdown; answered by [`Reply::ShuttingDown`] as soon as it has begun.
@@ -67,6 +69,8 @@ pub enum Reply {
     Packed(Sent),
     /// To [`Request::Info`].
     Info(Box<GuestInfo>),
+    /// To [`Request::SetClock`].
+    ClockSet,
     /// To [`Request::Sync`].
     Synced,
     /// To [`Request::Shutdown`].

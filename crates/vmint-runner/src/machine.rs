@@ -451,7 +451,24 @@ impl Machine {
             .hypervisor
             .resume()
             .await?;
+        self.catch_up();
         self.record_state(MachineState::Running)
+    }
+
+    /// Tells the guest, whose clock stood still with it, the time. It is not waited for: a guest that hangs can be
+    /// resumed too.
+    fn catch_up(&self) {
+        let Some(live) = &self.live else { return };
+        let session = live.session.clone();
+        tokio::spawn(async move {
+            let request = Request::SetClock(identity::now_ns());
+            if let Err(e) = session
+                .call(request, "set its clock", Duration::from_secs(60))
+                .await
+            {
+                tracing::warn!("the guest's clock stays behind: {e}");
+            }
+        });
     }
 
     fn record_state(&mut self, to: MachineState) -> Result<(), Fault> {
@@ -543,6 +560,9 @@ impl Machine {
             .hypervisor
             .branch(&snapshot.folder, save, afterwards)
             .await?;
+        if afterwards == Afterwards::Run {
+            self.catch_up();
+        }
         let origin = Frozen::open(&self.dir.path().join("origin")).ok();
         let manifest = Manifest {
             version: vmint_qemu::frozen::VERSION,
