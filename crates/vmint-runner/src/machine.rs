@@ -474,7 +474,10 @@ impl Machine {
     fn record_state(&mut self, to: MachineState) -> Result<(), Fault> {
         let changed =
             self.store
-                .transition(&self.record.id, None, to, Cause::Requested, None, |_| {});
+                .transition(&self.record.id, None, to, Cause::Requested, None, |r| {
+                    // Of a fault that halted it before.
+                    r.reason = None;
+                });
         self.record = changed.map_err(store_fault)?;
         self.show();
         Ok(())
