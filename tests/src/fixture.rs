@@ -10,6 +10,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// A tar, file by file. Its files belong to root.
 pub struct Tarball(tar::Builder<Vec<u8>>);
@@ -203,6 +204,31 @@ impl SmallDisk {
         )
         .expect("root may mount");
         Some(Self(folder))
+    }
+
+    /// The same on ext4, from a file. In a tmpfs even what reads memory that was never written takes room.
+    pub fn mount_ext4(folder: PathBuf, size: u64) -> Option<Self> {
+        let image = folder.with_extension("ext4");
+        let file = File::create(&image).expect("a home can be written");
+        file.set_len(size).expect("a sparse file");
+        fs::create_dir(&folder).expect("a new folder");
+        let run =
+            |command: &mut Command| command.output().is_ok_and(|output| output.status.success());
+        let made = run(Command::new("mkfs.ext4").args(["-q", "-m0"]).arg(&image))
+            && run(Command::new("mount")
+                .args(["-o", "loop"])
+                .arg(&image)
+                .arg(&folder));
+        if !made {
+            eprintln!(
+                "NOT TESTED: this user may not mount a small disk, or there is no loop device"
+            );
+            return None;
+        }
+        let disk = Self(folder);
+        fs::set_permissions(disk.path(), fs::Permissions::from_mode(0o700))
+            .expect("our own folder");
+        Some(disk)
     }
 
     /// The folder.
