@@ -156,7 +156,7 @@ fn a_debian_image_has_its_packages_files_and_user_and_runs_systemd() {
     );
     assert_eq!(names(&home), ["tiny", "web"]);
     assert_eq!(half_made(home.root()), [] as [PathBuf; 0]);
-    assert!(home.processes().is_empty());
+    home.empties(Duration::from_secs(5));
     assert_eq!(
         home.ok("run --image web --memory 256M -- hello").text(),
         "Hello, world!\n"
