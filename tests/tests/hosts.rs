@@ -12,12 +12,13 @@ use vmint_tests::{Home, until};
 /// A copy of a home on a small disk, until dropped. Its machines' processes are found by its path, which is below the
 /// home's own.
 fn on_a_small_disk(seed: Seed, size: u64) -> Option<(Home, SmallDisk)> {
-    let home = Home::with(seed);
+    let mut home = Home::with(seed);
     let disk = SmallDisk::mount(home.root().join("small"), size)?;
-    Some((moved(home, &disk), disk))
+    move_to(&mut home, &disk);
+    Some((home, disk))
 }
 
-fn moved(mut home: Home, disk: &SmallDisk) -> Home {
+fn move_to(home: &mut Home, disk: &SmallDisk) {
     for name in ["images", "templates", "vmint.db", "vmint.db-wal"] {
         let copied = Command::new("cp")
             .arg("-a")
@@ -32,7 +33,6 @@ fn moved(mut home: Home, disk: &SmallDisk) -> Home {
         );
     }
     home.set_env("VMINT_HOME", disk.path());
-    home
 }
 
 #[track_caller]
@@ -376,11 +376,11 @@ fn a_fork_whose_qemu_crashes_is_a_fault_of_the_host_and_leaves_nothing() {
 /// The guest's own writes: it must not be told that they failed, for that would damage its file system for good.
 #[test]
 fn a_machine_whose_disk_the_host_cannot_hold_is_paused_and_goes_on_when_there_is_room() {
-    let home = Home::with(Seed::Image);
+    let mut home = Home::with(Seed::Image);
     let Some(disk) = SmallDisk::mount_ext4(home.root().join("small"), 640 << 20) else {
         return;
     };
-    let home = moved(home, &disk);
+    move_to(&mut home, &disk);
     let tar = Tarball::busybox(&home).write(&home, "root.tar");
     let words = [
         "image",
