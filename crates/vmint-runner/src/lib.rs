@@ -16,6 +16,7 @@ pub mod bringup;
 pub mod client;
 pub mod identity;
 pub mod machine;
+mod ports;
 pub mod probe;
 pub mod process;
 pub mod relay;
