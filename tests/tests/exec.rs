@@ -368,16 +368,7 @@ fn a_time_out_kills_the_whole_process_group_and_gives_124() {
     let home = machine();
     let script = "sleep 1234 & sh -c 'sleep 1235 & wait' & echo up; wait";
     let out = home
-        .call([
-            "exec",
-            "--timeout",
-            "2s",
-            "box",
-            "--",
-            "sh",
-            "-c",
-            script,
-        ])
+        .call(["exec", "--timeout", "2s", "box", "--", "sh", "-c", script])
         .run()
         .exits(124);
     assert_eq!(out.text(), "up\n");
