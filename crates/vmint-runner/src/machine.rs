@@ -442,16 +442,22 @@ impl Machine {
     }
 
     async fn resume(&mut self) -> Result<(), Fault> {
-        if self.record.state == MachineState::Running {
-            return Ok(());
+        let running = self.record.state == MachineState::Running;
+        if !running {
+            self.expect_state(MachineState::Paused, "resume")?;
         }
-        self.expect_state(MachineState::Paused, "resume")?;
+        // Also one that is recorded as running: a full disk may have halted it and kept the store from saying so.
         self.live
             .as_ref()
             .expect("served while it is up")
             .hypervisor
             .resume()
             .await?;
+        // What was heard before is no cause of what happens from now on.
+        self.story = Story::default();
+        if running {
+            return Ok(());
+        }
         self.catch_up();
         self.record_state(MachineState::Running)
     }
