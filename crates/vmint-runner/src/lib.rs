@@ -9,6 +9,7 @@
 //! * [`api`], [`server`], [`client`]: the socket.
 //! * [`session`], [`relay`]: streams to the guest's agent.
 //! * [`bringup`], [`identity`]: from a launch to a guest that can be used and is like no other.
+//! * [`reserve`]: what is left when a disk is full.
 //! * [`template`]: images booted once and frozen; [`probe`]: what executes guests on this host.
 
 pub mod api;
@@ -20,6 +21,7 @@ mod ports;
 pub mod probe;
 pub mod process;
 pub mod relay;
+pub mod reserve;
 pub mod server;
 pub mod session;
 pub mod start;

@@ -16,6 +16,7 @@ use crate::api;
 use crate::bringup::{End, Live, Story, bring_up, settle};
 use crate::identity;
 use crate::ports::published;
+use crate::reserve::Reserve;
 use crate::server::View;
 use crate::start::{BootSpec, From, StartRequest};
 use crate::template;
@@ -56,6 +57,10 @@ pub enum Ask {
     Qmp(api::Qmp, oneshot::Sender<Result<Value, Fault>>),
 }
 
+/// Why a machine stands still that cannot write to its disk.
+const FULL_DISK: &str =
+    "the host's disk is full: the machine stands still until there is space and it is resumed";
+
 /// One machine.
 pub struct Machine {
     dir: MachineDir,
@@ -66,6 +71,7 @@ pub struct Machine {
     request: StartRequest,
     live: Option<Live>,
     story: Story,
+    reserve: Reserve,
     view: View,
 }
 
@@ -92,6 +98,7 @@ impl Machine {
         view: View,
     ) -> Self {
         let store_file = file_identity(store.path());
+        let reserve = Reserve::in_folder(dir.path());
         Self {
             dir,
             store,
@@ -100,6 +107,7 @@ impl Machine {
             request,
             live: None,
             story: Story::default(),
+            reserve,
             view,
         }
     }
@@ -234,6 +242,9 @@ impl Machine {
     /// Records that a command can be executed now.
     fn up(&mut self, asked_at_ms: f64, cause: Cause) -> Result<(), Fault> {
         let live = self.live.as_ref().expect("called when it is up");
+        if !disk::layers(self.dir.path()).is_empty() {
+            self.reserve.take();
+        }
         let hypervisor = process::of(live.hypervisor.pid()).ok().flatten();
         let runner = process::current().ok();
         let ready_ms = (identity::now_ns() as f64 / 1e6 - asked_at_ms).max(0.0);
@@ -455,6 +466,7 @@ impl Machine {
             .await?;
         // What was heard before is no cause of what happens from now on.
         self.story = Story::default();
+        self.reserve.take();
         if running {
             return Ok(());
         }
@@ -707,19 +719,25 @@ impl Machine {
         if !full || self.record.state != MachineState::Running {
             return;
         }
-        let reason = "the host's disk is full: the machine stands still until there is space and it is resumed";
-        let to = MachineState::Paused;
-        let changed =
-            self.store
-                .transition(&self.record.id, None, to, Cause::Fault, Some(reason), |r| {
-                    r.reason = Some(reason.to_owned());
-                });
-        match changed {
-            Ok(record) => self.record = record,
-            // The store may be on that very disk.
-            Err(e) => tracing::error!("{reason}; and the store cannot be written: {e}"),
+        if let Err(e) = self.record_full_disk() {
+            // The store is most likely on that very disk.
+            self.reserve.give_up();
+            if let Err(again) = self.record_full_disk() {
+                tracing::error!("{FULL_DISK}; and that cannot be recorded: {e}; {again}");
+            }
         }
         self.show();
+    }
+
+    fn record_full_disk(&mut self) -> Result<(), Fault> {
+        let (id, to) = (&self.record.id, MachineState::Paused);
+        let changed = self
+            .store
+            .transition(id, None, to, Cause::Fault, Some(FULL_DISK), |r| {
+                r.reason = Some(FULL_DISK.to_owned());
+            });
+        self.record = changed.map_err(store_fault)?;
+        Ok(())
     }
 
     fn exited(&self, exit: &Exit) -> Over {
@@ -800,13 +818,9 @@ impl Machine {
         let _ = std::fs::remove_file(self.dir.socket());
         if remove_folder {
             // The folder goes before the record, so that a failure is tried again by the next command.
-            match std::fs::remove_dir_all(self.dir.path()) {
-                Ok(()) => {}
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-                Err(e) => {
-                    tracing::error!("cannot remove {}: {e}", self.dir.path().display());
-                    return;
-                }
+            if let Err(e) = vmint_store::remove_folder(self.dir.path()) {
+                tracing::error!("cannot remove {}: {e}", self.dir.path().display());
+                return;
             }
             let _ = self.store.delete(&self.record.id, Cause::Completed);
         }

@@ -27,7 +27,7 @@ mod testing;
 
 pub use error::StoreError;
 pub use home::{Environment, HomeError, default_root, open_home};
-pub use lock::{FileLock, LockError};
+pub use lock::{FileLock, LockError, remove_folder};
 pub use machines::{MachineFilter, StopRequest};
 pub use snapshots::SnapshotFilter;
 pub use store::{Store, now_ms};

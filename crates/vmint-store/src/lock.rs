@@ -224,6 +224,19 @@ fn retry_interrupted<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T,
     rustix::io::retry_on_intr(&mut call)
 }
 
+/// Removes a folder, be it gone already. Whoever asks for the lock of a folder that is being removed makes the lock's
+/// file anew in it; so what was emptied may not be empty, and is emptied again.
+pub fn remove_folder(path: &Path) -> io::Result<()> {
+    for _ in 0..100 {
+        match std::fs::remove_dir_all(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+            other => return other,
+        }
+    }
+    std::fs::remove_dir_all(path)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -380,5 +393,26 @@ mod tests {
         let error = FileLock::try_acquire(&dir.path().join("no/lock")).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Host);
         assert!(error.to_string().contains("no/lock"), "{error}");
+    }
+
+    #[test]
+    fn a_folder_is_removed_while_others_ask_for_its_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                        drop(FileLock::try_acquire(&dir.path().join("machine/lock")));
+                    }
+                });
+            }
+            let removed: io::Result<()> = (0..200).try_for_each(|_| {
+                std::fs::create_dir(dir.path().join("machine"))?;
+                remove_folder(&dir.path().join("machine"))
+            });
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+            removed.unwrap();
+        });
     }
 }

@@ -194,11 +194,8 @@ fn why(record: &MachineRecord) -> (Cause, String) {
 }
 
 pub(crate) fn remove_folder(path: &Path) -> Result<(), Fault> {
-    match std::fs::remove_dir_all(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            Err(Fault::from_error(vmint_model::ErrorKind::Host, &e)
-                .context(format!("cannot remove {}", path.display())))
-        }
-        _ => Ok(()),
-    }
+    vmint_store::remove_folder(path).map_err(|e| {
+        Fault::from_error(vmint_model::ErrorKind::Host, &e)
+            .context(format!("cannot remove {}", path.display()))
+    })
 }
