@@ -296,18 +296,23 @@ impl Vmint {
             let record = self.machine(name)?;
             let dir = self.home.machine(&record.id);
             if !dir.path().exists() {
-                make_folder(&dir).map(drop)?;
+                // Another command may make it at the same time; one of both does.
+                match make_folder(&dir) {
+                    Err(fault) if !dir.path().exists() => return Err(fault),
+                    _ => {}
+                }
             }
-            match FileLock::try_acquire(&dir.lock()).map_err(|e| Fault::from_error(e.kind(), &e))? {
+            match try_lock(&dir)? {
                 Some(lock) => {
                     drop(lock);
                     // Over a stale record: clear it up first, then look again.
                     self.sweep_one(&record)?;
-                    let lock = FileLock::try_acquire(&dir.lock())
-                        .map_err(|e| Fault::from_error(e.kind(), &e))?;
-                    let record = self.machine(name)?;
-                    if let Some(lock) = lock
+                    let lock = try_lock(&dir)?;
+                    // By its id: the name may be another machine's by now.
+                    let now = self.store().get(&record.id).map_err(store_fault)?;
+                    if let (Some(lock), Some(record)) = (lock, now)
                         && !record.state.has_runner()
+                        && record.state != MachineState::Removing
                     {
                         break (record, dir, lock);
                     }
@@ -572,8 +577,7 @@ impl Vmint {
         if !dir.path().exists() {
             return self.erase(&record, Cause::Requested);
         }
-        let lock =
-            FileLock::try_acquire(&dir.lock()).map_err(|e| Fault::from_error(e.kind(), &e))?;
+        let lock = try_lock(&dir)?;
         let Some(record) = self.store().get(&record.id).map_err(store_fault)? else {
             drop(lock);
             return remove_folder(dir.path());
@@ -748,27 +752,44 @@ fn taken(name: &Name, state: MachineState) -> Fault {
     Fault::new(ErrorKind::AlreadyExists, message)
 }
 
-/// Makes the machine's folder and takes its lock. Another command may take the folder for a left-over before the lock
-/// is ours; then it is made again.
+/// The lock of a machine's folder, unless another has it or the folder is gone.
+fn try_lock(dir: &MachineDir) -> Result<Option<FileLock>, Fault> {
+    match FileLock::try_acquire(&dir.lock()) {
+        Err(_) if !dir.path().exists() => Ok(None),
+        other => other.map_err(|e| Fault::from_error(e.kind(), &e)),
+    }
+}
+
+/// Makes the machine's folder, with its lock taken. It is made under another name and then renamed, so that there is no
+/// moment in which it could be found without its lock, and be taken for a left-over.
 fn make_folder(dir: &MachineDir) -> Result<FileLock, Fault> {
     use std::os::unix::fs::DirBuilderExt;
-    for _ in 0..100 {
-        match std::fs::DirBuilder::new().mode(0o700).create(dir.path()) {
-            Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
-                return Err(Fault::from_error(ErrorKind::Host, &e)
-                    .context(format!("cannot create {}", dir.path().display())));
-            }
-            _ => {}
-        }
-        if let Ok(Some(lock)) = FileLock::try_acquire(&dir.lock()) {
-            return Ok(lock);
-        }
+    let fault = |e: std::io::Error| {
+        Fault::from_error(ErrorKind::Host, &e)
+            .context(format!("cannot create {}", dir.path().display()))
+    };
+    let id = dir.path().file_name().unwrap_or_default().to_string_lossy();
+    let name = format!("{NEW_FOLDER}{id}-{}", std::process::id());
+    let temporary = dir.path().with_file_name(name);
+    std::fs::DirBuilder::new()
+        .mode(0o700)
+        .create(&temporary)
+        .map_err(fault)?;
+    let locked = FileLock::try_acquire(&temporary.join("lock"));
+    let lock = locked.map_err(|e| Fault::from_error(e.kind(), &e))?;
+    let lock = lock.ok_or_else(|| {
+        let message = format!("the lock of {} is held by another", temporary.display());
+        Fault::new(ErrorKind::Host, message)
+    })?;
+    if let Err(e) = std::fs::rename(&temporary, dir.path()) {
+        let _ = std::fs::remove_dir_all(&temporary);
+        return Err(fault(e));
     }
-    Err(Fault::new(
-        ErrorKind::Host,
-        format!("cannot keep {}", dir.path().display()),
-    ))
+    FileLock::from_fd(lock.into_fd(), &dir.lock()).map_err(|e| Fault::from_error(e.kind(), &e))
 }
+
+/// What the names of folders in the making begin with; they end in the maker's process id.
+pub(crate) const NEW_FOLDER: &str = ".new-";
 
 fn now_ms() -> f64 {
     SystemTime::now()

@@ -5,6 +5,7 @@
 //! owner go away now; the others are recorded as failed, with the reason.
 
 use crate::Vmint;
+use crate::machines::NEW_FOLDER;
 use std::path::Path;
 use vmint_model::{Cause, Fault, MachineRecord, MachineState, Name};
 use vmint_runner::machine::{processes, store_fault};
@@ -152,9 +153,15 @@ impl Vmint {
         };
         for entry in entries.flatten() {
             let name = entry.file_name();
-            let Some(id) = name.to_str().and_then(|n| n.parse().ok()) else {
+            let Some(name) = name.to_str() else { continue };
+            if let Some(rest) = name.strip_prefix(NEW_FOLDER) {
+                let pid = rest.rsplit('-').next().and_then(|pid| pid.parse().ok());
+                if pid.is_some_and(|pid| matches!(process::of(pid), Ok(None))) {
+                    let _ = remove_folder(&entry.path());
+                }
                 continue;
-            };
+            }
+            let Ok(id) = name.parse() else { continue };
             if known.iter().any(|r| r.id == id) {
                 continue;
             }
