@@ -76,7 +76,9 @@ pub async fn memory(rig: &Rig<'_>, rows: &mut Vec<Row>) -> Result<(), Fault> {
         Unit::Megabytes,
         &[with - without],
     )
-    .target(Target::at_most(8.0));
+    .note(
+        "two rounds of MemAvailable differ by some MB a fork, whatever runs: no verdict is made of it",
+    );
     rows.push(unsteady(row, &[first_before, first_after, before, after]));
     let row = Row::new(
         "memory",
