@@ -9,7 +9,7 @@ use std::path::Path;
 /// The setting that names a mirror.
 const SETTING: &str = "VMINT_DEBIAN_MIRROR";
 
-/// Lines for `sources.list`; none where mmdebstrap's own choice (deb.debian.org, with updates and security) is right.
+/// Lines for `sources.list`; none where nothing better is known than mmdebstrap's own choice.
 ///
 /// A mirror in `VMINT_DEBIAN_MIRROR` wins. Else the host's own is used if the host is a Debian: it can be reached.
 pub(crate) fn sources(release: Debian) -> Vec<String> {
@@ -24,7 +24,6 @@ pub(crate) fn sources(release: Debian) -> Vec<String> {
     };
     match find("/debian") {
         None => Vec::new(),
-        Some(mirror) if mirror.contains("//deb.debian.org/") => Vec::new(),
         Some(mirror) => lines(release, mirror, find("/debian-security")),
     }
 }
