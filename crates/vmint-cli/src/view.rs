@@ -296,6 +296,7 @@ mod tests {
             template: Some("f00".into()),
             accelerator: Some(Accelerator::Tcg),
             ephemeral: false,
+            pool: None,
             owner: None,
             runner: process(7),
             hypervisor: process(8),

@@ -16,6 +16,8 @@ pub enum ErrorKind {
     AlreadyExists,
     /// A limit or the host's resources forbid it.
     Refused,
+    /// The host has not the memory for it now.
+    Pressure,
     /// A deadline passed.
     TimedOut,
     /// The machine is in a state in which this cannot be done.
@@ -24,6 +26,12 @@ pub enum ErrorKind {
     StaleGeneration,
     /// The machine ended while it was used.
     MachineLost,
+    /// The lease has ended.
+    LeaseLost,
+    /// The lease is somebody else's.
+    NotOwner,
+    /// The pool is drained or being removed.
+    PoolClosed,
     /// The program does not exist in the guest.
     CommandNotFound,
     /// The program cannot be executed in the guest.
@@ -56,10 +64,14 @@ impl ErrorKind {
             Self::NotFound => "not_found",
             Self::AlreadyExists => "already_exists",
             Self::Refused => "refused",
+            Self::Pressure => "pressure",
             Self::TimedOut => "timed_out",
             Self::WrongState => "wrong_state",
             Self::StaleGeneration => "stale_generation",
             Self::MachineLost => "machine_lost",
+            Self::LeaseLost => "lease_lost",
+            Self::NotOwner => "not_owner",
+            Self::PoolClosed => "pool_closed",
             Self::CommandNotFound => "command_not_found",
             Self::CommandNotExecutable => "command_not_executable",
             Self::Guest => "guest",
@@ -79,7 +91,7 @@ impl ErrorKind {
         match self {
             Self::Usage => 2,
             Self::NotFound => 3,
-            Self::Refused => 4,
+            Self::Refused | Self::Pressure => 4,
             Self::TimedOut => 5,
             Self::Interrupted => 130,
             _ => 1,

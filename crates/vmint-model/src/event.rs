@@ -1,6 +1,6 @@
 //! What happened to a machine, and why.
 
-use crate::{MachineId, MachineState, Name};
+use crate::{LeaseId, MachineId, MachineState, Name, SlotState};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -54,7 +54,31 @@ impl fmt::Display for Cause {
     }
 }
 
-/// One transition of one machine.
+/// What changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "of", rename_all = "lowercase")]
+pub enum Change {
+    /// A machine's state.
+    Machine {
+        /// The state before; absent for a machine's first event.
+        from: Option<MachineState>,
+        /// The state after; absent for its last, the removal of its record.
+        to: Option<MachineState>,
+    },
+    /// The state of a machine's slot in its pool.
+    Slot {
+        /// The pool.
+        pool: Name,
+        /// The lease that began or ended with it.
+        lease: Option<LeaseId>,
+        /// The state before; absent for a slot's first event.
+        from: Option<SlotState>,
+        /// The state after; absent for its last.
+        to: Option<SlotState>,
+    },
+}
+
+/// One transition of one machine, or of its slot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     /// Rises by one with each event in a store.
@@ -65,14 +89,28 @@ pub struct Event {
     pub machine: MachineId,
     /// Its name at the time.
     pub name: Name,
-    /// The state before; absent for a machine's first event.
-    pub from: Option<MachineState>,
-    /// The state after; absent for its last, the removal of its record.
-    pub to: Option<MachineState>,
+    /// What changed.
+    #[serde(flatten)]
+    pub change: Change,
     /// Why.
     pub cause: String,
-    /// How long the machine had been in the state before.
+    /// How long it had been in the state before.
     pub duration_ms: Option<i64>,
     /// More, for a reader.
     pub detail: Option<String>,
+}
+
+impl Event {
+    /// The states before and after, of an event of a machine.
+    pub fn machine_states(&self) -> Option<(Option<MachineState>, Option<MachineState>)> {
+        match self.change {
+            Change::Machine { from, to } => Some((from, to)),
+            Change::Slot { .. } => None,
+        }
+    }
+
+    /// Whether the machine is down after it.
+    pub fn is_end(&self) -> bool {
+        matches!(&self.change, Change::Machine { to, .. } if to.is_none_or(|to| !to.has_runner()))
+    }
 }

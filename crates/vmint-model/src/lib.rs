@@ -6,24 +6,37 @@
 //! * [`spec`]: what a machine is asked to be.
 //! * [`record`]: what is known of a machine; `vmint info` prints it.
 //! * [`event`]: what happened to it, and why.
+//! * [`pool`], [`lease`]: pools, their slots, who holds what.
+//! * [`ledger`], [`backend`]: where leases are claimed and machines live, as traits.
 //! * [`process`]: a process named so that no other can be mistaken for it.
 //! * [`home`]: where everything is kept.
 //! * [`error`]: kinds of failure and their exit codes.
 
+pub mod backend;
 pub mod error;
 pub mod event;
 pub mod home;
 pub mod id;
+pub mod lease;
+pub mod ledger;
+pub mod pool;
 pub mod process;
 pub mod record;
 pub mod size;
 pub mod spec;
 pub mod state;
 
+pub use backend::{Backend, Listen, World};
 pub use error::{ErrorBody, ErrorKind, Fault};
-pub use event::{Cause, Event};
+pub use event::{Cause, Change, Event};
 pub use home::{Home, MachineDir};
 pub use id::{Generation, InvalidName, MachineId, Name};
+pub use lease::{Ended, LeaseEnd, LeaseId, LeaseRecord, Owner};
+pub use ledger::{
+    Bell, By, Claim, Claimed, Duty, Ledger, LedgerError, PoolChange, PoolStatus, Readied, Reserved,
+    Ring, Waiter,
+};
+pub use pool::{Counts, PoolRecord, PoolSpec, PoolState, Slot, SlotState};
 pub use process::ProcessRef;
 pub use record::{MachineRecord, SnapshotRecord};
 pub use size::{ByteSize, parse_duration};

@@ -27,6 +27,9 @@ pub struct MachineRecord {
     pub accelerator: Option<Accelerator>,
     /// Whether it goes away when it stops or when its owner ends, as a machine of `vmint run` does.
     pub ephemeral: bool,
+    /// The pool that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<Name>,
     /// The process with whose end the machine ends.
     pub owner: Option<ProcessRef>,
     /// The runner, while there is one.

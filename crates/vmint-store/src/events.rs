@@ -3,7 +3,9 @@
 use crate::error::StoreError;
 use crate::store::{Failure, Store};
 use rusqlite::{Connection, Row, params};
-use vmint_model::{Cause, Event, MachineId, MachineRecord, MachineState};
+use std::error::Error;
+use std::str::FromStr;
+use vmint_model::{Cause, Event, LeaseId, MachineId, MachineRecord, MachineState, Name, SlotState};
 
 /// How many events are kept, at least; at most [`TRIM_EVERY`] more.
 pub const KEPT: i64 = 100_000;
@@ -17,7 +19,7 @@ impl Store {
     pub fn events(&self, after: i64, limit: usize) -> Result<Vec<Event>, StoreError> {
         let read = || {
             let mut statement = self.connection.prepare_cached(
-                "SELECT sequence, at_ms, machine, name, from_state, to_state, cause, duration_ms, detail
+                "SELECT sequence, at_ms, machine, name, from_state, to_state, cause, duration_ms, detail, pool, lease
                  FROM events WHERE sequence > ?1 ORDER BY sequence LIMIT ?2",
             )?;
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
@@ -51,6 +53,43 @@ pub(crate) struct Change<'a> {
     pub(crate) detail: Option<&'a str>,
 }
 
+/// A change of a slot's state, as it is written down.
+pub(crate) struct SlotChange<'a> {
+    pub(crate) at_ms: i64,
+    pub(crate) machine: &'a MachineId,
+    pub(crate) pool: &'a Name,
+    pub(crate) lease: Option<&'a LeaseId>,
+    pub(crate) from: Option<SlotState>,
+    pub(crate) to: Option<SlotState>,
+    pub(crate) cause: &'a str,
+    pub(crate) duration_ms: Option<i64>,
+    pub(crate) detail: Option<&'a str>,
+}
+
+/// Writes a slot's change down, in the transaction that makes it. The machines of pools go by their ids.
+pub(crate) fn append_slot(
+    transaction: &Connection,
+    change: &SlotChange<'_>,
+) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached(
+            "INSERT INTO events (at_ms, machine, name, from_state, to_state, cause, duration_ms, detail, pool, lease)
+             VALUES (?1, ?2, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        )?
+        .execute(params![
+            change.at_ms,
+            change.machine.as_str(),
+            change.from.map(SlotState::as_str),
+            change.to.map(SlotState::as_str),
+            change.cause,
+            change.duration_ms,
+            change.detail,
+            change.pool.as_str(),
+            change.lease.map(LeaseId::as_str),
+        ])?;
+    trim(transaction)
+}
+
 /// Writes a change down, in the transaction that makes it.
 pub(crate) fn append(transaction: &Connection, change: &Change<'_>) -> rusqlite::Result<()> {
     transaction
@@ -68,6 +107,10 @@ pub(crate) fn append(transaction: &Connection, change: &Change<'_>) -> rusqlite:
             change.duration_ms,
             change.detail,
         ])?;
+    trim(transaction)
+}
+
+fn trim(transaction: &Connection) -> rusqlite::Result<()> {
     let sequence = transaction.last_insert_rowid();
     if sequence % TRIM_EVERY == 0 {
         transaction
@@ -81,29 +124,40 @@ pub(crate) fn append(transaction: &Connection, change: &Change<'_>) -> rusqlite:
 
 fn event(row: &Row<'_>) -> Result<Event, Failure> {
     let sequence: i64 = row.get(0)?;
-    let unreadable = |source| Failure::Unreadable {
-        what: format!("event {sequence}"),
-        source,
-    };
-    let state = |column: usize| -> Result<Option<MachineState>, Failure> {
+    fn read<T: FromStr>(row: &Row<'_>, column: usize) -> Result<Option<T>, Failure>
+    where
+        T::Err: Error + Send + Sync + 'static,
+    {
         let text: Option<String> = row.get(column)?;
         text.map(|s| s.parse())
             .transpose()
-            .map_err(|e: vmint_model::state::UnknownState| unreadable(e.into()))
+            .map_err(|e: T::Err| Failure::Unreadable {
+                what: format!("column {column} of an event"),
+                source: e.into(),
+            })
+    }
+    let missing = |what: &str| Failure::Unreadable {
+        what: format!("event {sequence}"),
+        source: format!("it has no {what}").into(),
     };
-    let machine: String = row.get(2)?;
-    let name: String = row.get(3)?;
+    let change = match read(row, 9)? {
+        None => vmint_model::Change::Machine {
+            from: read(row, 4)?,
+            to: read(row, 5)?,
+        },
+        Some(pool) => vmint_model::Change::Slot {
+            pool,
+            lease: read(row, 10)?,
+            from: read(row, 4)?,
+            to: read(row, 5)?,
+        },
+    };
     Ok(Event {
         sequence,
         at_ms: row.get(1)?,
-        machine: machine
-            .parse::<MachineId>()
-            .map_err(|e| unreadable(e.into()))?,
-        name: name
-            .parse()
-            .map_err(|e: vmint_model::InvalidName| unreadable(e.into()))?,
-        from: state(4)?,
-        to: state(5)?,
+        machine: read(row, 2)?.ok_or_else(|| missing("machine"))?,
+        name: read(row, 3)?.ok_or_else(|| missing("name"))?,
+        change,
         cause: row.get(6)?,
         duration_ms: row.get(7)?,
         detail: row.get(8)?,

@@ -10,11 +10,13 @@
 //! * [`store`]: opens the database; [`schema`] makes it, and brings an older one up to date.
 //! * [`machines`], [`snapshots`], [`events`], [`settings`]: what is in it. A machine's state changes in one place only,
 //!   [`Store::transition`], which checks the change against the table and writes it down as an event.
+//! * [`ledger`]: pools, slots, lines and leases.
 //! * [`error`]: how the store fails.
 
 pub mod error;
 pub mod events;
 pub mod home;
+pub mod ledger;
 pub mod lock;
 pub mod machines;
 pub mod process;
@@ -27,6 +29,9 @@ mod testing;
 
 pub use error::StoreError;
 pub use home::{Environment, HomeError, default_root, open_home};
+pub use ledger::Moment;
+pub use ledger::line::InLine;
+pub use ledger::local::LocalLedger;
 pub use lock::{FileLock, LockError, remove_folder};
 pub use machines::{MachineFilter, StopRequest};
 pub use snapshots::SnapshotFilter;

@@ -215,6 +215,8 @@ impl Store {
                 .prepare_cached("DELETE FROM machines WHERE id = ?1")?
                 .execute([id.as_str()])?;
             let now = now_ms();
+            // Whoever deletes a machine of a pool frees its slot before, with its reason; this is for those who forgot.
+            crate::ledger::slots::free_silently(transaction, id, now)?;
             let change = Change {
                 at_ms: now,
                 machine: &old.record,

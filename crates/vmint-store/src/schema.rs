@@ -50,6 +50,106 @@ const MIGRATIONS: &[&str] = &[
          key   TEXT PRIMARY KEY,
          value TEXT NOT NULL
      ) STRICT, WITHOUT ROWID;",
+    // 2. Pools, their slots, leases, and the line. The counters of a pool are kept by triggers, so that nothing can
+    // change a slot and forget to count it, and so that a claim reads one row however large the pool is.
+    "CREATE TABLE pools (
+         name          TEXT PRIMARY KEY,
+         state         TEXT NOT NULL,
+         created_at_ms INTEGER NOT NULL,
+         spec          TEXT NOT NULL,
+         filling       INTEGER NOT NULL DEFAULT 0,
+         ready         INTEGER NOT NULL DEFAULT 0,
+         leased        INTEGER NOT NULL DEFAULT 0,
+         resetting     INTEGER NOT NULL DEFAULT 0,
+         retiring      INTEGER NOT NULL DEFAULT 0,
+         waiting       INTEGER NOT NULL DEFAULT 0
+     ) STRICT, WITHOUT ROWID;
+
+     CREATE TABLE slots (
+         machine       TEXT PRIMARY KEY,
+         pool          TEXT NOT NULL REFERENCES pools (name),
+         state         TEXT NOT NULL,
+         generation    INTEGER NOT NULL,
+         uses          INTEGER NOT NULL,
+         born_at_ms    INTEGER NOT NULL,
+         since_ms      INTEGER NOT NULL,
+         checked_at_ms INTEGER NOT NULL,
+         maker         TEXT
+     ) STRICT, WITHOUT ROWID;
+     CREATE INDEX slots_by_state ON slots (pool, state, since_ms);
+
+     CREATE TRIGGER slot_enters AFTER INSERT ON slots BEGIN
+         UPDATE pools SET
+             filling = filling + (NEW.state = 'filling'), ready = ready + (NEW.state = 'ready'),
+             leased = leased + (NEW.state = 'leased'), resetting = resetting + (NEW.state = 'resetting'),
+             retiring = retiring + (NEW.state = 'retiring')
+         WHERE name = NEW.pool;
+     END;
+     CREATE TRIGGER slot_leaves AFTER DELETE ON slots BEGIN
+         UPDATE pools SET
+             filling = filling - (OLD.state = 'filling'), ready = ready - (OLD.state = 'ready'),
+             leased = leased - (OLD.state = 'leased'), resetting = resetting - (OLD.state = 'resetting'),
+             retiring = retiring - (OLD.state = 'retiring')
+         WHERE name = OLD.pool;
+     END;
+     CREATE TRIGGER slot_changes AFTER UPDATE OF state ON slots BEGIN
+         UPDATE pools SET
+             filling = filling - (OLD.state = 'filling') + (NEW.state = 'filling'),
+             ready = ready - (OLD.state = 'ready') + (NEW.state = 'ready'),
+             leased = leased - (OLD.state = 'leased') + (NEW.state = 'leased'),
+             resetting = resetting - (OLD.state = 'resetting') + (NEW.state = 'resetting'),
+             retiring = retiring - (OLD.state = 'retiring') + (NEW.state = 'retiring')
+         WHERE name = NEW.pool;
+     END;
+
+     CREATE TABLE leases (
+         sequence    INTEGER PRIMARY KEY,
+         id          TEXT NOT NULL UNIQUE,
+         machine     TEXT NOT NULL,
+         ended_at_ms INTEGER,
+         record      TEXT NOT NULL
+     ) STRICT;
+     CREATE UNIQUE INDEX leases_held ON leases (machine) WHERE ended_at_ms IS NULL;
+
+     CREATE TABLE waiters (
+         ticket      INTEGER PRIMARY KEY AUTOINCREMENT,
+         lease       TEXT NOT NULL UNIQUE,
+         pool        TEXT NOT NULL REFERENCES pools (name),
+         claim       TEXT NOT NULL,
+         bell        TEXT NOT NULL,
+         process     TEXT NOT NULL,
+         since_ms    INTEGER NOT NULL,
+         deadline_ms INTEGER NOT NULL
+     ) STRICT;
+     CREATE INDEX waiters_line ON waiters (pool, ticket);
+     CREATE TRIGGER waiter_enters AFTER INSERT ON waiters BEGIN
+         UPDATE pools SET waiting = waiting + 1 WHERE name = NEW.pool;
+     END;
+     CREATE TRIGGER waiter_leaves AFTER DELETE ON waiters BEGIN
+         UPDATE pools SET waiting = waiting - 1 WHERE name = OLD.pool;
+     END;
+
+     -- What is promised to machines: memory while they live, a place among those that boot until they are up.
+     CREATE TABLE admissions (
+         machine TEXT PRIMARY KEY,
+         bytes   INTEGER NOT NULL,
+         boot    TEXT,
+         holder  TEXT NOT NULL,
+         at_ms   INTEGER NOT NULL
+     ) STRICT, WITHOUT ROWID;
+     CREATE TRIGGER admission_up AFTER UPDATE OF state ON machines WHEN NEW.state = 'running' BEGIN
+         UPDATE admissions SET boot = NULL WHERE machine = NEW.id AND boot IS NOT NULL;
+     END;
+     CREATE TRIGGER admission_down AFTER UPDATE OF state ON machines
+     WHEN NEW.state NOT IN ('starting', 'running', 'paused', 'stopping') BEGIN
+         DELETE FROM admissions WHERE machine = NEW.id;
+     END;
+     CREATE TRIGGER admission_gone AFTER DELETE ON machines BEGIN
+         DELETE FROM admissions WHERE machine = OLD.id;
+     END;
+
+     ALTER TABLE events ADD COLUMN pool TEXT;
+     ALTER TABLE events ADD COLUMN lease TEXT;",
 ];
 
 /// The version that this vmint writes.

@@ -6,6 +6,7 @@ use crate::schema::{self, Outcome};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
+use std::cell::Cell;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -39,7 +40,13 @@ impl Store {
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
             | OpenFlags::SQLITE_OPEN_EXRESCODE;
         let mut connection = Connection::open_with_flags(path, flags).map_err(fail)?;
-        connection.busy_timeout(patience).map_err(fail)?;
+        if patience == PATIENCE {
+            connection
+                .busy_handler(Some(wait_for_others))
+                .map_err(fail)?;
+        } else {
+            connection.busy_timeout(patience).map_err(fail)?;
+        }
         // NORMAL with a write-ahead log: no commit waits for the disk. After a loss of power the last commits may be
         // missing, never half there; and after that every machine is gone, too.
         // The last one to close a database would copy the log back and wait for the disk: 19 ms instead of 0.1 ms for a
@@ -122,6 +129,27 @@ impl Store {
     }
 }
 
+/// SQLite's own way to wait for others that write sleeps up to 100 ms at a time, which is a thousand transactions of
+/// theirs. This one sleeps for 0.1 to 1 ms, not equally long in any two processes, and gives up after [`PATIENCE`].
+fn wait_for_others(tries: i32) -> bool {
+    thread_local! {
+        static SINCE: Cell<Option<Instant>> = const { Cell::new(None) };
+    }
+    let now = Instant::now();
+    if tries == 0 {
+        SINCE.set(Some(now));
+    }
+    let since = SINCE.get().unwrap_or(now);
+    if now.duration_since(since) > PATIENCE {
+        return false;
+    }
+    let noise = u64::from(std::process::id()).wrapping_mul(2_654_435_761) >> 7;
+    let longest = 200 + 100 * tries.clamp(0, 8) as u64;
+    let pause = 100 + (noise ^ u64::from(now.duration_since(since).subsec_micros())) % longest;
+    std::thread::sleep(Duration::from_micros(pause));
+    true
+}
+
 /// How the inside of a transaction fails, before the path of the database is put to it.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -198,7 +226,7 @@ mod tests {
         // The same error as a full disk's, without one: the file may not grow.
         store
             .connection
-            .pragma_update(None, "max_page_count", 30)
+            .pragma_update(None, "max_page_count", 60)
             .unwrap();
         let text = "x".repeat(1000);
         let (last, error) = (0..1000)
@@ -208,7 +236,7 @@ mod tests {
                     .err()
                     .map(|e| (n, e))
             })
-            .expect("30 pages hold less than 1000 settings");
+            .expect("60 pages hold less than 1000 settings");
         assert!(matches!(error, StoreError::Full { .. }), "{error:?}");
         assert_eq!(error.kind(), ErrorKind::NoSpace);
         assert!(error.hint().unwrap().contains("space"));

@@ -70,12 +70,13 @@ fn prove_whole(path: &Path, context: &str) -> i64 {
     let mut states = std::collections::BTreeMap::new();
     for (event, number) in events.iter().zip(1..) {
         assert_eq!(event.sequence, number, "{context}");
+        let (from, to) = event.machine_states().unwrap();
         assert_eq!(
             states.get(&event.machine).copied(),
-            event.from,
+            from,
             "{context}: {event:?}"
         );
-        match event.to {
+        match to {
             Some(to) => states.insert(event.machine.clone(), to),
             None => states.remove(&event.machine),
         };

@@ -163,11 +163,12 @@ fn transitions_of_many_are_those_of_the_table_in_one_order() {
     let mut state = None;
     for (event, number) in events.iter().zip(1..) {
         assert_eq!(event.sequence, number);
-        assert_eq!(event.from, state, "{event:?}");
-        if let (Some(from), Some(to)) = (event.from, event.to) {
+        let (from, to) = event.machine_states().unwrap();
+        assert_eq!(from, state, "{event:?}");
+        if let (Some(from), Some(to)) = (from, to) {
             assert!(from.to(to).is_ok(), "{event:?}");
         }
-        state = event.to;
+        state = to;
     }
     let last = store.get(&record.id).unwrap().unwrap();
     assert_eq!(Some(last.state), state);
@@ -267,12 +268,12 @@ fn events_tell_why_and_after_how_long() {
     let [died, gone] = events.as_slice() else {
         panic!("{events:?}")
     };
-    assert_eq!((died.from, died.to), (Some(Starting), Some(Failed)));
+    assert_eq!(died.machine_states(), Some((Some(Starting), Some(Failed))));
     assert_eq!(died.cause, "hypervisor_died");
     assert_eq!(died.detail.as_deref(), Some("signal 9"));
     let duration = died.duration_ms.unwrap();
     assert!((29..=most).contains(&duration), "{duration} of {most}");
-    assert_eq!((gone.from, gone.to), (Some(Failed), None));
+    assert_eq!(gone.machine_states(), Some((Some(Failed), None)));
     assert_eq!(gone.name.as_str(), "web");
     assert_eq!(store.last_sequence().unwrap(), 4);
     assert_eq!(store.events(4, 10).unwrap(), []);

@@ -42,9 +42,10 @@ pub use sweep::Found;
 pub use vmint_image as image;
 pub use vmint_image::{Progress, Silent};
 pub use vmint_model::{
-    Accelerator, ByteSize, Cause, ErrorBody, ErrorKind, Event, ExecDefaults, Fault, Generation,
-    Home, MachineId, MachineRecord, MachineSpec, MachineState, Name, NetMode, Origin, ProcessRef,
-    Publish, SnapshotRecord, parse_duration,
+    Accelerator, ByteSize, Cause, Change, Counts, Ended, ErrorBody, ErrorKind, Event, ExecDefaults,
+    Fault, Generation, Home, LeaseEnd, LeaseId, LeaseRecord, MachineId, MachineRecord, MachineSpec,
+    MachineState, Name, NetMode, Origin, Owner, PoolRecord, PoolSpec, PoolState, PoolStatus,
+    ProcessRef, Publish, Slot, SlotState, SnapshotRecord, parse_duration,
 };
 pub use vmint_protocol as protocol;
 pub use vmint_qemu as qemu;

@@ -36,6 +36,8 @@ pub struct NewMachine {
     pub origin: Origin,
     /// Whether it goes away when it stops.
     pub ephemeral: bool,
+    /// The pool that has reserved a slot for it, and the id that the slot is reserved for.
+    pub slot: Option<(Name, MachineId)>,
     /// The process with whose end it ends.
     pub owner: Option<ProcessRef>,
 }
@@ -52,6 +54,7 @@ impl NewMachine {
             publish: Vec::new(),
             origin: Origin::Template,
             ephemeral: false,
+            slot: None,
             owner: None,
         }
     }
@@ -255,7 +258,10 @@ impl Vmint {
         digest: String,
         state: MachineState,
     ) -> Result<(MachineRecord, MachineDir, FileLock), Fault> {
-        let id = MachineId::random();
+        let (pool, id) = match new.slot {
+            Some((pool, id)) => (Some(pool), id),
+            None => (None, MachineId::random()),
+        };
         let name = new.name.unwrap_or_else(|| identity::default_name(&id));
         let record = MachineRecord {
             id: id.clone(),
@@ -267,6 +273,7 @@ impl Vmint {
             template: None,
             accelerator: None,
             ephemeral: new.ephemeral,
+            pool,
             owner: new.owner,
             runner: None,
             hypervisor: None,
@@ -484,8 +491,7 @@ impl Vmint {
         let _ = watch::ring(&dir);
         let was_down = || {
             let events = self.store().events(before, usize::MAX);
-            let down = |e: &vmint_model::Event| e.to.is_none_or(|to| !to.has_runner());
-            events.is_ok_and(|all| all.iter().any(|e| e.machine == record.id && down(e)))
+            events.is_ok_and(|all| all.iter().any(|e| e.machine == record.id && e.is_end()))
         };
         self.wait_until_free(&dir, options.timeout + SHORT, was_down)
             .await?;

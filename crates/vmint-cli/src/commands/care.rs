@@ -7,7 +7,7 @@ use crate::output::{self, table, time};
 use serde::Serialize;
 use std::time::Duration;
 use vmint::doctor::{self, Status};
-use vmint::{Event, Fault, Found, Vmint};
+use vmint::{Change, Event, Fault, Found, LeaseId, MachineState, SlotState, Vmint};
 
 /// How long `--follow` waits at most before it looks again.
 const SLOWEST: Duration = Duration::from_millis(250);
@@ -104,6 +104,9 @@ struct EventView<'a> {
     at: String,
     machine: &'a str,
     name: &'a str,
+    of: &'static str,
+    pool: Option<&'a str>,
+    lease: Option<&'a str>,
     from: Option<&'static str>,
     to: Option<&'static str>,
     cause: &'a str,
@@ -113,13 +116,37 @@ struct EventView<'a> {
 
 impl<'a> From<&'a Event> for EventView<'a> {
     fn from(event: &'a Event) -> Self {
+        let (of, pool, lease, from, to) = match &event.change {
+            Change::Machine { from, to } => (
+                "machine",
+                None,
+                None,
+                from.map(MachineState::as_str),
+                to.map(MachineState::as_str),
+            ),
+            Change::Slot {
+                pool,
+                lease,
+                from,
+                to,
+            } => (
+                "slot",
+                Some(pool.as_str()),
+                lease.as_ref().map(LeaseId::as_str),
+                from.map(SlotState::as_str),
+                to.map(SlotState::as_str),
+            ),
+        };
         Self {
             sequence: event.sequence,
             at: time(event.at_ms),
             machine: event.machine.as_str(),
             name: event.name.as_str(),
-            from: event.from.map(vmint::MachineState::as_str),
-            to: event.to.map(vmint::MachineState::as_str),
+            of,
+            pool,
+            lease,
+            from,
+            to,
             cause: &event.cause,
             duration_ms: event.duration_ms,
             detail: event.detail.as_deref(),
@@ -129,13 +156,21 @@ impl<'a> From<&'a Event> for EventView<'a> {
 
 impl EventView<'_> {
     fn text(&self) -> String {
-        let to = self.to.unwrap_or("removed");
+        let gone = if self.pool.is_some() {
+            "free"
+        } else {
+            "removed"
+        };
+        let to = self.to.unwrap_or(gone);
         let what = self
             .from
             .map_or_else(|| to.to_owned(), |from| format!("{from} → {to}"));
         let detail = self.detail.map(|d| format!(": {d}")).unwrap_or_default();
+        let pool = self.pool.map(|p| format!("{p}: ")).unwrap_or_default();
+        let lease = self.lease.map(|l| format!(" ({l})")).unwrap_or_default();
+        let what = format!("{pool}{what}");
         output::printable(&format!(
-            "{}  {:20} {what:22} {}{detail}",
+            "{}  {:20} {what:22} {}{lease}{detail}",
             self.at, self.name, self.cause
         ))
     }

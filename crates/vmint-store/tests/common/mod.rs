@@ -47,6 +47,7 @@ pub fn machine(name: &str) -> MachineRecord {
         template: None,
         accelerator: None,
         ephemeral: false,
+        pool: None,
         owner: None,
         runner: None,
         hypervisor: None,

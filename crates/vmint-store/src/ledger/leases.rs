@@ -1,0 +1,177 @@
+//! How leases are renewed, and end.
+
+use super::{Refusal, json, line, parse, pools, slots};
+use crate::Store;
+use rusqlite::{OptionalExtension, Transaction, params};
+use vmint_model::{
+    By, Ended, LeaseEnd, LeaseId, LeaseRecord, LedgerError, MachineId, Name, Ring, SlotState,
+};
+
+/// How many leases are remembered after their end.
+const REMEMBERED: i64 = 10_000;
+
+impl Store {
+    /// Ends a lease.
+    pub fn end_lease(
+        &mut self,
+        id: &LeaseId,
+        by: By<'_>,
+        how: LeaseEnd,
+        detail: Option<&str>,
+        now_ms: i64,
+    ) -> Result<(LeaseRecord, Vec<Ring>), LedgerError> {
+        self.ledger(|t| {
+            let lease = running(t, id)?;
+            line::entitled(&lease, by)?;
+            let mut rings = Vec::new();
+            let lease = finish(t, lease, how, detail, now_ms, &mut rings)?;
+            Ok((lease, rings))
+        })
+    }
+
+    /// Renews a lease.
+    pub fn renew_lease(
+        &mut self,
+        id: &LeaseId,
+        by: By<'_>,
+        now_ms: i64,
+    ) -> Result<LeaseRecord, LedgerError> {
+        self.ledger(|t| {
+            let mut lease = running(t, id)?;
+            line::entitled(&lease, by)?;
+            if let Some(how) = lease.overdue(now_ms) {
+                // The runner has not come to it yet, but the time is up.
+                let ended = Ended {
+                    how,
+                    at_ms: now_ms,
+                    detail: None,
+                };
+                let id = lease.id;
+                return Err(LedgerError::LeaseEnded { id, ended }.into());
+            }
+            lease.renew(now_ms);
+            write(t, &lease)?;
+            Ok(lease)
+        })
+    }
+
+    /// A lease, ended or not.
+    pub fn lease(&mut self, id: &LeaseId) -> Result<LeaseRecord, LedgerError> {
+        self.look(|t| find(t, id)?.ok_or_else(|| LedgerError::NoLease(id.clone()).into()))
+    }
+
+    /// All leases that have not ended, the oldest first.
+    pub fn leases(&mut self) -> Result<Vec<LeaseRecord>, LedgerError> {
+        self.look(|t| held(t, None))
+    }
+}
+
+/// A lease that has not ended.
+fn running(t: &Transaction<'_>, id: &LeaseId) -> Result<LeaseRecord, Refusal> {
+    let lease = find(t, id)?.ok_or_else(|| LedgerError::NoLease(id.clone()))?;
+    match lease.ended {
+        None => Ok(lease),
+        Some(ended) => Err(LedgerError::LeaseEnded {
+            id: lease.id,
+            ended,
+        }
+        .into()),
+    }
+}
+
+/// Ends a lease, and sends its machine to be reset or to retire.
+pub(super) fn finish(
+    t: &Transaction<'_>,
+    mut lease: LeaseRecord,
+    how: LeaseEnd,
+    detail: Option<&str>,
+    now_ms: i64,
+    rings: &mut Vec<Ring>,
+) -> Result<LeaseRecord, Refusal> {
+    lease.ended = Some(Ended {
+        how,
+        at_ms: now_ms,
+        detail: detail.map(str::to_owned),
+    });
+    write(t, &lease)?;
+    if let Some(slot) = slots::find(t, &lease.machine)? {
+        let status = pools::known(t, &slot.pool)?;
+        let retire = how == LeaseEnd::MachineLost || pools::is_done(&status, &slot, now_ms);
+        let to = if retire {
+            SlotState::Retiring
+        } else {
+            SlotState::Resetting
+        };
+        slots::change(t, &slot, to, Some(&lease.id), how.as_str(), detail, now_ms)?;
+        rings.push(Ring::Machine(slot.machine));
+    }
+    forget_old(t)?;
+    Ok(lease)
+}
+
+/// Two at a time, so that the number of those remembered falls when it is too large and no transaction is long.
+fn forget_old(t: &Transaction<'_>) -> Result<(), Refusal> {
+    t.prepare_cached(
+        "DELETE FROM leases WHERE sequence IN (
+             SELECT sequence FROM leases
+             WHERE sequence < (SELECT max(sequence) FROM leases) - ?1 AND ended_at_ms IS NOT NULL
+             ORDER BY sequence LIMIT 2)",
+    )?
+    .execute([REMEMBERED])?;
+    Ok(())
+}
+
+pub(super) fn find(t: &Transaction<'_>, id: &LeaseId) -> Result<Option<LeaseRecord>, Refusal> {
+    t.prepare_cached("SELECT record FROM leases WHERE id = ?1")?
+        .query_row([id.as_str()], |row| row.get::<_, String>(0))
+        .optional()?
+        .map(|text| parse("a lease", &text))
+        .transpose()
+}
+
+/// The lease on a machine that has not ended.
+pub(super) fn of_machine(
+    t: &Transaction<'_>,
+    machine: &MachineId,
+) -> Result<Option<LeaseRecord>, Refusal> {
+    t.prepare_cached("SELECT record FROM leases WHERE machine = ?1 AND ended_at_ms IS NULL")?
+        .query_row([machine.as_str()], |row| row.get::<_, String>(0))
+        .optional()?
+        .map(|text| parse("a lease", &text))
+        .transpose()
+}
+
+pub(super) fn held(t: &Transaction<'_>, pool: Option<&Name>) -> Result<Vec<LeaseRecord>, Refusal> {
+    let mut statement =
+        t.prepare_cached("SELECT record FROM leases WHERE ended_at_ms IS NULL ORDER BY sequence")?;
+    let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
+    let all = rows.map(|text| parse::<LeaseRecord>("a lease", &text?));
+    all.filter(|lease| {
+        let mine = |l: &LeaseRecord| pool.is_none_or(|pool| l.pool == *pool);
+        lease.as_ref().map_or(true, mine)
+    })
+    .collect()
+}
+
+/// A unique index makes it fail if the machine is lent already, whatever the code thinks.
+pub(super) fn add(t: &Transaction<'_>, lease: &LeaseRecord) -> Result<(), Refusal> {
+    t.prepare_cached(
+        "INSERT INTO leases (id, machine, ended_at_ms, record) VALUES (?1, ?2, NULL, ?3)",
+    )?
+    .execute(params![
+        lease.id.as_str(),
+        lease.machine.as_str(),
+        json(lease)
+    ])?;
+    Ok(())
+}
+
+pub(super) fn write(t: &Transaction<'_>, lease: &LeaseRecord) -> Result<(), Refusal> {
+    t.prepare_cached("UPDATE leases SET record = ?2, ended_at_ms = ?3 WHERE id = ?1")?
+        .execute(params![
+            lease.id.as_str(),
+            json(lease),
+            lease.ended.as_ref().map(|e| e.at_ms),
+        ])?;
+    Ok(())
+}

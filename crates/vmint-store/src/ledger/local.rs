@@ -1,0 +1,163 @@
+//! A store as a [`Ledger`].
+
+use super::Moment;
+use crate::{Store, process};
+use std::sync::{Mutex, MutexGuard};
+use vmint_model::{
+    By, Claim, Claimed, Duty, Generation, LeaseEnd, LeaseId, LeaseRecord, Ledger, LedgerError,
+    MachineId, Name, PoolChange, PoolRecord, PoolStatus, ProcessRef, Readied, Reserved, Ring, Slot,
+};
+
+type Lives = dyn Fn(&ProcessRef) -> bool + Send + Sync;
+
+/// The ledger of this host. Its methods take well under a millisecond, and so do not wait: they block.
+pub struct LocalLedger {
+    store: Mutex<Store>,
+    lives: Box<Lives>,
+}
+
+impl std::fmt::Debug for LocalLedger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LocalLedger").finish_non_exhaustive()
+    }
+}
+
+impl LocalLedger {
+    /// The ledger in this store.
+    pub fn new(store: Store) -> Self {
+        Self::with_lives(store, Box::new(process::is_alive))
+    }
+
+    /// The same with another way to tell who lives; for simulations.
+    pub fn with_lives(store: Store, lives: Box<Lives>) -> Self {
+        Self {
+            store: Mutex::new(store),
+            lives,
+        }
+    }
+
+    /// The store. Never held across an await.
+    pub fn store(&self) -> MutexGuard<'_, Store> {
+        self.store.lock().expect("nobody panics with the lock")
+    }
+
+    fn at(&self, now_ms: i64) -> Moment<'_> {
+        Moment {
+            ms: now_ms,
+            lives: &*self.lives,
+        }
+    }
+}
+
+impl Ledger for LocalLedger {
+    async fn create_pool(&self, pool: &PoolRecord) -> Result<(), LedgerError> {
+        self.store().create_pool(pool)
+    }
+
+    async fn pool(&self, name: &Name) -> Result<PoolStatus, LedgerError> {
+        self.store().pool(name)
+    }
+
+    async fn pools(&self) -> Result<Vec<PoolStatus>, LedgerError> {
+        self.store().pools()
+    }
+
+    async fn change_pool(
+        &self,
+        name: &Name,
+        change: PoolChange,
+        now_ms: i64,
+    ) -> Result<(PoolStatus, Vec<Ring>), LedgerError> {
+        self.store().change_pool(name, change, self.at(now_ms))
+    }
+
+    async fn claim(&self, claim: &Claim, now_ms: i64) -> Result<(Claimed, Vec<Ring>), LedgerError> {
+        self.store().claim(claim, self.at(now_ms))
+    }
+
+    async fn withdraw(&self, lease: &LeaseId, now_ms: i64) -> Result<Vec<Ring>, LedgerError> {
+        self.store().withdraw(lease, now_ms)
+    }
+
+    async fn reserve(
+        &self,
+        pool: &Name,
+        maker: &ProcessRef,
+        limit: u32,
+        now_ms: i64,
+    ) -> Result<Reserved, LedgerError> {
+        self.store().reserve_slots(pool, maker, limit, now_ms)
+    }
+
+    async fn ready(
+        &self,
+        machine: &MachineId,
+        generation: Generation,
+        now_ms: i64,
+    ) -> Result<(Readied, Vec<Ring>), LedgerError> {
+        self.store()
+            .slot_ready(machine, generation, self.at(now_ms))
+    }
+
+    async fn checked(&self, machine: &MachineId, now_ms: i64) -> Result<(), LedgerError> {
+        self.store().slot_checked(machine, now_ms)
+    }
+
+    async fn advance(
+        &self,
+        machine: &MachineId,
+        generation: Generation,
+        now_ms: i64,
+    ) -> Result<(), LedgerError> {
+        self.store().slot_advanced(machine, generation, now_ms)
+    }
+
+    async fn gone(
+        &self,
+        machine: &MachineId,
+        why: Option<&str>,
+        now_ms: i64,
+    ) -> Result<Vec<Ring>, LedgerError> {
+        self.store().slot_gone(machine, why, now_ms)
+    }
+
+    async fn duty(&self, machine: &MachineId, now_ms: i64) -> Result<Duty, LedgerError> {
+        self.store().slot_duty(machine, now_ms)
+    }
+
+    async fn end(
+        &self,
+        lease: &LeaseId,
+        by: By<'_>,
+        how: LeaseEnd,
+        detail: Option<&str>,
+        now_ms: i64,
+    ) -> Result<(LeaseRecord, Vec<Ring>), LedgerError> {
+        self.store().end_lease(lease, by, how, detail, now_ms)
+    }
+
+    async fn renew(
+        &self,
+        lease: &LeaseId,
+        by: By<'_>,
+        now_ms: i64,
+    ) -> Result<LeaseRecord, LedgerError> {
+        self.store().renew_lease(lease, by, now_ms)
+    }
+
+    async fn lease(&self, id: &LeaseId) -> Result<LeaseRecord, LedgerError> {
+        self.store().lease(id)
+    }
+
+    async fn leases(&self) -> Result<Vec<LeaseRecord>, LedgerError> {
+        self.store().leases()
+    }
+
+    async fn slots(&self, pool: Option<&Name>) -> Result<Vec<Slot>, LedgerError> {
+        self.store().slots(pool)
+    }
+
+    async fn tidy(&self, now_ms: i64) -> Result<Vec<Ring>, LedgerError> {
+        self.store().tidy(self.at(now_ms))
+    }
+}

@@ -1,0 +1,135 @@
+//! The ledger of this host: pools, slots, lines and leases in the store's database.
+//!
+//! Every method of [`Store`] here is one immediate transaction, so the write lock of the database is what makes claims
+//! exclusive between processes; see [`vmint_model::ledger`] for what holds. [`LocalLedger`] makes a
+//! [`Ledger`](vmint_model::Ledger) of a store.
+//!
+//! * [`pools`]: pools, and what their changes mean for their slots.
+//! * [`slots`]: from reserved to gone.
+//! * [`line`]: claims, and who comes first.
+//! * [`leases`]: how they are renewed, and end.
+
+pub mod leases;
+pub mod line;
+pub mod local;
+pub mod pools;
+pub mod slots;
+
+use crate::store::Failure;
+use crate::{Store, StoreError};
+use rusqlite::Transaction;
+use vmint_model::{Fault, LedgerError, ProcessRef};
+
+/// When a transaction happens, and who is alive then.
+#[derive(Clone, Copy)]
+pub struct Moment<'a> {
+    /// Milliseconds since 1970 in UTC.
+    pub ms: i64,
+    /// Whether a process lives.
+    pub lives: &'a (dyn Fn(&ProcessRef) -> bool + 'a),
+}
+
+impl std::fmt::Debug for Moment<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Moment({})", self.ms)
+    }
+}
+
+impl Moment<'static> {
+    /// Now, on this host.
+    pub fn now() -> Self {
+        Self {
+            ms: crate::now_ms(),
+            lives: &crate::process::is_alive,
+        }
+    }
+}
+
+/// How the inside of a ledger's transaction fails.
+pub(super) enum Refusal {
+    Ledger(LedgerError),
+    Store(Failure),
+}
+
+impl From<LedgerError> for Refusal {
+    fn from(e: LedgerError) -> Self {
+        Self::Ledger(e)
+    }
+}
+
+impl From<rusqlite::Error> for Refusal {
+    fn from(e: rusqlite::Error) -> Self {
+        Self::Store(e.into())
+    }
+}
+
+impl From<Failure> for Refusal {
+    fn from(e: Failure) -> Self {
+        Self::Store(e)
+    }
+}
+
+impl Refusal {
+    /// What is in the database cannot be understood.
+    pub(super) fn unreadable(
+        what: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::Store(Failure::Unreadable {
+            what: what.into(),
+            source: source.into(),
+        })
+    }
+}
+
+impl Store {
+    /// One transaction of the ledger.
+    pub(super) fn ledger<T>(
+        &mut self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, Refusal>,
+    ) -> Result<T, LedgerError> {
+        let mut refused = None;
+        let result = self.write(|transaction| {
+            work(transaction).map_err(|refusal| match refusal {
+                Refusal::Store(failure) => failure,
+                Refusal::Ledger(e) => {
+                    refused = Some(e);
+                    // Any failure undoes the transaction; this one is never seen.
+                    Failure::Sqlite(rusqlite::Error::QueryReturnedNoRows)
+                }
+            })
+        });
+        result.map_err(|e| refused.unwrap_or_else(|| failed(&e)))
+    }
+
+    /// The same for what only reads: all of one moment.
+    pub(super) fn look<T>(
+        &mut self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, Refusal>,
+    ) -> Result<T, LedgerError> {
+        let transaction = self.connection.transaction();
+        let result = transaction
+            .map_err(Refusal::from)
+            .and_then(|transaction| work(&transaction));
+        result.map_err(|refusal| match refusal {
+            Refusal::Ledger(e) => e,
+            Refusal::Store(failure) => failed(&self.explain(failure)),
+        })
+    }
+}
+
+fn failed(e: &StoreError) -> LedgerError {
+    let fault = Fault::from_error(e.kind(), e);
+    LedgerError::Failed(Fault {
+        hint: e.hint(),
+        ..fault
+    })
+}
+
+fn json<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_string(value).expect("has no keys but strings")
+}
+
+fn parse<T: serde::de::DeserializeOwned>(what: &str, text: &str) -> Result<T, Refusal> {
+    serde_json::from_str(text).map_err(|e| Refusal::unreadable(what, e))
+}
