@@ -6,6 +6,7 @@
 //!
 //! * [`home`]: finds and opens `VMINT_HOME` and the folder of the sockets.
 //! * [`lock`]: a lock file that can be handed to another process without a moment in which it is free.
+//! * [`bell`]: wakes a process that waits.
 //! * [`process`]: which process a [`vmint_model::ProcessRef`] names, and whether it lives.
 //! * [`store`]: opens the database; [`schema`] makes it, and brings an older one up to date.
 //! * [`machines`], [`snapshots`], [`events`], [`settings`]: what is in it. A machine's state changes in one place only,
@@ -13,6 +14,7 @@
 //! * [`ledger`]: pools, slots, lines and leases.
 //! * [`error`]: how the store fails.
 
+pub mod bell;
 pub mod error;
 pub mod events;
 pub mod home;
