@@ -1,6 +1,6 @@
 //! Where machines live, and what the code of pools needs besides: a clock, bells, and who is alive.
 
-use crate::{Bell, Fault, Generation, MachineId, PoolRecord, ProcessRef};
+use crate::{Bell, Fault, Generation, MachineId, Name, PoolRecord, ProcessRef};
 use std::future::Future;
 
 /// Where machines live.
@@ -13,8 +13,10 @@ pub trait Backend: Send + Sync {
         machine: &MachineId,
         deadline_ms: i64,
     ) -> impl Future<Output = Result<(), Fault>> + Send;
-    /// Whether the machine's runner lives. The truth, and cheap.
+    /// Whether the machine's runner lives. While it does, the machine is its business. The truth, and cheap.
     fn is_alive(&self, machine: &MachineId) -> impl Future<Output = bool> + Send;
+    /// Whether the machine's hypervisor lives, too.
+    fn is_up(&self, machine: &MachineId) -> impl Future<Output = bool> + Send;
     /// Asks the guest whether it is well.
     fn check(
         &self,
@@ -36,12 +38,16 @@ pub trait World: Send + Sync {
     fn now_ms(&self) -> i64;
     /// Returns at that time.
     fn sleep_until(&self, at_ms: i64) -> impl Future<Output = ()> + Send;
-    /// A number between 0 and 1, for jitter.
-    fn random(&self) -> f64;
+    /// Random bits, for ids and jitter.
+    fn bits(&self) -> u64;
     /// The calling process.
     fn process(&self) -> Result<ProcessRef, Fault>;
     /// Whether a process lives.
     fn lives(&self, process: &ProcessRef) -> bool;
+    /// Runs a task beside the caller, for as long as the calling process lives.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static);
+    /// Has another process fill the pool, and does not wait for it.
+    fn tend(&self, pool: &Name);
     /// Makes a bell. It is gone when it is dropped.
     fn listen(&self) -> Result<Self::Listener, Fault>;
     /// Rings a bell; one that is gone is not missed.

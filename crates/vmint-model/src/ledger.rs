@@ -63,13 +63,14 @@ pub struct Waiter {
 /// Where a claim stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claimed {
-    /// The owner holds the lease. `stale` is set when the guest was last heard of longer ago than
-    /// [`CHECK_AFTER_MS`]: make sure of it before it is handed out.
+    /// The owner holds the lease.
     Leased {
         /// The lease.
         lease: Box<LeaseRecord>,
-        /// Whether to ask the guest first.
+        /// The guest was last heard of longer ago than [`CHECK_AFTER_MS`]: ask it before it is handed out.
         stale: bool,
+        /// The pool has fewer machines ready now than it should have.
+        missing: bool,
     },
     /// The owner is in line, with so many before it.
     Waiting {

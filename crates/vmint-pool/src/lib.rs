@@ -19,4 +19,4 @@ pub mod admission;
 pub mod pools;
 pub mod retry;
 
-// pub use pools::{Acquire, Filled, Pools};
+pub use pools::{Acquire, Filled, Pools};

@@ -1,1 +1,551 @@
-//! To come.
+//! Acquire, release, fill, restore: the same code over this host and over `sim`.
+//!
+//! Invariants, beside those of the ledger:
+//! * Whoever reserves a slot makes its machine, or frees the slot. If it dies in between, the slot says who it was, and
+//!   [`Pools::restore`] frees it.
+//! * A slot is freed only when nothing of its machine is left; so machines never outnumber slots.
+//! * A wait ends at its deadline, and what was being waited for is given back if it came too late.
+
+use crate::retry;
+
+use futures_util::future::{Either, FutureExt, select};
+use futures_util::pin_mut;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use std::sync::Arc;
+use tokio::sync::oneshot;
+use vmint_model::ledger::Waiter;
+use vmint_model::{
+    Backend, By, Claim, Claimed, ErrorKind, Fault, LeaseEnd, LeaseId, LeaseRecord, Ledger,
+    LedgerError, Listen, MachineId, Name, Owner, PoolChange, PoolRecord, PoolState, PoolStatus,
+    Ring, SlotState, World,
+};
+
+/// How often those who wait look by themselves, in case a ring was lost with its ringer. At first, and at most.
+const LOOK_MS: (i64, i64) = (50, 500);
+
+/// What a caller of [`Pools::acquire`] wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acquire {
+    /// The pool.
+    pub pool: Name,
+    /// Who will hold the lease.
+    pub owner: Owner,
+    /// What for.
+    pub label: Option<String>,
+    /// How long the lease is given for at a time.
+    pub ttl_ms: Option<u64>,
+    /// When to give up; milliseconds since 1970 in UTC.
+    pub deadline_ms: i64,
+    /// Whether to wait in line when all machines that there may be are lent.
+    pub wait: bool,
+}
+
+/// What came of filling a pool.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filled {
+    /// Machines that are ready, or were granted at once.
+    pub made: u32,
+    /// Creations that failed, and why.
+    pub failed: Vec<Fault>,
+}
+
+/// Pools over a backend, a ledger and a world.
+#[derive(Debug)]
+pub struct Pools<B, L, W> {
+    /// Where machines live.
+    pub backend: B,
+    /// Where leases are claimed.
+    pub ledger: L,
+    /// Clock, bells, and who lives.
+    pub world: W,
+    /// How many machines one caller makes at once; admission holds back what the host cannot carry.
+    pub parallel: u32,
+}
+
+impl<B, L, W> Pools<B, L, W>
+where
+    B: Backend + 'static,
+    L: Ledger + 'static,
+    W: World + 'static,
+{
+    /// Lends a machine. `say` is told, in a line for the user, what is being waited for.
+    pub async fn acquire(
+        self: &Arc<Self>,
+        want: &Acquire,
+        say: &(dyn Fn(String) + Send + Sync),
+    ) -> Result<LeaseRecord, Fault> {
+        loop {
+            let mut claim = Claim {
+                lease: LeaseId::from_bits(self.world.bits()),
+                pool: want.pool.clone(),
+                owner: want.owner.clone(),
+                label: want.label.clone(),
+                ttl_ms: want.ttl_ms,
+                wait: None,
+            };
+            let mut guard = Withdraw {
+                pools: self,
+                lease: Some(claim.lease.clone()),
+            };
+            let (lease, stale) = match self.claim(&claim).await? {
+                Claimed::Leased {
+                    lease,
+                    stale,
+                    missing,
+                } => {
+                    if missing {
+                        self.world.tend(&want.pool);
+                    }
+                    (*lease, stale)
+                }
+                _ => (self.wait(&mut claim, want, say).await?, false),
+            };
+            let sound = self.sound(&lease, stale).await;
+            match sound {
+                Ok(()) => {
+                    guard.lease = None;
+                    return Ok(lease);
+                }
+                // A dead machine is never lent. It goes, and another one is sought.
+                Err(fault) => {
+                    tracing::warn!(machine = %lease.machine, "not lent: {fault}");
+                    guard.lease = None;
+                    self.discard(&lease.machine, &fault.message).await?;
+                    if self.world.now_ms() >= want.deadline_ms {
+                        return Err(fault);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether the machine of a new lease is well: its runner lives, and its guest has answered not long ago, or does.
+    async fn sound(&self, lease: &LeaseRecord, stale: bool) -> Result<(), Fault> {
+        if !self.backend.is_up(&lease.machine).await {
+            return Err(Fault::new(
+                ErrorKind::MachineLost,
+                "its runner or its hypervisor has died",
+            ));
+        }
+        if stale {
+            self.backend.check(&lease.machine, lease.generation).await?;
+        }
+        Ok(())
+    }
+
+    /// Destroys a machine and frees its slot.
+    async fn discard(&self, machine: &MachineId, why: &str) -> Result<(), Fault> {
+        self.backend.destroy(machine).await?;
+        let now = self.world.now_ms();
+        let rings = self.ledger.gone(machine, Some(why), now).await?;
+        self.ring(rings).await;
+        Ok(())
+    }
+
+    async fn claim(&self, claim: &Claim) -> Result<Claimed, LedgerError> {
+        let (claimed, rings) = self.ledger.claim(claim, self.world.now_ms()).await?;
+        self.ring(rings).await;
+        Ok(claimed)
+    }
+
+    /// Waits in line, making machines meanwhile if the pool may have more.
+    async fn wait(
+        self: &Arc<Self>,
+        claim: &mut Claim,
+        want: &Acquire,
+        say: &(dyn Fn(String) + Send + Sync),
+    ) -> Result<LeaseRecord, Fault> {
+        let began = self.world.now_ms();
+        let listener = self.world.listen()?;
+        let process = self.world.process()?;
+        claim.wait = Some(Waiter {
+            bell: listener.bell(),
+            process: process.clone(),
+            deadline_ms: want.deadline_ms,
+        });
+        let mut making = FuturesUnordered::new();
+        let (mut pause, mut seen, mut said) = (LOOK_MS.0, None::<Fault>, false);
+        loop {
+            let before = match self.claim(claim).await? {
+                Claimed::Leased { lease, .. } => return Ok(*lease),
+                Claimed::Waiting { before } => before,
+                Claimed::None => unreachable!("a claim that waits is in line"),
+            };
+            let now = self.world.now_ms();
+            if now >= want.deadline_ms {
+                return Err(self.give_up(claim, began, before, seen).await);
+            }
+            if making.is_empty() {
+                // Those that died may hold what we wait for.
+                self.restore().await?;
+                let reserved = self.ledger.reserve(&want.pool, &process, 1, now).await?;
+                for machine in reserved.machines {
+                    making.push(self.make_beside(&want.pool, machine, want.deadline_ms));
+                }
+                if making.is_empty() {
+                    if !want.wait {
+                        return Err(self.refuse(claim).await);
+                    }
+                    if !said {
+                        said = true;
+                        let status = self.ledger.pool(&want.pool).await?;
+                        say(waiting(&status, before));
+                    }
+                }
+            }
+            let until = want.deadline_ms.min(now + pause);
+            pause = (pause * 2).min(LOOK_MS.1);
+            let made = {
+                let rung = listener.rung();
+                let woken = async {
+                    if making.is_empty() {
+                        rung.await;
+                        None
+                    } else {
+                        pin_mut!(rung);
+                        match select(making.next(), rung).await {
+                            Either::Left((made, _)) => made,
+                            Either::Right(((), _)) => None,
+                        }
+                    }
+                };
+                let timer = self.world.sleep_until(until);
+                pin_mut!(woken, timer);
+                match select(woken, timer).await {
+                    Either::Left((made, _)) => made,
+                    Either::Right(((), _)) => None,
+                }
+            };
+            if let Some(Ok(Err(fault))) = made {
+                let status = self.ledger.pool(&want.pool).await?;
+                if status.counts.alive() == 0 || !want.wait {
+                    // Nothing is left that could be waited for.
+                    return Err(self.left(claim, fault).await);
+                }
+                seen = Some(fault);
+            }
+        }
+    }
+
+    async fn left(&self, claim: &Claim, fault: Fault) -> Fault {
+        match self
+            .ledger
+            .withdraw(&claim.lease, self.world.now_ms())
+            .await
+        {
+            Ok(rings) => self.ring(rings).await,
+            Err(e) => tracing::warn!("cannot leave the line: {e}"),
+        }
+        fault
+    }
+
+    async fn give_up(&self, claim: &Claim, began: i64, before: u32, seen: Option<Fault>) -> Fault {
+        let waited = self.world.now_ms() - began;
+        let state = match self.ledger.pool(&claim.pool).await {
+            Ok(status) => format!("; {}", tell(&status)),
+            Err(_) => String::new(),
+        };
+        let last = seen
+            .map(|f| format!("; the last attempt to make one failed: {}", f.message))
+            .unwrap_or_default();
+        let message = format!(
+            "no machine of pool {} was free within {:.1} s: {before} waited before this one{state}{last}",
+            claim.pool,
+            waited as f64 / 1e3,
+        );
+        let fault = Fault::new(ErrorKind::TimedOut, message)
+            .hint("`vmint lease ls` shows who holds them; `vmint pool resize` allows more");
+        self.left(claim, fault).await
+    }
+
+    async fn refuse(&self, claim: &Claim) -> Fault {
+        let state = match self.ledger.pool(&claim.pool).await {
+            Ok(status) => tell(&status),
+            Err(e) => e.to_string(),
+        };
+        let message = format!("no machine of pool {} is free: {state}", claim.pool);
+        let fault = Fault::new(ErrorKind::Refused, message)
+            .hint("wait for one, or allow more with `vmint pool resize`");
+        self.left(claim, fault).await
+    }
+
+    /// Ends a lease. Its machine is reset by its runner, which is told.
+    pub async fn release(&self, lease: &LeaseId, by: By<'_>) -> Result<LeaseRecord, Fault> {
+        let now = self.world.now_ms();
+        let (lease, rings) = self
+            .ledger
+            .end(lease, by, LeaseEnd::Released, None, now)
+            .await?;
+        self.ring(rings).await;
+        Ok(lease)
+    }
+
+    /// Renews a lease, or sends its heartbeat.
+    pub async fn renew(&self, lease: &LeaseId, by: By<'_>) -> Result<LeaseRecord, Fault> {
+        let now = self.world.now_ms();
+        Ok(self.ledger.renew(lease, by, now).await?)
+    }
+
+    /// Changes a pool, and tells those whom it concerns.
+    pub async fn change(&self, pool: &Name, change: PoolChange) -> Result<PoolStatus, Fault> {
+        let now = self.world.now_ms();
+        let (status, rings) = self.ledger.change_pool(pool, change, now).await?;
+        self.ring(rings).await;
+        Ok(status)
+    }
+
+    /// Removes a pool: what is idle goes at once, what is lent when its lease ends, or with `force` at once too.
+    /// Returns when nothing is left, or at the deadline.
+    pub async fn remove(&self, pool: &Name, force: bool, deadline_ms: i64) -> Result<(), Fault> {
+        let change = PoolChange {
+            state: Some(PoolState::Removing),
+            force,
+            ..PoolChange::default()
+        };
+        self.change(pool, change).await?;
+        self.empty(pool, deadline_ms).await
+    }
+
+    /// Waits until a pool that does not lend any more has no machine left.
+    pub async fn empty(&self, pool: &Name, deadline_ms: i64) -> Result<(), Fault> {
+        let mut pause = 1;
+        loop {
+            self.restore().await?;
+            let status = match self.ledger.pool(pool).await {
+                Err(LedgerError::NoPool(_)) => return Ok(()),
+                Ok(status) if status.counts.alive() == 0 => return Ok(()),
+                other => other?,
+            };
+            let now = self.world.now_ms();
+            if now >= deadline_ms {
+                let message = format!("pool {pool} is not empty yet: {}", tell(&status));
+                return Err(Fault::new(ErrorKind::TimedOut, message)
+                    .hint("it goes on emptying by itself as its leases end; --force ends them"));
+            }
+            // The runners take their machines down; the ledger has no bell for those who wait for that.
+            self.world.sleep_until(deadline_ms.min(now + pause)).await;
+            pause = (pause * 2).min(LOOK_MS.1);
+        }
+    }
+
+    /// Makes what a pool lacks, several at once. One that fails does not stop the others.
+    pub async fn fill(self: &Arc<Self>, pool: &Name, deadline_ms: i64) -> Result<Filled, Fault> {
+        self.restore().await?;
+        let process = self.world.process()?;
+        let mut filled = Filled::default();
+        let mut making = FuturesUnordered::new();
+        loop {
+            // What failed is not tried for ever: `make` has done so often enough.
+            let room = self.parallel.saturating_sub(making.len() as u32);
+            if room > 0 && filled.failed.is_empty() {
+                let now = self.world.now_ms();
+                let reserved = self.ledger.reserve(pool, &process, room, now).await?;
+                for machine in reserved.machines {
+                    making.push(self.make_beside(pool, machine, deadline_ms));
+                }
+            }
+            match making.next().await {
+                None => return Ok(filled),
+                Some(Ok(Ok(()))) => filled.made += 1,
+                Some(Ok(Err(fault))) => filled.failed.push(fault),
+                Some(Err(_gone)) => {
+                    let message = "the creation of a machine was given up";
+                    filled
+                        .failed
+                        .push(Fault::new(ErrorKind::Interrupted, message));
+                }
+            }
+        }
+    }
+
+    /// Makes a machine in a task of its own: it goes on when the one who asked has got another one meanwhile.
+    fn make_beside(
+        self: &Arc<Self>,
+        pool: &Name,
+        machine: MachineId,
+        deadline_ms: i64,
+    ) -> oneshot::Receiver<Result<(), Fault>> {
+        let (answer, made) = oneshot::channel();
+        let (pools, pool) = (self.clone(), pool.clone());
+        self.world.spawn(async move {
+            let result = pools.make(&pool, machine, deadline_ms).await;
+            let _ = answer.send(result);
+        });
+        made
+    }
+
+    /// Makes the machine of a reserved slot; when that fails for a cause that passes, another one in another slot.
+    async fn make(&self, pool: &Name, machine: MachineId, deadline_ms: i64) -> Result<(), Fault> {
+        let (mut machine, mut failures) = (machine, 0);
+        loop {
+            let fault = match self.make_once(pool, &machine, deadline_ms).await {
+                Ok(()) => return Ok(()),
+                Err(fault) => fault,
+            };
+            failures += 1;
+            let pause = retry::pause_ms(failures, self.world.bits());
+            let again = self.world.now_ms() + pause;
+            if !retry::is_transient(&fault) || failures >= retry::ATTEMPTS || again >= deadline_ms {
+                return Err(fault);
+            }
+            tracing::warn!(
+                "a machine of pool {pool} could not be made, trying again in {pause} ms: {fault}"
+            );
+            self.world.sleep_until(again).await;
+            let process = self.world.process()?;
+            let now = self.world.now_ms();
+            // The slot was freed; perhaps nobody needs another machine any more.
+            let reserved = self.ledger.reserve(pool, &process, 1, now).await?;
+            match reserved.machines.into_iter().next() {
+                Some(next) => machine = next,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    async fn make_once(
+        &self,
+        pool: &Name,
+        machine: &MachineId,
+        deadline_ms: i64,
+    ) -> Result<(), Fault> {
+        let mut guard = Abandon {
+            pools: self,
+            machine: Some(machine.clone()),
+        };
+        let status = self.ledger.pool(pool).await?;
+        let made = self
+            .backend
+            .create(&status.pool, machine, deadline_ms)
+            .await;
+        guard.machine = None;
+        if let Err(fault) = made {
+            self.discard(machine, &fault.message).await?;
+            return Err(fault);
+        }
+        Ok(())
+    }
+
+    /// Puts right what those left that died: frees the slots of machines without a runner, and of machines that nobody
+    /// makes any more; has the line move on.
+    pub async fn restore(&self) -> Result<(), Fault> {
+        for slot in self.ledger.slots(None).await? {
+            if self.backend.is_alive(&slot.machine).await {
+                continue;
+            }
+            let made_by_the_living = slot.state == SlotState::Filling
+                && slot.maker.as_ref().is_some_and(|m| self.world.lives(m));
+            if made_by_the_living {
+                continue;
+            }
+            let why = match slot.state {
+                SlotState::Filling => "whoever was making it died",
+                _ => "its runner died",
+            };
+            self.discard(&slot.machine, why).await?;
+        }
+        let rings = self.ledger.tidy(self.world.now_ms()).await?;
+        self.ring(rings).await;
+        Ok(())
+    }
+
+    /// Tells those whom a transaction concerns.
+    pub async fn ring(&self, rings: Vec<Ring>) {
+        for ring in rings {
+            match ring {
+                Ring::Machine(machine) => self.backend.ring(&machine).await,
+                Ring::Waiter(bell) => self.world.ring(&bell),
+            }
+        }
+    }
+
+    /// Adds a pool and fills it.
+    pub async fn create(
+        self: &Arc<Self>,
+        pool: &PoolRecord,
+        deadline_ms: i64,
+    ) -> Result<Filled, Fault> {
+        self.ledger.create_pool(pool).await?;
+        self.fill(&pool.name, deadline_ms).await
+    }
+}
+
+/// What a waiter is told.
+fn waiting(status: &PoolStatus, before: u32) -> String {
+    let name = &status.pool.name;
+    format!(
+        "waiting for a machine of pool {name}: {}, {before} before this one",
+        tell(status)
+    )
+}
+
+fn tell(status: &PoolStatus) -> String {
+    let (counts, spec) = (&status.counts, &status.pool.spec);
+    let parts = [
+        (counts.leased, "lent"),
+        (counts.resetting, "being reset"),
+        (counts.filling, "being made"),
+        (counts.ready, "ready"),
+        (counts.retiring, "going"),
+    ];
+    let parts = parts.iter().filter(|(n, _)| *n > 0);
+    let parts: Vec<_> = parts.map(|(n, what)| format!("{n} {what}")).collect();
+    let parts = if parts.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", parts.join(", "))
+    };
+    format!("it has {} of at most {}{parts}", counts.alive(), spec.max)
+}
+
+/// Gives up a claim whose caller was dropped before it knew the outcome.
+struct Withdraw<'a, B: Backend + 'static, L: Ledger + 'static, W: World + 'static> {
+    pools: &'a Arc<Pools<B, L, W>>,
+    lease: Option<LeaseId>,
+}
+
+impl<B: Backend, L: Ledger, W: World> Drop for Withdraw<'_, B, L, W> {
+    fn drop(&mut self) {
+        let Some(lease) = self.lease.take() else {
+            return;
+        };
+        let pools = self.pools.clone();
+        let leaving = async move {
+            match pools.ledger.withdraw(&lease, pools.world.now_ms()).await {
+                Ok(rings) => pools.ring(rings).await,
+                // The lease ends with its owner at the latest.
+                Err(e) => tracing::warn!("cannot give up lease {lease}: {e}"),
+            }
+        };
+        // At once where the ledger is on this host; else beside the caller.
+        let mut leaving = Box::pin(leaving);
+        if leaving.as_mut().now_or_never().is_none() {
+            self.pools.world.spawn(leaving);
+        }
+    }
+}
+
+/// Frees a slot whose maker was dropped before it had a machine.
+struct Abandon<'a, B: Backend + 'static, L: Ledger + 'static, W: World + 'static> {
+    pools: &'a Pools<B, L, W>,
+    machine: Option<MachineId>,
+}
+
+impl<B: Backend, L: Ledger, W: World> Drop for Abandon<'_, B, L, W> {
+    fn drop(&mut self) {
+        let Some(machine) = self.machine.take() else {
+            return;
+        };
+        let freeing = async {
+            // One whose runner lives will get ready, and find its way into the pool.
+            if !self.pools.backend.is_alive(&machine).await {
+                let why = Some("its creation was given up");
+                let now = self.pools.world.now_ms();
+                if let Ok(rings) = self.pools.ledger.gone(&machine, why, now).await {
+                    self.pools.ring(rings).await;
+                }
+            }
+        };
+        let _ = freeing.now_or_never();
+    }
+}

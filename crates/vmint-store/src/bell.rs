@@ -23,9 +23,9 @@ pub struct BellSocket {
 impl BellSocket {
     /// A new one in the home's folder of sockets.
     pub fn bind(home: &Home) -> io::Result<Self> {
-        let mut bytes = [0; 6];
+        let mut bytes = [0; 8];
         getrandom::fill(&mut bytes).map_err(io::Error::other)?;
-        let name = bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+        let name = format!("{:012x}", u64::from_be_bytes(bytes) >> 16);
         let path = home.runtime().join(format!("{PREFIX}{name}"));
         // The folder is this user's alone; so is the socket from its first moment on.
         let socket = UnixDatagram::bind(&path)?;

@@ -6,8 +6,8 @@ use rusqlite::{OptionalExtension, Row, Transaction, params};
 use serde::{Deserialize, Serialize};
 use vmint_model::ledger::CHECK_AFTER_MS;
 use vmint_model::{
-    Bell, By, Claim, Claimed, LeaseEnd, LeaseId, LeaseRecord, LedgerError, Name, Owner, ProcessRef,
-    Ring, Slot, SlotState,
+    Bell, By, Claim, Claimed, Counts, LeaseEnd, LeaseId, LeaseRecord, LedgerError, Name, Owner,
+    ProcessRef, Ring, Slot, SlotState,
 };
 
 impl Store {
@@ -30,15 +30,30 @@ impl Store {
                 }
                 let lease = Box::new(lease);
                 // It was granted in line, from a machine that had got ready at that moment.
-                let stale = false;
-                return Ok((Claimed::Leased { lease, stale }, rings));
+                let (stale, missing) = (false, false);
+                return Ok((
+                    Claimed::Leased {
+                        lease,
+                        stale,
+                        missing,
+                    },
+                    rings,
+                ));
             }
             let status = pools::open(t, &claim.pool)?;
             if let Some(ticket) = ticket(t, &claim.lease)? {
                 serve(t, &claim.pool, moment, &mut rings)?;
                 if let Some(lease) = leases::find(t, &claim.lease)? {
                     let lease = Box::new(lease);
-                    return Ok((Claimed::Leased { lease, stale: true }, rings));
+                    let (stale, missing) = (true, false);
+                    return Ok((
+                        Claimed::Leased {
+                            lease,
+                            stale,
+                            missing,
+                        },
+                        rings,
+                    ));
                 }
                 let before = before(t, &claim.pool, ticket)?;
                 return Ok((Claimed::Waiting { before }, rings));
@@ -59,7 +74,20 @@ impl Store {
                 let lease = grant(t, &slot, &claim.lease, wish, 0, moment.ms)?;
                 rings.push(Ring::Machine(slot.machine));
                 let lease = Box::new(lease);
-                return Ok((Claimed::Leased { lease, stale }, rings));
+                let counts = Counts {
+                    ready: status.counts.ready.saturating_sub(1),
+                    leased: status.counts.leased + 1,
+                    ..status.counts
+                };
+                let missing = counts.missing(&status.pool.spec) > 0;
+                return Ok((
+                    Claimed::Leased {
+                        lease,
+                        stale,
+                        missing,
+                    },
+                    rings,
+                ));
             }
             let Some(waiter) = &claim.wait else {
                 return Ok((Claimed::None, rings));
