@@ -12,8 +12,10 @@
 //! * [`machines`], [`snapshots`], [`events`], [`settings`]: what is in it. A machine's state changes in one place only,
 //!   [`Store::transition`], which checks the change against the table and writes it down as an event.
 //! * [`ledger`]: pools, slots, lines and leases.
+//! * [`admission`]: what is promised to machines, and who waits for it.
 //! * [`error`]: how the store fails.
 
+pub mod admission;
 pub mod bell;
 pub mod error;
 pub mod events;

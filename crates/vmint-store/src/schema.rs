@@ -150,6 +150,17 @@ const MIGRATIONS: &[&str] = &[
 
      ALTER TABLE events ADD COLUMN pool TEXT;
      ALTER TABLE events ADD COLUMN lease TEXT;",
+    // 3. Who waits to be admitted, in the order in which they came.
+    "CREATE TABLE admission_line (
+         ticket      INTEGER PRIMARY KEY AUTOINCREMENT,
+         machine     TEXT NOT NULL UNIQUE,
+         bytes       INTEGER NOT NULL,
+         boot        TEXT NOT NULL,
+         awaits      TEXT NOT NULL,
+         bell        TEXT NOT NULL,
+         process     TEXT NOT NULL,
+         deadline_ms INTEGER NOT NULL
+     ) STRICT;",
 ];
 
 /// The version that this vmint writes.
