@@ -252,6 +252,24 @@ impl Frozen {
         })
     }
 
+    /// Links everything into `folder`, a new one, where it then is as it is here.
+    pub fn link_whole(&self, folder: &Path) -> Result<Self, FrozenError> {
+        std::fs::create_dir(folder).map_err(|source| FrozenError::Io {
+            path: folder.into(),
+            source,
+        })?;
+        for stamp in &self.manifest.files {
+            link(&self.folder, folder, &stamp.name)?;
+        }
+        self.link_disk(folder)?;
+        // Last, as always: until then the folder is nothing.
+        link(&self.folder, folder, Self::MANIFEST)?;
+        Ok(Self {
+            folder: folder.into(),
+            manifest: self.manifest.clone(),
+        })
+    }
+
     /// Links the disk's layers into `folder`.
     pub fn link_disk(&self, folder: &Path) -> Result<(), FrozenError> {
         for n in 0..self.manifest.layers {

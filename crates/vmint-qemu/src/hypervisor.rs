@@ -343,6 +343,11 @@ impl Hypervisor {
         }
     }
 
+    /// Sends it `SIGKILL`, and does not wait.
+    pub fn send_kill(&self) {
+        self.child.kill();
+    }
+
     /// Kills it and waits until it is gone.
     pub async fn kill(mut self) -> io::Result<()> {
         self.child.kill();

@@ -9,6 +9,7 @@
 //! | `POST /v1/pause`, `POST /v1/resume` | | `{}` |
 //! | `POST /v1/reset` | [`Reset`] | [`MachineRecord`](vmint_model::MachineRecord) |
 //! | `POST /v1/snapshot` | [`Snapshot`] | [`Snapshotted`] |
+//! | `POST /v1/check` | | `{}` when the guest has answered |
 //! | `POST /v1/qmp` | [`Qmp`] | QEMU's answer |
 //! | `POST /v1/stream`, `Upgrade: vmint` | | a protocol session, without the greeting |
 //!
@@ -16,10 +17,15 @@
 
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+use std::time::Duration;
 use vmint_model::{ErrorKind, Generation, MachineId};
 
 /// The header that names the generation that a caller means.
 pub const GENERATION: &str = "vmint-generation";
+/// How long a guest that is well takes at most to answer, under KVM; [`Accelerator::patience`] times as long elsewhere.
+///
+/// [`Accelerator::patience`]: vmint_model::Accelerator::patience
+pub const CHECK: Duration = Duration::from_secs(2);
 /// The protocol that `/v1/stream` is upgraded to.
 pub const UPGRADE: &str = "vmint";
 

@@ -106,9 +106,23 @@ pub async fn settle(
         };
         watched(&mut live.hypervisor, waiting, console).await?;
     }
-    let warm = live
-        .session
-        .exec(command(&["/bin/sh", "-c", ":"]), |_, _| {});
+    warm_up(live, console, deadline).await
+}
+
+/// Has the guest run a shell once, so that its user's first command finds translated what all commands need.
+pub async fn warm_up(
+    live: &mut Live,
+    console: &std::path::Path,
+    deadline: Instant,
+) -> Result<(), Fault> {
+    let session = live.session.clone();
+    let after = deadline.saturating_duration_since(Instant::now());
+    let warm = async {
+        let run = session.exec(command(&["/bin/sh", "-c", ":"]), |_, _| {});
+        let what = "run a shell";
+        let done = tokio::time::timeout(after, run).await;
+        done.map_err(|_| SessionError::TimedOut { what, after })?
+    };
     // An image without a shell is none the worse for it.
     match watched(&mut live.hypervisor, warm, console).await {
         Err(fault) if fault.kind != ErrorKind::Guest => Err(fault),

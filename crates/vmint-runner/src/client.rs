@@ -13,7 +13,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::net::UnixStream;
-use vmint_model::{ErrorBody, ErrorKind, Fault, Generation, MachineDir};
+use vmint_model::{Accelerator, ErrorBody, ErrorKind, Fault, Generation, MachineDir};
 
 /// Asks the runner of one machine.
 #[derive(Clone, Debug)]
@@ -85,6 +85,15 @@ impl Client {
         let body =
             serde_json::to_vec(body).map_err(|e| Fault::new(ErrorKind::Internal, e.to_string()))?;
         self.call(Method::POST, path, body.into(), deadline).await
+    }
+
+    /// Makes sure that the guest is well.
+    pub async fn check(&self, accelerator: Accelerator) -> Result<(), Fault> {
+        // The runner has the first word: it knows what it waited for.
+        let deadline = api::CHECK * accelerator.patience() + Duration::from_secs(1);
+        self.post::<serde_json::Value>("/v1/check", &(), deadline)
+            .await
+            .map(drop)
     }
 
     async fn call<A: DeserializeOwned>(

@@ -95,7 +95,11 @@ async fn serve(home: &Home, id: &MachineId, dir: &MachineDir, said: &mut File) {
     }
     let (asks, queue) = mpsc::channel(16);
     tokio::spawn(server::serve(listener, view, asks));
-    tokio::spawn(watch::folder(dir.clone(), watched.clone()));
+    let fallback = match machine.record().pool {
+        Some(_) => watch::POOL_FALLBACK,
+        None => watch::FALLBACK,
+    };
+    tokio::spawn(watch::folder(dir.clone(), fallback, watched.clone()));
     tokio::spawn(async move {
         if let Some(ended) = owner_ended.1.recv().await {
             let _ = watched.send(ended).await;
@@ -134,6 +138,6 @@ fn prepare(home: &Home, id: &MachineId, dir: &MachineDir) -> Result<Prepared, Fa
     std::fs::set_permissions(dir.socket(), std::fs::Permissions::from_mode(0o600)).map_err(host)?;
     let view = View::new(record.clone());
     let owner = record.owner.clone();
-    let machine = Machine::new(dir.clone(), store, record, request, view.clone());
+    let machine = Machine::new(home.clone(), store, record, request, view.clone());
     Ok((machine, listener, view, owner))
 }

@@ -2,7 +2,7 @@
 //! else goes through the queue of the task that owns the machine.
 
 use crate::api;
-use crate::machine::Ask;
+use crate::machine::{Ask, Asked, expect_generation};
 use crate::relay::relay;
 use crate::session::Session;
 use bytes::Bytes;
@@ -16,7 +16,9 @@ use serde::de::DeserializeOwned;
 use std::sync::{Arc, Mutex};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
-use vmint_model::{ErrorBody, ErrorKind, Fault, Generation, MachineRecord, MachineState};
+use vmint_model::{
+    Accelerator, ErrorBody, ErrorKind, Fault, Generation, MachineRecord, MachineState,
+};
 
 /// Largest request body in bytes.
 const MAX_BODY: usize = 1 << 20;
@@ -42,7 +44,7 @@ impl View {
 }
 
 /// Serves the socket for ever.
-pub async fn serve(listener: UnixListener, view: View, asks: mpsc::Sender<Ask>) {
+pub async fn serve(listener: UnixListener, view: View, asks: mpsc::Sender<Asked>) {
     let own = rustix::process::geteuid().as_raw();
     loop {
         let stream = match listener.accept().await {
@@ -63,7 +65,7 @@ pub async fn serve(listener: UnixListener, view: View, asks: mpsc::Sender<Ask>) 
     }
 }
 
-async fn connection(stream: UnixStream, view: View, asks: mpsc::Sender<Ask>) {
+async fn connection(stream: UnixStream, view: View, asks: mpsc::Sender<Asked>) {
     let service = hyper::service::service_fn(move |request| {
         let (view, asks) = (view.clone(), asks.clone());
         async move { Ok::<_, std::convert::Infallible>(respond(request, view, asks).await) }
@@ -79,7 +81,7 @@ async fn connection(stream: UnixStream, view: View, asks: mpsc::Sender<Ask>) {
 
 type Answer = Response<Full<Bytes>>;
 
-async fn respond(request: Request<Incoming>, view: View, asks: mpsc::Sender<Ask>) -> Answer {
+async fn respond(request: Request<Incoming>, view: View, asks: mpsc::Sender<Asked>) -> Answer {
     match route(request, &view, &asks).await {
         Ok(answer) => answer,
         Err(fault) => {
@@ -93,10 +95,12 @@ async fn respond(request: Request<Incoming>, view: View, asks: mpsc::Sender<Ask>
 async fn route(
     request: Request<Incoming>,
     view: &View,
-    asks: &mpsc::Sender<Ask>,
+    asks: &mpsc::Sender<Asked>,
 ) -> Result<Answer, Fault> {
     let (record, session) = view.get();
-    check_generation(&request, &record)?;
+    let meant = meant(&request)?;
+    expect_generation(&record, meant)?;
+    let asks = &Queue { asks, meant };
     let path = request.uri().path().to_owned();
     match (request.method(), path.as_str()) {
         (&Method::GET, "/v1/ping") => ok(&api::Pong {
@@ -131,6 +135,9 @@ async fn route(
                 .await
                 .and_then(|done| ok(&done))
         }
+        (&Method::POST, "/v1/check") => check(asks, &record, session)
+            .await
+            .and_then(|()| ok(&serde_json::json!({}))),
         (&Method::POST, "/v1/qmp") => {
             let command = body(request).await?;
             ask(asks, |answer| Ask::Qmp(command, answer))
@@ -144,28 +151,43 @@ async fn route(
     }
 }
 
-fn check_generation(request: &Request<Incoming>, record: &MachineRecord) -> Result<(), Fault> {
+/// The generation that a request means.
+fn meant(request: &Request<Incoming>) -> Result<Option<Generation>, Fault> {
     let Some(value) = request.headers().get(api::GENERATION) else {
-        return Ok(());
+        return Ok(None);
     };
-    let wanted = value
-        .to_str()
-        .ok()
-        .and_then(|v| v.parse().ok())
-        .map(Generation);
-    match wanted {
-        Some(wanted) if wanted == record.generation => Ok(()),
-        Some(wanted) => {
-            let message = format!(
-                "machine {} is at generation {}, not {wanted}",
-                record.name, record.generation
-            );
-            Err(Fault::new(ErrorKind::StaleGeneration, message))
-        }
+    let number = value.to_str().ok().and_then(|v| v.parse().ok());
+    match number {
+        Some(number) => Ok(Some(Generation(number))),
         None => Err(Fault::new(
             ErrorKind::Usage,
             format!("{}: {value:?} is no generation", api::GENERATION),
         )),
+    }
+}
+
+/// Asks the guest, and has it recorded that it answered.
+async fn check(
+    asks: &Queue<'_>,
+    record: &MachineRecord,
+    session: Option<Session>,
+) -> Result<(), Fault> {
+    let Some(session) = session.filter(|_| record.state == MachineState::Running) else {
+        return Err(not_running(record));
+    };
+    let patience = record.accelerator.map_or(1, Accelerator::patience);
+    let ping = vmint_protocol::Request::Ping;
+    session.call(ping, "answer", api::CHECK * patience).await?;
+    ask(asks, |answer| Ask::Checked(record.generation, answer)).await
+}
+
+fn not_running(record: &MachineRecord) -> Fault {
+    let message = format!("machine {} is {}", record.name, record.state);
+    let fault = Fault::new(ErrorKind::WrongState, message);
+    if record.state == MachineState::Paused {
+        fault.hint(format!("vmint resume {}", record.name))
+    } else {
+        fault
     }
 }
 
@@ -184,16 +206,7 @@ fn upgrade(
     }
     let session = match session {
         Some(session) if record.state == MachineState::Running => session,
-        _ => {
-            let message = format!("machine {} is {}", record.name, record.state);
-            let fault = Fault::new(ErrorKind::WrongState, message);
-            let paused = record.state == MachineState::Paused;
-            return Err(if paused {
-                fault.hint(format!("vmint resume {}", record.name))
-            } else {
-                fault
-            });
-        }
+        _ => return Err(not_running(record)),
     };
     let upgraded = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
@@ -213,8 +226,14 @@ fn upgrade(
     Ok(answer)
 }
 
+/// The queue, for one request.
+struct Queue<'a> {
+    asks: &'a mpsc::Sender<Asked>,
+    meant: Option<Generation>,
+}
+
 async fn ask<T>(
-    asks: &mpsc::Sender<Ask>,
+    queue: &Queue<'_>,
     make: impl FnOnce(oneshot::Sender<Result<T, Fault>>) -> Ask,
 ) -> Result<T, Fault> {
     let gone = || {
@@ -224,7 +243,11 @@ async fn ask<T>(
         )
     };
     let (sender, receiver) = oneshot::channel();
-    asks.send(make(sender)).await.map_err(|_| gone())?;
+    let asked = Asked {
+        meant: queue.meant,
+        ask: make(sender),
+    };
+    queue.asks.send(asked).await.map_err(|_| gone())?;
     receiver.await.map_err(|_| gone())?
 }
 

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
-use vmint_model::{MachineDir, ProcessRef};
+use vmint_model::{Home, MachineDir, ProcessRef, Ring};
 
 /// Something happened around the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,12 +18,14 @@ pub enum Watched {
 }
 
 /// How often the store is looked into though nobody rang: what rings can be lost, the store cannot.
-const FALLBACK: Duration = Duration::from_secs(1);
+pub const FALLBACK: Duration = Duration::from_secs(1);
+/// The same for a machine that an owner waits for.
+pub const POOL_FALLBACK: Duration = Duration::from_millis(500);
 
 /// Watches the machine's folder, and rings.
-pub async fn folder(dir: MachineDir, sender: mpsc::Sender<Watched>) {
+pub async fn folder(dir: MachineDir, fallback: Duration, sender: mpsc::Sender<Watched>) {
     let inotify = watch_folder(&dir)
-        .inspect_err(|e| tracing::warn!("no inotify, looking once a second: {e}"))
+        .inspect_err(|e| tracing::warn!("no inotify, looking every {fallback:?}: {e}"))
         .ok();
     loop {
         let rang = async {
@@ -32,7 +34,7 @@ pub async fn folder(dir: MachineDir, sender: mpsc::Sender<Watched>) {
                 Some(fd) => drain(fd).await,
             }
         };
-        let _ = tokio::time::timeout(FALLBACK, rang).await;
+        let _ = tokio::time::timeout(fallback, rang).await;
         if sender.send(Watched::Look).await.is_err() {
             return;
         }
@@ -69,19 +71,55 @@ pub fn ring(dir: &MachineDir) -> io::Result<()> {
     file.set_modified(std::time::SystemTime::now())
 }
 
-/// Tells when `owner` has ended.
-pub async fn owner(owner: ProcessRef, sender: mpsc::Sender<Watched>) {
-    match vmint_store::process::open_pidfd(&owner) {
-        Ok(Some(fd)) => {
-            // SAFETY: the descriptor is owned by the `AsyncFd` and stays open and the same until it is dropped.
-            match unsafe { AsyncFd::register_with_interest(fd, tokio::io::Interest::READABLE) } {
-                Ok(fd) => drop(fd.readable().await),
-                Err(e) => tracing::error!("cannot watch the owner: {e:?}"),
+/// Rings whom transactions of the ledger concern. A ring that is lost costs time only.
+pub fn tell<'a>(home: &Home, rings: impl IntoIterator<Item = &'a Ring>) {
+    for one in rings {
+        match one {
+            Ring::Machine(id) => {
+                if let Err(e) = ring(&home.machine(id)) {
+                    tracing::debug!("machine {id} cannot be rung: {e}");
+                }
+            }
+            Ring::Waiter(bell) => {
+                vmint_store::bell::ring(bell);
             }
         }
-        Ok(None) => {}
-        Err(e) => tracing::error!("cannot watch the owner: {e}"),
     }
-    // An owner that cannot be watched is taken to have ended: better a machine too few than one that leaks.
+}
+
+/// A process whose end is waited for.
+#[derive(Debug)]
+pub struct Watch(Option<AsyncFd<OwnedFd>>);
+
+impl Watch {
+    /// Watches `process`. One that cannot be watched is taken to have ended: better a machine too few than one that
+    /// leaks.
+    pub fn of(process: &ProcessRef) -> Self {
+        let opened = vmint_store::process::open_pidfd(process).and_then(|fd| match fd {
+            None => Ok(None),
+            Some(fd) => {
+                let interest = tokio::io::Interest::READABLE;
+                // SAFETY: the descriptor is owned by the `AsyncFd` and stays open and the same until it is dropped.
+                let fd = unsafe { AsyncFd::register_with_interest(fd, interest) };
+                fd.map(Some).map_err(|e| e.into_parts().1)
+            }
+        });
+        Self(opened.unwrap_or_else(|e| {
+            tracing::error!("process {} cannot be watched: {e}", process.pid);
+            None
+        }))
+    }
+
+    /// Returns when it has ended. Can be cancelled.
+    pub async fn ended(&self) {
+        if let Some(fd) = &self.0 {
+            drop(fd.readable().await);
+        }
+    }
+}
+
+/// Tells when `owner` has ended.
+pub async fn owner(owner: ProcessRef, sender: mpsc::Sender<Watched>) {
+    Watch::of(&owner).ended().await;
     let _ = sender.send(Watched::OwnerEnded).await;
 }

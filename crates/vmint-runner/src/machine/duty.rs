@@ -1,0 +1,259 @@
+//! What a runner does for the pool that its machine belongs to. The ledger says what is to be done, and is asked
+//! whenever somebody rings, an owner ends, something is due, and in any case twice a second.
+//!
+//! ```text
+//!        ┌───────────── made fresh ◀── Reset ◀──┐
+//!        ▼                                      │
+//! said to be ready ──▶ Idle ──▶ Guard ── lease ends ──▶ Retire ──▶ machine, folder, slot gone
+//!                        └────── too old, too many ────────▲
+//! ```
+//!
+//! Invariants:
+//! * A machine is said to be ready only as a fork that nobody has had.
+//! * The owner that is watched is that of the lease that the ledger has now, and no other.
+//! * A machine that cannot be made fresh goes, and its slot with it: there is no state in between.
+//! * A slot is freed when nothing is left of the machine, with the reason, and whoever waits is told.
+
+use super::Machine;
+use super::end::Over;
+use crate::watch::{self, Watch};
+use std::time::Duration;
+use tokio::time::Instant;
+use vmint_model::{
+    By, Cause, Duty, ErrorKind, Fault, Generation, LeaseEnd, LeaseId, LeaseRecord, LedgerError,
+    MachineState, Readied, Ring,
+};
+use vmint_store::{Moment, now_ms};
+
+/// What is waited for on behalf of the pool.
+#[derive(Debug, Default)]
+pub(super) struct Guard {
+    /// The lease, and its owner if that is a process of this host.
+    lease: Option<(LeaseId, Option<Watch>)>,
+    /// When the ledger is to be asked again; milliseconds since 1970 in UTC.
+    due_ms: Option<i64>,
+}
+
+/// Why the ledger is to be asked.
+#[derive(Debug)]
+pub(super) enum Alarm {
+    /// The owner of this lease has ended.
+    OwnerEnded(LeaseId),
+    /// It is time.
+    Due,
+}
+
+impl Guard {
+    /// Watches this lease, and no other.
+    fn lease(&mut self, lease: &LeaseRecord) {
+        if self.lease.as_ref().is_none_or(|(id, _)| *id != lease.id) {
+            let owner = match &lease.owner {
+                vmint_model::Owner::Process(process) => Some(Watch::of(process)),
+                vmint_model::Owner::Client { .. } => None,
+            };
+            self.lease = Some((lease.id.clone(), owner));
+        }
+        self.due_ms = lease.due_at_ms();
+    }
+
+    /// Watches no lease.
+    fn nobody(&mut self, until_ms: Option<i64>) {
+        *self = Self {
+            lease: None,
+            due_ms: until_ms,
+        };
+    }
+
+    /// Returns when there is something to do. Can be cancelled.
+    pub(super) async fn alarm(&self) -> Alarm {
+        let owner = async {
+            match &self.lease {
+                Some((id, Some(owner))) => {
+                    owner.ended().await;
+                    id.clone()
+                }
+                _ => std::future::pending().await,
+            }
+        };
+        let due = async {
+            match self.due_ms {
+                // A millisecond more, so that it has passed by every clock.
+                Some(due) => {
+                    let left = due.saturating_sub(now_ms()).max(0) as u64;
+                    tokio::time::sleep(Duration::from_millis(left + 1)).await;
+                }
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            id = owner => Alarm::OwnerEnded(id),
+            () = due => Alarm::Due,
+        }
+    }
+}
+
+impl Machine {
+    /// Tells the pool, for the first time, that the machine can be lent.
+    pub(super) fn join_pool(&mut self) -> Result<(), Fault> {
+        let Some(pool) = self.record.pool.clone() else {
+            return Ok(());
+        };
+        if self.tell_ready()? == Wanted::No {
+            let message = format!(
+                "pool {pool} does not want machine {} any more",
+                self.record.name
+            );
+            return Err(Fault::new(ErrorKind::PoolClosed, message));
+        }
+        let status = self.store.pool(&pool)?;
+        if status.pool.spec.standby > 0 && self.plan.is_apart() {
+            self.standby.want();
+        }
+        Ok(())
+    }
+
+    /// Says that the machine can be lent, at the generation that it has.
+    fn tell_ready(&mut self) -> Result<Wanted, Fault> {
+        let (id, generation) = (&self.record.id, self.record.generation);
+        let (readied, rings) = self.store.slot_ready(id, generation, Moment::now())?;
+        self.ring(&rings);
+        match readied {
+            Readied::Ready => self.guard.nobody(None),
+            Readied::Granted(lease) => self.guard.lease(&lease),
+            Readied::Retire => return Ok(Wanted::No),
+        }
+        Ok(Wanted::Yes)
+    }
+
+    /// Rings whom a transaction concerns.
+    pub(super) fn ring(&self, rings: &[Ring]) {
+        let others = rings
+            .iter()
+            .filter(|ring| !matches!(ring, Ring::Machine(id) if *id == self.record.id));
+        watch::tell(&self.home, others);
+    }
+
+    /// Does what is to be done for the pool, if the machine belongs to one.
+    pub(super) async fn duty(&mut self, cause: Cause) -> Option<Over> {
+        self.record.pool.as_ref()?;
+        loop {
+            match self.store.slot_duty(&self.record.id, now_ms()) {
+                Ok(Duty::Guard(lease)) => {
+                    self.guard.lease(&lease);
+                    if lease.generation < self.record.generation {
+                        // The ledger could not be told at the time.
+                        self.advance();
+                    }
+                    return None;
+                }
+                Ok(Duty::Idle { until_ms }) => {
+                    self.guard.nobody(until_ms);
+                    return None;
+                }
+                Ok(Duty::Reset) => {
+                    self.guard.nobody(None);
+                    if let Err(fault) = self.make_fresh(cause).await {
+                        tracing::error!("the machine cannot be made fresh: {fault}");
+                        let reason = format!("it could not be made fresh: {}", fault.message);
+                        return Some(self.died(reason));
+                    }
+                    // And once more, for when the ledger wants to be asked next.
+                }
+                Ok(Duty::Retire | Duty::None) => {
+                    return Some(Over::Down {
+                        cause,
+                        to: MachineState::Stopped,
+                        reason: Some("its pool does not want it any more".into()),
+                        remove: true,
+                    });
+                }
+                Err(e) => {
+                    tracing::warn!("the ledger cannot be asked: {e}");
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// A fork that nobody has had, said to be ready.
+    async fn make_fresh(&mut self, cause: Cause) -> Result<(), Fault> {
+        let began = Instant::now();
+        self.renew(None, None, cause).await?;
+        let up = began.elapsed();
+        // If it is not wanted, the ledger says so when it is asked next.
+        self.tell_ready()?;
+        tracing::info!(?up, ready = ?began.elapsed(), generation = %self.record.generation, "fresh");
+        Ok(())
+    }
+
+    /// Something that was waited for has happened.
+    pub(super) async fn alarmed(&mut self, alarm: Alarm) -> Option<Over> {
+        // If the ledger cannot be asked now, the next look sets it up again.
+        self.guard = Guard::default();
+        let Alarm::OwnerEnded(lease) = alarm else {
+            return self.duty(Cause::TimedOut).await;
+        };
+        let how = LeaseEnd::OwnerEnded;
+        match self
+            .store
+            .end_lease(&lease, By::Anybody, how, None, now_ms())
+        {
+            Ok((_, rings)) => self.ring(&rings),
+            Err(LedgerError::LeaseEnded { .. } | LedgerError::NoLease(_)) => {}
+            Err(e) => tracing::warn!("lease {lease} cannot be ended: {e}"),
+        }
+        self.duty(Cause::OwnerEnded).await
+    }
+
+    /// A pool's machine is reset by its owner, while it has one, and else by its runner alone.
+    pub(super) fn expect_lent(&mut self) -> Result<(), Fault> {
+        let Some(pool) = &self.record.pool else {
+            return Ok(());
+        };
+        if let Duty::Guard(_) = self.store.slot_duty(&self.record.id, now_ms())? {
+            return Ok(());
+        }
+        let name = &self.record.name;
+        let message = format!("machine {name} of pool {pool} is not lent to anybody");
+        Err(Fault::new(ErrorKind::WrongState, message).hint(format!("vmint lease acquire {pool}")))
+    }
+
+    /// Tells the ledger that the owner has had the machine reset. If it cannot be told, it is at the next look.
+    pub(super) fn advance(&mut self) {
+        if self.record.pool.is_none() {
+            return;
+        }
+        let (id, generation) = (&self.record.id, self.record.generation);
+        match self.store.slot_advanced(id, generation, now_ms()) {
+            // The lease has ended meanwhile: the next look finds what is to be done.
+            Ok(()) | Err(LedgerError::NoSlot { .. }) => {}
+            Err(e) => tracing::warn!("the ledger does not know of generation {generation}: {e}"),
+        }
+    }
+
+    /// The guest of this generation has answered.
+    pub(super) fn checked(&mut self, generation: Generation) -> Result<(), Fault> {
+        if self.record.pool.is_some() && generation == self.record.generation {
+            self.store.slot_checked(&self.record.id, now_ms())?;
+        }
+        Ok(())
+    }
+
+    /// Frees the slot, when nothing is left of the machine.
+    pub(super) fn leave_pool(&mut self, why: Option<&str>) {
+        if self.record.pool.is_none() {
+            return;
+        }
+        match self.store.slot_gone(&self.record.id, why, now_ms()) {
+            Ok(rings) => self.ring(&rings),
+            Err(e) => tracing::error!("the machine's slot cannot be freed: {e}"),
+        }
+    }
+}
+
+/// Whether the pool wants a machine that is ready.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Yes,
+    No,
+}

@@ -1,0 +1,348 @@
+//! How a fork is made, and where its files are.
+//!
+//! ```text
+//! an ordinary machine            a pool's machine
+//! ID/origin/  frozen files       ID/origin/    what every fork begins with, the disk's layers too
+//! ID/disk.*   layers             ID/fork-N/    one for each fork: origin/, disk.*, console.log, qemu.log
+//! ID/*.log                       ID/*.log      links to those of the fork that is the machine now
+//! ```
+//!
+//! Invariants:
+//! * Everything that a fork writes lies in the folder of its [`Files`], and no other fork is ever given a file from
+//!   there. A pool's forks have a folder each, so what one lease wrote is out of the reach of the next even while the
+//!   old fork is still being cleared away.
+//! * A pool's machine always goes back to the origin that it began with, whatever an owner restored in between.
+
+use crate::bringup::{Live, bring_up, settle};
+use crate::identity;
+use crate::ports::published;
+use crate::start::{BootSpec, From, StartRequest};
+use crate::template;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::time::Instant;
+use vmint_model::{
+    ErrorKind, Fault, Generation, MachineDir, MachineRecord, Name, NetMode, Publish,
+};
+use vmint_qemu::disk::{self, Layer};
+use vmint_qemu::{Boot, Frozen, Launch, Start};
+
+/// Where the files of one fork are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Files {
+    folder: PathBuf,
+    /// Whether the folder is this fork's alone.
+    own: bool,
+}
+
+impl Files {
+    /// The folder that holds them.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Removes them, unless the folder is the machine's.
+    pub(crate) fn discard(&self) -> io::Result<()> {
+        if self.own {
+            vmint_store::remove_folder(&self.folder)?;
+        }
+        Ok(())
+    }
+
+    /// The frozen machine that it was forked from.
+    pub(crate) fn origin(&self) -> PathBuf {
+        self.folder.join("origin")
+    }
+
+    /// The layers of its disk.
+    pub(crate) fn layers(&self) -> Vec<Layer> {
+        disk::layers(&self.folder)
+    }
+
+    /// Its console's log.
+    pub(crate) fn console(&self) -> PathBuf {
+        self.folder.join("console.log")
+    }
+
+    /// The log of its QEMU.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.folder.join("qemu.log")
+    }
+
+    /// Replaces what it wrote by an empty layer on top of `below` frozen ones.
+    fn fresh_disk(&self, below: usize) -> Result<(), Fault> {
+        disk::remove_from(&self.folder, below).map_err(|e| host(&e))?;
+        if below > 0 {
+            disk::copy_blank(&self.folder, below).map_err(|e| host(&e))?;
+        }
+        Ok(())
+    }
+
+    /// Makes its logs those that are shown as the machine's. Links, so that no path changes under anybody.
+    fn show_logs(&self, dir: &MachineDir) -> io::Result<()> {
+        for (own, shown) in [
+            (self.console(), dir.console_log()),
+            (self.log(), dir.qemu_log()),
+        ] {
+            if own == shown {
+                continue;
+            }
+            let new = shown.with_extension("new");
+            match std::fs::remove_file(&new) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+            std::fs::hard_link(own, &new)?;
+            std::fs::rename(new, shown)?;
+        }
+        Ok(())
+    }
+}
+
+/// A guest that can be used, and its files.
+#[derive(Debug)]
+pub(crate) struct Fork {
+    /// Hypervisor and session.
+    pub(crate) live: Live,
+    /// Its files.
+    pub(crate) files: Files,
+    /// What it was told that it is.
+    pub(crate) generation: Generation,
+    /// Its open ports.
+    pub(crate) ports: Vec<Publish>,
+}
+
+/// Where forks are put.
+#[derive(Debug)]
+enum Layout {
+    /// Into the machine's folder, one after the other.
+    InPlace,
+    /// Into a folder each; the number of the next.
+    Apart(AtomicU64),
+}
+
+/// What all forks of one machine have in common.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) dir: MachineDir,
+    pub(crate) request: StartRequest,
+    name: Name,
+    net: NetMode,
+    publish: Vec<Publish>,
+    layout: Layout,
+}
+
+impl Plan {
+    /// The plan of a machine's runner.
+    pub(crate) fn new(dir: MachineDir, request: StartRequest, record: &MachineRecord) -> Self {
+        let apart = record.pool.is_some() && matches!(request.from, From::Frozen(_));
+        Self {
+            dir,
+            request,
+            name: record.name.clone(),
+            net: record.spec.net,
+            publish: record.spec.publish.clone(),
+            layout: if apart {
+                Layout::Apart(AtomicU64::new(1))
+            } else {
+                Layout::InPlace
+            },
+        }
+    }
+
+    /// Whether each fork has a folder of its own, so that there can be two at a time.
+    pub(crate) fn is_apart(&self) -> bool {
+        matches!(self.layout, Layout::Apart(_))
+    }
+
+    /// What the machine is forked from at a reset.
+    pub(crate) fn origin(&self) -> PathBuf {
+        self.dir.path().join("origin")
+    }
+
+    /// When what begins now must be done.
+    pub(crate) fn deadline(&self) -> Instant {
+        Instant::now() + std::time::Duration::from_millis(self.request.deadline_ms)
+    }
+
+    /// Files for one more fork.
+    pub(crate) fn place(&self) -> Files {
+        match &self.layout {
+            Layout::InPlace => Files {
+                folder: self.dir.path().to_owned(),
+                own: false,
+            },
+            Layout::Apart(next) => {
+                let n = next.fetch_add(1, Ordering::Relaxed);
+                Files {
+                    folder: self.dir.path().join(format!("fork-{n}")),
+                    own: true,
+                }
+            }
+        }
+    }
+
+    /// Makes `frozen` the machine's origin, and gives back what to fork: from now on the machine's folder holds all
+    /// that a reset needs.
+    pub(crate) fn keep(&self, frozen: Frozen) -> Result<Frozen, Fault> {
+        let origin = self.origin();
+        if !self.is_apart() || frozen.folder() == origin {
+            // Forked in place, it becomes the origin with the fork itself.
+            return Ok(frozen);
+        }
+        frozen.check()?;
+        remove_if_there(&origin).map_err(|e| prepare(&e))?;
+        Ok(frozen.link_whole(&origin)?)
+    }
+
+    /// Forks `source` into `files`.
+    pub(crate) async fn fork(
+        &self,
+        source: &Frozen,
+        files: Files,
+        generation: Generation,
+        deadline: Instant,
+    ) -> Result<Fork, Fault> {
+        match self.layout {
+            Layout::InPlace => adopt(source, &files)?,
+            Layout::Apart(_) => {
+                source.check()?;
+                remove_if_there(files.folder())
+                    .and_then(|()| std::fs::create_dir(files.folder()))
+                    .map_err(|e| prepare(&e))?;
+                source.link_into(files.folder())?;
+                files.fresh_disk(source.manifest().layers)?;
+            }
+        }
+        let frozen = Frozen::open(&files.origin())?;
+        let expected = self.request.host.hardware(&frozen.manifest().shape);
+        if frozen.manifest().hardware != expected {
+            let message = format!(
+                "it was frozen with {} and this is {}, or on another processor; it cannot be loaded",
+                frozen.manifest().qemu,
+                self.request.host.qemu.banner
+            );
+            return Err(Fault::new(ErrorKind::Corrupt, message)
+                .hint("take the snapshot again, or start from the image"));
+        }
+        let (ram, layers) = (frozen.ram(), files.layers());
+        let start = Start::Load(&frozen);
+        self.launch(start, &ram, &layers, files, generation, deadline)
+            .await
+    }
+
+    /// Boots, on the disk that the machine has.
+    pub(crate) async fn boot(
+        &self,
+        spec: &BootSpec,
+        generation: Generation,
+        deadline: Instant,
+    ) -> Result<Fork, Fault> {
+        let files = self.place();
+        let ram = files.folder().join("ram");
+        if !ram.exists() {
+            template::create_ram(&ram, self.request.shape.memory.0)?;
+        }
+        let layers = match &spec.disk {
+            None => Vec::new(),
+            Some(image) => {
+                let img = &self.request.host.qemu.img;
+                template::prepare_boot_disk(img, files.folder(), image).await?
+            }
+        };
+        let boot = Boot {
+            kernel: spec.kernel.clone(),
+            initramfs: spec.initramfs.clone(),
+            cmdline: spec.cmdline.clone(),
+        };
+        let start = Start::Boot(&boot);
+        let mut fork = self
+            .launch(start, &ram, &layers, files, generation, deadline)
+            .await?;
+        let console = fork.files.console();
+        settle(&mut fork.live, spec.settle, &console, deadline).await?;
+        Ok(fork)
+    }
+
+    /// Makes what a booted machine wrote to its disk as if it had never been.
+    pub(crate) fn forget_disk(&self, spec: &BootSpec) -> Result<(), Fault> {
+        let below = usize::from(spec.disk.is_some());
+        disk::remove_from(self.place().folder(), below).map_err(|e| host(&e))
+    }
+
+    async fn launch(
+        &self,
+        start: Start<'_>,
+        ram: &Path,
+        layers: &[Layer],
+        files: Files,
+        generation: Generation,
+        deadline: Instant,
+    ) -> Result<Fork, Fault> {
+        let identity = identity::fresh(&self.name, generation, self.net)?;
+        let name = format!("vmint-{}", self.name);
+        let (console, log) = (files.console(), files.log());
+        let launch = Launch {
+            qemu: &self.request.host.qemu,
+            shape: &self.request.shape,
+            name: &name,
+            start,
+            ram,
+            layers,
+            publish: &self.publish,
+            console: &console,
+            log: &log,
+        };
+        let live = bring_up(launch, identity, deadline).await?;
+        let ports = published(&live.hypervisor, &self.publish).await?;
+        Ok(Fork {
+            live,
+            files,
+            generation,
+            ports,
+        })
+    }
+}
+
+impl Fork {
+    /// Shows its logs as the machine's. Only a reader of logs misses something if that fails.
+    pub(crate) fn show_logs(&self, dir: &MachineDir) {
+        if let Err(e) = self.files.show_logs(dir) {
+            tracing::warn!("the machine's logs are those of an older fork: {e}");
+        }
+    }
+}
+
+/// Makes `frozen` the origin of a machine that is forked in place.
+fn adopt(frozen: &Frozen, files: &Files) -> Result<(), Fault> {
+    let origin = files.origin();
+    if frozen.folder() == origin {
+        frozen.check_linked()?;
+        return files.fresh_disk(frozen.manifest().layers);
+    }
+    frozen.check()?;
+    remove_if_there(&origin).map_err(|e| prepare(&e))?;
+    disk::remove_from(files.folder(), 0).map_err(|e| prepare(&e))?;
+    let blank = files.folder().join(disk::BLANK);
+    if blank.exists() {
+        std::fs::remove_file(blank).map_err(|e| prepare(&e))?;
+    }
+    frozen.link_into(files.folder())?;
+    files.fresh_disk(frozen.manifest().layers)
+}
+
+fn remove_if_there(folder: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
+fn host(e: &(dyn std::error::Error + 'static)) -> Fault {
+    Fault::from_error(ErrorKind::Host, e)
+}
+
+fn prepare(e: &io::Error) -> Fault {
+    Fault::from_error(ErrorKind::Host, e).context("cannot prepare the machine's folder")
+}

@@ -1,0 +1,291 @@
+//! How a machine comes up, and how it is made fresh: by another fork in the place of the one there is, of the next
+//! generation.
+//!
+//! Invariants:
+//! * The old guest executes nothing any more when the new one begins to.
+//! * The new one has its identity and the time, and the store says `running`, before anybody can reach it.
+//! * If no fork can be brought up there is no machine: an old guest is never gone back to.
+
+use super::fork::Fork;
+use super::standby::Leftover;
+use super::{Machine, store_fault};
+use crate::api;
+use crate::bringup::{Story, warm_up};
+use crate::identity;
+use crate::start::From;
+use std::time::Duration;
+use tokio::time::Instant;
+use vmint_model::{Cause, ErrorKind, Fault, MachineState, NetMode};
+use vmint_protocol::Request;
+use vmint_qemu::Frozen;
+use vmint_store::process;
+
+impl Machine {
+    /// Brings it up for the first time and records it as running; a pool's machine is ready to be lent then.
+    pub async fn start(&mut self) -> Result<(), Fault> {
+        let deadline = self.plan.deadline();
+        let generation = self.record.generation;
+        let plan = self.plan.clone();
+        let mut fork = match &plan.request.from {
+            From::Frozen(folder) => {
+                let source = plan.keep(Frozen::open(folder)?)?;
+                plan.fork(&source, plan.place(), generation, deadline)
+                    .await?
+            }
+            From::Boot(spec) => plan.boot(spec, generation, deadline).await?,
+        };
+        if self.record.pool.is_some() {
+            let console = fork.files.console();
+            warm_up(&mut fork.live, &console, deadline).await?;
+        }
+        self.install(Box::new(fork));
+        self.up(plan.request.asked_at_ms, None)?;
+        self.join_pool()
+    }
+
+    /// Makes a fork the machine.
+    fn install(&mut self, fork: Box<Fork>) {
+        fork.show_logs(&self.dir);
+        self.story = Story::default();
+        self.record.ports.clone_from(&fork.ports);
+        self.fork = Some(fork);
+    }
+
+    /// Records that a command can be executed now.
+    fn up(&mut self, asked_at_ms: f64, detail: Option<&str>) -> Result<(), Fault> {
+        let fork = self.fork.as_ref().expect("called when it is up");
+        if !fork.files.layers().is_empty() {
+            self.reserve.take();
+        }
+        let hypervisor = process::of(fork.live.hypervisor.pid()).ok().flatten();
+        let runner = process::current().ok();
+        let ready_ms = (identity::now_ns() as f64 / 1e6 - asked_at_ms).max(0.0);
+        let request = &self.plan.request;
+        let (accelerator, ports) = (request.host.accelerator, self.record.ports.clone());
+        let fingerprint = request.fingerprint.clone();
+        let nat = self.record.spec.net == NetMode::Nat;
+        let changed = self.store.transition(
+            &self.record.id,
+            None,
+            MachineState::Running,
+            Cause::Completed,
+            detail,
+            |r| {
+                r.runner = runner;
+                r.hypervisor = hypervisor;
+                r.accelerator = Some(accelerator);
+                r.ports = ports;
+                r.addresses = if nat {
+                    vec![identity::GUEST_ADDRESS.to_owned()]
+                } else {
+                    Vec::new()
+                };
+                r.ready_ms = Some(ready_ms);
+                r.reason = None;
+                if r.template.is_none() {
+                    r.template = Some(fingerprint);
+                }
+            },
+        );
+        self.record = changed.map_err(store_fault)?;
+        self.show();
+        Ok(())
+    }
+
+    /// A reset or a restore that was asked for.
+    pub(super) async fn reset(&mut self, reset: &api::Reset) -> Result<(), Fault> {
+        self.expect_lent()?;
+        let from = match &reset.from {
+            Some(folder) => Some(Frozen::open(folder)?),
+            None => None,
+        };
+        if let Some(frozen) = &from {
+            let shape = &frozen.manifest().shape;
+            if *shape != self.plan.request.shape {
+                let message = "the snapshot is of a machine with other hardware (memory, processors, network or disk)";
+                return Err(Fault::new(ErrorKind::WrongState, message));
+            }
+        }
+        let name = reset.snapshot.as_ref().map(ToString::to_string);
+        self.renew(from, name, Cause::Requested).await?;
+        self.advance();
+        Ok(())
+    }
+
+    /// A new fork in the place of this one, of the next generation: of `from`, or of the machine's origin.
+    pub(super) async fn renew(
+        &mut self,
+        from: Option<Frozen>,
+        name: Option<String>,
+        cause: Cause,
+    ) -> Result<(), Fault> {
+        let (asked, deadline) = (identity::now_ns() as f64 / 1e6, self.plan.deadline());
+        let next = self.record.generation.next();
+        let with_standby = from.is_none() && self.standby.is_coming(next);
+        let detail = match (&from, with_standby) {
+            (Some(_), _) => "restore",
+            (None, true) => "reset (standby)",
+            (None, false) => "reset",
+        };
+        let mut told = None;
+        if with_standby {
+            match self.swap(asked, detail, cause).await? {
+                Swap::Done => return Ok(()),
+                Swap::Lost => told = Some("without the standby, which was lost"),
+            }
+        } else {
+            // It is of the generation that this fork will be of, or of an older one.
+            let old = self.standby.replace();
+            self.clear_away(old);
+            self.begin_renewal(detail, name, cause)?;
+            self.leave().await?;
+        }
+        let fork = self.fork_anew(from, deadline).await?;
+        self.install(Box::new(fork));
+        self.up(asked, told)
+    }
+
+    /// Records that the machine is of the next generation, and not up.
+    fn begin_renewal(
+        &mut self,
+        detail: &str,
+        name: Option<String>,
+        cause: Cause,
+    ) -> Result<(), Fault> {
+        let changed = self.store.transition(
+            &self.record.id,
+            None,
+            MachineState::Starting,
+            cause,
+            Some(detail),
+            |r| {
+                r.generation = r.generation.next();
+                r.hypervisor = None;
+                if let Some(name) = name {
+                    r.template = Some(name);
+                }
+            },
+        );
+        self.record = changed.map_err(store_fault)?;
+        self.view.set(self.record.clone(), None);
+        Ok(())
+    }
+
+    /// Ends the fork there is. One that shares its folder with the next is waited for.
+    async fn leave(&mut self) -> Result<(), Fault> {
+        let Some(fork) = self.fork.take() else {
+            return Ok(());
+        };
+        if self.plan.is_apart() {
+            self.put_away(fork);
+            return Ok(());
+        }
+        drop(fork.live.session);
+        let killed = fork.live.hypervisor.kill().await;
+        killed.map_err(|e| Fault::from_error(ErrorKind::Host, &e))
+    }
+
+    /// Kills a fork, and leaves the rest to the background. When this returns, its guest executes nothing any more: the
+    /// kernel interrupts the processors that run its threads, and none of them leaves the kernel again.
+    fn put_away(&mut self, fork: Box<Fork>) {
+        fork.live.hypervisor.send_kill();
+        self.clear_away(Some(Leftover::Fork(fork)));
+    }
+
+    /// Clears away what is left of a fork, in the background.
+    pub(super) fn clear_away(&mut self, leftover: Option<Leftover>) {
+        while self.clearing.try_join_next().is_some() {}
+        if let Some(leftover) = leftover {
+            self.clearing.spawn(leftover.clear());
+        }
+    }
+
+    /// Puts the standby in the place of the fork there is.
+    async fn swap(&mut self, asked: f64, detail: &str, cause: Cause) -> Result<Swap, Fault> {
+        let began = Instant::now();
+        let next = self.record.generation.next();
+        if let Some(old) = self.fork.take() {
+            self.put_away(old);
+        }
+        let killed = began.elapsed();
+        let limit = api::CHECK * self.plan.request.host.accelerator.patience();
+        let (fork, went) = if let Some(fork) = self.standby.take_parked(next) {
+            // While QEMU and the guest set to work, the store is written.
+            let (went, recorded) = tokio::join!(go(&fork, limit), async {
+                tokio::task::yield_now().await;
+                self.begin_renewal(detail, None, cause)
+            });
+            recorded?;
+            (fork, went)
+        } else {
+            self.begin_renewal(detail, None, cause)?;
+            let old = self.standby.wait().await;
+            self.clear_away(old);
+            let Some(fork) = self.standby.take_parked(next) else {
+                return Ok(Swap::Lost);
+            };
+            let went = go(&fork, limit).await;
+            (fork, went)
+        };
+        if let Err(fault) = went {
+            tracing::warn!("the standby cannot be used: {fault}");
+            self.put_away(fork);
+            return Ok(Swap::Lost);
+        }
+        let goes = began.elapsed();
+        self.install(fork);
+        self.up(asked, None)?;
+        tracing::info!(?killed, ?goes, up = ?began.elapsed(), "swapped");
+        Ok(Swap::Done)
+    }
+
+    /// A fork in the place of the one that was ended.
+    async fn fork_anew(&self, from: Option<Frozen>, deadline: Instant) -> Result<Fork, Fault> {
+        let (plan, generation) = (&self.plan, self.record.generation);
+        let source = match from {
+            Some(frozen) => Some(frozen),
+            None if plan.origin().exists() => Some(Frozen::open(&plan.origin())?),
+            None => None,
+        };
+        let mut fork = match (source, &plan.request.from) {
+            (Some(source), _) => {
+                plan.fork(&source, plan.place(), generation, deadline)
+                    .await?
+            }
+            (None, From::Boot(spec)) => {
+                plan.forget_disk(spec)?;
+                plan.boot(spec, generation, deadline).await?
+            }
+            (None, From::Frozen(_)) => {
+                let message = "the machine's origin is missing";
+                return Err(Fault::new(ErrorKind::Corrupt, message));
+            }
+        };
+        if self.record.pool.is_some() {
+            let console = fork.files.console();
+            warm_up(&mut fork.live, &console, deadline).await?;
+        }
+        Ok(fork)
+    }
+}
+
+/// What became of a swap.
+enum Swap {
+    /// The standby is the machine.
+    Done,
+    /// The standby failed, and the machine is not up.
+    Lost,
+}
+
+/// Lets a standby go, and tells it the time; returns when it knows. Both are sent at once: the guest finds the message
+/// when it wakes.
+async fn go(fork: &Fork, limit: Duration) -> Result<(), Fault> {
+    let clock = Request::SetClock(identity::now_ns());
+    let (runs, clock) = tokio::join!(
+        fork.live.hypervisor.resume(),
+        fork.live.session.call(clock, "set its clock", limit)
+    );
+    runs?;
+    clock?;
+    Ok(())
+}
