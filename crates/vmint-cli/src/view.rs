@@ -2,7 +2,7 @@
 
 use crate::output::{self, age, list, ms, table, time};
 use serde::Serialize;
-use vmint::{MachineRecord, Origin, Publish, SnapshotRecord};
+use vmint::{LeaseRecord, MachineRecord, Origin, Publish, SnapshotRecord};
 
 /// A machine.
 #[derive(Debug, Serialize)]
@@ -48,7 +48,7 @@ impl<'a> From<&'a MachineRecord> for Machine<'a> {
             template: record.template.as_deref(),
             backend: "qemu",
             accelerator: record.accelerator.map(vmint::Accelerator::as_str),
-            pool: None,
+            pool: record.pool.as_ref().map(vmint::Name::as_str),
             lease: None,
             memory: record.spec.memory.0,
             cpus: record.spec.cpus,
@@ -61,6 +61,17 @@ impl<'a> From<&'a MachineRecord> for Machine<'a> {
             reason: record.reason.as_deref(),
             created_at: time(record.created_at_ms),
             ready_ms: record.ready_ms.map(|ms| (ms * 10.0).round() / 10.0),
+        }
+    }
+}
+
+impl<'a> Machine<'a> {
+    /// With the lease on it, if there is one among these.
+    pub fn lent(record: &'a MachineRecord, leases: &'a [LeaseRecord]) -> Self {
+        let lease = leases.iter().find(|l| l.machine == record.id);
+        Self {
+            lease: lease.map(|l| l.id.as_str()),
+            ..Self::from(record)
         }
     }
 }

@@ -47,6 +47,23 @@ pub struct PoolSpec {
     pub max_uses: Option<u32>,
 }
 
+impl PoolSpec {
+    /// Two to eight machines of `image`, with 512 MiB, one processor and no network.
+    pub fn of(image: impl Into<String>) -> Self {
+        Self {
+            image: image.into(),
+            memory: ByteSize::mib(512),
+            cpus: 1,
+            net: NetMode::None,
+            min: 2,
+            max: 8,
+            standby: 1,
+            ttl_ms: Some(3_600_000),
+            max_uses: None,
+        }
+    }
+}
+
 /// Whether a pool lends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -48,6 +48,14 @@ pub fn of(pid: u32) -> io::Result<Option<ProcessRef>> {
     }))
 }
 
+/// The process that started this one, or that it was given to when that one ended.
+pub fn parent(process: &ProcessRef) -> Option<ProcessRef> {
+    let stat = read_stat(process.pid).ok()??;
+    (stat.start_time == process.start_time)
+        .then(|| of(stat.parent).ok()?)
+        .flatten()
+}
+
 /// Whether this very process lives. A process that `/proc` cannot tell about counts as alive: to take a living
 /// process for dead would be the worse mistake.
 pub fn is_alive(process: &ProcessRef) -> bool {
@@ -89,6 +97,7 @@ pub fn kill(process: &ProcessRef) -> io::Result<bool> {
 #[derive(Debug, PartialEq, Eq)]
 struct Stat {
     state: u8,
+    parent: u32,
     threads: u32,
     start_time: u64,
 }
@@ -102,6 +111,7 @@ impl Stat {
         let field = |number: usize| rest.split_ascii_whitespace().nth(number - 3);
         Some(Self {
             state: *field(3)?.as_bytes().first()?,
+            parent: field(4)?.parse().ok()?,
             threads: field(20)?.parse().ok()?,
             start_time: field(22)?.parse().ok()?,
         })

@@ -10,12 +10,11 @@
 //! * `check`: a check's result.
 //! * `hypervisor`: QEMU, accelerator, network guard, the search for changed memory.
 //! * `images`: where kernels and root file systems come from.
-//! * `memory`: memory, swap, pressure; `cgroup`: what a control group leaves of it.
+//! * `memory`: memory, swap, pressure.
 //! * `files`: `VMINT_HOME`, its links, its sockets; open files; `disk`: what it is on.
 //! * `ask`: programs and files of the host.
 
 mod ask;
-mod cgroup;
 mod check;
 mod disk;
 mod files;
@@ -51,6 +50,7 @@ pub struct Input<'a> {
 pub async fn doctor(input: &Input<'_>) -> Vec<Check> {
     let home = input.home.ok();
     let stored = images::stored(home).await;
+    let asked = memory::Asked::now();
     let mut checks = vec![
         hypervisor::qemu().await,
         hypervisor::qemu_img().await,
@@ -63,9 +63,9 @@ pub async fn doctor(input: &Input<'_>) -> Vec<Check> {
         images::disks(),
         images::debian(),
         images::user_namespaces(),
-        memory::memory(),
-        memory::swap(),
-        memory::pressure(),
+        asked.memory(),
+        asked.swap(),
+        asked.pressure(),
         files::home(input.root, input.home),
         disk::file_system(input.root),
         disk::disk_space(input.root),

@@ -1,7 +1,7 @@
 //! The door: opened once per process.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard, Weak};
 use vmint_image::ImageStore;
 use vmint_model::{ErrorKind, Fault, Home, MachineRecord};
 use vmint_runner::Client;
@@ -77,6 +77,8 @@ pub struct Vmint {
     pub(crate) options: Options,
     pub(crate) images: ImageStore,
     store: Mutex<Store>,
+    /// The code of pools, while somebody uses it.
+    pub(crate) here: Mutex<Weak<crate::pools::Here>>,
 }
 
 impl Vmint {
@@ -96,6 +98,7 @@ impl Vmint {
             options,
             images,
             store: Mutex::new(store),
+            here: Mutex::default(),
         })
     }
 
@@ -119,9 +122,23 @@ impl Vmint {
         &self.images
     }
 
-    /// A machine by name or id.
+    /// A machine by name or id; as `NAME@GENERATION` only while it is of this generation.
     pub fn machine(&self, name: &str) -> Result<MachineRecord, Fault> {
-        self.store().by_name_or_id(name).map_err(store_fault)
+        let (name, generation) = match name.split_once('@') {
+            Some((name, generation)) => (name, Some(generation)),
+            None => (name, None),
+        };
+        let record = self.store().by_name_or_id(name).map_err(store_fault)?;
+        match generation {
+            Some(wanted) if wanted != record.generation.to_string() => {
+                let message = format!(
+                    "machine {name} is at generation {}, not {wanted}",
+                    record.generation
+                );
+                Err(Fault::new(ErrorKind::StaleGeneration, message))
+            }
+            _ => Ok(record),
+        }
     }
 
     /// All machines, oldest first.

@@ -155,7 +155,11 @@ impl Vmint {
             MachineState::Starting => Duration::from_secs(600),
             _ => SHORT,
         };
-        let session = tokio::time::timeout(patience, self.client(record).session()).await;
+        let session = tokio::time::timeout(patience, {
+            let client = self.client(record).with_generation(record.generation);
+            async move { client.session().await }
+        })
+        .await;
         let session = session.map_err(|_| {
             let name = &record.name;
             let message =

@@ -19,10 +19,13 @@
 //! * [`machines`]: create, start, stop, remove; [`sweep`]: what was left by those that died.
 //! * [`exec`], [`files`]: commands in machines, files in and out.
 //! * [`snapshots`]: freeze, restore, fork.
+//! * [`pools`]: pools and leases.
+//! * [`blocking`]: the same for programs that do not wait for futures.
 //! * [`images`]: images, templates, and what executes machines here.
 //! * [`config`], [`doctor`], [`garbage`].
 
 pub mod bench;
+pub mod blocking;
 pub mod config;
 pub mod declared;
 pub mod doctor;
@@ -32,12 +35,14 @@ pub mod files;
 pub mod garbage;
 pub mod images;
 pub mod machines;
+pub mod pools;
 pub mod snapshots;
 pub mod sweep;
 
 pub use door::{Options, Vmint};
 pub use exec::{Command, Output, Running};
 pub use machines::{NewMachine, StopOptions, WaitFor};
+pub use pools::{Acquire, Lease, Pool, process};
 pub use sweep::Found;
 pub use vmint_image as image;
 pub use vmint_image::{Progress, Silent};
@@ -47,6 +52,8 @@ pub use vmint_model::{
     MachineState, Name, NetMode, Origin, Owner, PoolRecord, PoolSpec, PoolState, PoolStatus,
     ProcessRef, Publish, Slot, SlotState, SnapshotRecord, parse_duration,
 };
+pub use vmint_pool::Filled;
 pub use vmint_protocol as protocol;
 pub use vmint_qemu as qemu;
 pub use vmint_runner as runner;
+pub use vmint_store::InLine;

@@ -198,7 +198,7 @@ impl Vmint {
     }
 
     /// Checks what is asked, and makes sure of the image.
-    async fn plan(
+    pub(crate) async fn plan(
         &self,
         new: &NewMachine,
         progress: &dyn Progress,

@@ -179,6 +179,9 @@ pub struct List {
     /// Also those that are not
     #[arg(short, long)]
     pub all: bool,
+    /// Those of this pool alone
+    #[arg(long, value_name = "POOL")]
+    pub pool: Option<Name>,
 }
 
 /// Show all that is known of a machine

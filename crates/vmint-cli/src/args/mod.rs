@@ -1,10 +1,12 @@
 //! What can be written on the command line.
 //!
+//! * [`pool`]: pools and leases.
 //! * [`machine`]: machines and commands in them; [`image`]: images, templates, snapshots; [`other`]: the rest.
 
 pub mod image;
 pub mod machine;
 pub mod other;
+pub mod pool;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -47,7 +49,7 @@ Examples:
   vmint snapshot create box clean                 its memory and disk, now
   vmint restore box clean                         and back
 
-Exit codes of run, exec and shell:
+Exit codes of run, exec, shell and with:
   the command's own; 128+N if signal N killed it; 124 if it ran past --timeout;
   125 if vmint itself failed or was called wrongly; 126, 127 if the guest could not execute it, or not find it
 
@@ -95,6 +97,11 @@ pub enum Command {
     Image(image::Image),
     #[command(subcommand)]
     Template(image::Template),
+    #[command(subcommand)]
+    Pool(pool::Pool),
+    #[command(subcommand)]
+    Lease(pool::Lease),
+    With(pool::With),
     Doctor(other::Doctor),
     Gc(other::Gc),
     Events(other::Events),
@@ -108,7 +115,10 @@ pub enum Command {
 impl Command {
     /// Whether the exit code is that of a command in a machine.
     pub fn runs_a_command(&self) -> bool {
-        matches!(self, Self::Run(_) | Self::Exec(_) | Self::Shell(_))
+        matches!(
+            self,
+            Self::Run(_) | Self::Exec(_) | Self::Shell(_) | Self::With(_)
+        )
     }
 
     /// Whether standard output carries something else than results.

@@ -212,11 +212,17 @@ pub fn remove(context: Context, args: &args::Remove) -> Result<u8, Fault> {
 /// `vmint ls`.
 pub fn list(context: Context, args: &args::List) -> Result<(), Fault> {
     let vmint = context.open()?;
-    let all = vmint.machines()?;
+    let mut all = vmint.machines()?;
+    if let Some(pool) = &args.pool {
+        vmint.pool_status(pool)?;
+        all.retain(|record| record.pool.as_ref() == Some(pool));
+    }
+    let leases = vmint.leases()?;
     let (up, down): (Vec<_>, Vec<_>) = all
         .into_iter()
         .partition(|r| args.all || r.state.has_runner());
-    let views: Vec<_> = up.iter().map(view::Machine::from).collect();
+    let view = |record| view::Machine::lent(record, &leases);
+    let views: Vec<_> = up.iter().map(view).collect();
     context.show(&views, || view::machines(&up))?;
     if !down.is_empty() && context.format == Format::Table && std::io::stdout().is_terminal() {
         context.note(&format!("{} more not up: vmint ls --all", down.len()));
@@ -228,7 +234,9 @@ pub fn list(context: Context, args: &args::List) -> Result<(), Fault> {
 pub fn info(context: Context, args: &args::Info) -> Result<(), Fault> {
     let vmint = context.open()?;
     let record = vmint.machine(&args.name)?;
-    context.show(&view::Machine::from(&record), || view::machine(&record))
+    let leases = vmint.leases()?;
+    let view = view::Machine::lent(&record, &leases);
+    context.show(&view, || view::machine(&record))
 }
 
 /// `vmint wait`.

@@ -2,6 +2,7 @@
 //!
 //! * [`run`](mod@run): `run`, `exec`, `shell`; [`copy`]: `cp`.
 //! * [`machines`]: those for one or more machines; [`logs`].
+//! * [`pools`]: `pool`, `lease`, `with`.
 //! * [`images`], [`templates`], [`snapshots`]; [`removal`]: what `rm` of these has in common.
 //! * [`bench`]; [`undo`]: what an interrupted command has half done.
 //! * [`care`]: `doctor`, `gc`, `events`, `config`; [`generate`]: completions and man pages.
@@ -13,6 +14,7 @@ mod generate;
 mod images;
 mod logs;
 mod machines;
+mod pools;
 mod removal;
 mod run;
 mod snapshots;
@@ -48,7 +50,16 @@ pub fn run(args: &[OsString]) -> u8 {
                 let error = Fault::new(vmint::ErrorKind::Usage, message);
                 let json = serde_json::to_string(&vmint::ErrorBody { error }).unwrap_or_default();
                 // Where nothing is known of the command, nothing is known of its output.
-                let raw = ["run", "exec", "shell", "cp", "logs", "completions", "man"];
+                let raw = [
+                    "run",
+                    "exec",
+                    "shell",
+                    "with",
+                    "cp",
+                    "logs",
+                    "completions",
+                    "man",
+                ];
                 if named_command(args).is_none_or(|name| raw.contains(&name)) {
                     let _ = writeln!(std::io::stderr(), "{json}");
                 } else {
@@ -77,7 +88,7 @@ pub fn run(args: &[OsString]) -> u8 {
 /// The exit code of a line that could not be parsed. A 2 of `run` would be taken for the command's own.
 fn usage_code(args: &[OsString]) -> u8 {
     match named_command(args) {
-        Some("run" | "exec" | "shell") => failure::VMINT_FAILED,
+        Some("run" | "exec" | "shell" | "with") => failure::VMINT_FAILED,
         _ => 2,
     }
 }
@@ -127,6 +138,9 @@ fn dispatch(context: Context, command: Command) -> Result<u8, Fault> {
         Command::Fork(args) => snapshots::fork(context, &args).map(done),
         Command::Image(args) => images::image(context, args),
         Command::Template(args) => templates::template(context, args),
+        Command::Pool(args) => pools::pool(context, args),
+        Command::Lease(args) => pools::lease(context, args),
+        Command::With(args) => pools::with(context, args),
         Command::Doctor(_) => care::doctor(context),
         Command::Gc(args) => care::gc(context, &args).map(done),
         Command::Events(args) => care::events(context, &args).map(done),

@@ -1,9 +1,9 @@
 //! Memory, swap, pressure.
 
-use super::ask;
-use super::cgroup::{self, Room};
 use super::check::Check;
 use vmint_model::ByteSize;
+use vmint_pool::admission::cgroup::Room;
+use vmint_pool::admission::host::{HostMemory, MemInfo};
 
 /// With less a default machine does not fit.
 const TOO_LITTLE: ByteSize = ByteSize::mib(512);
@@ -16,50 +16,24 @@ const PRESSED: f64 = 10.0;
 
 const LESS: &str = "end what needs memory, or give machines less: --memory 256M";
 
-pub(super) fn memory() -> Check {
-    let meminfo = ask::text("/proc/meminfo").unwrap_or_default();
-    let cgroup = ask::text("/proc/self/cgroup").unwrap_or_default();
-    let mounts = ask::text("/proc/self/mountinfo").unwrap_or_default();
-    let room = cgroup::room(&cgroup, &mounts, |path| ask::text(path));
-    judge_memory(&parse_meminfo(&meminfo), room.as_ref())
-}
+/// Asked once for the three checks.
+pub(super) struct Asked(HostMemory);
 
-pub(super) fn swap() -> Check {
-    let meminfo = ask::text("/proc/meminfo").unwrap_or_default();
-    judge_swap(&parse_meminfo(&meminfo))
-}
+impl Asked {
+    pub(super) fn now() -> Self {
+        Self(HostMemory::read())
+    }
 
-pub(super) fn pressure() -> Check {
-    judge_pressure(ask::text("/proc/pressure/memory").as_deref())
-}
+    pub(super) fn memory(&self) -> Check {
+        judge_memory(&self.0.info, self.0.room.as_ref())
+    }
 
-/// What is of interest in `/proc/meminfo`, in bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct MemInfo {
-    total: Option<u64>,
-    available: Option<u64>,
-    swap_total: Option<u64>,
-    swap_free: Option<u64>,
-}
+    pub(super) fn swap(&self) -> Check {
+        judge_swap(&self.0.info)
+    }
 
-fn parse_meminfo(text: &str) -> MemInfo {
-    let field = |name: &str| {
-        let value = text
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-        let mut words = value.split_whitespace();
-        let number: u64 = words.next()?.parse().ok()?;
-        match words.next() {
-            Some("kB") => number.checked_mul(1024),
-            None => Some(number),
-            Some(_) => None,
-        }
-    };
-    MemInfo {
-        total: field("MemTotal"),
-        available: field("MemAvailable"),
-        swap_total: field("SwapTotal"),
-        swap_free: field("SwapFree"),
+    pub(super) fn pressure(&self) -> Check {
+        judge_pressure(self.0.pressure)
     }
 }
 
@@ -125,21 +99,9 @@ fn judge_swap(info: &MemInfo) -> Check {
     }
 }
 
-/// `avg10` of the line `some`, in percent.
-fn parse_pressure(text: &str) -> Option<f64> {
-    let some = text.lines().find_map(|line| line.strip_prefix("some "))?;
-    let value = some
-        .split_whitespace()
-        .find_map(|word| word.strip_prefix("avg10="))?;
-    value
-        .parse()
-        .ok()
-        .filter(|percent: &f64| percent.is_finite())
-}
-
-fn judge_pressure(text: Option<&str>) -> Check {
+fn judge_pressure(percent: Option<f64>) -> Check {
     const NAME: &str = "memory-pressure";
-    match text.and_then(parse_pressure) {
+    match percent {
         None => Check::ok(
             NAME,
             "not known: the kernel does not measure it (psi=1 on its command line does)",
@@ -165,24 +127,6 @@ mod tests {
             available: Some(bytes),
             total: Some(64 * GIB),
             ..MemInfo::default()
-        }
-    }
-
-    #[test]
-    fn meminfo_is_read_as_kernels_write_it() {
-        let text = "MemTotal:       24684092 kB\nMemFree:  1 kB\nMemAvailable:   2048 kB\nSwapTotal:  0 kB\nSwapFree:   0 kB\n";
-        let info = parse_meminfo(text);
-        assert_eq!(info.available, Some(2048 * 1024));
-        assert_eq!((info.swap_total, info.swap_free), (Some(0), Some(0)));
-        for odd in [
-            "",
-            "MemAvailable",
-            "MemAvailable: x kB",
-            "MemAvailable: 1 MB",
-            "MemAvailableX: 1 kB",
-            "MemAvailable: 99999999999999999999 kB",
-        ] {
-            assert_eq!(parse_meminfo(odd).available, None, "{odd}");
         }
     }
 
@@ -242,26 +186,11 @@ mod tests {
     }
 
     #[test]
-    fn pressure_is_the_share_of_the_last_ten_seconds() {
-        let text = |avg10| {
-            format!(
-                "some avg10={avg10} avg60=99.00 avg300=0.00 total=7\nfull avg10=50.00 avg60=0 avg300=0 total=0\n"
-            )
-        };
-        assert_eq!(parse_pressure(&text("0.00")), Some(0.0));
-        assert_eq!(judge_pressure(Some(&text("10.00"))).status, Status::Ok);
-        assert_eq!(judge_pressure(Some(&text("10.01"))).status, Status::Warning);
-        for odd in [
-            None,
-            Some(""),
-            Some("full avg10=99 avg60=0"),
-            Some("some avg60=99"),
-            Some("some avg10=NaN"),
-            Some("some avg10="),
-        ] {
-            let check = judge_pressure(odd);
-            assert_eq!(check.status, Status::Ok, "{check:?}");
-            assert!(check.summary.starts_with("not known"), "{check:?}");
-        }
+    fn pressure_is_told_when_the_kernel_measures_it() {
+        assert_eq!(judge_pressure(Some(10.0)).status, Status::Ok);
+        assert_eq!(judge_pressure(Some(10.01)).status, Status::Warning);
+        let unknown = judge_pressure(None);
+        assert_eq!(unknown.status, Status::Ok);
+        assert!(unknown.summary.starts_with("not known"), "{unknown:?}");
     }
 }

@@ -1,0 +1,187 @@
+//! A machine that is lent.
+
+use super::Here;
+use crate::{Command, Output, Running, Vmint};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use vmint_model::{
+    By, ErrorKind, Fault, Generation, LeaseEnd, LeaseId, LeaseRecord, MachineId, Name,
+    SnapshotRecord,
+};
+
+/// The right to one machine at one generation. It is given back when this is dropped, and also when the process ends,
+/// however it does: the machine's runner watches it.
+///
+/// Whatever is done with it after the lease has ended, or the machine is gone, is an error of kind
+/// [`ErrorKind::LeaseLost`] that says why. It never reaches another's machine.
+#[derive(Debug)]
+pub struct Lease {
+    vmint: Arc<Vmint>,
+    here: Arc<Here>,
+    record: Mutex<LeaseRecord>,
+    /// Whether this still has to be given back.
+    held: bool,
+}
+
+impl Lease {
+    pub(super) fn new(vmint: Arc<Vmint>, here: Arc<Here>, record: LeaseRecord) -> Self {
+        Self {
+            vmint,
+            here,
+            record: Mutex::new(record),
+            held: true,
+        }
+    }
+
+    /// The lease as it was granted, or last renewed.
+    pub fn record(&self) -> LeaseRecord {
+        self.record
+            .lock()
+            .expect("nobody panics with the lock")
+            .clone()
+    }
+
+    /// Its id.
+    pub fn id(&self) -> LeaseId {
+        self.record().id
+    }
+
+    /// Its machine.
+    pub fn machine(&self) -> MachineId {
+        self.record().machine
+    }
+
+    /// The generation of its machine.
+    pub fn generation(&self) -> Generation {
+        self.record().generation
+    }
+
+    /// The machine at this lease's generation and no other, as every method of [`Vmint`] that takes a machine's name
+    /// understands it.
+    pub fn handle(&self) -> String {
+        let record = self.record.lock().expect("nobody panics with the lock");
+        format!("{}@{}", record.machine, record.generation)
+    }
+
+    /// Starts a command.
+    pub async fn exec(&self, command: Command) -> Result<Running<'_>, Fault> {
+        let running = self.vmint.exec(&self.handle(), command).await;
+        running.map_err(|fault| self.blame(fault))
+    }
+
+    /// Runs a command to its end and gathers what it says.
+    pub async fn output(&self, command: Command) -> Result<Output, Fault> {
+        let output = self.vmint.output(&self.handle(), command).await;
+        output.map_err(|fault| self.blame(fault))
+    }
+
+    /// Copies a file or folder into the machine.
+    pub async fn copy_in(&self, source: &Path, target: &str) -> Result<(), Fault> {
+        let sent = self.vmint.copy_in(source, &self.handle(), target).await;
+        sent.map(drop).map_err(|fault| self.blame(fault))
+    }
+
+    /// Copies a file or folder out of the machine.
+    pub async fn copy_out(&self, source: &str, target: &Path) -> Result<(), Fault> {
+        let sent = self.vmint.copy_out(&self.handle(), source, target).await;
+        sent.map(drop).map_err(|fault| self.blame(fault))
+    }
+
+    /// Freezes this moment of the machine.
+    pub async fn snapshot(&self, name: &Name) -> Result<SnapshotRecord, Fault> {
+        let snapshot = self.vmint.snapshot(&self.handle(), name).await;
+        snapshot.map_err(|fault| self.blame(fault))
+    }
+
+    /// Makes the machine fresh, and keeps it. Its generation rises by one, and the lease's with it.
+    pub async fn reset(&self) -> Result<Generation, Fault> {
+        let machine = self.vmint.reset(&self.handle()).await;
+        let machine = machine.map_err(|fault| self.blame(fault))?;
+        let mut record = self.record.lock().expect("nobody panics with the lock");
+        record.generation = machine.generation;
+        Ok(machine.generation)
+    }
+
+    /// Begins the lease's time anew.
+    pub fn renew(&self) -> Result<LeaseRecord, Fault> {
+        let now = vmint_store::now_ms();
+        let id = self.id();
+        let renewed = self
+            .here
+            .ledger
+            .store()
+            .renew_lease(&id, By::Anybody, now)?;
+        *self.record.lock().expect("nobody panics with the lock") = renewed.clone();
+        Ok(renewed)
+    }
+
+    /// What is on the machine's console.
+    pub fn console(&self) -> Result<String, Fault> {
+        let path = self.vmint.home.machine(&self.machine()).console_log();
+        match std::fs::read(path) {
+            Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+            Err(e) => Err(self.blame(Fault::from_error(ErrorKind::Host, &e))),
+        }
+    }
+
+    /// Gives the machine back. That it is already gone, and why, is an error.
+    pub fn release(mut self) -> Result<(), Fault> {
+        self.held = false;
+        self.give_back()
+    }
+
+    fn give_back(&self) -> Result<(), Fault> {
+        let (id, now) = (self.id(), vmint_store::now_ms());
+        let how = LeaseEnd::Released;
+        let ended = self
+            .here
+            .ledger
+            .store()
+            .end_lease(&id, By::Anybody, how, None, now);
+        let (_, rings) = ended?;
+        self.vmint.ring(rings);
+        Ok(())
+    }
+
+    /// Keeps the lease beyond this value: for a caller that gives it back by its id, or whose owner is another process.
+    pub fn keep(mut self) -> LeaseRecord {
+        self.held = false;
+        self.record()
+    }
+
+    /// What a failure means when the lease has ended meanwhile.
+    fn blame(&self, fault: Fault) -> Fault {
+        let suspicious = matches!(
+            fault.kind,
+            ErrorKind::StaleGeneration
+                | ErrorKind::MachineLost
+                | ErrorKind::NotFound
+                | ErrorKind::WrongState
+                | ErrorKind::Runner
+                | ErrorKind::Host
+        );
+        if !suspicious {
+            return fault;
+        }
+        let id = self.id();
+        let lease = self.here.ledger.store().lease(&id);
+        match lease {
+            Ok(LeaseRecord {
+                ended: Some(ended), ..
+            }) => vmint_model::LedgerError::LeaseEnded { id, ended }.into(),
+            _ => fault,
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if self.held
+            && let Err(fault) = self.give_back()
+            && fault.kind != ErrorKind::LeaseLost
+        {
+            // The runner gives it back when this process ends.
+            tracing::warn!("cannot give back lease {}: {fault}", self.id());
+        }
+    }
+}

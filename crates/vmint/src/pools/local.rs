@@ -1,0 +1,175 @@
+//! This host as a backend of pools: machines of the `qemu` backend, processes, sockets and the clock.
+
+use super::tend;
+use crate::{NewMachine, Vmint};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::UnixDatagram;
+use vmint_image::Silent;
+use vmint_model::{
+    Backend, Bell, ErrorKind, Fault, Generation, Home, Listen, MachineId, Name, Origin, PoolRecord,
+    ProcessRef, World,
+};
+use vmint_runner::watch;
+use vmint_store::bell::{self, BellSocket};
+use vmint_store::{FileLock, process};
+
+/// Machines on this host.
+#[derive(Debug)]
+pub struct LocalBackend {
+    pub(super) vmint: Arc<Vmint>,
+}
+
+impl Backend for LocalBackend {
+    async fn create(
+        &self,
+        pool: &PoolRecord,
+        machine: &MachineId,
+        deadline_ms: i64,
+    ) -> Result<(), Fault> {
+        let spec = &pool.spec;
+        let new = NewMachine {
+            name: None,
+            image: spec.image.clone(),
+            memory: spec.memory,
+            cpus: spec.cpus,
+            net: spec.net,
+            publish: Vec::new(),
+            origin: Origin::Template,
+            ephemeral: true,
+            slot: Some((pool.name.clone(), machine.clone())),
+            owner: None,
+        };
+        let left = Duration::from_millis((deadline_ms - vmint_store::now_ms()).max(0) as u64);
+        match tokio::time::timeout(left, self.vmint.create_running(new, &Silent)).await {
+            Ok(made) => made.map(drop),
+            Err(_) => {
+                let message = format!("machine {machine} was not ready within {left:?}");
+                Err(Fault::new(ErrorKind::TimedOut, message))
+            }
+        }
+    }
+
+    async fn is_alive(&self, machine: &MachineId) -> bool {
+        FileLock::is_held(&self.vmint.home.machine(machine).lock()).unwrap_or(false)
+    }
+
+    async fn is_up(&self, machine: &MachineId) -> bool {
+        if !self.is_alive(machine).await {
+            return false;
+        }
+        let record = self.vmint.store().get(machine);
+        let hypervisor = record.ok().flatten().and_then(|r| r.hypervisor);
+        hypervisor.is_some_and(|h| process::is_alive(&h))
+    }
+
+    async fn check(&self, machine: &MachineId, generation: Generation) -> Result<(), Fault> {
+        let record = self.vmint.live(machine.as_str())?;
+        let patience = record
+            .accelerator
+            .map_or(1, vmint_model::Accelerator::patience);
+        let deadline = Duration::from_secs(3) * patience;
+        let client = self.vmint.client(&record).with_generation(generation);
+        client
+            .post::<serde_json::Value>("/v1/check", &serde_json::json!({}), deadline)
+            .await
+            .map(drop)
+    }
+
+    async fn ring(&self, machine: &MachineId) {
+        ring_machine(&self.vmint.home, machine);
+    }
+
+    async fn destroy(&self, machine: &MachineId) -> Result<(), Fault> {
+        match self.vmint.remove(machine.as_str(), true).await {
+            Err(fault) if fault.kind == ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+}
+
+/// Tells a machine's runner to look into the ledger.
+pub(crate) fn ring_machine(home: &Home, machine: &MachineId) {
+    // A machine that is going has no doorbell any more, and one whose bell is lost looks by itself.
+    let _ = watch::ring(&home.machine(machine));
+}
+
+/// The clock, the processes and the sockets of this host.
+#[derive(Debug)]
+pub struct HostWorld {
+    pub(super) home: Home,
+    pub(super) program: PathBuf,
+}
+
+impl World for HostWorld {
+    type Listener = HostListener;
+
+    fn now_ms(&self) -> i64 {
+        vmint_store::now_ms()
+    }
+
+    async fn sleep_until(&self, at_ms: i64) {
+        let left = (at_ms - vmint_store::now_ms()).max(0);
+        tokio::time::sleep(Duration::from_millis(left as u64)).await;
+    }
+
+    fn bits(&self) -> u64 {
+        let mut bytes = [0; 8];
+        getrandom::fill(&mut bytes).expect("the operating system has random numbers");
+        u64::from_be_bytes(bytes)
+    }
+
+    fn process(&self) -> Result<ProcessRef, Fault> {
+        process::current().map_err(|e| Fault::from_error(ErrorKind::Host, &e))
+    }
+
+    fn lives(&self, process: &ProcessRef) -> bool {
+        process::is_alive(process)
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        tokio::spawn(task);
+    }
+
+    fn tend(&self, pool: &Name) {
+        tend::start(&self.program, self.home.root(), pool);
+    }
+
+    fn listen(&self) -> Result<HostListener, Fault> {
+        let fault = |e: std::io::Error| {
+            Fault::from_error(ErrorKind::Host, &e).context("cannot wait for a machine")
+        };
+        let bell = BellSocket::bind(&self.home).map_err(fault)?;
+        let socket = bell.socket().try_clone().map_err(fault)?;
+        let socket = UnixDatagram::from_std(socket).map_err(fault)?;
+        Ok(HostListener { bell, socket })
+    }
+
+    fn ring(&self, bell: &Bell) {
+        bell::ring(bell);
+    }
+}
+
+/// A bell on this host.
+#[derive(Debug)]
+pub struct HostListener {
+    bell: BellSocket,
+    socket: UnixDatagram,
+}
+
+impl Listen for HostListener {
+    fn bell(&self) -> Bell {
+        self.bell.bell()
+    }
+
+    async fn rung(&self) {
+        let mut byte = [0; 1];
+        if self.socket.recv(&mut byte).await.is_ok() {
+            while self.socket.try_recv(&mut byte).is_ok() {}
+        } else {
+            // A socket that cannot be read rings nobody; whoever waits looks by itself.
+            std::future::pending::<()>().await;
+        }
+    }
+}

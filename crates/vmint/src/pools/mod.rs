@@ -1,0 +1,406 @@
+//! Pools on this host: made, changed, looked at, lent from.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), vmint::Fault> {
+//! use std::sync::Arc;
+//! use vmint::{Acquire, Command, PoolSpec, Vmint};
+//!
+//! let vmint = Arc::new(Vmint::open(vmint::Options::from_environment()?)?);
+//! vmint.create_pool(&"ci".parse().unwrap(), PoolSpec::of("tiny"), &vmint::Silent).await?;
+//! let pool = vmint.pool("ci")?;
+//! let lease = pool.acquire(Acquire::default()).await?;
+//! let output = lease.output(Command::new(["uname", "-r"])).await?;
+//! println!("{}", String::from_utf8_lossy(&output.stdout));
+//! lease.release()?; // or drop it, or die: the machine is made fresh for the next one
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! * [`lease`]: what one may do with a machine that is lent.
+//! * `local`: this host as the backend of `vmint-pool`; `tend`: filling on the side.
+
+pub mod lease;
+mod local;
+mod tend;
+
+pub use lease::Lease;
+pub(crate) use local::ring_machine;
+pub use local::{HostWorld, LocalBackend};
+pub use tend::{detach_tending, wait_for_tenders};
+
+use crate::Vmint;
+use std::sync::Arc;
+use std::time::Duration;
+use vmint_image::Progress;
+use vmint_model::{
+    By, ErrorKind, Fault, LeaseId, LeaseRecord, LedgerError, Name, Origin, Owner, PoolChange,
+    PoolRecord, PoolSpec, PoolState, PoolStatus, ProcessRef, Ring, Slot,
+};
+use vmint_pool::{Filled, Pools};
+use vmint_store::{InLine, LocalLedger, Store, bell, process};
+
+/// Pools over this host.
+pub type Here = Pools<LocalBackend, LocalLedger, HostWorld>;
+
+/// How long filling a pool may take, once its image and template are there.
+const FILL: Duration = Duration::from_secs(600);
+
+/// How to acquire.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acquire {
+    /// What for, for whoever looks at the leases.
+    pub label: Option<String>,
+    /// How long to wait at most.
+    pub timeout: Duration,
+    /// After this long the lease ends, unless it is renewed.
+    pub ttl: Option<Duration>,
+    /// Who holds the lease; the calling process when absent.
+    pub owner: Option<Owner>,
+    /// Whether to wait in line when the pool may have no more machines.
+    pub wait: bool,
+}
+
+impl Default for Acquire {
+    fn default() -> Self {
+        Self {
+            label: None,
+            timeout: Duration::from_secs(60),
+            ttl: None,
+            owner: None,
+            wait: true,
+        }
+    }
+}
+
+impl Vmint {
+    /// The code of pools over this host.
+    pub fn here(self: &Arc<Self>) -> Result<Arc<Here>, Fault> {
+        let mut known = self.here.lock().expect("nobody panics with the lock");
+        if let Some(here) = known.upgrade() {
+            return Ok(here);
+        }
+        let store = Store::open(&self.home).map_err(vmint_runner::machine::store_fault)?;
+        let parallel = std::thread::available_parallelism().map_or(2, usize::from);
+        let here = Arc::new(Pools {
+            backend: LocalBackend {
+                vmint: self.clone(),
+            },
+            ledger: LocalLedger::new(store),
+            world: HostWorld {
+                home: self.home.clone(),
+                program: self.options.runner.clone(),
+            },
+            parallel: parallel as u32,
+        });
+        *known = Arc::downgrade(&here);
+        Ok(here)
+    }
+
+    /// Makes a pool and fills it. What could not be made does not undo the rest; it is in [`Filled::failed`].
+    pub async fn create_pool(
+        self: &Arc<Self>,
+        name: &Name,
+        spec: PoolSpec,
+        progress: &dyn Progress,
+    ) -> Result<(PoolStatus, Filled), Fault> {
+        check_spec(&spec)?;
+        if self.pool_status(name).is_ok() {
+            return Err(LedgerError::PoolExists(name.clone()).into());
+        }
+        self.prepare_pool(&spec, progress).await?;
+        let here = self.here()?;
+        let now = vmint_store::now_ms();
+        let record = PoolRecord::new(name.clone(), spec, now);
+        let filled = here.create(&record, now + FILL.as_millis() as i64).await?;
+        Ok((self.pool_status(name)?, filled))
+    }
+
+    /// Makes sure of what the pool's machines are forked from, so that no creation has to wait for it.
+    async fn prepare_pool(&self, spec: &PoolSpec, progress: &dyn Progress) -> Result<(), Fault> {
+        let new = crate::NewMachine {
+            memory: spec.memory,
+            cpus: spec.cpus,
+            net: spec.net,
+            origin: Origin::Template,
+            ..crate::NewMachine::of(&spec.image)
+        };
+        self.plan(&new, progress).await.map(drop)
+    }
+
+    /// Makes what a pool lacks. At most one process does it at a time: another one finds nothing to do.
+    pub async fn fill_pool(
+        self: &Arc<Self>,
+        name: &Name,
+        progress: &dyn Progress,
+    ) -> Result<Filled, Fault> {
+        let spec = self.pool_status(name)?.pool.spec;
+        self.prepare_pool(&spec, progress).await?;
+        let deadline = vmint_store::now_ms() + FILL.as_millis() as i64;
+        self.here()?.fill(name, deadline).await
+    }
+
+    /// A pool to lend from.
+    pub fn pool(self: &Arc<Self>, name: &str) -> Result<Pool, Fault> {
+        let name = pool_name(name)?;
+        self.pool_status(&name)?;
+        Ok(Pool {
+            vmint: self.clone(),
+            here: self.here()?,
+            name,
+        })
+    }
+
+    /// A pool as it is.
+    pub fn pool_status(&self, name: &Name) -> Result<PoolStatus, Fault> {
+        Ok(self.store().pool(name)?)
+    }
+
+    /// All pools, by name.
+    pub fn pools(&self) -> Result<Vec<PoolStatus>, Fault> {
+        Ok(self.store().pools()?)
+    }
+
+    /// The slots of a pool, or of all.
+    pub fn slots(&self, pool: Option<&Name>) -> Result<Vec<Slot>, Fault> {
+        Ok(self.store().slots(pool)?)
+    }
+
+    /// All leases that have not ended.
+    pub fn leases(&self) -> Result<Vec<LeaseRecord>, Fault> {
+        Ok(self.store().leases()?)
+    }
+
+    /// A lease, ended or not.
+    pub fn lease(&self, id: &LeaseId) -> Result<LeaseRecord, Fault> {
+        Ok(self.store().lease(id)?)
+    }
+
+    /// All that wait in line, the first first.
+    pub fn waiters(&self) -> Result<Vec<InLine>, Fault> {
+        Ok(self.store().waiters()?)
+    }
+
+    /// Changes how many machines a pool has, and opens it again if it was drained. Fills it.
+    pub async fn resize_pool(
+        self: &Arc<Self>,
+        name: &Name,
+        min: Option<u32>,
+        max: Option<u32>,
+        progress: &dyn Progress,
+    ) -> Result<(PoolStatus, Filled), Fault> {
+        let old = self.pool_status(name)?.pool.spec;
+        let spec = PoolSpec {
+            min: min.unwrap_or(old.min),
+            max: max.unwrap_or(old.max),
+            ..old
+        };
+        check_spec(&spec)?;
+        let change = PoolChange {
+            min,
+            max,
+            state: Some(PoolState::Open),
+            force: false,
+        };
+        self.here()?.change(name, change).await?;
+        let filled = self.fill_pool(name, progress).await?;
+        Ok((self.pool_status(name)?, filled))
+    }
+
+    /// Has a pool lend nothing more. What is idle goes at once, what is lent when its lease ends. With `wait`, returns
+    /// when nothing is left.
+    pub async fn drain_pool(
+        self: &Arc<Self>,
+        name: &Name,
+        wait: Option<Duration>,
+    ) -> Result<PoolStatus, Fault> {
+        let here = self.here()?;
+        let change = PoolChange {
+            state: Some(PoolState::Drained),
+            ..PoolChange::default()
+        };
+        here.change(name, change).await?;
+        if let Some(wait) = wait {
+            let deadline = vmint_store::now_ms() + wait.as_millis() as i64;
+            here.empty(name, deadline).await?;
+        }
+        self.pool_status(name)
+    }
+
+    /// Removes a pool. What is idle goes at once, what is lent when its lease ends, or with `force` at once too; returns
+    /// when nothing is left, or an error after `timeout`.
+    pub async fn remove_pool(
+        self: &Arc<Self>,
+        name: &Name,
+        force: bool,
+        timeout: Duration,
+    ) -> Result<(), Fault> {
+        let deadline = vmint_store::now_ms() + timeout.as_millis() as i64;
+        self.here()?.remove(name, force, deadline).await
+    }
+
+    /// Ends a lease on behalf of this process: it must be the owner or be descended from it, or use `force`.
+    pub fn release_lease(&self, id: &LeaseId, force: bool) -> Result<LeaseRecord, Fault> {
+        let lease = self.lease(id)?;
+        let by = entitled(&lease, force);
+        let how = vmint_model::LeaseEnd::Released;
+        let now = vmint_store::now_ms();
+        let (lease, rings) = self.store().end_lease(id, by.as_by(), how, None, now)?;
+        self.ring(rings);
+        Ok(lease)
+    }
+
+    /// Renews a lease on behalf of this process, as [`Vmint::release_lease`] ends it.
+    pub fn renew_lease(&self, id: &LeaseId, force: bool) -> Result<LeaseRecord, Fault> {
+        let lease = self.lease(id)?;
+        let by = entitled(&lease, force);
+        let now = vmint_store::now_ms();
+        Ok(self.store().renew_lease(id, by.as_by(), now)?)
+    }
+
+    /// Tells those whom a transaction of the ledger concerns.
+    pub(crate) fn ring(&self, rings: Vec<Ring>) {
+        for ring in rings {
+            match ring {
+                Ring::Machine(machine) => ring_machine(&self.home, &machine),
+                Ring::Waiter(bell) => drop(bell::ring(&bell)),
+            }
+        }
+    }
+}
+
+/// The process with this id, named so that no other can be mistaken for it.
+pub fn process(pid: u32) -> Result<Option<ProcessRef>, Fault> {
+    process::of(pid).map_err(|e| Fault::from_error(ErrorKind::Host, &e))
+}
+
+/// Who this process may speak for.
+enum Speaker {
+    Owner(Owner),
+    Anybody,
+}
+
+impl Speaker {
+    fn as_by(&self) -> By<'_> {
+        match self {
+            Self::Owner(owner) => By::Owner(owner),
+            Self::Anybody => By::Anybody,
+        }
+    }
+}
+
+/// A process speaks for itself and for those that it descends from: `vmint lease release`, called by a script, for the
+/// script. For a client elsewhere speaks whoever knows the lease.
+fn entitled(lease: &LeaseRecord, force: bool) -> Speaker {
+    let owner = match &lease.owner {
+        _ if force => return Speaker::Anybody,
+        Owner::Client { .. } => return Speaker::Anybody,
+        Owner::Process(owner) => owner,
+    };
+    let me = process::current().ok();
+    if me.as_ref().is_some_and(|me| descends_from(me, owner)) {
+        return Speaker::Anybody;
+    }
+    me.map_or(Speaker::Anybody, |me| Speaker::Owner(Owner::Process(me)))
+}
+
+fn descends_from(process: &ProcessRef, ancestor: &ProcessRef) -> bool {
+    let mut current = Some(process.clone());
+    // No line of descent is that long, and none is a circle.
+    for _ in 0..1000 {
+        let Some(process) = current else { return false };
+        if process == *ancestor {
+            return true;
+        }
+        current = process::parent(&process);
+    }
+    false
+}
+
+fn pool_name(name: &str) -> Result<Name, Fault> {
+    name.parse().map_err(|e: vmint_model::InvalidName| {
+        Fault::new(
+            ErrorKind::NotFound,
+            format!("there is no pool {:?}: {e}", e.name),
+        )
+    })
+}
+
+/// What no pool can be.
+fn check_spec(spec: &PoolSpec) -> Result<(), Fault> {
+    let usage = |message: String| Err(Fault::new(ErrorKind::Usage, message));
+    crate::machines::check_hardware(spec.memory, spec.cpus)?;
+    if spec.max == 0 || spec.max > 10_000 {
+        return usage(format!(
+            "a maximum of {}: a pool has 1 to 10000 machines",
+            spec.max
+        ));
+    }
+    if spec.min > spec.max {
+        let (min, max) = (spec.min, spec.max);
+        return usage(format!(
+            "a minimum of {min} is more than the maximum, {max}"
+        ));
+    }
+    if spec.standby > 1 {
+        return usage(format!(
+            "{} standby forks: a machine keeps 0 or 1 parked",
+            spec.standby
+        ));
+    }
+    if spec.ttl_ms.is_some_and(|ttl| ttl < 1000) {
+        return usage("a machine's time to live is at least 1s".into());
+    }
+    if spec.max_uses == Some(0) {
+        return usage("a machine that may be lent 0 times is of no use: give 1 or more".into());
+    }
+    Ok(())
+}
+
+/// A pool to lend from.
+#[derive(Clone, Debug)]
+pub struct Pool {
+    vmint: Arc<Vmint>,
+    here: Arc<Here>,
+    name: Name,
+}
+
+impl Pool {
+    /// Its name.
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// The pool as it is.
+    pub fn status(&self) -> Result<PoolStatus, Fault> {
+        self.vmint.pool_status(&self.name)
+    }
+
+    /// Lends a machine: one that is ready, or else the first that gets ready or can be made, first come first served.
+    pub async fn acquire(&self, how: Acquire) -> Result<Lease, Fault> {
+        self.acquire_saying(how, &|_| {}).await
+    }
+
+    /// The same; `say` gets a line for the user about what is being waited for.
+    pub async fn acquire_saying(
+        &self,
+        how: Acquire,
+        say: &(dyn Fn(String) + Send + Sync),
+    ) -> Result<Lease, Fault> {
+        let owner = match how.owner {
+            Some(owner) => owner,
+            None => Owner::Process(
+                process::current().map_err(|e| Fault::from_error(ErrorKind::Host, &e))?,
+            ),
+        };
+        let want = vmint_pool::Acquire {
+            pool: self.name.clone(),
+            owner,
+            label: how.label,
+            ttl_ms: how.ttl.map(|ttl| ttl.as_millis() as u64),
+            deadline_ms: vmint_store::now_ms() + how.timeout.as_millis() as i64,
+            wait: how.wait,
+        };
+        let record = self.here.acquire(&want, say).await?;
+        Ok(Lease::new(self.vmint.clone(), self.here.clone(), record))
+    }
+}
