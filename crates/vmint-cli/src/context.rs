@@ -16,6 +16,8 @@ pub struct Context {
     pub format: Format,
     /// No progress, no notes.
     pub quiet: bool,
+    /// Pools that lack machines are filled on the side.
+    pub tends: bool,
 }
 
 impl Context {
@@ -34,6 +36,9 @@ impl Context {
         let vmint = Vmint::open(options)?;
         for found in vmint.sweep()? {
             self.note(&found.message);
+        }
+        if self.tends {
+            vmint.tend_missing()?;
         }
         Ok(vmint)
     }
@@ -74,6 +79,7 @@ pub fn options(config: &Config) -> Result<Options, Fault> {
         accelerator,
         full_snapshots: config.snapshots.full,
         start_timeout: config.defaults.start_timeout,
+        admission: config.admission,
         ..Options::from_environment()?
     })
 }

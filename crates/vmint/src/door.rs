@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, Weak};
 use vmint_image::ImageStore;
-use vmint_model::{ErrorKind, Fault, Home, MachineRecord};
+use vmint_model::{ErrorKind, Fault, Home, LeaseId, MachineRecord};
 use vmint_runner::Client;
 use vmint_runner::machine::store_fault;
 use vmint_store::Store;
@@ -19,13 +19,17 @@ pub struct Options {
     pub accelerator: Option<vmint_model::Accelerator>,
     /// Snapshots save all of memory, not only what changed.
     pub full_snapshots: bool,
+    /// The machine that `vmint with` has lent to this process, and the lease: `VMINT_MACHINE` and `VMINT_LEASE`.
+    pub lent: Option<(String, LeaseId)>,
     /// How long a machine's start may take, instead of what this accelerator usually needs.
     pub start_timeout: Option<std::time::Duration>,
+    /// When a machine may start, and how it waits until it may.
+    pub admission: crate::Admission,
 }
 
 impl Options {
     /// As the environment says: `VMINT_HOME` or the XDG state directory; the runner is `VMINT_RUNNER`, else a program
-    /// `vmint` next to this one, else `vmint` in `PATH`.
+    /// `vmint` next to this one, else `vmint` in `PATH`. `VMINT_ADMISSION_*` are read here too.
     pub fn from_environment() -> Result<Self, Fault> {
         let home = vmint_store::default_root().map_err(home_fault)?;
         Ok(Self {
@@ -33,7 +37,9 @@ impl Options {
             runner: find_runner()?,
             accelerator: None,
             full_snapshots: false,
+            lent: lent(),
             start_timeout: None,
+            admission: crate::config::admission_from_environment()?,
         })
     }
 }
@@ -44,6 +50,12 @@ fn home_fault(e: vmint_store::HomeError) -> Fault {
         hint,
         ..Fault::from_error(kind, &e)
     }
+}
+
+fn lent() -> Option<(String, LeaseId)> {
+    let machine = std::env::var("VMINT_MACHINE").ok()?;
+    let lease = std::env::var("VMINT_LEASE").ok()?.parse().ok()?;
+    Some((machine, lease))
 }
 
 fn find_runner() -> Result<PathBuf, Fault> {
@@ -128,7 +140,9 @@ impl Vmint {
             Some((name, generation)) => (name, Some(generation)),
             None => (name, None),
         };
-        let record = self.store().by_name_or_id(name).map_err(store_fault)?;
+        let record = self.store().by_name_or_id(name).map_err(store_fault);
+        self.check_bound(name, &record)?;
+        let record = record?;
         match generation {
             Some(wanted) if wanted != record.generation.to_string() => {
                 let message = format!(
@@ -138,6 +152,31 @@ impl Vmint {
                 Err(Fault::new(ErrorKind::StaleGeneration, message))
             }
             _ => Ok(record),
+        }
+    }
+
+    /// A command that `vmint with` has started means the machine that was lent to it, not one that has it now.
+    fn check_bound(&self, name: &str, record: &Result<MachineRecord, Fault>) -> Result<(), Fault> {
+        let Some((machine, lease)) = &self.options.lent else {
+            return Ok(());
+        };
+        if machine != name {
+            return Ok(());
+        }
+        let lease = self.store().lease(lease)?;
+        if let Some(ended) = lease.ended {
+            let id = lease.id;
+            return Err(vmint_model::LedgerError::LeaseEnded { id, ended }.into());
+        }
+        match record {
+            Ok(record) if record.generation > lease.generation => {
+                let message = format!(
+                    "machine {name} is at generation {}, and lease {} is of {}",
+                    record.generation, lease.id, lease.generation
+                );
+                Err(Fault::new(ErrorKind::StaleGeneration, message))
+            }
+            _ => Ok(()),
         }
     }
 

@@ -9,7 +9,7 @@ use crate::machines::NEW_FOLDER;
 use std::path::Path;
 use vmint_model::{Cause, Fault, MachineRecord, MachineState, Name};
 use vmint_runner::machine::{processes, store_fault};
-use vmint_store::{FileLock, MachineFilter, process};
+use vmint_store::{FileLock, MachineFilter, Moment, process};
 
 /// Something that was found dead, and cleared up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,7 @@ impl Vmint {
             }
         }
         self.sweep_folders(&all);
+        self.sweep_slots(&all)?;
         self.sweep_snapshots()?;
         Ok(found)
     }
@@ -112,7 +113,9 @@ impl Vmint {
         if had_runner {
             let failed = MachineState::Failed;
             self.store()
-                .transition(&record.id, None, failed, cause, Some(&why), |_| {})
+                .transition(&record.id, None, failed, cause, Some(&why), |r| {
+                    r.reason = Some(why.clone());
+                })
                 .map_err(store_fault)?;
         }
         self.erase(record, cause)?;
@@ -140,10 +143,49 @@ impl Vmint {
         }
         let _ = std::fs::remove_file(dir.socket());
         remove_folder(dir.path())?;
+        if record.pool.is_some() {
+            let why = self
+                .store()
+                .get(&record.id)
+                .ok()
+                .flatten()
+                .and_then(|r| r.reason);
+            let now = vmint_store::now_ms();
+            let rings = self.store().slot_gone(&record.id, why.as_deref(), now)?;
+            self.ring(rings);
+        }
         match self.store().delete(&record.id, cause) {
             Ok(_) | Err(vmint_store::StoreError::NoMachine { .. }) => Ok(()),
             Err(e) => Err(store_fault(e)),
         }
+    }
+
+    /// Slots of machines that do not exist and that nobody alive makes; and those who wait in line, or are dead in it.
+    fn sweep_slots(&self, known: &[MachineRecord]) -> Result<(), Fault> {
+        let slots = self.store().slots(None)?;
+        for slot in &slots {
+            let maker_lives = slot.maker.as_ref().is_some_and(process::is_alive);
+            if maker_lives || known.iter().any(|r| r.id == slot.machine) {
+                continue;
+            }
+            // It may have come into being since the machines were listed, or be on its way without a record.
+            let now = self.store().get(&slot.machine).map_err(store_fault)?;
+            if now.is_none()
+                && !FileLock::is_held(&self.home.machine(&slot.machine).lock()).unwrap_or(false)
+            {
+                let why = Some("whoever was making it died");
+                let rings = self
+                    .store()
+                    .slot_gone(&slot.machine, why, vmint_store::now_ms())?;
+                self.ring(rings);
+            }
+        }
+        let rings = self.store().tidy(Moment::now())?;
+        self.ring(rings);
+        if !slots.is_empty() {
+            vmint_store::bell::sweep(self.home.runtime());
+        }
+        Ok(())
     }
 
     /// Folders without a record: a command died between the two. One that is still between them holds the lock.

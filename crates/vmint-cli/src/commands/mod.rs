@@ -72,6 +72,8 @@ pub fn run(args: &[OsString]) -> u8 {
     let context = Context {
         format: cli.format,
         quiet: cli.quiet,
+        // Whoever makes or fills pools does it itself.
+        tends: !matches!(cli.command, Command::Pool(_)),
     };
     let codes = if cli.command.runs_a_command() {
         Codes::Command
@@ -79,7 +81,9 @@ pub fn run(args: &[OsString]) -> u8 {
         Codes::Own
     };
     let writes_raw = cli.command.writes_raw();
-    match dispatch(context, cli.command) {
+    let result = dispatch(context, cli.command);
+    vmint::pools::wait_for_tenders();
+    match result {
         Ok(code) => code,
         Err(fault) => failure::report(&fault, codes, cli.format, writes_raw),
     }

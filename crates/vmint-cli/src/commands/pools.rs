@@ -298,6 +298,7 @@ fn told(
 
 fn ls(context: Context) -> Result<(), Fault> {
     let vmint = context.open()?;
+    vmint.tend_missing()?;
     let pools = vmint.pools()?;
     let views: Vec<_> = pools.iter().map(|p| PoolView::of(p, &vmint)).collect();
     context.show(&views, || pool_rows(&views))
@@ -312,6 +313,7 @@ fn status(context: Context, name: &Name) -> Result<(), Fault> {
         waiters: Vec<WaiterView<'a>>,
     }
     let vmint = context.open()?;
+    vmint.tend_missing()?;
     let pool = vmint.pool_status(name)?;
     let (slots, leases, waiters) = (vmint.slots(Some(name))?, vmint.leases()?, vmint.waiters()?);
     let leases: BTreeMap<_, _> = leases.iter().map(|l| (&l.machine, l)).collect();

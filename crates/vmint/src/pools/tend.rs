@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use vmint_image::Silent;
-use vmint_model::{ErrorKind, Fault, Name};
+use vmint_model::{ErrorKind, Fault, Name, PoolState};
 use vmint_pool::Filled;
 use vmint_store::FileLock;
 
@@ -70,6 +70,17 @@ pub fn detach_tending(pool: &Name) -> Result<(), Fault> {
 }
 
 impl Vmint {
+    /// Has every pool filled that lacks machines: those that died are missed by nobody until somebody looks.
+    pub fn tend_missing(&self) -> Result<(), Fault> {
+        for status in self.pools()? {
+            let (pool, counts) = (&status.pool, &status.counts);
+            if pool.state == PoolState::Open && counts.missing(&pool.spec) > 0 {
+                start(&self.options.runner, self.home.root(), &pool.name);
+            }
+        }
+        Ok(())
+    }
+
     /// Fills a pool, unless another process is at it.
     pub async fn tend_pool(self: &Arc<Self>, pool: &Name) -> Result<Filled, Fault> {
         let path = self.home.root().join(format!("tend-{pool}.lock"));
