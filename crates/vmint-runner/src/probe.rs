@@ -18,6 +18,9 @@ use vmint_qemu::{Boot, Host, Launch, MachineType, Qemu, Shape, Start};
 /// How long a guest has to come up under KVM. It takes well under a second where KVM works.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
+/// What that guest gets.
+pub const MEMORY: ByteSize = ByteSize::mib(128);
+
 /// The hardware of a machine on this host.
 pub fn shape(
     accelerator: Accelerator,
@@ -57,13 +60,7 @@ pub async fn probe(qemu: &Qemu, tiny: &BootFiles, scratch: &Path) -> Host {
 }
 
 async fn boots(qemu: &Qemu, tiny: &BootFiles, scratch: &Path) -> Result<(), Fault> {
-    let shape = shape(
-        Accelerator::Kvm,
-        ByteSize::mib(128),
-        1,
-        NetMode::None,
-        false,
-    );
+    let shape = shape(Accelerator::Kvm, MEMORY, 1, NetMode::None, false);
     let spec = boot_spec(tiny, Accelerator::Kvm);
     let boot = Boot {
         kernel: spec.kernel,

@@ -65,8 +65,13 @@ impl Wanted<'_> {
         }
     }
 
-    /// The template, made if need be.
-    pub async fn find_or_make(&self, progress: &dyn Progress) -> Result<Frozen, Fault> {
+    /// The template, made if need be. `admit` is awaited before it is booted, by the one who makes it, and what that
+    /// gives is held as long as it boots.
+    pub async fn find_or_make<P>(
+        &self,
+        admit: impl Future<Output = Result<P, Fault>>,
+        progress: &dyn Progress,
+    ) -> Result<Frozen, Fault> {
         if let Ok(Some(frozen)) = self.find() {
             return Ok(frozen);
         }
@@ -100,6 +105,7 @@ impl Wanted<'_> {
             // Left by a process that was killed: nobody else can be here under the lock.
             std::fs::remove_dir_all(&temporary).map_err(host_fault("remove", &temporary))?;
         }
+        let _permit = admit.await?;
         std::fs::create_dir(&temporary).map_err(host_fault("create", &temporary))?;
         let made = self.make(&temporary, progress).await;
         if made.is_err() {

@@ -32,14 +32,24 @@
 //!
 //! [snapshots]
 //! full = true                       # save all of a machine's memory, not only what changed
+//!
+//! [admission]
+//! on-pressure = "wait"              # fail, skip: when the host cannot carry a machine now
+//! timeout = "1m"                    # how long to wait
+//! overcommit = 1.0                  # how much is promised of the memory that machines can have
+//! swap-percent = 80                 # with more swap in use nothing is started
+//! pressure = 40                     # with more of avg10 in /proc/pressure/memory (some) nothing is started
+//! cold-boots = 2                    # at once
+//! forks = 0                         # at once; 0 is the number of processors
 //! ```
 //!
 //! * `document`: finds the file, reads it, and knows where in it everything is.
-//! * `sections`: the tables and their keys.
+//! * `sections`: the tables and their keys; `admission`: those of that table.
 //! * `parse`: what a single value may be; the same in the file and in the environment.
 //! * `setting`: a setting and where it comes from, for `vmint config show`.
 //! * `nearest`: which known key was meant.
 
+mod admission;
 mod document;
 mod error;
 mod nearest;
@@ -71,6 +81,8 @@ pub struct Config {
     pub defaults: Defaults,
     /// For snapshots.
     pub snapshots: Snapshots,
+    /// For what is started.
+    pub admission: crate::Admission,
     /// Images that the file declares.
     pub images: BTreeMap<ImageName, ImageDefinition>,
     /// Pools that the file declares.
@@ -148,6 +160,14 @@ pub struct PoolDefinition {
     pub ttl: Duration,
     /// After how many leases a machine is replaced; never when absent.
     pub max_uses: Option<u32>,
+}
+
+/// The settings of admission where there is no file.
+///
+/// # Errors
+/// The first mistake in the environment.
+pub fn admission_from_environment() -> Result<crate::Admission, ConfigError> {
+    admission::from_environment(&|name| std::env::var_os(name))
 }
 
 impl Config {

@@ -31,10 +31,15 @@ impl Options {
     /// As the environment says: `VMINT_HOME` or the XDG state directory; the runner is `VMINT_RUNNER`, else a program
     /// `vmint` next to this one, else `vmint` in `PATH`. `VMINT_ADMISSION_*` are read here too.
     pub fn from_environment() -> Result<Self, Fault> {
+        Self::with_runner(find_runner()?)
+    }
+
+    /// The same, with this runner, for those who carry one along.
+    pub fn with_runner(runner: PathBuf) -> Result<Self, Fault> {
         let home = vmint_store::default_root().map_err(home_fault)?;
         Ok(Self {
             home,
-            runner: find_runner()?,
+            runner,
             accelerator: None,
             full_snapshots: false,
             lent: lent(),

@@ -1,6 +1,7 @@
 //! Images, templates, and what executes machines here.
 
 use crate::Vmint;
+use crate::admit::Boots;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use vmint_image::{BootFiles, Built, Draft, Image, Progress, Recipe};
@@ -84,6 +85,9 @@ impl Vmint {
         } else {
             // Boxed: an image's commands are run on a host, and a host is found with an image.
             let tiny = Box::pin(self.ensure_image("tiny", progress)).await?;
+            // Boxed too: a sweep waits in it, and is no small future.
+            let boots = Boots::unnamed("the guest that shows whether KVM works", probe::MEMORY);
+            let _permit = Box::pin(self.admit(&boots, None, progress)).await?;
             progress.stage("booting a guest to see whether KVM works");
             let scratch = Scratch::new(self.home.root())?;
             probe::probe(qemu, &Self::boot_files(&tiny)?, &scratch.0).await
@@ -200,6 +204,9 @@ impl Vmint {
         let memory = vmint_model::ByteSize::mib(1024);
         let net = vmint_model::NetMode::Nat;
         let shape = probe::shape(host.accelerator, memory, 1, net, files.disk.is_some());
+        let what = format!("the guest that runs the commands of {}", draft.name());
+        let boots = Boots::unnamed(what, memory);
+        let _permit = self.admit(&boots, None, progress).await?;
         let scratch = draft.scratch();
         let (ram, console, log) = (
             scratch.join("ram"),
@@ -337,8 +344,10 @@ impl Vmint {
         let host = self.host(progress).await?;
         let files = Self::boot_files(image)?;
         let shape = Self::shape(&host, spec, files.disk.is_some());
+        let what = format!("the template of {}", image.name());
+        let boots = Boots::unnamed(what, spec.memory);
         self.wanted(&host, image, &files, &shape)
-            .find_or_make(progress)
+            .find_or_make(self.admit(&boots, None, progress), progress)
             .await
     }
 

@@ -17,6 +17,7 @@
 //!
 //! * [`door`]: [`Vmint`], opened once per process.
 //! * [`machines`]: create, start, stop, remove; [`sweep`]: what was left by those that died.
+//! * [`admit`]: whether the host can carry one more, and waiting until it can.
 //! * [`exec`], [`files`]: commands in machines, files in and out.
 //! * [`snapshots`]: freeze, restore, fork.
 //! * [`pools`]: pools and leases.
@@ -24,6 +25,7 @@
 //! * [`images`]: images, templates, and what executes machines here.
 //! * [`config`], [`doctor`], [`garbage`].
 
+pub mod admit;
 pub mod bench;
 pub mod blocking;
 pub mod config;
@@ -39,6 +41,7 @@ pub mod pools;
 pub mod snapshots;
 pub mod sweep;
 
+pub use admit::{Admission, OnPressure, Terms};
 pub use door::{Options, Vmint};
 pub use exec::{Command, Output, Running};
 pub use machines::{NewMachine, StopOptions, WaitFor};

@@ -1,6 +1,7 @@
 //! Machines: create, start, stop, remove.
 
 use crate::Vmint;
+use crate::admit::{Permit, Terms};
 use crate::sweep::remove_folder;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
@@ -143,32 +144,49 @@ impl Vmint {
         progress: &dyn Progress,
     ) -> Result<MachineRecord, Fault> {
         let (spec, digest) = self.plan(&new, progress).await?;
-        let (record, _dir, _lock) = self.insert(new, spec, digest, MachineState::Created)?;
+        let mut record = record_of(new, spec, digest, MachineState::Created);
+        let dir = self.home.machine(&record.id);
+        self.insert(&mut record, &dir)?;
         Ok(record)
     }
 
-    /// Creates a machine and starts it. If it does not come up, it is not left behind.
+    /// Creates a machine and starts it, as soon as the host can carry it. If it does not come up, it is not left behind.
     pub async fn create_running(
         &self,
         new: NewMachine,
         progress: &dyn Progress,
     ) -> Result<MachineRecord, Fault> {
+        self.create_running_on(new, None, progress).await
+    }
+
+    /// The same on other terms of admission than the settings'.
+    pub async fn create_running_on(
+        &self,
+        new: NewMachine,
+        terms: Option<Terms>,
+        progress: &dyn Progress,
+    ) -> Result<MachineRecord, Fault> {
         let (spec, digest) = self.plan(&new, progress).await?;
-        let (record, dir, lock) = self.insert(new, spec, digest, MachineState::Starting)?;
-        let (id, mut lock) = (record.id.clone(), Some(lock));
-        let started = async {
-            let request = self.request(&record, &dir, progress).await?;
-            self.launch(&record, &dir, lock.take().expect("taken once"), &request)
-                .await
-        };
+        let mut record = record_of(new, spec, digest, MachineState::Starting);
+        let dir = self.home.machine(&record.id);
+        // Nobody sees the machine before it is admitted: what has a record is what has a place.
+        let (request, permit) = self
+            .request_admitted(&record, &dir, terms, progress)
+            .await?;
+        let lock = self.insert(&mut record, &dir)?;
+        let (id, started) = (
+            record.id.clone(),
+            self.launch(&record, &dir, lock, &request),
+        );
         match started.await {
-            Ok(record) => Ok(record),
+            Ok(record) => {
+                permit.settle();
+                Ok(record)
+            }
             Err(fault) => {
-                // With the lock if it is still ours, else when the runner has let go of it.
-                if lock.is_none() {
-                    let deadline = std::time::Instant::now() + SHORT;
-                    lock = FileLock::acquire_until(&dir.lock(), deadline).ok();
-                }
+                // The runner has the lock until it is gone.
+                let deadline = std::time::Instant::now() + SHORT;
+                let lock = FileLock::acquire_until(&dir.lock(), deadline).ok();
                 // Not in the condition: the guard would be held in the body, which takes it again.
                 let left = self.store().get(&id);
                 if let Ok(Some(record)) = left {
@@ -179,6 +197,27 @@ impl Vmint {
                 Err(fault)
             }
         }
+    }
+
+    /// What the runner of `record` is to start, once the host can carry it.
+    async fn request_admitted(
+        &self,
+        record: &MachineRecord,
+        dir: &MachineDir,
+        terms: Option<Terms>,
+        progress: &dyn Progress,
+    ) -> Result<(StartRequest, Permit<'_>), Fault> {
+        let mut request = self.request(record, dir, progress).await?;
+        let permit = self.admit_start(record, &request, terms, progress).await?;
+        if !permit.waited().is_zero() {
+            if matches!(request.from, From::Frozen(_)) {
+                // What it is forked from may have been removed meanwhile.
+                request = self.request(record, dir, progress).await?;
+            }
+            // To wait is no part of being started.
+            request.asked_at_ms = now_ms();
+        }
+        Ok((request, permit))
     }
 
     /// A record that still says “starting” though nothing starts it any more.
@@ -251,48 +290,17 @@ impl Vmint {
     }
 
     /// Makes folder, lock and record, in this order.
-    fn insert(
-        &self,
-        new: NewMachine,
-        spec: MachineSpec,
-        digest: String,
-        state: MachineState,
-    ) -> Result<(MachineRecord, MachineDir, FileLock), Fault> {
-        let (pool, id) = match new.slot {
-            Some((pool, id)) => (Some(pool), id),
-            None => (None, MachineId::random()),
-        };
-        let name = new.name.unwrap_or_else(|| identity::default_name(&id));
-        let record = MachineRecord {
-            id: id.clone(),
-            name: name.clone(),
-            state,
-            generation: Generation(1),
-            spec,
-            image_digest: Some(digest),
-            template: None,
-            accelerator: None,
-            ephemeral: new.ephemeral,
-            pool,
-            owner: new.owner,
-            runner: None,
-            hypervisor: None,
-            addresses: Vec::new(),
-            ports: Vec::new(),
-            reason: None,
-            created_at_ms: vmint_store::now_ms(),
-            ready_ms: None,
-        };
-        let dir = self.home.machine(&id);
-        let lock = make_folder(&dir)?;
-        if let Err(e) = self.store().insert(&record) {
+    fn insert(&self, record: &mut MachineRecord, dir: &MachineDir) -> Result<FileLock, Fault> {
+        record.created_at_ms = vmint_store::now_ms();
+        let lock = make_folder(dir)?;
+        if let Err(e) = self.store().insert(record) {
             let _ = std::fs::remove_dir_all(dir.path());
             return Err(match e {
-                vmint_store::StoreError::NameTaken { state, .. } => taken(&name, state),
+                vmint_store::StoreError::NameTaken { state, .. } => taken(&record.name, state),
                 e => store_fault(e),
             });
         }
-        Ok((record, dir, lock))
+        Ok(lock)
     }
 
     /// Starts a machine. One that is up is left as it is.
@@ -337,7 +345,7 @@ impl Vmint {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_millis(100));
         };
-        let request = self.request(&record, &dir, progress).await?;
+        let (request, permit) = self.request_admitted(&record, &dir, None, progress).await?;
         let to = MachineState::Starting;
         let changed = self
             .store()
@@ -345,7 +353,9 @@ impl Vmint {
                 r.reason = None;
             });
         let record = changed.map_err(store_fault)?;
-        self.launch(&record, &dir, lock, &request).await
+        let started = self.launch(&record, &dir, lock, &request).await?;
+        permit.settle();
+        Ok(started)
     }
 
     /// What the runner of `record` is to start.
@@ -432,6 +442,7 @@ impl Vmint {
             return Ok(record);
         }
         self.stop_running(&record, options, false).await?;
+        self.wake_admissions();
         match self.machine(record.id.as_str()) {
             // A machine that goes away when it stops has gone.
             Err(fault) if fault.kind == ErrorKind::NotFound => Ok(MachineRecord {
@@ -551,7 +562,10 @@ impl Vmint {
                     if force && fault.kind == ErrorKind::WrongState && Instant::now() < end => {}
                 // Another command was faster.
                 Err(fault) if force && fault.kind == ErrorKind::NotFound => return Ok(()),
-                other => return other,
+                other => {
+                    self.wake_admissions();
+                    return other;
+                }
             }
         }
     }
@@ -750,6 +764,39 @@ impl Vmint {
             tokio::time::sleep(pause.min(end - Instant::now())).await;
             pause = (pause * 2).min(Duration::from_millis(250));
         }
+    }
+}
+
+/// The record of a machine that is not in the store yet.
+fn record_of(
+    new: NewMachine,
+    spec: MachineSpec,
+    digest: String,
+    state: MachineState,
+) -> MachineRecord {
+    let (pool, id) = match new.slot {
+        Some((pool, id)) => (Some(pool), id),
+        None => (None, MachineId::random()),
+    };
+    MachineRecord {
+        id: id.clone(),
+        name: new.name.unwrap_or_else(|| identity::default_name(&id)),
+        state,
+        generation: Generation(1),
+        spec,
+        image_digest: Some(digest),
+        template: None,
+        accelerator: None,
+        ephemeral: new.ephemeral,
+        pool,
+        owner: new.owner,
+        runner: None,
+        hypervisor: None,
+        addresses: Vec::new(),
+        ports: Vec::new(),
+        reason: None,
+        created_at_ms: 0,
+        ready_ms: None,
     }
 }
 

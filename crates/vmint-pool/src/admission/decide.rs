@@ -45,6 +45,11 @@ impl Factor {
         let product = u128::from(bytes) * u128::from(self.0) / 1000;
         u64::try_from(product).unwrap_or(u64::MAX)
     }
+
+    /// As a number.
+    pub fn as_f64(self) -> f64 {
+        f64::from(self.0) / 1000.0
+    }
 }
 
 /// A string that is no factor.
@@ -69,7 +74,7 @@ impl FromStr for Factor {
 
 impl fmt::Display for Factor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&(f64::from(self.0) / 1000.0).to_string())
+        f.pad(&self.as_f64().to_string())
     }
 }
 

@@ -142,6 +142,7 @@ pub(super) enum Form {
     Text,
     Number,
     TextOrNumber,
+    Fraction,
     Flag,
 }
 
@@ -151,6 +152,7 @@ impl Form {
             Self::Text => "a string",
             Self::Number => "a whole number",
             Self::TextOrNumber => "a string or a whole number",
+            Self::Fraction => "a number",
             Self::Flag => "true or false",
         }
     }
@@ -161,11 +163,12 @@ impl Form {
             (Self::Text | Self::TextOrNumber, DeValue::String(text)) => {
                 Some(text.clone().into_owned())
             }
-            (Self::Number | Self::TextOrNumber, DeValue::Integer(n)) => {
+            (Self::Number | Self::TextOrNumber | Self::Fraction, DeValue::Integer(n)) => {
                 // What does not fit is out of every range, and is refused by it.
                 let number = i128::from_str_radix(n.as_str(), n.radix()).unwrap_or(i128::MAX);
                 Some(number.to_string())
             }
+            (Self::Fraction, DeValue::Float(x)) => Some(x.as_str().replace('_', "")),
             (Self::Flag, DeValue::Boolean(flag)) => Some(flag.to_string()),
             _ => None,
         }

@@ -2,9 +2,12 @@
 //! is read after “cannot be VALUE:”.
 
 use super::{AcceleratorChoice, LEAST_MEMORY};
+use crate::admit::{InvalidOnPressure, OnPressure};
 use std::time::Duration;
 use vmint_image::{ImageName, ImportSource};
 use vmint_model::{ByteSize, NetMode, parse_duration};
+use vmint_pool::admission::Factor;
+use vmint_pool::admission::decide::InvalidFactor;
 
 /// QEMU's q35 has at most this many on every version that is supported.
 const MOST_CPUS: u32 = 255;
@@ -80,6 +83,18 @@ pub(super) fn accelerator(s: &str) -> Parsed<AcceleratorChoice> {
     s.parse()
         .map(AcceleratorChoice::Only)
         .map_err(|_| "it is auto, kvm or tcg".to_owned())
+}
+
+pub(super) fn percent(s: &str) -> Parsed<u32> {
+    number(s, 0, 100)
+}
+
+pub(super) fn factor(s: &str) -> Parsed<Factor> {
+    s.parse().map_err(|e: InvalidFactor| e.to_string())
+}
+
+pub(super) fn on_pressure(s: &str) -> Parsed<OnPressure> {
+    s.parse().map_err(|e: InvalidOnPressure| e.to_string())
 }
 
 pub(super) fn flag(s: &str) -> Parsed<bool> {

@@ -15,7 +15,14 @@ use vmint_image::{
 };
 use vmint_model::{ByteSize, Name, NetMode};
 
-const TOP: &[&str] = &["accelerator", "defaults", "images", "pools", "snapshots"];
+const TOP: &[&str] = &[
+    "accelerator",
+    "admission",
+    "defaults",
+    "images",
+    "pools",
+    "snapshots",
+];
 const DEFAULTS: &[&str] = &["image", "memory", "cpus", "net", "start-timeout"];
 const SNAPSHOTS: &[&str] = &["full"];
 const IMAGE: &[&str] = &[
@@ -25,7 +32,7 @@ const POOL: &[&str] = &[
     "image", "min", "max", "standby", "memory", "cpus", "net", "ttl", "max-uses",
 ];
 
-type Env<'e> = &'e dyn Fn(&str) -> Option<OsString>;
+pub(super) type Env<'e> = &'e dyn Fn(&str) -> Option<OsString>;
 
 /// Reads everything.
 pub(super) fn config(document: Option<&Document>, env: Env<'_>) -> Result<Config, ConfigError> {
@@ -37,12 +44,13 @@ pub(super) fn config(document: Option<&Document>, env: Env<'_>) -> Result<Config
             .find(|(_, keys)| keys.contains(&key))
             .map(|(table, _)| format!("`{table}.{key}`"))
     })?;
-    let mut settings = Settings(Vec::new());
+    let mut settings = Settings::default();
     let in_file = top.get("accelerator", Form::Text, parse::accelerator)?;
     let given = variable(env, "VMINT_ACCELERATOR", parse::accelerator)?.or(in_file);
     let accelerator = settings.keep(top.key("accelerator"), given, AcceleratorChoice::Auto);
     let (defaults, inherited) = defaults(&top.table("defaults")?, env, &mut settings)?;
     let snapshots = snapshots(&top.table("snapshots")?, env, &mut settings)?;
+    let admission = super::admission::admission(&top.table("admission")?, env, &mut settings)?;
     let folder = document
         .and_then(|document| document.path().parent())
         .unwrap_or(Path::new("/"));
@@ -59,13 +67,14 @@ pub(super) fn config(document: Option<&Document>, env: Env<'_>) -> Result<Config
         accelerator,
         defaults,
         snapshots,
+        admission,
         images,
         pools,
         settings: settings.0,
     })
 }
 
-fn nowhere(_: &str) -> Option<String> {
+pub(super) fn nowhere(_: &str) -> Option<String> {
     None
 }
 
@@ -85,7 +94,7 @@ fn pool_name(s: &str) -> Parsed<Name> {
 }
 
 /// What a variable says.
-fn variable<T>(
+pub(super) fn variable<T>(
     env: Env<'_>,
     name: &'static str,
     parse: impl Fn(&str) -> Parsed<T>,
@@ -111,11 +120,17 @@ fn variable<T>(
 }
 
 /// All settings so far, for those who want to see them.
-struct Settings(Vec<Setting>);
+#[derive(Default)]
+pub(super) struct Settings(Vec<Setting>);
 
 impl Settings {
     /// Decides between what was given and the default, and takes down what it is.
-    fn keep<T: ToValue>(&mut self, key: String, given: Option<Given<T>>, default: T) -> T {
+    pub(super) fn keep<T: ToValue>(
+        &mut self,
+        key: String,
+        given: Option<Given<T>>,
+        default: T,
+    ) -> T {
         let source = Source::Default;
         let given = given.unwrap_or(Given {
             value: default,

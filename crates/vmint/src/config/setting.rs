@@ -1,12 +1,14 @@
 //! A setting and where it comes from.
 
 use super::AcceleratorChoice;
+use crate::OnPressure;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 use vmint_image::{CopyIn, ImageName, ImportSource};
 use vmint_model::{ByteSize, NetMode};
+use vmint_pool::admission::Factor;
 
 /// One line of `vmint config show`.
 ///
@@ -63,6 +65,8 @@ pub enum Value {
     List(Vec<String>),
     /// A number.
     Number(u64),
+    /// A number that need not be whole.
+    Factor(Factor),
     /// Yes or no.
     Flag(bool),
     /// A size.
@@ -82,6 +86,7 @@ impl fmt::Display for Value {
                 format!("[{}]", items.join(", "))
             }
             Self::Number(n) => n.to_string(),
+            Self::Factor(factor) => factor.to_string(),
             Self::Flag(flag) => flag.to_string(),
             Self::Size(size) => quoted(&size_text(*size)),
             Self::Duration(duration) => quoted(&duration_text(*duration)),
@@ -121,6 +126,7 @@ impl Serialize for Setting {
             Value::Text(text) => map.serialize_entry("value", text)?,
             Value::List(items) => map.serialize_entry("value", items)?,
             Value::Number(n) => map.serialize_entry("value", n)?,
+            Value::Factor(factor) => map.serialize_entry("value", &factor.as_f64())?,
             Value::Flag(flag) => map.serialize_entry("value", flag)?,
             Value::Size(size) => map.serialize_entry("value", size)?,
             Value::Duration(d) => map.serialize_entry("value_ms", &(d.as_millis() as u64))?,
@@ -152,6 +158,8 @@ values! {
     ImportSource: |x| Value::Text(x.to_string());
     NetMode: |x| Value::Text(x.to_string());
     PathBuf: |x| Value::Text(x.display().to_string());
+    Factor: |x| Value::Factor(*x);
+    OnPressure: |x| Value::Text(x.to_string());
     u32: |x| Value::Number(u64::from(*x));
     bool: |x| Value::Flag(*x);
     ByteSize: |x| Value::Size(*x);
