@@ -1,0 +1,329 @@
+//! vmint on this host.
+
+use crate::machine::Machine;
+use crate::operation::{Operation, json};
+use crate::owned::Owned;
+use crate::pool::{Changed, Pool, Shape, duration};
+use crate::{failure, operation};
+use pyo3::prelude::*;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use vmint::config::{AcceleratorChoice, Config};
+use vmint::{
+    ByteSize, ErrorKind, ExecDefaults, Fault, MachineSpec, Name, NetMode, NewMachine, Options,
+    Origin, Silent, Vmint,
+};
+
+/// A home that was opened, and the settings it was opened with.
+#[derive(Debug)]
+pub struct Door {
+    /// The library.
+    pub vmint: Arc<Vmint>,
+    /// From `vmint.toml` and the environment.
+    pub config: Config,
+}
+
+/// A home, opened by this process.
+#[derive(Debug)]
+#[pyclass(module = "vmint._native", frozen)]
+pub struct Host(pub(crate) Owned<Arc<Door>>);
+
+/// Reads a word of Python's as what it means here.
+pub fn read<T>(text: &str) -> PyResult<T>
+where
+    T: std::str::FromStr,
+    T::Err: std::fmt::Display,
+{
+    let wrong = |e: T::Err| failure::exception(Fault::new(ErrorKind::Usage, e.to_string()));
+    text.parse().map_err(wrong)
+}
+
+/// What a machine shall be; what is absent is the settings' default.
+#[derive(Debug, Default, FromPyObject)]
+#[pyo3(from_item_all)]
+pub struct Hardware {
+    image: Option<String>,
+    memory: Option<String>,
+    cpus: Option<u32>,
+    net: Option<String>,
+}
+
+/// The same, read and completed.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// The image's name.
+    pub image: String,
+    /// Guest memory.
+    pub memory: ByteSize,
+    /// Virtual processors.
+    pub cpus: u32,
+    /// Network.
+    pub net: NetMode,
+}
+
+impl Hardware {
+    /// With what the settings say of the rest.
+    pub fn complete(self, config: &Config) -> PyResult<Wanted> {
+        let defaults = &config.defaults;
+        Ok(Wanted {
+            image: self.image.unwrap_or_else(|| defaults.image.to_string()),
+            memory: self.memory.as_deref().map_or(Ok(defaults.memory), read)?,
+            cpus: self.cpus.unwrap_or(defaults.cpus),
+            net: self.net.as_deref().map_or(Ok(defaults.net), read)?,
+        })
+    }
+}
+
+#[pymethods]
+impl Host {
+    /// Opens a home, made if need be, and clears up what others left. `runner` is the program that owns machines.
+    #[staticmethod]
+    #[pyo3(signature = (home, runner, cwd, on_pressure=None))]
+    fn open(
+        py: Python<'_>,
+        home: Option<PathBuf>,
+        runner: Option<PathBuf>,
+        cwd: PathBuf,
+        on_pressure: Option<&str>,
+    ) -> PyResult<Self> {
+        let door = py.detach(|| open(home, runner, &cwd, on_pressure))?;
+        Ok(Self(Owned::new(Arc::new(door))))
+    }
+
+    /// Its folder.
+    #[getter]
+    fn home(&self) -> PyResult<PathBuf> {
+        Ok(self.0.get()?.vmint.home().root().to_owned())
+    }
+
+    /// A machine's record.
+    fn machine(&self, py: Python<'_>, name: &str) -> PyResult<Py<PyAny>> {
+        let door = self.0.get()?;
+        let record = py
+            .detach(|| door.vmint.machine(name))
+            .map_err(failure::exception)?;
+        json(py, &record)
+    }
+
+    /// All machines' records.
+    fn machines(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let door = self.0.get()?;
+        let records = py
+            .detach(|| door.vmint.machines())
+            .map_err(failure::exception)?;
+        json(py, &records)
+    }
+
+    /// The events behind number `after`.
+    fn events(&self, py: Python<'_>, after: i64, limit: usize) -> PyResult<Py<PyAny>> {
+        let door = self.0.get()?;
+        let events = py
+            .detach(|| door.vmint.events(after, limit))
+            .map_err(failure::exception)?;
+        json(py, &events)
+    }
+
+    /// Clears up what others left; what was found, for readers.
+    fn sweep(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        let door = self.0.get()?;
+        let found = py
+            .detach(|| door.vmint.sweep())
+            .map_err(failure::exception)?;
+        Ok(found.into_iter().map(|found| found.message).collect())
+    }
+
+    /// A machine that exists.
+    fn attach(&self, py: Python<'_>, name: &str) -> PyResult<Machine> {
+        let door = self.0.get()?;
+        let record = py
+            .detach(|| door.vmint.machine(name))
+            .map_err(failure::exception)?;
+        Ok(Machine::new(door.vmint.clone(), &record))
+    }
+
+    /// Makes and starts a machine that ends with this process, unless `keep` names it.
+    #[pyo3(signature = (hardware, *, name=None, snapshot=None, cold=false, keep=false))]
+    fn start(
+        &self,
+        hardware: Hardware,
+        name: Option<&str>,
+        snapshot: Option<&str>,
+        cold: bool,
+        keep: bool,
+    ) -> PyResult<Operation> {
+        let door = self.0.get()?.clone();
+        let wanted = hardware.complete(&door.config)?;
+        let origin = match snapshot {
+            Some(name) => Origin::Snapshot(read(name)?),
+            None if cold => Origin::Cold,
+            None => Origin::Template,
+        };
+        let base = if keep {
+            NewMachine::of(wanted.image)
+        } else {
+            NewMachine::ephemeral(wanted.image)
+        };
+        let new = NewMachine {
+            name: name.map(read::<Name>).transpose()?,
+            memory: wanted.memory,
+            cpus: wanted.cpus,
+            net: wanted.net,
+            origin,
+            ..base
+        };
+        let work = async move {
+            door.vmint
+                .ensure_declared(&door.config, &new.image, &Silent)
+                .await?;
+            let record = door.vmint.create_running(new, &Silent).await?;
+            Ok(Machine::new(door.vmint.clone(), &record))
+        };
+        Ok(Operation::new(work, |py, machine| {
+            Ok(Py::new(py, machine)?.into_any())
+        }))
+    }
+
+    /// A pool to lend from.
+    fn pool(&self, py: Python<'_>, name: &str) -> PyResult<Pool> {
+        let door = self.0.get()?;
+        let pool = py
+            .detach(|| door.vmint.pool(name))
+            .map_err(failure::exception)?;
+        Ok(Pool::new(door.clone(), pool))
+    }
+
+    /// All pools.
+    fn pools(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let door = self.0.get()?;
+        let pools = py
+            .detach(|| door.vmint.pools())
+            .map_err(failure::exception)?;
+        json(py, &pools)
+    }
+
+    /// All leases that have not ended.
+    fn leases(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let door = self.0.get()?;
+        let leases = py
+            .detach(|| door.vmint.leases())
+            .map_err(failure::exception)?;
+        json(py, &leases)
+    }
+
+    /// A lease, ended or not.
+    fn lease(&self, py: Python<'_>, id: &str) -> PyResult<Py<PyAny>> {
+        let door = self.0.get()?;
+        let id = read(id)?;
+        let lease = py
+            .detach(|| door.vmint.lease(&id))
+            .map_err(failure::exception)?;
+        json(py, &lease)
+    }
+
+    /// Makes a pool and fills it.
+    fn create_pool(&self, name: &str, hardware: Hardware, shape: Shape) -> PyResult<Operation> {
+        let door = self.0.get()?.clone();
+        let name: Name = read(name)?;
+        let wanted = hardware.complete(&door.config)?;
+        let spec = shape.spec(wanted)?;
+        Ok(Operation::json(async move {
+            door.vmint
+                .ensure_declared(&door.config, &spec.image, &Silent)
+                .await?;
+            let made = door.vmint.create_pool(&name, spec, &Silent).await?;
+            Ok(Changed::from(made))
+        }))
+    }
+
+    /// Changes how many machines a pool has, and opens it again if it was drained.
+    fn resize_pool(&self, name: &str, min: Option<u32>, max: Option<u32>) -> PyResult<Operation> {
+        let door = self.0.get()?.clone();
+        let name: Name = read(name)?;
+        Ok(Operation::json(async move {
+            let changed = door.vmint.resize_pool(&name, min, max, &Silent).await?;
+            Ok(Changed::from(changed))
+        }))
+    }
+
+    /// Has a pool lend nothing more.
+    fn drain_pool(&self, name: &str, timeout: Option<f64>) -> PyResult<Operation> {
+        let door = self.0.get()?.clone();
+        let name: Name = read(name)?;
+        let wait = timeout.map(duration).transpose()?;
+        Ok(Operation::json(async move {
+            door.vmint.drain_pool(&name, wait).await
+        }))
+    }
+
+    /// Removes a pool and its machines.
+    fn remove_pool(&self, name: &str, force: bool, timeout: f64) -> PyResult<Operation> {
+        let door = self.0.get()?.clone();
+        let (name, timeout): (Name, _) = (read(name)?, duration(timeout)?);
+        Ok(Operation::nothing(async move {
+            door.vmint.remove_pool(&name, force, timeout).await
+        }))
+    }
+
+    /// Makes sure of a template. `None`, or how many milliseconds its boot took, and what executes it.
+    fn template(
+        &self,
+        py: Python<'_>,
+        hardware: Hardware,
+    ) -> PyResult<(Option<f64>, &'static str)> {
+        let door = self.0.get()?.clone();
+        let wanted = hardware.complete(&door.config)?;
+        let spec = MachineSpec {
+            image: wanted.image.clone(),
+            memory: wanted.memory,
+            cpus: wanted.cpus,
+            net: wanted.net,
+            publish: Vec::new(),
+            origin: Origin::Template,
+            defaults: ExecDefaults::default(),
+        };
+        operation::wait(py, async {
+            door.vmint
+                .ensure_declared(&door.config, &wanted.image, &Silent)
+                .await?;
+            let image = door.vmint.ensure_image(&wanted.image, &Silent).await?;
+            let frozen = door.vmint.ensure_template(&image, &spec, &Silent).await?;
+            let manifest = frozen.manifest();
+            Ok((manifest.boot_ms, manifest.shape.accelerator.as_str()))
+        })
+    }
+}
+
+fn open(
+    home: Option<PathBuf>,
+    runner: Option<PathBuf>,
+    cwd: &Path,
+    on_pressure: Option<&str>,
+) -> PyResult<Door> {
+    let config = Config::load(cwd, |name| std::env::var_os(name));
+    let config = config.map_err(|e| failure::exception(e.into()))?;
+    let options = match runner {
+        Some(runner) => Options::with_runner(runner),
+        None => Options::from_environment(),
+    };
+    let options = options.map_err(failure::exception)?;
+    let mut admission = config.admission;
+    if let Some(policy) = on_pressure {
+        admission.terms.on_pressure = read(policy)?;
+    }
+    let options = Options {
+        home: home.unwrap_or(options.home),
+        accelerator: match config.accelerator {
+            AcceleratorChoice::Auto => None,
+            AcceleratorChoice::Only(accelerator) => Some(accelerator),
+        },
+        full_snapshots: config.snapshots.full,
+        start_timeout: config.defaults.start_timeout,
+        admission,
+        ..options
+    };
+    let vmint = Vmint::open(options).and_then(|vmint| vmint.sweep().map(|_| vmint));
+    Ok(Door {
+        vmint: Arc::new(vmint.map_err(failure::exception)?),
+        config,
+    })
+}

@@ -1,0 +1,34 @@
+//! `vmint._native`: the library, for Python.
+//!
+//! The package `vmint` beside this crate is what users import; it is written in Python, over what is here. Whatever takes time is
+//! an [`operation::Operation`], which Python either waits for, or awaits: the two faces of the package are one.
+//!
+//! * [`runtime`]: one runtime for each process, also behind a fork; [`owned`]: handles that are not inherited.
+//! * [`operation`]: work to wait for or to await; [`failure`]: faults as exceptions.
+//! * [`host`]: vmint on this host; [`machine`]: a machine of one's own; [`command`]: commands in machines.
+//! * [`pool`] and [`lease`]: pools, and machines that are lent.
+
+pub mod command;
+pub mod failure;
+pub mod host;
+pub mod lease;
+pub mod machine;
+pub mod operation;
+pub mod owned;
+pub mod pool;
+pub mod runtime;
+
+use pyo3::prelude::*;
+
+/// The module.
+#[pymodule(gil_used = false)]
+fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_class::<host::Host>()?;
+    module.add_class::<machine::Machine>()?;
+    module.add_class::<pool::Pool>()?;
+    module.add_class::<lease::Lease>()?;
+    module.add_class::<operation::Operation>()?;
+    module.add_class::<operation::Task>()?;
+    Ok(())
+}

@@ -1,0 +1,151 @@
+//! A machine by its id.
+
+use crate::command::{Asked, Gathered, gather};
+use crate::failure;
+use crate::host::read;
+use crate::operation::{Operation, json};
+use crate::owned::Owned;
+use pyo3::prelude::*;
+use std::path::PathBuf;
+use std::sync::Arc;
+use vmint::{MachineRecord, Name, Silent, StopOptions, Vmint};
+
+/// A machine. It is spoken of by its id, so that no other one of the same name is ever meant.
+#[derive(Debug)]
+#[pyclass(module = "vmint._native", frozen)]
+pub struct Machine {
+    held: Owned<Arc<Vmint>>,
+    #[pyo3(get, name = "machine_id")]
+    id: String,
+    #[pyo3(get)]
+    name: String,
+}
+
+impl Machine {
+    /// The machine of a record.
+    pub fn new(vmint: Arc<Vmint>, record: &MachineRecord) -> Self {
+        Self {
+            held: Owned::new(vmint),
+            id: record.id.to_string(),
+            name: record.name.to_string(),
+        }
+    }
+
+    fn parts(&self) -> PyResult<(Arc<Vmint>, String)> {
+        Ok((self.held.get()?.clone(), self.id.clone()))
+    }
+}
+
+#[pymethods]
+impl Machine {
+    /// Its record.
+    fn info(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let vmint = self.held.get()?;
+        let record = py
+            .detach(|| vmint.machine(&self.id))
+            .map_err(failure::exception)?;
+        json(py, &record)
+    }
+
+    /// Runs a command to its end.
+    fn exec(&self, asked: Asked) -> PyResult<Operation> {
+        let (vmint, id) = self.parts()?;
+        let (command, input) = asked.split();
+        let work = async move { gather(vmint.exec(&id, command).await?, input).await };
+        Ok(Operation::new(work, |py, done: Gathered| {
+            done.into_python(py)
+        }))
+    }
+
+    /// Copies a file or folder of this host into it.
+    fn copy_in(&self, source: PathBuf, target: String) -> PyResult<Operation> {
+        let (vmint, id) = self.parts()?;
+        Ok(Operation::nothing(async move {
+            vmint.copy_in(&source, &id, &target).await.map(drop)
+        }))
+    }
+
+    /// Copies a file or folder of it to this host.
+    fn copy_out(&self, source: String, target: PathBuf) -> PyResult<Operation> {
+        let (vmint, id) = self.parts()?;
+        Ok(Operation::nothing(async move {
+            vmint.copy_out(&id, &source, &target).await.map(drop)
+        }))
+    }
+
+    /// Freezes this moment of it.
+    fn snapshot(&self, name: &str) -> PyResult<Operation> {
+        let (vmint, id) = self.parts()?;
+        let name: Name = read(name)?;
+        Ok(Operation::json(
+            async move { vmint.snapshot(&id, &name).await },
+        ))
+    }
+
+    /// Brings it to the moment of a snapshot.
+    fn restore(&self, name: &str) -> PyResult<Operation> {
+        let (vmint, id) = self.parts()?;
+        let name: Name = read(name)?;
+        Ok(Operation::json(
+            async move { vmint.restore(&id, &name).await },
+        ))
+    }
+
+    /// Starts another machine from this moment of it.
+    fn fork(&self, new: &str) -> PyResult<Operation> {
+        let (vmint, id) = self.parts()?;
+        let new: Name = read(new)?;
+        Ok(Operation::json(async move {
+            vmint.fork(&id, &new, 1, &Silent).await
+        }))
+    }
+
+    /// A fork anew in its place.
+    fn reset(&self) -> PyResult<Operation> {
+        let (vmint, id) = self.parts()?;
+        Ok(Operation::json(async move { vmint.reset(&id).await }))
+    }
+
+    /// Starts it, if it is down.
+    fn start(&self) -> PyResult<Operation> {
+        let (vmint, id) = self.parts()?;
+        Ok(Operation::json(
+            async move { vmint.start(&id, &Silent).await },
+        ))
+    }
+
+    /// Stops it, if it is up.
+    #[pyo3(signature = (*, force=false))]
+    fn stop(&self, force: bool) -> PyResult<Operation> {
+        let (vmint, id) = self.parts()?;
+        let options = StopOptions {
+            force,
+            ..StopOptions::default()
+        };
+        Ok(Operation::json(
+            async move { vmint.stop(&id, options).await },
+        ))
+    }
+
+    /// Destroys it. One that is gone is left at that.
+    fn remove(&self) -> PyResult<Operation> {
+        let (vmint, id) = self.parts()?;
+        Ok(Operation::nothing(async move {
+            match vmint.remove(&id, true).await {
+                Err(fault) if fault.kind == vmint::ErrorKind::NotFound => Ok(()),
+                other => other,
+            }
+        }))
+    }
+
+    /// What it has said on its console.
+    fn console(&self, py: Python<'_>) -> PyResult<String> {
+        let vmint = self.held.get()?;
+        let path = vmint
+            .machine(&self.id)
+            .map(|record| vmint.home().machine(&record.id).console_log());
+        let path = path.map_err(failure::exception)?;
+        let bytes = py.detach(|| std::fs::read(&path))?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+}

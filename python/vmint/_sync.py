@@ -1,0 +1,253 @@
+"""Machines, pools and leases, for programs that wait."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Optional, Union
+
+from . import _native
+from ._errors import LeaseLost
+from ._host import Hardware, PathLike, Shape, Vmint, default, size, warn_of
+from ._result import Asked, Result, Word
+from ._vm import Core, FileIn, Input
+
+
+class Vm(Core):
+    """A machine in which commands can be run."""
+
+    def exec(
+        self,
+        *command: Union[Word, Sequence[Word]],
+        check: bool = False,
+        env: Optional[Mapping[str, str]] = None,
+        cwd: Optional[Word] = None,
+        user: Optional[str] = None,
+        timeout: Optional[float] = None,
+        input: Optional[Input] = None,
+    ) -> Result:
+        """Runs a command to its end.
+
+        One string is a line for the machine's shell; a list, or several words, are a program and its arguments.
+        After ``timeout`` seconds the command and its children are killed, and :class:`CommandTimedOut` is raised.
+        With ``check``, another exit code than 0 raises :class:`CommandFailed`.
+        """
+        asked = Asked(command, env, cwd, user, timeout, input, check)
+        return asked.result(self._native.exec(asked).wait())
+
+    def copy_in(self, source: PathLike, target: str) -> None:
+        """Copies a file or folder into the machine, as ``cp -a`` does: into ``target`` if that is a folder or ends in
+        a slash, else under that name."""
+        self._copy_in(source, target).wait()
+
+    def copy_out(self, source: str, target: PathLike) -> None:
+        """Copies a file or folder of the machine to this host, by the same rules."""
+        self._copy_out(source, target).wait()
+
+    def write(self, path: str, content: Input) -> None:
+        """Writes a file in the machine; its folder is made if need be."""
+        with FileIn(path, content) as source:
+            self._copy_in(source, path).wait()
+
+    def read(self, path: str) -> bytes:
+        """The content of a file in the machine."""
+        return self.exec(["cat", "--", path], check=True).stdout
+
+    def snapshot(self, name: str) -> dict[str, Any]:
+        """Freezes this moment of the machine under a name; the machine goes on."""
+        return self._native.snapshot(name).wait()
+
+    def fork(self, name: str) -> dict[str, Any]:
+        """Starts another machine from this moment of it. It stays until it is removed."""
+        return self._native.fork(name).wait()[0]
+
+    def reset(self) -> None:
+        """Makes the machine fresh: a new fork in its place. Nothing that was in it is left."""
+        self._native.reset().wait()
+
+
+class Machine(Vm):
+    """A machine of one's own. It ends with this process, unless it was made with ``keep``."""
+
+    _native: _native.Machine
+
+    def __init__(self, name: str, *, vmint: Optional[Vmint] = None) -> None:
+        """A machine that exists."""
+        self._native = default(vmint)._native.attach(name)
+
+    @classmethod
+    def create(
+        cls,
+        *,
+        image: Optional[str] = None,
+        memory: Union[None, int, str] = None,
+        cpus: Optional[int] = None,
+        net: Optional[str] = None,
+        name: Optional[str] = None,
+        snapshot: Optional[str] = None,
+        cold: bool = False,
+        keep: bool = False,
+        vmint: Optional[Vmint] = None,
+    ) -> Machine:
+        """Makes and starts a machine: a fork of the image's template, or of a snapshot, or with ``cold`` booted."""
+        hardware = Hardware(image=image, memory=size(memory), cpus=cpus, net=net)
+        host = default(vmint)._native
+        self = cls.__new__(cls)
+        self._native = host.start(hardware, name=name, snapshot=snapshot, cold=cold, keep=keep).wait()
+        return self
+
+    def info(self) -> dict[str, Any]:
+        """What is known of it."""
+        return self._native.info()
+
+    def start(self) -> None:
+        """Starts it, if it is down."""
+        self._native.start().wait()
+
+    def stop(self, *, force: bool = False) -> None:
+        """Stops it, if it is up: asks its init, or with ``force`` does not ask. One that is not kept goes away."""
+        self._native.stop(force=force).wait()
+
+    def restore(self, snapshot: str) -> None:
+        """Brings it to the moment of a snapshot."""
+        self._native.restore(snapshot).wait()
+
+    def remove(self) -> None:
+        """Destroys it. One that is gone is left at that."""
+        self._native.remove().wait()
+
+    def __enter__(self) -> Machine:
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[type[BaseException]],
+        value: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        self.remove()
+
+
+class Lease(Vm):
+    """The right to one machine of a pool, for as long as this process lives and does not release it.
+
+    What is done with it after it has ended raises :class:`LeaseLost`, which says why. It never reaches the machine as
+    it is lent to somebody else.
+    """
+
+    def __init__(self, native: _native.Lease) -> None:
+        self._native: _native.Lease = native
+
+    @property
+    def lease_id(self) -> str:
+        """The lease's id, as in `vmint lease ls`."""
+        return self._native.lease_id
+
+    @property
+    def generation(self) -> int:
+        """The generation of the machine that the lease is of; a reset raises it."""
+        return self._native.generation
+
+    def record(self) -> dict[str, Any]:
+        """What the ledger has of the lease, also when it has ended: ``ended`` then says how."""
+        return self._native.record()
+
+    def info(self) -> dict[str, Any]:
+        """What is known of the machine."""
+        return self._native.info()
+
+    def renew(self) -> dict[str, Any]:
+        """Begins the lease's ``ttl`` anew."""
+        return self._native.renew()
+
+    def release(self) -> None:
+        """Gives the machine back, which is then made fresh for the next one. A second time raises
+        :class:`LeaseLost`, and does no harm."""
+        self._native.release().wait()
+
+    def __enter__(self) -> Lease:
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[type[BaseException]],
+        value: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        try:
+            self.release()
+        except LeaseLost:
+            # It has ended before. Whoever used it since knows; whoever did not has missed nothing.
+            pass
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__module__}.{type(self).__name__} {self.lease_id} of machine {self.id}>"
+
+
+class Pool:
+    """Machines of one template, kept ready."""
+
+    def __init__(self, name: str, *, vmint: Optional[Vmint] = None) -> None:
+        """A pool that exists."""
+        self._host = default(vmint)._native
+        self._native = self._host.pool(name)
+
+    @classmethod
+    def create(
+        cls,
+        name: str,
+        *,
+        image: Optional[str] = None,
+        memory: Union[None, int, str] = None,
+        cpus: Optional[int] = None,
+        net: Optional[str] = None,
+        min: int = 2,
+        max: int = 8,
+        standby: int = 1,
+        ttl: Optional[float] = None,
+        max_uses: Optional[int] = None,
+        vmint: Optional[Vmint] = None,
+    ) -> Pool:
+        """Makes a pool, and returns when it is filled. A machine that could not be made is warned of: the pool tries
+        again as machines are asked for."""
+        hardware = Hardware(image=image, memory=size(memory), cpus=cpus, net=net)
+        shape = Shape(min=min, max=max, standby=standby, ttl=ttl, max_uses=max_uses)
+        warn_of(name, default(vmint)._native.create_pool(name, hardware, shape).wait())
+        return cls(name, vmint=vmint)
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self._native.name
+
+    def status(self) -> dict[str, Any]:
+        """The pool, and ``counts``: how many of its machines are in which state."""
+        return self._native.status()
+
+    def acquire(
+        self,
+        *,
+        label: Optional[str] = None,
+        timeout: float = 60.0,
+        ttl: Optional[float] = None,
+        wait: bool = True,
+    ) -> Lease:
+        """Lends a machine: one that is ready, or else the first that gets ready or can be made, first come first
+        served. After ``timeout`` seconds :class:`TimedOut` is raised. Without ``wait``, :class:`Refused` is raised when
+        all machines that the pool may have are lent. After ``ttl`` seconds the lease ends unless it is renewed."""
+        return Lease(self._native.acquire(label, timeout, ttl, wait).wait())
+
+    def resize(self, *, min: Optional[int] = None, max: Optional[int] = None) -> None:
+        """Changes how many machines it has; opens it again if it was drained."""
+        warn_of(self.name, self._host.resize_pool(self.name, min, max).wait())
+
+    def drain(self, *, timeout: Optional[float] = None) -> None:
+        """Has it lend nothing more. With ``timeout``, waits so long until its machines are gone."""
+        self._host.drain_pool(self.name, timeout).wait()
+
+    def remove(self, *, force: bool = False, timeout: float = 60.0) -> None:
+        """Removes it with all of its machines: those that are lent when their leases end, or with ``force`` at once."""
+        self._host.remove_pool(self.name, force, timeout).wait()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__module__}.{type(self).__name__} {self.name}>"
