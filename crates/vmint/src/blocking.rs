@@ -428,6 +428,8 @@ mod tests {
             accelerator: None,
             full_snapshots: false,
             start_timeout: None,
+            admission: crate::Admission::default(),
+            lent: None,
         };
         let vmint = Vmint::open(options).unwrap();
         (dir, vmint)

@@ -69,9 +69,10 @@ fn without_file_and_environment_there_are_defaults() {
     assert_eq!(config.defaults.net, NetMode::None);
     assert_eq!(config.defaults.start_timeout, None);
     assert!(!config.snapshots.full);
+    assert_eq!(config.admission, crate::Admission::default());
     assert!(config.images.is_empty() && config.pools.is_empty());
     let shown = config.show();
-    assert_eq!(shown.len(), 7);
+    assert_eq!(shown.len(), 14);
     assert!(shown.iter().all(|s| s.source == Source::Default));
 }
 
@@ -124,6 +125,70 @@ fn every_variable_is_read() {
 }
 
 #[test]
+fn admission_is_set_in_the_file_and_by_variables() {
+    use crate::{OnPressure, Terms};
+    let text = "[admission]\non-pressure = 'skip'\ntimeout = '5s'\novercommit = 1_0.25\npressure = 0\nforks = 3\n";
+    let world = World::with(text)
+        .env("VMINT_ADMISSION_ON_PRESSURE", "fail")
+        .env("VMINT_ADMISSION_SWAP_PERCENT", "100")
+        .env("VMINT_ADMISSION_COLD_BOOTS", "1");
+    let config = world.load();
+    let expected = crate::Admission {
+        terms: Terms {
+            on_pressure: OnPressure::Fail,
+            timeout: Duration::from_secs(5),
+        },
+        overcommit: "10.25".parse().unwrap(),
+        swap_percent: 100,
+        pressure: 0,
+        cold_boots: 1,
+        forks: 3,
+    };
+    assert_eq!(config.admission, expected);
+    let (value, source) = source(&config, "admission.overcommit");
+    assert_eq!(value, "10.25");
+    assert!(matches!(source, Source::File { line: 4, .. }), "{source:?}");
+    for (name, value, set) in [
+        ("VMINT_ADMISSION_TIMEOUT", "2m", "\"2m\""),
+        ("VMINT_ADMISSION_OVERCOMMIT", "2", "2"),
+        ("VMINT_ADMISSION_PRESSURE", "7", "7"),
+        ("VMINT_ADMISSION_FORKS", "9", "9"),
+    ] {
+        let config = World::with(text).env(name, value).load();
+        let shown = config.show();
+        let setting = shown
+            .iter()
+            .find(|s| s.source == Source::Environment { name })
+            .unwrap_or_else(|| panic!("{name}"));
+        assert_eq!(setting.value.to_string(), set);
+    }
+    for (text, expected) in [
+        (
+            "[admission]\ncold_boots = 1\n",
+            "vmint.toml:2:1: unknown key `cold_boots` in [admission]; did you mean `cold-boots`?",
+        ),
+        (
+            "[admission]\novercommit = 0.0\n",
+            "vmint.toml:2:14: `overcommit` in [admission] cannot be 0.0: it must be a number from 0.001 to 100, such as 1.5",
+        ),
+        (
+            "[admission]\novercommit = '1'\n",
+            "vmint.toml:2:14: `overcommit` in [admission] must be a number, and is the string '1'",
+        ),
+        (
+            "[admission]\ncold-boots = 0\n",
+            "vmint.toml:2:14: `cold-boots` in [admission] cannot be 0: it must be a whole number from 1 to 4294967295",
+        ),
+        (
+            "[admission]\non-pressure = 'panic'\n",
+            "vmint.toml:2:15: `on-pressure` in [admission] cannot be \"panic\": it is wait, fail or skip",
+        ),
+    ] {
+        assert_eq!(World::with(text).error(), expected, "{text}");
+    }
+}
+
+#[test]
 fn a_wrong_variable_is_named_with_its_value() {
     for (name, value) in [
         ("VMINT_IMAGE", "../x"),
@@ -134,6 +199,13 @@ fn a_wrong_variable_is_named_with_its_value() {
         ("VMINT_NET", "bridge"),
         ("VMINT_ACCELERATOR", "hvf"),
         ("VMINT_SNAPSHOT_FULL", "yes"),
+        ("VMINT_ADMISSION_ON_PRESSURE", "panic"),
+        ("VMINT_ADMISSION_TIMEOUT", "soon"),
+        ("VMINT_ADMISSION_OVERCOMMIT", "0"),
+        ("VMINT_ADMISSION_SWAP_PERCENT", "101"),
+        ("VMINT_ADMISSION_PRESSURE", "-1"),
+        ("VMINT_ADMISSION_COLD_BOOTS", "0"),
+        ("VMINT_ADMISSION_FORKS", "many"),
     ] {
         let world = World::empty().env(name, value);
         let error = world.error();
