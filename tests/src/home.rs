@@ -234,16 +234,26 @@ impl Home {
 
     /// The machines' names in the database, read past the program under test, which would clear up.
     pub fn rows(&self) -> Vec<String> {
+        self.column("SELECT name FROM machines")
+    }
+
+    /// The pools' names in the database.
+    pub fn pools(&self) -> Vec<String> {
+        self.column("SELECT name FROM pools")
+    }
+
+    /// The first column of what a query finds in the database, read past the program under test.
+    pub fn column(&self, query: &str) -> Vec<String> {
         let Some(database) = self.database(OpenFlags::SQLITE_OPEN_READ_ONLY) else {
             return Vec::new();
         };
-        let query = || -> rusqlite::Result<Vec<String>> {
+        let read = || -> rusqlite::Result<Vec<String>> {
             database
-                .prepare("SELECT name FROM machines")?
+                .prepare(query)?
                 .query_map([], |row| row.get(0))?
                 .collect()
         };
-        query().expect("the table of machines can be read")
+        read().expect("the database can be read")
     }
 
     /// Executes a statement on the database, behind the back of the program under test.
@@ -305,6 +315,16 @@ impl Home {
         }
     }
 
+    /// The last event of a slot that came into this state.
+    #[track_caller]
+    pub fn event_of_slot(&self, state: &str) -> Value {
+        let events = self.vmint("events --format json").ok().values();
+        let found = events
+            .into_iter()
+            .rfind(|e| e["of"] == "slot" && e["to"] == state);
+        found.unwrap_or_else(|| panic!("no slot was ever {state}"))
+    }
+
     /// All that a reader of a failed test may want to see.
     pub fn story(&self) -> String {
         let mut story = String::new();
@@ -359,10 +379,17 @@ impl Drop for Home {
                 "{}",
                 story.unwrap_or_else(|_| "the program under test cannot even tell".into())
             );
+            // Else those that look after pools replace what is killed.
+            if self.root().join("vmint.db").exists() {
+                self.sql("UPDATE pools SET state = 'drained'");
+            }
             for process in self.processes() {
                 processes::kill(process.pid);
             }
             return;
+        }
+        for pool in self.pools() {
+            self.call(["pool", "rm", "--force", &pool]).run().ok();
         }
         for name in self.rows() {
             self.call(["rm", "--force", &name]).run().ok();
