@@ -257,3 +257,74 @@ enum Wanted {
     Yes,
     No,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+    use vmint_model::{MachineId, Name, Owner, ProcessRef};
+
+    fn lease(owner: Owner) -> LeaseRecord {
+        let pool: Name = "p".parse().unwrap();
+        LeaseRecord {
+            id: LeaseId::random(),
+            pool,
+            machine: MachineId::random(),
+            generation: Generation(1),
+            owner,
+            label: None,
+            ttl_ms: None,
+            granted_at_ms: 0,
+            waited_ms: 0,
+            expires_at_ms: None,
+            silent_at_ms: None,
+            ended: None,
+        }
+    }
+
+    async fn alarm(guard: &Guard, within: Duration) -> Option<Alarm> {
+        tokio::time::timeout(within, guard.alarm()).await.ok()
+    }
+
+    #[tokio::test]
+    async fn the_end_of_the_owner_of_this_lease_and_of_no_other_alarms() {
+        let mut sleeper = Command::new("sleep").arg("1000").spawn().unwrap();
+        let alive = vmint_store::process::of(sleeper.id()).unwrap().unwrap();
+        let dead = ProcessRef {
+            start_time: alive.start_time + 1,
+            ..alive.clone()
+        };
+        let (first, second) = (lease(Owner::Process(dead)), lease(Owner::Process(alive)));
+        let mut guard = Guard::default();
+        guard.lease(&first);
+        let rung = alarm(&guard, Duration::from_secs(10)).await;
+        assert!(matches!(rung, Some(Alarm::OwnerEnded(id)) if id == first.id));
+        guard.lease(&second);
+        assert!(alarm(&guard, Duration::from_millis(50)).await.is_none());
+        sleeper.kill().unwrap();
+        let rung = alarm(&guard, Duration::from_secs(10)).await;
+        sleeper.wait().unwrap();
+        assert!(matches!(rung, Some(Alarm::OwnerEnded(id)) if id == second.id));
+        guard.nobody(None);
+        assert!(alarm(&guard, Duration::from_millis(50)).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_lease_alarms_when_it_is_due_and_not_before() {
+        let mut far = lease(Owner::Client {
+            name: "far".parse().unwrap(),
+            heartbeat_ms: 100,
+        });
+        let mut guard = Guard::default();
+        far.renew(now_ms());
+        let due = far.due_at_ms().unwrap();
+        guard.lease(&far);
+        let rung = alarm(&guard, Duration::from_secs(10)).await;
+        assert!(matches!(rung, Some(Alarm::Due)));
+        assert!(far.overdue(now_ms()).is_some(), "due at {due}");
+        // A heartbeat moves the moment.
+        far.renew(now_ms() + 60_000);
+        guard.lease(&far);
+        assert!(alarm(&guard, Duration::from_millis(150)).await.is_none());
+    }
+}

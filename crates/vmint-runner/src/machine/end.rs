@@ -185,18 +185,15 @@ impl Machine {
             remove,
         } = over
         {
-            let detail = reason.clone();
             why = Some(reason.clone().unwrap_or_else(|| "it was stopped".into()));
-            let changed =
-                self.store
-                    .transition(&self.record.id, None, to, cause, detail.as_deref(), |r| {
-                        r.runner = None;
-                        r.hypervisor = None;
-                        r.addresses = Vec::new();
-                        r.ports = Vec::new();
-                        r.reason = reason;
-                    });
-            if let Err(e) = changed {
+            let reason = reason.as_deref();
+            let mut recorded = self.record_end(to, cause, reason);
+            if recorded.is_err() {
+                // The store may be on a disk that is full.
+                self.reserve.give_up();
+                recorded = self.record_end(to, cause, reason);
+            }
+            if let Err(e) = recorded {
                 tracing::error!("the machine's end could not be recorded: {e}");
             }
             remove_folder = remove;
@@ -218,5 +215,23 @@ impl Machine {
             self.leave_pool(why.as_deref());
             let _ = self.store.delete(&self.record.id, Cause::Completed);
         }
+    }
+
+    fn record_end(
+        &mut self,
+        to: MachineState,
+        cause: Cause,
+        reason: Option<&str>,
+    ) -> Result<(), vmint_store::StoreError> {
+        let changed = self
+            .store
+            .transition(&self.record.id, None, to, cause, reason, |r| {
+                r.runner = None;
+                r.hypervisor = None;
+                r.addresses = Vec::new();
+                r.ports = Vec::new();
+                r.reason = reason.map(str::to_owned);
+            });
+        changed.map(drop)
     }
 }

@@ -186,7 +186,7 @@ impl Standby {
 
     /// Gives up the one there is, because it will not fit, and begins anew.
     pub(super) fn replace(&mut self) -> Option<Leftover> {
-        if matches!(self.state, State::Off) {
+        if matches!(self.state, State::Off | State::Wanted(_)) {
             return None;
         }
         let next = State::Wanted(Instant::now());
