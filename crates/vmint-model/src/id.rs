@@ -76,13 +76,14 @@ impl MachineId {
     /// # Panics
     /// If the operating system has no random numbers.
     pub fn random() -> Self {
-        let mut bytes = [0; 6];
+        let mut bytes = [0; 8];
         getrandom::fill(&mut bytes).expect("the operating system has random numbers");
-        Self(
-            bytes
-                .iter()
-                .fold(String::from("m"), |s, b| s + &format!("{b:02x}")),
-        )
+        Self::from_bits(u64::from_be_bytes(bytes))
+    }
+
+    /// The id with the last 48 of these bits; for simulations, which must be the same each time.
+    pub fn from_bits(bits: u64) -> Self {
+        Self(format!("m{:012x}", bits & 0xffff_ffff_ffff))
     }
 
     /// The id as a string.

@@ -10,6 +10,7 @@
 //! * [`ledger`], [`backend`]: where leases are claimed and machines live, as traits.
 //! * [`process`]: a process named so that no other can be mistaken for it.
 //! * [`home`]: where everything is kept.
+//! * `sim`: a simulated host for tests, with the feature of this name.
 //! * [`error`]: kinds of failure and their exit codes.
 
 pub mod backend;
@@ -22,6 +23,8 @@ pub mod ledger;
 pub mod pool;
 pub mod process;
 pub mod record;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 pub mod size;
 pub mod spec;
 pub mod state;

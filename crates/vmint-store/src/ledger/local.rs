@@ -9,11 +9,13 @@ use vmint_model::{
 };
 
 type Lives = dyn Fn(&ProcessRef) -> bool + Send + Sync;
+type NewId = dyn Fn() -> MachineId + Send + Sync;
 
 /// The ledger of this host. Its methods take well under a millisecond, and so do not wait: they block.
 pub struct LocalLedger {
     store: Mutex<Store>,
     lives: Box<Lives>,
+    new_id: Box<NewId>,
 }
 
 impl std::fmt::Debug for LocalLedger {
@@ -33,7 +35,13 @@ impl LocalLedger {
         Self {
             store: Mutex::new(store),
             lives,
+            new_id: Box::new(MachineId::random),
         }
+    }
+
+    /// The same with ids for machines from elsewhere; for simulations, which must be the same each time.
+    pub fn with_ids(self, new_id: Box<NewId>) -> Self {
+        Self { new_id, ..self }
     }
 
     /// The store. Never held across an await.
@@ -86,7 +94,8 @@ impl Ledger for LocalLedger {
         limit: u32,
         now_ms: i64,
     ) -> Result<Reserved, LedgerError> {
-        self.store().reserve_slots(pool, maker, limit, now_ms)
+        self.store()
+            .reserve_slots_as(pool, maker, limit, now_ms, &*self.new_id)
     }
 
     async fn ready(

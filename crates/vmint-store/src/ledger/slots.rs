@@ -20,10 +20,22 @@ impl Store {
         limit: u32,
         now_ms: i64,
     ) -> Result<Reserved, LedgerError> {
+        self.reserve_slots_as(pool, maker, limit, now_ms, &MachineId::random)
+    }
+
+    /// The same for machines with ids from elsewhere.
+    pub(super) fn reserve_slots_as(
+        &mut self,
+        pool: &Name,
+        maker: &ProcessRef,
+        limit: u32,
+        now_ms: i64,
+        new_id: &dyn Fn() -> MachineId,
+    ) -> Result<Reserved, LedgerError> {
         let work = |t: &Transaction<'_>| {
             let status = pools::open(t, pool)?;
             let missing = status.counts.missing(&status.pool.spec).min(limit);
-            let machines: Vec<_> = (0..missing).map(|_| MachineId::random()).collect();
+            let machines: Vec<_> = (0..missing).map(|_| new_id()).collect();
             for machine in &machines {
                 t.prepare_cached(
                     "INSERT INTO slots (machine, pool, state, generation, uses, born_at_ms, since_ms, checked_at_ms, maker)

@@ -1,0 +1,272 @@
+//! Machines, each with a runner of its own.
+
+use super::runner::Runner;
+use super::{Hostile, Process, Sim};
+use crate::{Backend, ErrorKind, Fault, Generation, LeaseId, Ledger, MachineId, Name, PoolRecord};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// How often a creation looks whether its machine is ready.
+const LOOK_MS: i64 = 10;
+/// How long a check waits for a guest's answer.
+const ANSWER_MS: i64 = 1_000;
+
+/// The machines of a simulated host, as they truly are.
+#[derive(Debug)]
+pub struct Host {
+    sim: Sim,
+    machines: Mutex<BTreeMap<MachineId, Machine>>,
+    ended: Mutex<BTreeMap<MachineId, i64>>,
+    births: AtomicU64,
+}
+
+/// A machine. Its hypervisor ends with its runner at the latest.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// Its pool.
+    pub pool: Name,
+    /// Its runner.
+    pub runner: Process,
+    /// How often it was made fresh.
+    pub generation: Generation,
+    /// Its hypervisor has not ended.
+    pub hypervisor: bool,
+    /// Its guest answers.
+    pub guest: bool,
+    /// Who has used it at this generation.
+    pub used_by: Option<LeaseId>,
+    /// What its creator waits for: that its runner says that it is ready, or what prevents it.
+    pub(super) start: Option<Result<(), Fault>>,
+}
+
+impl Machine {
+    /// Whether it takes memory and a place: what a pool's maximum counts.
+    pub fn exists(&self) -> bool {
+        self.hypervisor && self.runner.lives()
+    }
+}
+
+impl Host {
+    /// A host without machines.
+    pub fn new(sim: &Sim) -> Arc<Self> {
+        Arc::new(Self {
+            sim: sim.clone(),
+            machines: Mutex::default(),
+            ended: Mutex::default(),
+            births: AtomicU64::new(0),
+        })
+    }
+
+    fn machines(&self) -> MutexGuard<'_, BTreeMap<MachineId, Machine>> {
+        self.machines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many machines there ever were. Between two births no limit can be newly broken.
+    pub fn births(&self) -> u64 {
+        self.births.load(Ordering::Relaxed)
+    }
+
+    /// Looks at a machine, if there is one of this id.
+    pub fn look<T>(&self, machine: &MachineId, look: impl FnOnce(&mut Machine) -> T) -> Option<T> {
+        self.machines().get_mut(machine).map(look)
+    }
+
+    /// Looks at all machines.
+    pub fn look_at_all<T>(&self, look: impl FnOnce(&BTreeMap<MachineId, Machine>) -> T) -> T {
+        look(&self.machines())
+    }
+
+    /// When a machine ended that is there no more.
+    pub fn ended_at_ms(&self, machine: &MachineId) -> Option<i64> {
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.get(machine).copied()
+    }
+
+    /// Runs a command in a machine of this generation, for this lease. Gives back who else ran one in it before.
+    pub fn exec(
+        &self,
+        machine: &MachineId,
+        generation: Generation,
+        lease: &LeaseId,
+    ) -> Result<Option<LeaseId>, Fault> {
+        let lost = || Fault::new(ErrorKind::MachineLost, "the machine has ended");
+        self.look(machine, |m| {
+            if !m.exists() || !m.guest {
+                return Err(lost());
+            }
+            if m.generation != generation {
+                let message = format!("the machine is of generation {} now", m.generation);
+                return Err(Fault::new(ErrorKind::StaleGeneration, message));
+            }
+            let before = m.used_by.replace(lease.clone());
+            Ok(before.filter(|other| other != lease))
+        })
+        .unwrap_or_else(|| Err(lost()))
+    }
+
+    /// Ends a machine's hypervisor, as a crash does; its runner will notice.
+    pub fn crash(&self, machine: &MachineId) {
+        let runner = self.look(machine, |m| {
+            m.hypervisor = false;
+            m.runner.clone()
+        });
+        if runner.is_some() {
+            self.note_end(machine);
+            self.sim.ring(&bell(machine));
+        }
+    }
+
+    fn note_end(&self, machine: &MachineId) {
+        let now = self.sim.now_ms();
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.entry(machine.clone()).or_insert(now);
+    }
+
+    /// Forgets a machine of which nothing is left.
+    pub(super) fn clear(&self, machine: &MachineId) {
+        let cleared = self.machines().remove(machine);
+        if cleared.is_some() {
+            self.note_end(machine);
+        }
+        drop(cleared);
+    }
+}
+
+/// Where a machine's runner listens.
+pub(super) fn bell(machine: &MachineId) -> String {
+    format!("machine-{machine}")
+}
+
+/// The machines of a host as one process reaches them.
+#[derive(Debug)]
+pub struct SimBackend<L> {
+    host: Arc<Host>,
+    ledger: Arc<L>,
+    process: Process,
+}
+
+impl<L: Ledger + 'static> SimBackend<L> {
+    /// The machines of `host` as `process` reaches them. Their runners use `ledger`, in the host's weather.
+    pub fn new(host: Arc<Host>, ledger: Arc<L>, process: Process) -> Self {
+        Self {
+            host,
+            ledger,
+            process,
+        }
+    }
+}
+
+impl<L: Ledger + 'static> Backend for SimBackend<L> {
+    async fn create(
+        &self,
+        pool: &PoolRecord,
+        machine: &MachineId,
+        deadline_ms: i64,
+    ) -> Result<(), Fault> {
+        self.process.falter().await;
+        let sim = self.process.sim();
+        if sim.strikes(|w| w.broken) {
+            return Err(Fault::new(ErrorKind::Image, "the image cannot be read"));
+        }
+        let runner = sim.process();
+        let entry = Machine {
+            pool: pool.name.clone(),
+            runner: runner.clone(),
+            generation: Generation(0),
+            hypervisor: true,
+            guest: true,
+            used_by: None,
+            start: None,
+        };
+        let before = self.host.machines().insert(machine.clone(), entry);
+        assert!(
+            before.is_none(),
+            "a machine's id was used again: {before:?}"
+        );
+        let running = Runner {
+            process: runner.clone(),
+            host: self.host.clone(),
+            ledger: Hostile::new(self.ledger.clone(), runner.clone()),
+            machine: machine.clone(),
+        };
+        runner.spawn(running.run());
+        loop {
+            let started = self
+                .host
+                .look(machine, |m| match m.start.take() {
+                    None if !m.runner.lives() => Some(Err("its runner died")),
+                    None => None,
+                    Some(Ok(())) => Some(Ok(None)),
+                    Some(Err(fault)) => Some(Ok(Some(fault))),
+                })
+                .unwrap_or(Some(Err("it was destroyed while it was being made")));
+            let failed = match started {
+                Some(Ok(None)) => return Ok(()),
+                Some(Ok(Some(fault))) => Some(fault),
+                Some(Err(why)) => Some(Fault::new(ErrorKind::Runner, why)),
+                None if sim.now_ms() >= deadline_ms => {
+                    let message = "the machine was not ready in time";
+                    Some(Fault::new(ErrorKind::TimedOut, message))
+                }
+                None => None,
+            };
+            if let Some(fault) = failed {
+                runner.kill();
+                self.host.clear(machine);
+                return Err(fault);
+            }
+            let soon = sim.now_ms() + LOOK_MS;
+            self.process.sleep_until(soon.min(deadline_ms)).await;
+            self.process.falter().await;
+        }
+    }
+
+    async fn is_alive(&self, machine: &MachineId) -> bool {
+        self.process.falter().await;
+        let alive = self.host.look(machine, |m| m.runner.lives());
+        self.process.linger().await;
+        alive.unwrap_or(false)
+    }
+
+    async fn is_up(&self, machine: &MachineId) -> bool {
+        self.process.falter().await;
+        let up = self.host.look(machine, |m| m.exists());
+        self.process.linger().await;
+        up.unwrap_or(false)
+    }
+
+    async fn check(&self, machine: &MachineId, generation: Generation) -> Result<(), Fault> {
+        self.process.falter().await;
+        let guest = self.host.look(machine, |m| {
+            (m.exists() && m.generation == generation).then_some(m.guest)
+        });
+        let lost = |why| Fault::new(ErrorKind::MachineLost, why);
+        match guest.flatten() {
+            None => Err(lost("the machine is another one now, or none")),
+            Some(true) => Ok(()),
+            Some(false) => {
+                self.process.sleep(ANSWER_MS).await;
+                Err(lost("its guest does not answer"))
+            }
+        }
+    }
+
+    async fn ring(&self, machine: &MachineId) {
+        self.process.falter().await;
+        self.process.sim().ring(&bell(machine));
+    }
+
+    async fn destroy(&self, machine: &MachineId) -> Result<(), Fault> {
+        self.process.falter().await;
+        let runner = self.host.look(machine, |m| m.runner.clone());
+        if let Some(runner) = runner {
+            runner.kill();
+            // Its folder goes in its own time.
+            self.process.linger().await;
+            self.host.clear(machine);
+        }
+        self.process.linger().await;
+        Ok(())
+    }
+}
