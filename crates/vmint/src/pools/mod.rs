@@ -221,7 +221,9 @@ impl Vmint {
         here.change(name, change).await?;
         if let Some(wait) = wait {
             let deadline = vmint_store::now_ms() + wait.as_millis() as i64;
+            let runners = self.runners_of(name)?;
             here.empty(name, deadline).await?;
+            self.outlast(&runners).await;
         }
         self.pool_status(name)
     }
@@ -235,7 +237,27 @@ impl Vmint {
         timeout: Duration,
     ) -> Result<(), Fault> {
         let deadline = vmint_store::now_ms() + timeout.as_millis() as i64;
-        self.here()?.remove(name, force, deadline).await
+        let runners = self.runners_of(name)?;
+        self.here()?.remove(name, force, deadline).await?;
+        self.outlast(&runners).await;
+        Ok(())
+    }
+
+    /// The runners of a pool's machines.
+    fn runners_of(&self, name: &Name) -> Result<Vec<ProcessRef>, Fault> {
+        let machines = self.machines()?.into_iter();
+        let mine = machines.filter(|m| m.pool.as_ref() == Some(name));
+        Ok(mine.filter_map(|m| m.runner).collect())
+    }
+
+    /// Waits until processes that are ending have ended: who hears “removed” looks for them no more.
+    async fn outlast(&self, runners: &[ProcessRef]) {
+        let end = tokio::time::Instant::now() + Duration::from_secs(2);
+        for runner in runners {
+            while process::is_alive(runner) && tokio::time::Instant::now() < end {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
     }
 
     /// Ends a lease on behalf of this process: it must be the owner or be descended from it, or use `force`.
