@@ -52,7 +52,12 @@ fn available(home: &Home) -> f64 {
 
 /// The overcommit with which there is room for one machine and a half like the only one that there is.
 fn room_for_one(home: &Home) -> String {
-    let factor = 1.5 * promised(home) as f64 / available(home);
+    room_for(home, 1.5)
+}
+
+/// The same for so many machines.
+fn room_for(home: &Home, machines: f64) -> String {
+    let factor = machines * promised(home) as f64 / available(home);
     assert!(factor > 0.002, "too large a host for this test: {factor}");
     format!("{factor:.4}")
 }
@@ -162,6 +167,29 @@ fn of_many_forks_no_more_start_at_once_than_may() {
         }
     }
     assert_eq!((most, ups), (1, 6), "{events:#?}");
+    assert_eq!((in_line(&home), promised(&home)), (0, 0));
+}
+
+#[test]
+fn however_many_come_at_once_no_more_live_than_there_is_memory_for() {
+    let mut home = Home::new();
+    home.start("first");
+    home.set_env("VMINT_ADMISSION_OVERCOMMIT", room_for(&home, 2.5));
+    home.set_env("VMINT_ADMISSION_FORKS", "8");
+    home.ok("rm --force first");
+    let start = |_| home.call(["run", "--memory", "128M", "--", "true"]).start();
+    let calls: Vec<_> = (0..8).map(start).collect();
+    let mut most = 0;
+    until(Duration::from_secs(60), "all have ended", || {
+        let lives = "state IN ('starting', 'running', 'paused', 'stopping')";
+        let query = format!("SELECT count(*) FROM machines WHERE {lives}");
+        most = most.max(number(&home, &query));
+        calls.iter().all(vmint_tests::Started::has_ended)
+    });
+    for call in calls {
+        call.finish().ok();
+    }
+    assert!((1..=2).contains(&most), "{most} machines at once");
     assert_eq!((in_line(&home), promised(&home)), (0, 0));
 }
 

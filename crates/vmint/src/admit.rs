@@ -29,6 +29,10 @@ const SOON: Duration = Duration::from_millis(50);
 /// The longest.
 const SELDOM: Duration = Duration::from_millis(500);
 
+/// How long somebody waits for a place before he is told: forks make room for each other within some tens of
+/// milliseconds, and what passes so quickly is not worth a line.
+const SHORT: Duration = Duration::from_millis(300);
+
 /// What to do when the host cannot carry a machine now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnPressure {
@@ -309,7 +313,8 @@ impl Vmint {
                 Looked::Never(fault) => return Err(fault),
                 Looked::Held(reason) => reason,
             };
-            if told != Some(reason.word()) {
+            let is_short = matches!(reason, Reason::Places { .. }) && began.elapsed() < SHORT;
+            if told != Some(reason.word()) && !is_short {
                 progress.stage(&format!(
                     "waiting for {reason}; at most {:.0} s",
                     timeout.as_secs_f64()
