@@ -122,8 +122,9 @@ impl Vmint {
         &self.vmint
     }
 
-    /// Waits for anything that vmint does, in the way of this module.
-    pub fn wait<F>(&self, work: F) -> F::Output
+    /// Waits for what begins when it is polled: a socket or timer that was made before belongs to the caller's runtime,
+    /// which stands still.
+    pub(crate) fn wait<F>(&self, work: F) -> F::Output
     where
         F: Future + Send,
         F::Output: Send,
@@ -396,6 +397,10 @@ pub struct Running<'a> {
 
 impl Running<'_> {
     /// What it does next.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "as the other one is called; it has no end that an iterator could see"
+    )]
     pub fn next(&mut self) -> Result<crate::exec::Happening, Fault> {
         self.driver.wait(self.running.next())
     }
@@ -460,7 +465,7 @@ mod tests {
             let (_dir, vmint) = vmint();
             let unknown = vmint.remove("nobody", true).unwrap_err();
             assert_eq!(unknown.kind, ErrorKind::NotFound);
-            vmint.wait(tokio::time::sleep(Duration::from_millis(1)));
+            vmint.wait(async { tokio::time::sleep(Duration::from_millis(1)).await });
             drop(vmint);
         });
     }
