@@ -24,10 +24,7 @@
 //! let home = tempfile::tempdir().unwrap();
 //! let options = Options {
 //!     home: home.path().join("home"),
-//!     runner: "/usr/local/bin/vmint".into(),
-//!     accelerator: None,
-//!     full_snapshots: false,
-//!     start_timeout: None,
+//!     ..Options::with_runner("/usr/local/bin/vmint".into()).unwrap()
 //! };
 //! let vmint = Vmint::open(options).unwrap();
 //! assert!(vmint.pools().unwrap().is_empty());
@@ -429,12 +426,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let options = Options {
             home: dir.path().join("home"),
-            runner: "/nonexistent/vmint".into(),
-            accelerator: None,
-            full_snapshots: false,
-            start_timeout: None,
-            admission: crate::Admission::default(),
-            lent: None,
+            ..Options::with_runner("/nonexistent/vmint".into()).unwrap()
         };
         let vmint = Vmint::open(options).unwrap();
         (dir, vmint)
