@@ -196,6 +196,24 @@ fn a_lease_ends_when_its_time_is_up_unless_it_is_renewed() {
         .fault(1, "lease_lost");
 }
 
+/// A client elsewhere is no process that could be watched; it says itself that it lives.
+#[test]
+fn a_client_that_falls_silent_loses_its_lease() {
+    let home = home();
+    let lease = acquire(&home, "--client robot --heartbeat 2s");
+    let id = text(&lease, "lease");
+    assert_eq!(lease["owner"]["client"]["name"], "robot");
+    for _ in 0..3 {
+        std::thread::sleep(Duration::from_secs(1));
+        home.ok(&format!("lease renew {id}"));
+    }
+    assert_eq!(home.sh(&text(&lease, "machine"), "echo held"), "held");
+    until(SOON, "it has been silent for too long", || {
+        is_ready(&home, 2)
+    });
+    assert_eq!(home.event_of_slot("resetting")["cause"], "silent");
+}
+
 #[test]
 fn twice_released_and_anothers_lease_are_refused_and_harmless() {
     let home = home();

@@ -229,6 +229,29 @@ fn time_ends_leases_and_ages_machines() {
 }
 
 #[test]
+fn a_pool_shrinks_to_its_minimum_when_nobody_needs_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, mut machines) = filled(dir.path(), spec(3, 3));
+    let change = PoolChange {
+        min: Some(2),
+        ..PoolChange::default()
+    };
+    store.change_pool(&name("p"), change, at(5)).unwrap();
+    machines.sort();
+    let after = vmint_store::ledger::pools::SURPLUS_AFTER_MS + 2;
+    for machine in &machines {
+        let duty = store.slot_duty(machine, after - 1).unwrap();
+        assert!(matches!(duty, Duty::Idle { .. }), "{duty:?}");
+    }
+    let duties: Vec<_> = machines
+        .iter()
+        .map(|m| store.slot_duty(m, after).unwrap())
+        .collect();
+    assert_eq!(duties[0], Duty::Retire);
+    assert!(duties[1..].iter().all(|d| matches!(d, Duty::Idle { .. })));
+}
+
+#[test]
 fn dead_waiters_are_passed_over() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, machines) = filled(dir.path(), spec(1, 1));

@@ -123,6 +123,17 @@ pub struct Acquire {
     /// The process that holds the lease [default: the one that called vmint]
     #[arg(long, value_name = "PID")]
     pub owner_pid: Option<u32>,
+    /// A client elsewhere holds the lease, and says so with `vmint lease renew` at least every --heartbeat
+    #[arg(
+        long,
+        value_name = "NAME",
+        conflicts_with = "owner_pid",
+        requires = "heartbeat"
+    )]
+    pub client: Option<Name>,
+    /// How long such a client may be silent
+    #[arg(long, value_name = "TIME", value_parser = duration, requires = "client")]
+    pub heartbeat: Option<Duration>,
     #[command(flatten)]
     pub how: How,
     /// End the lease after this time, unless it is renewed

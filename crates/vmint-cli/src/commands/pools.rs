@@ -482,7 +482,7 @@ fn lend(
     pool: &str,
     how: args::How,
     ttl: Option<std::time::Duration>,
-    owner: ProcessRef,
+    owner: Owner,
 ) -> Result<(Arc<Vmint>, LeaseRecord), Fault> {
     let (vmint, config) = context.open_configured()?;
     let vmint = Arc::new(vmint);
@@ -490,7 +490,7 @@ fn lend(
         label: how.label,
         timeout: how.timeout,
         ttl,
-        owner: Some(Owner::Process(owner)),
+        owner: Some(owner),
         wait: !how.no_wait,
     };
     let lease = context::wait(async {
@@ -504,7 +504,13 @@ fn lend(
 }
 
 fn acquire(context: Context, args: args::Acquire) -> Result<(), Fault> {
-    let owner = owner(args.owner_pid)?;
+    let owner = match (args.client, args.heartbeat) {
+        (Some(name), Some(heartbeat)) => Owner::Client {
+            name,
+            heartbeat_ms: heartbeat.as_millis() as u64,
+        },
+        _ => Owner::Process(owner(args.owner_pid)?),
+    };
     let (_, lease) = lend(context, &args.pool, args.how, args.ttl, owner)?;
     // For scripts before people, as the contract says.
     let json = serde_json::to_string(&LeaseView::from(&lease))
@@ -583,7 +589,7 @@ fn leases(context: Context) -> Result<(), Fault> {
 pub fn with(context: Context, args: args::With) -> Result<u8, Fault> {
     let me = vmint::process(std::process::id())?
         .ok_or_else(|| Fault::new(ErrorKind::Host, "/proc does not show this process"))?;
-    let (vmint, lease) = lend(context, &args.pool, args.how, None, me)?;
+    let (vmint, lease) = lend(context, &args.pool, args.how, None, Owner::Process(me))?;
     let (program, arguments) = args.command.split_first().expect("clap asks for one");
     let mut command = std::process::Command::new(program);
     command

@@ -184,6 +184,15 @@ pub(super) fn all(t: &Transaction<'_>) -> Result<Vec<PoolStatus>, Refusal> {
     rows.map(|row| row?.parse()).collect()
 }
 
+/// How long a ready machine above the minimum is kept: who needed it may come back.
+pub const SURPLUS_AFTER_MS: i64 = 60_000;
+
+/// Whether nobody has needed this ready machine for long, and the pool has enough without it.
+pub(super) fn is_surplus(status: &PoolStatus, slot: &vmint_model::Slot, now_ms: i64) -> bool {
+    status.counts.ready > status.pool.spec.min
+        && now_ms.saturating_sub(slot.since_ms) >= SURPLUS_AFTER_MS
+}
+
 /// Whether a machine of this age and use, not lent any more, is to go.
 pub(super) fn is_done(status: &PoolStatus, slot: &vmint_model::Slot, now_ms: i64) -> bool {
     let (pool, spec) = (&status.pool, &status.pool.spec);

@@ -189,7 +189,10 @@ impl Store {
                 // Nobody else is to be told: the caller is the one to ring.
                 leases::finish(t, *lease, how, None, now_ms, &mut Vec::new())?;
             } else if let Some(slot) = find(t, machine)? {
-                change(t, &slot, SlotState::Retiring, None, "ttl", None, now_ms)?;
+                let status = pools::known(t, &slot.pool)?;
+                let done = pools::is_done(&status, &slot, now_ms);
+                let cause = if done { "ttl" } else { "surplus" };
+                change(t, &slot, SlotState::Retiring, None, cause, None, now_ms)?;
             }
             Ok(see(t, machine, now_ms)?.duty)
         })
@@ -241,7 +244,8 @@ fn see(t: &Transaction<'_>, machine: &MachineId, now_ms: i64) -> Result<Seen, Re
             let status = pools::known(t, &slot.pool)?;
             let ttl = status.pool.spec.ttl_ms;
             Seen {
-                overdue: pools::is_done(&status, &slot, now_ms),
+                overdue: pools::is_done(&status, &slot, now_ms)
+                    || pools::is_surplus(&status, &slot, now_ms),
                 duty: Duty::Idle {
                     until_ms: ttl.map(|ttl| slot.born_at_ms.saturating_add_unsigned(ttl)),
                 },

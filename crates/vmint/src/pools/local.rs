@@ -42,13 +42,12 @@ impl Backend for LocalBackend {
             owner: None,
         };
         let left = Duration::from_millis((deadline_ms - vmint_store::now_ms()).max(0) as u64);
-        match tokio::time::timeout(left, self.vmint.create_running(new, &Silent)).await {
-            Ok(made) => made.map(drop),
-            Err(_) => {
-                let message = format!("machine {machine} was not ready within {left:?}");
-                Err(Fault::new(ErrorKind::TimedOut, message))
-            }
-        }
+        let made = tokio::time::timeout(left, self.vmint.create_running(new, &Silent)).await;
+        let late = |_| {
+            let message = format!("machine {machine} was not ready within {left:?}");
+            Err(Fault::new(ErrorKind::TimedOut, message))
+        };
+        made.unwrap_or_else(late).map(drop)
     }
 
     async fn is_alive(&self, machine: &MachineId) -> bool {
