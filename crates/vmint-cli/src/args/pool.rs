@@ -115,7 +115,8 @@ pub enum Lease {
 /// Lend a machine; prints the lease as JSON
 ///
 /// The lease ends when it is released, when its time is up, or when its owner's process ends. The owner is the process
-/// that called vmint: a shell, or a script, for as long as it runs.
+/// that called vmint: a shell, or a script, for as long as it runs. In a pipeline that is a shell of the pipeline's own,
+/// which ends with it; say --owner-pid $$ there.
 #[derive(Clone, Debug, Args)]
 pub struct Acquire {
     /// Pool
