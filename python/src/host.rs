@@ -5,6 +5,7 @@ use crate::operation::{Operation, json};
 use crate::owned::Owned;
 use crate::pool::{Changed, Pool, Shape, duration};
 use crate::{failure, operation};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -74,6 +75,32 @@ impl Hardware {
     }
 }
 
+/// How long a machine stays.
+#[derive(Debug, Clone, Copy)]
+enum Life {
+    /// Until it stops, or this process ends.
+    Ephemeral,
+    /// Until it is removed; it stops when this process ends.
+    Owned,
+    /// Until it is removed.
+    Kept,
+}
+
+impl FromPyObject<'_, '_> for Life {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, '_, PyAny>) -> PyResult<Self> {
+        match object.extract::<String>()?.as_str() {
+            "ephemeral" => Ok(Self::Ephemeral),
+            "owned" => Ok(Self::Owned),
+            "kept" => Ok(Self::Kept),
+            other => Err(PyValueError::new_err(format!(
+                "{other:?} is no life of a machine"
+            ))),
+        }
+    }
+}
+
 #[pymethods]
 impl Host {
     /// Opens a home, made if need be, and clears up what others left. `runner` is the program that owns machines.
@@ -123,6 +150,13 @@ impl Host {
         json(py, &events)
     }
 
+    /// The number of the last event.
+    fn last_event(&self, py: Python<'_>) -> PyResult<i64> {
+        let door = self.0.get()?;
+        let last = py.detach(|| door.vmint.store().last_sequence());
+        last.map_err(|e| failure::exception(Fault::from_error(ErrorKind::Host, &e)))
+    }
+
     /// Clears up what others left; what was found, for readers.
     fn sweep(&self, py: Python<'_>) -> PyResult<Vec<String>> {
         let door = self.0.get()?;
@@ -141,15 +175,15 @@ impl Host {
         Ok(Machine::new(door.vmint.clone(), &record))
     }
 
-    /// Makes and starts a machine that ends with this process, unless `keep` names it.
-    #[pyo3(signature = (hardware, *, name=None, snapshot=None, cold=false, keep=false))]
+    /// Makes and starts a machine.
+    #[pyo3(signature = (hardware, *, life, name=None, snapshot=None, cold=false))]
     fn start(
         &self,
         hardware: Hardware,
+        life: Life,
         name: Option<&str>,
         snapshot: Option<&str>,
         cold: bool,
-        keep: bool,
     ) -> PyResult<Operation> {
         let door = self.0.get()?.clone();
         let wanted = hardware.complete(&door.config)?;
@@ -158,10 +192,18 @@ impl Host {
             None if cold => Origin::Cold,
             None => Origin::Template,
         };
-        let base = if keep {
-            NewMachine::of(wanted.image)
-        } else {
-            NewMachine::ephemeral(wanted.image)
+        let ephemeral = NewMachine::ephemeral(wanted.image);
+        let base = match life {
+            Life::Ephemeral => ephemeral,
+            Life::Owned => NewMachine {
+                ephemeral: false,
+                ..ephemeral
+            },
+            Life::Kept => NewMachine {
+                ephemeral: false,
+                owner: None,
+                ..ephemeral
+            },
         };
         let new = NewMachine {
             name: name.map(read::<Name>).transpose()?,

@@ -20,10 +20,17 @@ pub mod runtime;
 
 use pyo3::prelude::*;
 
+/// A size such as `512M` in bytes.
+#[pyfunction]
+fn bytes(size: &str) -> PyResult<u64> {
+    Ok(host::read::<vmint::ByteSize>(size)?.0)
+}
+
 /// The module.
 #[pymodule(gil_used = false)]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_function(wrap_pyfunction!(bytes, module)?)?;
     module.add_class::<host::Host>()?;
     module.add_class::<machine::Machine>()?;
     module.add_class::<pool::Pool>()?;

@@ -143,3 +143,8 @@ class CommandNotStarted(CommandFailed):
 
     def __str__(self) -> str:
         return self.command
+
+
+# As users import them.
+for _class in (*_CLASSES.values(), VmintError, CommandFailed, CommandTimedOut, CommandNotStarted):
+    _class.__module__ = "vmint"

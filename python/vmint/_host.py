@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
-from typing import Any, Optional, TypedDict, Union
+from typing import Any, Literal, Optional, TypedDict, Union
 
 from . import _native
 from ._program import binary
 
 PathLike = Union[str, "os.PathLike[str]"]
+
+
+Life = Literal["ephemeral", "owned", "kept"]
+"""How long a machine stays: until it stops; until it is removed, and it stops with this process; until it is removed."""
 
 
 class Hardware(TypedDict):

@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import Callable
-from typing import Any, Generic, Optional, TypeVar, Union
+from typing import Any, Generic, Literal, Optional, TypeVar, Union
 
 from ._host import Changed, Hardware, Shape
 from ._result import Asked, Raw
@@ -11,6 +11,8 @@ from ._result import Asked, Raw
 T = TypeVar("T")
 
 __version__: str
+
+def bytes(size: str) -> int: ...
 
 class Operation(Generic[T]):
     def wait(self) -> T: ...
@@ -37,16 +39,17 @@ class Host:
     def machine(self, name: str) -> dict[str, Any]: ...
     def machines(self) -> list[dict[str, Any]]: ...
     def events(self, after: int, limit: int) -> list[dict[str, Any]]: ...
+    def last_event(self) -> int: ...
     def sweep(self) -> list[str]: ...
     def attach(self, name: str) -> Machine: ...
     def start(
         self,
         hardware: Hardware,
         *,
+        life: Literal["ephemeral", "owned", "kept"],
         name: Optional[str] = None,
         snapshot: Optional[str] = None,
         cold: bool = False,
-        keep: bool = False,
     ) -> Operation[Machine]: ...
     def pool(self, name: str) -> Pool: ...
     def pools(self) -> list[dict[str, Any]]: ...

@@ -73,6 +73,7 @@ class Asked:
 
     def result(self, raw: Raw) -> Result:
         """What the native module says, as a result or an exception."""
+        __tracebackhide__ = True  # in pytest's reports
         code, signal, stdout, stderr = raw
         if code is None and signal is None:
             assert self.timeout is not None, "only a time limit ends a command so"

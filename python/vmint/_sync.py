@@ -8,7 +8,7 @@ from typing import Any, Optional, Union
 
 from . import _native
 from ._errors import LeaseLost
-from ._host import Hardware, PathLike, Shape, Vmint, default, size, warn_of
+from ._host import Hardware, Life, PathLike, Shape, Vmint, default, size, warn_of
 from ._result import Asked, Result, Word
 from ._vm import Core, FileIn, Input
 
@@ -32,6 +32,7 @@ class Vm(Core):
         After ``timeout`` seconds the command and its children are killed, and :class:`CommandTimedOut` is raised.
         With ``check``, another exit code than 0 raises :class:`CommandFailed`.
         """
+        __tracebackhide__ = True  # in pytest's reports
         asked = Asked(command, env, cwd, user, timeout, input, check)
         return asked.result(self._native.exec(asked).wait())
 
@@ -90,10 +91,25 @@ class Machine(Vm):
         vmint: Optional[Vmint] = None,
     ) -> Machine:
         """Makes and starts a machine: a fork of the image's template, or of a snapshot, or with ``cold`` booted."""
+        return cls._create("kept" if keep else "ephemeral", image, memory, cpus, net, name, snapshot, cold, vmint)
+
+    @classmethod
+    def _create(
+        cls,
+        life: Life,
+        image: Optional[str],
+        memory: Union[None, int, str],
+        cpus: Optional[int],
+        net: Optional[str],
+        name: Optional[str],
+        snapshot: Optional[str],
+        cold: bool,
+        vmint: Optional[Vmint],
+    ) -> Machine:
         hardware = Hardware(image=image, memory=size(memory), cpus=cpus, net=net)
         host = default(vmint)._native
         self = cls.__new__(cls)
-        self._native = host.start(hardware, name=name, snapshot=snapshot, cold=cold, keep=keep).wait()
+        self._native = host.start(hardware, life=life, name=name, snapshot=snapshot, cold=cold).wait()
         return self
 
     def info(self) -> dict[str, Any]:

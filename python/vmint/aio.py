@@ -13,7 +13,7 @@ from typing import Any, Optional, TypeVar, Union
 
 from . import _native
 from ._errors import LeaseLost
-from ._host import Hardware, PathLike, Shape, Vmint, default, size, warn_of
+from ._host import Hardware, Life, PathLike, Shape, Vmint, default, size, warn_of
 from ._result import Asked, Result, Word
 from ._vm import Core, FileIn, Input
 
@@ -55,6 +55,7 @@ class Vm(Core):
         input: Optional[Input] = None,
     ) -> Result:
         """Runs a command to its end; see :meth:`vmint.Machine.exec`."""
+        __tracebackhide__ = True  # in pytest's reports
         asked = Asked(command, env, cwd, user, timeout, input, check)
         return asked.result(await _done(self._native.exec(asked)))
 
@@ -114,8 +115,9 @@ class Machine(Vm):
         """Makes and starts a machine: a fork of the image's template, or of a snapshot, or with ``cold`` booted."""
         hardware = Hardware(image=image, memory=size(memory), cpus=cpus, net=net)
         host = default(vmint)._native
+        life: Life = "kept" if keep else "ephemeral"
         self = cls.__new__(cls)
-        self._native = await _done(host.start(hardware, name=name, snapshot=snapshot, cold=cold, keep=keep))
+        self._native = await _done(host.start(hardware, life=life, name=name, snapshot=snapshot, cold=cold))
         return self
 
     def info(self) -> dict[str, Any]:
