@@ -12,10 +12,12 @@
 //! slots of what died, [`Pools::fill`] makes what is missing. Who waits in line does both as long as it waits.
 //!
 //! * [`pools`]: acquire, release, fill, restore; the same code over this host and over `sim`.
+//! * `making`: which machines this process is making.
 //! * [`retry`]: which failures of a creation are tried again, and when.
 //! * [`admission`]: whether the host can carry one more machine.
 
 pub mod admission;
+mod making;
 pub mod pools;
 pub mod retry;
 

@@ -2,16 +2,19 @@
 //!
 //! Invariants, beside those of the ledger:
 //! * Whoever reserves a slot makes its machine, or frees the slot. If it dies in between, the slot says who it was, and
-//!   [`Pools::restore`] frees it.
+//!   [`Pools::restore`] frees it; if it lives and does not know, it finds out by [`making`](crate::making).
+//! * A machine is destroyed only when it is nobody's: its runner is dead, or its lease was ended first, for good.
 //! * A slot is freed only when nothing of its machine is left; so machines never outnumber slots.
 //! * A wait ends at its deadline, and what was being waited for is given back if it came too late.
 
+use crate::making::{self, Asking, Job, Known};
 use crate::retry;
 
 use futures_util::future::{Either, FutureExt, select};
 use futures_util::pin_mut;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use std::sync::Arc;
+use std::future::Future;
+use std::sync::{Arc, Mutex};
 use tokio::sync::oneshot;
 use vmint_model::ledger::Waiter;
 use vmint_model::{
@@ -22,6 +25,12 @@ use vmint_model::{
 
 /// How often those who wait look by themselves, in case a ring was lost with its ringer. At first, and at most.
 const LOOK_MS: (i64, i64) = (50, 500);
+/// How long after its deadline an acquire leaves whatever it waits for at that moment: a guest that does not answer, a
+/// machine that does not go. Before that it has had the time to say more about it.
+const GRACE_MS: i64 = 25;
+/// When what failed on the way out is tried again: at first, at most, and how often. Some minutes in all: what keeps the
+/// ledger from being written, like a full disk, seldom passes in a second.
+const AFTERWARDS: (i64, i64, u32) = (100, 10_000, 30);
 
 /// What a caller of [`Pools::acquire`] wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +83,35 @@ where
         want: &Acquire,
         say: &(dyn Fn(String) + Send + Sync),
     ) -> Result<LeaseRecord, Fault> {
+        let began = self.world.now_ms();
+        let awaited = Mutex::new("the ledger");
+        let ends_at = want.deadline_ms.max(began) + GRACE_MS;
+        {
+            let (lending, timer) = (
+                self.lend(want, say, &awaited),
+                self.world.sleep_until(ends_at),
+            );
+            pin_mut!(lending, timer);
+            if let Either::Left((lent, _)) = select(lending, timer).await {
+                return lent;
+            }
+        }
+        let (pool, waited) = (&want.pool, self.world.now_ms() - began);
+        let awaited = *awaited.lock().expect("nobody panics with the lock");
+        let message = format!(
+            "no machine of pool {pool} was lent within {:.1} s: still waiting for {awaited}",
+            waited as f64 / 1e3
+        );
+        Err(Fault::new(ErrorKind::TimedOut, message))
+    }
+
+    async fn lend(
+        self: &Arc<Self>,
+        want: &Acquire,
+        say: &(dyn Fn(String) + Send + Sync),
+        awaited: &Mutex<&'static str>,
+    ) -> Result<LeaseRecord, Fault> {
+        let wait_for = |what| *awaited.lock().expect("nobody panics with the lock") = what;
         loop {
             let mut claim = Claim {
                 lease: LeaseId::from_bits(self.world.bits()),
@@ -87,6 +125,7 @@ where
                 pools: self,
                 lease: Some(claim.lease.clone()),
             };
+            wait_for("the ledger");
             let (lease, stale) = match self.claim(&claim).await? {
                 Claimed::Leased {
                     lease,
@@ -98,23 +137,28 @@ where
                     }
                     (*lease, stale)
                 }
-                _ => (self.wait(&mut claim, want, say).await?, false),
+                _ => self.wait(&mut claim, want, say).await?,
             };
-            let sound = self.sound(&lease, stale).await;
-            match sound {
-                Ok(()) => {
-                    guard.lease = None;
-                    return Ok(lease);
-                }
-                // A dead machine is never lent. It goes, and another one is sought.
-                Err(fault) => {
-                    tracing::warn!(machine = %lease.machine, "not lent: {fault}");
-                    guard.lease = None;
-                    self.discard(&lease.machine, &fault.message).await?;
-                    if self.world.now_ms() >= want.deadline_ms {
-                        return Err(fault);
-                    }
-                }
+            wait_for("its guest to answer");
+            let Err(fault) = self.sound(&lease, stale).await else {
+                guard.lease = None;
+                return Ok(lease);
+            };
+            // A dead machine is never lent. It goes, and another one is sought. First its lease: should that have ended
+            // meanwhile, the machine is somebody else's by now.
+            tracing::warn!(machine = %lease.machine, "not lent: {fault}");
+            wait_for("a machine that does not answer to go");
+            let (now, how, why) = (
+                self.world.now_ms(),
+                LeaseEnd::MachineLost,
+                Some(&*fault.message),
+            );
+            let ended = self.ledger.end(&lease.id, By::Anybody, how, why, now).await;
+            self.ring(ended?.1).await;
+            guard.lease = None;
+            self.discard(&lease.machine, &fault.message).await?;
+            if self.world.now_ms() >= want.deadline_ms {
+                return Err(fault);
             }
         }
     }
@@ -148,26 +192,27 @@ where
         Ok(claimed)
     }
 
-    /// Waits in line, making machines meanwhile if the pool may have more.
+    /// Waits in line, making machines meanwhile if the pool may have more. With the lease comes whether its guest was heard
+    /// of too long ago.
     async fn wait(
         self: &Arc<Self>,
         claim: &mut Claim,
         want: &Acquire,
         say: &(dyn Fn(String) + Send + Sync),
-    ) -> Result<LeaseRecord, Fault> {
+    ) -> Result<(LeaseRecord, bool), Fault> {
         let began = self.world.now_ms();
         let listener = self.world.listen()?;
         let process = self.world.process()?;
         claim.wait = Some(Waiter {
             bell: listener.bell(),
-            process: process.clone(),
+            process,
             deadline_ms: want.deadline_ms,
         });
         let mut making = FuturesUnordered::new();
         let (mut pause, mut seen, mut said) = (LOOK_MS.0, None::<Fault>, false);
         loop {
             let before = match self.claim(claim).await? {
-                Claimed::Leased { lease, .. } => return Ok(*lease),
+                Claimed::Leased { lease, stale, .. } => return Ok((*lease, stale)),
                 Claimed::Waiting { before } => before,
                 Claimed::None => unreachable!("a claim that waits is in line"),
             };
@@ -178,9 +223,8 @@ where
             if making.is_empty() {
                 // Those that died may hold what we wait for.
                 self.restore().await?;
-                let reserved = self.ledger.reserve(&want.pool, &process, 1, now).await?;
-                for machine in reserved.machines {
-                    making.push(self.make_beside(&want.pool, machine, want.deadline_ms));
+                for job in self.reserve(&want.pool, 1).await? {
+                    making.push(self.make_beside(&want.pool, job, want.deadline_ms));
                 }
                 if making.is_empty() {
                     if !want.wait {
@@ -331,17 +375,14 @@ where
     /// Makes what a pool lacks, several at once. One that fails does not stop the others.
     pub async fn fill(self: &Arc<Self>, pool: &Name, deadline_ms: i64) -> Result<Filled, Fault> {
         self.restore().await?;
-        let process = self.world.process()?;
         let mut filled = Filled::default();
         let mut making = FuturesUnordered::new();
         loop {
             // What failed is not tried for ever: `make` has done so often enough.
             let room = self.parallel.saturating_sub(making.len() as u32);
             if room > 0 && filled.failed.is_empty() {
-                let now = self.world.now_ms();
-                let reserved = self.ledger.reserve(pool, &process, room, now).await?;
-                for machine in reserved.machines {
-                    making.push(self.make_beside(pool, machine, deadline_ms));
+                for job in self.reserve(pool, room).await? {
+                    making.push(self.make_beside(pool, job, deadline_ms));
                 }
             }
             match making.next().await {
@@ -358,27 +399,40 @@ where
         }
     }
 
+    /// Reserves slots for machines that this process makes now.
+    async fn reserve(self: &Arc<Self>, pool: &Name, limit: u32) -> Result<Vec<Job>, Fault> {
+        let process = self.world.process()?;
+        // The guard goes last: it must find abandoned what nobody asks for any more.
+        let mut guard = PutRight::unless_done(self);
+        let asking = Asking::begin(process.clone());
+        let now = self.world.now_ms();
+        let reserved = self.ledger.reserve(pool, &process, limit, now).await;
+        // A refusal has reserved nothing; a failure may have.
+        guard.done = !matches!(reserved, Err(LedgerError::Failed(_)));
+        Ok(asking.answered(reserved?.machines))
+    }
+
     /// Makes a machine in a task of its own: it goes on when the one who asked has got another one meanwhile.
     fn make_beside(
         self: &Arc<Self>,
         pool: &Name,
-        machine: MachineId,
+        job: Job,
         deadline_ms: i64,
     ) -> oneshot::Receiver<Result<(), Fault>> {
         let (answer, made) = oneshot::channel();
         let (pools, pool) = (self.clone(), pool.clone());
         self.world.spawn(async move {
-            let result = pools.make(&pool, machine, deadline_ms).await;
+            let result = pools.make(&pool, job, deadline_ms).await;
             let _ = answer.send(result);
         });
         made
     }
 
     /// Makes the machine of a reserved slot; when that fails for a cause that passes, another one in another slot.
-    async fn make(&self, pool: &Name, machine: MachineId, deadline_ms: i64) -> Result<(), Fault> {
-        let (mut machine, mut failures) = (machine, 0);
+    async fn make(self: &Arc<Self>, pool: &Name, job: Job, deadline_ms: i64) -> Result<(), Fault> {
+        let (mut job, mut failures) = (job, 0);
         loop {
-            let fault = match self.make_once(pool, &machine, deadline_ms).await {
+            let fault = match self.make_once(pool, job, deadline_ms).await {
                 Ok(()) => return Ok(()),
                 Err(fault) => fault,
             };
@@ -392,61 +446,74 @@ where
                 "a machine of pool {pool} could not be made, trying again in {pause} ms: {fault}"
             );
             self.world.sleep_until(again).await;
-            let process = self.world.process()?;
-            let now = self.world.now_ms();
             // The slot was freed; perhaps nobody needs another machine any more.
-            let reserved = self.ledger.reserve(pool, &process, 1, now).await?;
-            match reserved.machines.into_iter().next() {
-                Some(next) => machine = next,
+            match self.reserve(pool, 1).await?.pop() {
+                Some(next) => job = next,
                 None => return Ok(()),
             }
         }
     }
 
     async fn make_once(
-        &self,
+        self: &Arc<Self>,
         pool: &Name,
-        machine: &MachineId,
+        job: Job,
         deadline_ms: i64,
     ) -> Result<(), Fault> {
-        let mut guard = Abandon {
-            pools: self,
-            machine: Some(machine.clone()),
-        };
+        // The guard goes last: it must find abandoned what nobody makes any more.
+        let mut guard = PutRight::unless_done(self);
+        let job = job;
         let status = self.ledger.pool(pool).await?;
         let made = self
             .backend
-            .create(&status.pool, machine, deadline_ms)
+            .create(&status.pool, &job.machine, deadline_ms)
             .await;
-        guard.machine = None;
         if let Err(fault) = made {
-            self.discard(machine, &fault.message).await?;
+            self.discard(&job.machine, &fault.message).await?;
+            guard.done = true;
             return Err(fault);
         }
+        guard.done = true;
         Ok(())
     }
 
     /// Puts right what those left that died: frees the slots of machines without a runner, and of machines that nobody
     /// makes any more; has the line move on.
     pub async fn restore(&self) -> Result<(), Fault> {
+        self.restore_what_is_known().await.map(drop)
+    }
+
+    /// The same; whether there was nothing of which this process could not tell whether it makes it.
+    async fn restore_what_is_known(&self) -> Result<bool, Fault> {
+        let process = self.world.process()?;
+        let mut complete = true;
         for slot in self.ledger.slots(None).await? {
+            // In this order: who is dead now has not started a runner since.
+            if slot.state == SlotState::Filling {
+                match &slot.maker {
+                    Some(maker) if *maker == process => {
+                        let known = making::known(&process, &slot.machine);
+                        complete &= known != Known::Perhaps;
+                        if known != Known::Abandoned {
+                            continue;
+                        }
+                    }
+                    Some(maker) if self.world.lives(maker) => continue,
+                    _ => {}
+                }
+            }
             if self.backend.is_alive(&slot.machine).await {
                 continue;
             }
-            let made_by_the_living = slot.state == SlotState::Filling
-                && slot.maker.as_ref().is_some_and(|m| self.world.lives(m));
-            if made_by_the_living {
-                continue;
-            }
             let why = match slot.state {
-                SlotState::Filling => "whoever was making it died",
+                SlotState::Filling => "whoever was making it died, or gave it up",
                 _ => "its runner died",
             };
             self.discard(&slot.machine, why).await?;
         }
         let rings = self.ledger.tidy(self.world.now_ms()).await?;
         self.ring(rings).await;
-        Ok(())
+        Ok(complete)
     }
 
     /// Tells those whom a transaction concerns.
@@ -498,7 +565,7 @@ fn tell(status: &PoolStatus) -> String {
     format!("it has {} of at most {}{parts}", counts.alive(), spec.max)
 }
 
-/// Gives up a claim whose caller was dropped before it knew the outcome.
+/// Gives up a claim whose caller failed, or was dropped, before it knew the outcome.
 struct Withdraw<'a, B: Backend + 'static, L: Ledger + 'static, W: World + 'static> {
     pools: &'a Arc<Pools<B, L, W>>,
     lease: Option<LeaseId>,
@@ -510,42 +577,65 @@ impl<B: Backend, L: Ledger, W: World> Drop for Withdraw<'_, B, L, W> {
             return;
         };
         let pools = self.pools.clone();
-        let leaving = async move {
-            match pools.ledger.withdraw(&lease, pools.world.now_ms()).await {
-                Ok(rings) => pools.ring(rings).await,
-                // The lease ends with its owner at the latest.
-                Err(e) => tracing::warn!("cannot give up lease {lease}: {e}"),
+        afterwards(self.pools, move || {
+            let (pools, lease) = (pools.clone(), lease.clone());
+            async move {
+                let rings = pools.ledger.withdraw(&lease, pools.world.now_ms()).await?;
+                pools.ring(rings).await;
+                Ok(true)
             }
-        };
-        // At once where the ledger is on this host; else beside the caller.
-        let mut leaving = Box::pin(leaving);
-        if leaving.as_mut().now_or_never().is_none() {
-            self.pools.world.spawn(leaving);
+        });
+    }
+}
+
+/// Puts right what is left of an attempt to make a machine that failed, or was dropped, in the middle.
+struct PutRight<'a, B: Backend + 'static, L: Ledger + 'static, W: World + 'static> {
+    pools: &'a Arc<Pools<B, L, W>>,
+    done: bool,
+}
+
+impl<'a, B: Backend, L: Ledger, W: World> PutRight<'a, B, L, W> {
+    fn unless_done(pools: &'a Arc<Pools<B, L, W>>) -> Self {
+        Self { pools, done: false }
+    }
+}
+
+impl<B: Backend, L: Ledger, W: World> Drop for PutRight<'_, B, L, W> {
+    fn drop(&mut self) {
+        if !self.done {
+            let pools = self.pools.clone();
+            afterwards(self.pools, move || {
+                let pools = pools.clone();
+                async move { pools.restore_what_is_known().await }
+            });
         }
     }
 }
 
-/// Frees a slot whose maker was dropped before it had a machine.
-struct Abandon<'a, B: Backend + 'static, L: Ledger + 'static, W: World + 'static> {
-    pools: &'a Pools<B, L, W>,
-    machine: Option<MachineId>,
-}
-
-impl<B: Backend, L: Ledger, W: World> Drop for Abandon<'_, B, L, W> {
-    fn drop(&mut self) {
-        let Some(machine) = self.machine.take() else {
-            return;
-        };
-        let freeing = async {
-            // One whose runner lives will get ready, and find its way into the pool.
-            if !self.pools.backend.is_alive(&machine).await {
-                let why = Some("its creation was given up");
-                let now = self.pools.world.now_ms();
-                if let Ok(rings) = self.pools.ledger.gone(&machine, why, now).await {
-                    self.pools.ring(rings).await;
-                }
+/// Does what must be done behind a failure: at once where it need not wait, else beside the caller; again and again while
+/// it fails or says that it is not complete. Whoever touches the pool after the end of this process does it at the latest.
+fn afterwards<B, L, W, D, F>(pools: &Arc<Pools<B, L, W>>, mut work: D)
+where
+    B: Backend + 'static,
+    L: Ledger + 'static,
+    W: World + 'static,
+    D: FnMut() -> F + Send + 'static,
+    F: Future<Output = Result<bool, Fault>> + Send,
+{
+    let at = pools.clone();
+    let mut doing = Box::pin(async move {
+        let (mut pause, most, attempts) = AFTERWARDS;
+        for _ in 0..attempts {
+            match work().await {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(fault) => tracing::warn!("cannot clear up, trying again: {fault}"),
             }
-        };
-        let _ = freeing.now_or_never();
+            at.world.sleep_until(at.world.now_ms() + pause).await;
+            pause = (pause * 2).min(most);
+        }
+    });
+    if doing.as_mut().now_or_never().is_none() {
+        pools.world.spawn(doing);
     }
 }

@@ -19,6 +19,7 @@ pub struct Host {
     machines: Mutex<BTreeMap<MachineId, Machine>>,
     ended: Mutex<BTreeMap<MachineId, i64>>,
     births: AtomicU64,
+    victims: Mutex<Vec<MachineId>>,
 }
 
 /// A machine. Its hypervisor ends with its runner at the latest.
@@ -55,6 +56,7 @@ impl Host {
             machines: Mutex::default(),
             ended: Mutex::default(),
             births: AtomicU64::new(0),
+            victims: Mutex::default(),
         })
     }
 
@@ -65,6 +67,12 @@ impl Host {
     /// How many machines there ever were. Between two births no limit can be newly broken.
     pub fn births(&self) -> u64 {
         self.births.load(Ordering::Relaxed)
+    }
+
+    /// Machines that were destroyed from outside although they were well. Code that only clears up after the dead has none.
+    pub fn victims(&self) -> Vec<MachineId> {
+        let victims = self.victims.lock();
+        victims.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Looks at a machine, if there is one of this id.
@@ -259,8 +267,15 @@ impl<L: Ledger + 'static> Backend for SimBackend<L> {
 
     async fn destroy(&self, machine: &MachineId) -> Result<(), Fault> {
         self.process.falter().await;
-        let runner = self.host.look(machine, |m| m.runner.clone());
-        if let Some(runner) = runner {
+        let found = self
+            .host
+            .look(machine, |m| (m.runner.clone(), m.exists() && m.guest));
+        if let Some((runner, well)) = found {
+            if well {
+                let victims = self.host.victims.lock();
+                let mut victims = victims.unwrap_or_else(PoisonError::into_inner);
+                victims.push(machine.clone());
+            }
             runner.kill();
             // Its folder goes in its own time.
             self.process.linger().await;

@@ -356,10 +356,12 @@ impl Process {
                 return;
             };
             // The task that is being polled has no future here; `step` drops it.
-            let mine = state
-                .tasks
-                .extract_if(.., |_, (process, _, _)| *process == self.number);
-            (mine.collect::<Vec<_>>(), living.mourners)
+            let mine = |(task, entry): (&u64, &(u64, Option<Task>, Arc<Knock>))| {
+                (entry.0 == self.number).then_some(*task)
+            };
+            let mine: Vec<u64> = state.tasks.iter().filter_map(mine).collect();
+            let tasks = mine.iter().filter_map(|task| state.tasks.remove(task));
+            (tasks.collect::<Vec<_>>(), living.mourners)
         };
         drop(tasks);
         mourners.into_iter().for_each(Waker::wake);
