@@ -343,8 +343,20 @@ impl Hypervisor {
         }
     }
 
-    /// Sends it `SIGKILL`, and does not wait.
-    pub fn send_kill(&self) {
+    /// Kills it, and does not wait: whoever kills it has better to do. When this returns, the guest executes nothing any
+    /// more: the kernel interrupts the processors that run its threads, and none of them leaves the kernel again.
+    ///
+    /// To give back its memory takes the kernel milliseconds of a processor. That is done by its own dying threads, so
+    /// they are put behind everybody else first.
+    pub fn abandon(&self) {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid()));
+        for thread in threads.into_iter().flatten().flatten() {
+            let id = thread.file_name().to_string_lossy().parse().ok();
+            if let Some(id) = id.and_then(rustix::process::Pid::from_raw) {
+                // Only for speed.
+                let _ = rustix::process::setpriority_process(Some(id), 19);
+            }
+        }
         self.child.kill();
     }
 

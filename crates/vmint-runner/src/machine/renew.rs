@@ -185,10 +185,9 @@ impl Machine {
         killed.map_err(|e| Fault::from_error(ErrorKind::Host, &e))
     }
 
-    /// Kills a fork, and leaves the rest to the background. When this returns, its guest executes nothing any more: the
-    /// kernel interrupts the processors that run its threads, and none of them leaves the kernel again.
+    /// Kills a fork, and leaves the rest to the background. When this returns, its guest executes nothing any more.
     fn put_away(&mut self, fork: Box<Fork>) {
-        fork.live.hypervisor.send_kill();
+        fork.live.hypervisor.abandon();
         self.clear_away(Some(Leftover::Fork(fork)));
     }
 
