@@ -245,6 +245,11 @@ fn a_damaged_kernel_or_initramfs_is_found_out_and_replaced_or_told() {
 fn a_database_from_the_future_is_left_alone() {
     let home = Home::new();
     home.ok("create box --memory 128M");
+    let database = rusqlite::Connection::open(home.root().join("vmint.db")).unwrap();
+    let version: i64 = database
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .unwrap();
+    drop(database);
     home.sql("PRAGMA user_version = 999");
     for args in [
         "ls --format json",
@@ -265,7 +270,7 @@ fn a_database_from_the_future_is_left_alone() {
     run.fault(125, "corrupt");
     let doctor = home.vmint("doctor").exits(1);
     assert!(doctor.text().contains("999"), "{doctor}");
-    home.sql("PRAGMA user_version = 1");
+    home.sql(&format!("PRAGMA user_version = {version}"));
     assert_eq!(
         home.json("ls --all")[0]["name"],
         "box",
