@@ -262,8 +262,8 @@ where
             };
             if let Some(Ok(Err(fault))) = made {
                 let status = self.ledger.pool(&want.pool).await?;
-                if status.counts.alive() == 0 || !want.wait {
-                    // Nothing is left that could be waited for.
+                if status.counts.alive() == 0 || !want.wait || fault.kind == ErrorKind::Pressure {
+                    // Nothing is left that could be waited for, or the user would rather not wait for it.
                     return Err(self.left(claim, fault).await);
                 }
                 seen = Some(fault);
@@ -293,9 +293,10 @@ where
             .map(|f| format!("; the last attempt to make one failed: {}", f.message))
             .unwrap_or_default();
         let message = format!(
-            "no machine of pool {} was free within {:.1} s: {before} waited before this one{state}{last}",
+            "no machine of pool {} was free within {:.1} s: {}{state}{last}",
             claim.pool,
             waited as f64 / 1e3,
+            place(before),
         );
         let fault = Fault::new(ErrorKind::TimedOut, message)
             .hint("`vmint lease ls` shows who holds them; `vmint pool resize` allows more");
@@ -541,9 +542,18 @@ where
 fn waiting(status: &PoolStatus, before: u32) -> String {
     let name = &status.pool.name;
     format!(
-        "waiting for a machine of pool {name}: {}, {before} before this one",
-        tell(status)
+        "waiting for a machine of pool {name}: {}, {}",
+        tell(status),
+        place(before)
     )
+}
+
+fn place(before: u32) -> String {
+    match before {
+        0 => "this one is first in line".into(),
+        1 => "1 is before this one".into(),
+        n => format!("{n} are before this one"),
+    }
 }
 
 fn tell(status: &PoolStatus) -> String {
