@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 /// On which floor each crate lives. A new crate gets a line here and one in ARCHITECTURE.md.
-const FLOORS: [(&str, u32); 15] = [
+const FLOORS: [(&str, u32); 17] = [
     ("vmint-cli", 5),
     ("vmint-server", 5),
+    ("vmint-python", 5),
     ("vmint", 4),
     ("vmint-workflow", 3),
     ("vmint-pool", 3),
@@ -19,8 +20,10 @@ const FLOORS: [(&str, u32); 15] = [
     ("vmint-qemu", 1),
     ("vmint-image", 1),
     ("vmint-store", 1),
+    ("vmint-macros", 0),
     ("vmint-model", 0),
     ("vmint-protocol", 0),
+    ("vmint-macros", 0),
     // The guest's program stands beside the house.
     (AGENT, 0),
     (TESTS, 6),

@@ -21,7 +21,7 @@
 //! * [`exec`], [`files`]: commands in machines, files in and out.
 //! * [`snapshots`]: freeze, restore, fork.
 //! * [`pools`]: pools and leases.
-//! * [`blocking`]: the same for programs that do not wait for futures.
+//! * [`blocking`]: the same for programs that do not wait for futures. [`testing`]: a fresh machine for every test.
 //! * [`images`]: images, templates, and what executes machines here.
 //! * [`config`], [`doctor`], [`garbage`].
 
@@ -40,6 +40,7 @@ pub mod machines;
 pub mod pools;
 pub mod snapshots;
 pub mod sweep;
+pub mod testing;
 
 pub use admit::{Admission, OnPressure, Terms};
 pub use door::{Options, Vmint};
@@ -47,8 +48,10 @@ pub use exec::{Command, Output, Running};
 pub use machines::{NewMachine, StopOptions, WaitFor};
 pub use pools::{Acquire, Lease, Pool, process};
 pub use sweep::Found;
+pub use testing::{AsyncVm, Vm};
 pub use vmint_image as image;
 pub use vmint_image::{Progress, Silent};
+pub use vmint_macros::test;
 pub use vmint_model::{
     Accelerator, ByteSize, Cause, Change, Counts, Ended, ErrorBody, ErrorKind, Event, ExecDefaults,
     Fault, Generation, Home, LeaseEnd, LeaseId, LeaseRecord, MachineId, MachineRecord, MachineSpec,
