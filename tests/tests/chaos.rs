@@ -26,6 +26,11 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
+fn is_machine(word: &str) -> bool {
+    let digits = word.strip_prefix('m').unwrap_or_default();
+    digits.len() == 12 && digits.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
 /// What must hold at every moment, as the database alone tells it: one transaction, so one moment.
 fn check(home: &Home, max: usize, seen: &mut usize) {
     let wrong = home.column(
@@ -46,7 +51,7 @@ fn check(home: &Home, max: usize, seen: &mut usize) {
         let all = home.processes().into_iter().filter(Process::is_hypervisor);
         all.filter_map(|p| {
             let mut words = p.argv.iter().flat_map(|a| a.split(['/', ',', '"']));
-            let id = words.find(|w| w.parse::<vmint_model::MachineId>().is_ok());
+            let id = words.find(|w| is_machine(w));
             id.map(ToOwned::to_owned)
         })
         .collect()

@@ -20,7 +20,6 @@ const FLOORS: [(&str, u32); 17] = [
     ("vmint-qemu", 1),
     ("vmint-image", 1),
     ("vmint-store", 1),
-    ("vmint-macros", 0),
     ("vmint-model", 0),
     ("vmint-protocol", 0),
     ("vmint-macros", 0),
