@@ -287,6 +287,47 @@ fn dead_waiters_are_passed_over() {
 }
 
 #[test]
+fn who_asks_again_behind_its_deadline_does_not_join_the_line_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = filled(dir.path(), spec(1, 1));
+    store.claim(&claim(1, false), at(3)).unwrap();
+    let late = Claim {
+        wait: Some(vmint_model::ledger::Waiter {
+            deadline_ms: 5,
+            ..ledger_waiter("late")
+        }),
+        ..claim(2, true)
+    };
+    store.claim(&late, at(3)).unwrap();
+    store.claim(&claim(3, true), at(4)).unwrap();
+    store.tidy(at(6)).unwrap();
+    let (claimed, _) = store.claim(&late, at(6)).unwrap();
+    assert_eq!(claimed, Claimed::Waiting { before: 1 });
+    assert_eq!(store.pool(&name("p")).unwrap().counts.waiting, 1);
+}
+
+/// A machine has been ready for long when the one before in line turns out to be dead.
+#[test]
+fn a_machine_that_was_ready_for_long_is_stale_also_for_who_waited() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, machines) = filled(dir.path(), spec(1, 1));
+    let held = leased(store.claim(&claim(1, false), at(3)).unwrap().0);
+    store.claim(&claim(2, true), at(3)).unwrap();
+    store
+        .end_lease(&held.id, By::Anybody, LeaseEnd::Released, None, 10)
+        .unwrap();
+    store
+        .slot_ready(&machines[0], Generation(2), at(11))
+        .unwrap();
+    let stale_at = |store: &mut Store, ms| match store.claim(&claim(2, true), at(ms)).unwrap().0 {
+        Claimed::Leased { stale, .. } => stale,
+        other => panic!("{other:?}"),
+    };
+    assert!(!stale_at(&mut store, 12));
+    assert!(stale_at(&mut store, 3_000));
+}
+
+#[test]
 fn a_machine_that_dies_takes_its_lease_along_and_makes_room() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, machines) = filled(dir.path(), spec(1, 1));

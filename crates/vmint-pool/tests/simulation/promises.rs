@@ -262,11 +262,15 @@ impl Promises {
         let mut seen = self.seen.lock().unwrap();
         let seen = &mut *seen;
         let place = |line: &[InLine], lease: &LeaseId| line.iter().position(|w| w.lease == *lease);
+        // Those whom nobody owes anything any more: they leave the line in their own time.
+        let patient =
+            |w: &&InLine| w.deadline_ms >= self.sim.now_ms() && self.sim.lives(&w.process);
         let mut last = BTreeMap::new();
         let granted = books.leases.iter().filter(|l| !seen.leases.contains(&l.id));
         for lease in granted {
             let mine = place(&seen.line, &lease.id);
-            for waiter in books.line.iter().filter(|w| w.pool == lease.pool) {
+            let others = books.line.iter().filter(|w| w.pool == lease.pool);
+            for waiter in others.filter(patient) {
                 let Some(theirs) = place(&seen.line, &waiter.lease) else {
                     continue;
                 };
@@ -281,13 +285,11 @@ impl Promises {
             }
         }
         for status in &books.pools {
-            let patient = books.line.iter().find(|w| {
-                let now = self.sim.now_ms();
-                w.pool == status.pool.name && w.deadline_ms > now && self.sim.lives(&w.process)
-            });
+            let mut line = books.line.iter().filter(patient);
+            let first = line.find(|w| w.pool == status.pool.name);
             assert!(
-                status.counts.ready == 0 || patient.is_none(),
-                "a machine is ready, and somebody waits: {status:?} {patient:?}"
+                status.counts.ready == 0 || first.is_none(),
+                "a machine is ready, and somebody waits: {status:?} {first:?}"
             );
         }
         seen.leases = books.leases.iter().map(|l| l.id.clone()).collect();

@@ -28,14 +28,14 @@ impl Store {
                     let id = lease.id;
                     return Err(LedgerError::LeaseEnded { id, ended }.into());
                 }
-                let lease = Box::new(lease);
-                // It was granted in line, from a machine that had got ready at that moment.
-                let (stale, missing) = (false, false);
+                // Most often from a machine that had got ready at that moment; but it may have been ready for long, and
+                // the one in line have become the first by somebody's death.
+                let slot = slots::find(t, &lease.machine)?;
                 return Ok((
                     Claimed::Leased {
-                        lease,
-                        stale,
-                        missing,
+                        lease: Box::new(lease),
+                        stale: slot.is_some_and(|slot| is_stale(&slot, moment)),
+                        missing: false,
                     },
                     rings,
                 ));
@@ -44,13 +44,11 @@ impl Store {
             if let Some(ticket) = ticket(t, &claim.lease)? {
                 serve(t, &claim.pool, moment, &mut rings)?;
                 if let Some(lease) = leases::find(t, &claim.lease)? {
-                    let lease = Box::new(lease);
-                    let (stale, missing) = (true, false);
                     return Ok((
                         Claimed::Leased {
-                            lease,
-                            stale,
-                            missing,
+                            lease: Box::new(lease),
+                            stale: true,
+                            missing: false,
                         },
                         rings,
                     ));
@@ -70,7 +68,7 @@ impl Store {
                 && let Some(slot) = slots::ready(t, &claim.pool)?
             {
                 let wish = Wish::of(claim);
-                let stale = moment.ms - slot.checked_at_ms > CHECK_AFTER_MS;
+                let stale = is_stale(&slot, moment);
                 let lease = grant(t, &slot, &claim.lease, wish, 0, moment.ms)?;
                 rings.push(Ring::Machine(slot.machine));
                 let lease = Box::new(lease);
@@ -92,6 +90,10 @@ impl Store {
             let Some(waiter) = &claim.wait else {
                 return Ok((Claimed::None, rings));
             };
+            if waiter.deadline_ms < moment.ms {
+                // It was sent out of the line at its deadline, and asks a last time; it does not join it again.
+                return Ok((Claimed::Waiting { before: waiting }, rings));
+            }
             t.prepare_cached(
                 "INSERT INTO waiters (lease, pool, claim, bell, process, since_ms, deadline_ms)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
@@ -188,6 +190,11 @@ impl Store {
             .collect()
         })
     }
+}
+
+/// Whether the guest of a machine must be asked before it is lent.
+fn is_stale(slot: &Slot, moment: Moment<'_>) -> bool {
+    moment.ms - slot.checked_at_ms > CHECK_AFTER_MS
 }
 
 /// Somebody in line.
