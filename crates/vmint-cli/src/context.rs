@@ -32,7 +32,8 @@ impl Context {
         Ok((self.open_with(options(&config)?)?, config))
     }
 
-    fn open_with(self, options: Options) -> Result<Vmint, Fault> {
+    /// Opens vmint in this way, and clears up what others left.
+    pub fn open_with(self, options: Options) -> Result<Vmint, Fault> {
         let vmint = Vmint::open(options)?;
         for found in vmint.sweep()? {
             self.note(&found.message);

@@ -5,7 +5,7 @@ use crate::values::duration;
 use clap::{Args, Subcommand};
 use std::ffi::OsString;
 use std::time::Duration;
-use vmint::{LeaseId, Name};
+use vmint::{LeaseId, Name, OnPressure};
 
 /// Pools: machines of one template, kept ready
 #[derive(Clone, Debug, Subcommand)]
@@ -154,6 +154,9 @@ pub struct How {
     /// Fail at once if the pool has no machine to lend and may have no more
     #[arg(long)]
     pub no_wait: bool,
+    /// What to do when the host has not the memory for another machine: wait, fail (exit code 4) or skip (the same)
+    #[arg(long, value_name = "wait|fail|skip")]
+    pub on_pressure: Option<OnPressure>,
 }
 
 /// End leases; their machines are made fresh

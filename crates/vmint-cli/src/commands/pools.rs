@@ -484,8 +484,11 @@ fn lend(
     ttl: Option<std::time::Duration>,
     owner: Owner,
 ) -> Result<(Arc<Vmint>, LeaseRecord), Fault> {
-    let (vmint, config) = context.open_configured()?;
-    let vmint = Arc::new(vmint);
+    let mut config = context::config()?;
+    if let Some(on_pressure) = how.on_pressure {
+        config.admission.terms.on_pressure = on_pressure;
+    }
+    let vmint = Arc::new(context.open_with(context::options(&config)?)?);
     let how = Acquire {
         label: how.label,
         timeout: how.timeout,

@@ -1,6 +1,7 @@
 //! This host as a backend of pools: machines of the `qemu` backend, processes, sockets and the clock.
 
 use super::tend;
+use crate::admit::Terms;
 use crate::{NewMachine, Vmint};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,6 +15,9 @@ use vmint_model::{
 use vmint_runner::watch;
 use vmint_store::bell::{self, BellSocket};
 use vmint_store::{FileLock, process};
+
+/// By how much admission's own deadline, which says what was waited for, comes before this one.
+const GRACE: Duration = Duration::from_millis(20);
 
 /// Machines on this host.
 #[derive(Debug)]
@@ -42,7 +46,13 @@ impl Backend for LocalBackend {
             owner: None,
         };
         let left = Duration::from_millis((deadline_ms - vmint_store::now_ms()).max(0) as u64);
-        let made = tokio::time::timeout(left, self.vmint.create_running(new, &Silent)).await;
+        // Who waits for the machine waits no longer for the memory than for all of it.
+        let terms = Terms {
+            timeout: left,
+            ..self.vmint.options.admission.terms
+        };
+        let made = self.vmint.create_running_on(new, Some(terms), &Silent);
+        let made = tokio::time::timeout(left + GRACE, made).await;
         let late = |_| {
             let message = format!("machine {machine} was not ready within {left:?}");
             Err(Fault::new(ErrorKind::TimedOut, message))
