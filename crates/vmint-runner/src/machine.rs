@@ -9,6 +9,7 @@
 //! standby ──┘
 //! ```
 //!
+//! * [`ask`]: what is in the queue.
 //! * [`fork`]: how a fork is made, and where its files are.
 //! * [`renew`]: how the machine comes up, and is made fresh.
 //! * [`standby`]: the fork that waits to take its place.
@@ -21,6 +22,7 @@
 //! * Every QEMU is a child that dies with this process, so no end of this process leaves one behind.
 //! * A request that names a generation is served at that generation or refused, however long it was in the queue.
 
+mod ask;
 mod duty;
 mod end;
 mod fork;
@@ -35,9 +37,10 @@ use crate::server::View;
 use crate::start::StartRequest;
 use crate::template;
 use crate::watch::Watched;
+pub(crate) use ask::expect_generation;
+pub use ask::{Ask, Asked};
 use end::Over;
 use fork::{Fork, Plan};
-use serde_json::Value;
 use standby::Standby;
 use std::path::Path;
 use std::sync::Arc;
@@ -45,45 +48,13 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use vmint_model::{
-    Accelerator, Cause, ErrorKind, Fault, Generation, Home, MachineDir, MachineRecord,
-    MachineState, ProcessRef,
+    Accelerator, Cause, ErrorKind, Fault, Home, MachineDir, MachineRecord, MachineState, ProcessRef,
 };
 use vmint_protocol::Request;
 use vmint_qemu::hypervisor::{Afterwards, Save};
 use vmint_qemu::qmp::Event;
 use vmint_qemu::{Frozen, Manifest, Notice};
 use vmint_store::Store;
-
-/// A request and where its answer goes.
-#[derive(Debug)]
-pub enum Ask {
-    /// Stop, and perhaps remove.
-    Stop(api::Stop, oneshot::Sender<Result<(), Fault>>),
-    /// Halt the processors.
-    Pause(oneshot::Sender<Result<(), Fault>>),
-    /// Let them go on.
-    Resume(oneshot::Sender<Result<(), Fault>>),
-    /// Fork anew.
-    Reset(api::Reset, oneshot::Sender<Result<MachineRecord, Fault>>),
-    /// Freeze this moment.
-    Snapshot(
-        api::Snapshot,
-        oneshot::Sender<Result<api::Snapshotted, Fault>>,
-    ),
-    /// A QMP command.
-    Qmp(api::Qmp, oneshot::Sender<Result<Value, Fault>>),
-    /// The guest of this generation has answered.
-    Checked(Generation, oneshot::Sender<Result<(), Fault>>),
-}
-
-/// A request in the queue.
-#[derive(Debug)]
-pub struct Asked {
-    /// The generation that is meant, if one was named.
-    pub meant: Option<Generation>,
-    /// The request.
-    pub ask: Ask,
-}
 
 /// Those who wait for the machine's end.
 type Stops = Vec<oneshot::Sender<Result<(), Fault>>>;
@@ -452,37 +423,6 @@ impl Machine {
             });
         self.record = changed.map_err(store_fault)?;
         Ok(())
-    }
-}
-
-impl Ask {
-    /// Answers that it is not served.
-    fn refuse(self, fault: Fault) {
-        match self {
-            Self::Stop(_, a) | Self::Pause(a) | Self::Resume(a) | Self::Checked(_, a) => {
-                drop(a.send(Err(fault)));
-            }
-            Self::Reset(_, a) => drop(a.send(Err(fault))),
-            Self::Snapshot(_, a) => drop(a.send(Err(fault))),
-            Self::Qmp(_, a) => drop(a.send(Err(fault))),
-        }
-    }
-}
-
-/// Refuses a request that means another generation.
-pub(crate) fn expect_generation(
-    record: &MachineRecord,
-    meant: Option<Generation>,
-) -> Result<(), Fault> {
-    match meant {
-        Some(meant) if meant != record.generation => {
-            let message = format!(
-                "machine {} is at generation {}, not {meant}",
-                record.name, record.generation
-            );
-            Err(Fault::new(ErrorKind::StaleGeneration, message))
-        }
-        _ => Ok(()),
     }
 }
 

@@ -193,16 +193,27 @@ impl Machine {
         let Alarm::OwnerEnded(lease) = alarm else {
             return self.duty(Cause::TimedOut).await;
         };
-        let how = LeaseEnd::OwnerEnded;
-        match self
-            .store
-            .end_lease(&lease, By::Anybody, how, None, now_ms())
-        {
-            Ok((_, rings)) => self.ring(&rings),
-            Err(LedgerError::LeaseEnded { .. } | LedgerError::NoLease(_)) => {}
-            Err(e) => tracing::warn!("lease {lease} cannot be ended: {e}"),
+        let mut ended = self.end_lease(&lease);
+        if ended.is_err() {
+            // The store may be on a disk that this very machine has filled.
+            self.reserve.give_up();
+            ended = self.end_lease(&lease);
+        }
+        if let Err(e) = ended {
+            tracing::warn!("lease {lease} cannot be ended: {e}");
         }
         self.duty(Cause::OwnerEnded).await
+    }
+
+    /// Ends a lease whose owner is gone, if it has not ended.
+    fn end_lease(&mut self, lease: &LeaseId) -> Result<(), LedgerError> {
+        let (by, how) = (By::Anybody, LeaseEnd::OwnerEnded);
+        match self.store.end_lease(lease, by, how, None, now_ms()) {
+            Ok((_, rings)) => self.ring(&rings),
+            Err(LedgerError::LeaseEnded { .. } | LedgerError::NoLease(_)) => {}
+            Err(e) => return Err(e),
+        }
+        Ok(())
     }
 
     /// A pool's machine is reset by its owner, while it has one, and else by its runner alone.

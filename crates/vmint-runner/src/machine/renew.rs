@@ -119,7 +119,7 @@ impl Machine {
         name: Option<String>,
         cause: Cause,
     ) -> Result<(), Fault> {
-        let (asked, deadline) = (identity::now_ns() as f64 / 1e6, self.plan.deadline());
+        let asked = identity::now_ns() as f64 / 1e6;
         let next = self.record.generation.next();
         let with_standby = from.is_none() && self.standby.is_coming(next);
         let detail = match (&from, with_standby) {
@@ -140,7 +140,7 @@ impl Machine {
             self.begin_renewal(detail, name, cause)?;
             self.leave().await?;
         }
-        let fork = self.fork_anew(from, deadline).await?;
+        let fork = self.fork_anew(from).await?;
         self.install(Box::new(fork));
         self.up(asked, told)
     }
@@ -218,7 +218,7 @@ impl Machine {
             (fork, went)
         } else {
             self.begin_renewal(detail, None, cause)?;
-            let old = self.standby.wait().await;
+            let old = self.standby.wait(limit).await;
             self.clear_away(old);
             let Some(fork) = self.standby.take_parked(next) else {
                 return Ok(Swap::Lost);
@@ -239,8 +239,9 @@ impl Machine {
     }
 
     /// A fork in the place of the one that was ended.
-    async fn fork_anew(&self, from: Option<Frozen>, deadline: Instant) -> Result<Fork, Fault> {
+    async fn fork_anew(&self, from: Option<Frozen>) -> Result<Fork, Fault> {
         let (plan, generation) = (&self.plan, self.record.generation);
+        let deadline = plan.deadline();
         let source = match from {
             Some(frozen) => Some(frozen),
             None if plan.origin().exists() => Some(Frozen::open(&plan.origin())?),

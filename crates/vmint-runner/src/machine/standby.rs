@@ -169,18 +169,23 @@ impl Standby {
         }
     }
 
-    /// Waits for one that is under way, which takes less time than another fork from its beginning.
-    pub(super) async fn wait(&mut self) -> Option<Leftover> {
+    /// Waits for one that is under way, which takes less time than another fork from its beginning; but no longer than
+    /// `limit`.
+    pub(super) async fn wait(&mut self, limit: Duration) -> Option<Leftover> {
         let State::Making(making) = &mut self.state else {
             return None;
         };
-        match made(&mut making.task).await {
-            Ok(fork) => {
+        match tokio::time::timeout(limit, made(&mut making.task)).await {
+            Ok(Ok(fork)) => {
                 self.failures = 0;
                 self.state = State::Parked(Box::new(fork));
                 None
             }
-            Err(fault) => self.failed(&fault),
+            Ok(Err(fault)) => self.failed(&fault),
+            Err(_) => {
+                tracing::warn!("the standby has not come up within {limit:?}, and is given up");
+                leftover(self.again())
+            }
         }
     }
 

@@ -1,0 +1,68 @@
+//! What is in the queue of the task that owns a machine.
+
+use crate::api;
+use serde_json::Value;
+use tokio::sync::oneshot;
+use vmint_model::{ErrorKind, Fault, Generation, MachineRecord};
+
+/// A request and where its answer goes.
+#[derive(Debug)]
+pub enum Ask {
+    /// Stop, and perhaps remove.
+    Stop(api::Stop, oneshot::Sender<Result<(), Fault>>),
+    /// Halt the processors.
+    Pause(oneshot::Sender<Result<(), Fault>>),
+    /// Let them go on.
+    Resume(oneshot::Sender<Result<(), Fault>>),
+    /// Fork anew.
+    Reset(api::Reset, oneshot::Sender<Result<MachineRecord, Fault>>),
+    /// Freeze this moment.
+    Snapshot(
+        api::Snapshot,
+        oneshot::Sender<Result<api::Snapshotted, Fault>>,
+    ),
+    /// A QMP command.
+    Qmp(api::Qmp, oneshot::Sender<Result<Value, Fault>>),
+    /// The guest of this generation has answered.
+    Checked(Generation, oneshot::Sender<Result<(), Fault>>),
+}
+
+/// A request in the queue.
+#[derive(Debug)]
+pub struct Asked {
+    /// The generation that is meant, if one was named.
+    pub meant: Option<Generation>,
+    /// The request.
+    pub ask: Ask,
+}
+
+impl Ask {
+    /// Answers that it is not served.
+    pub(super) fn refuse(self, fault: Fault) {
+        match self {
+            Self::Stop(_, a) | Self::Pause(a) | Self::Resume(a) | Self::Checked(_, a) => {
+                drop(a.send(Err(fault)));
+            }
+            Self::Reset(_, a) => drop(a.send(Err(fault))),
+            Self::Snapshot(_, a) => drop(a.send(Err(fault))),
+            Self::Qmp(_, a) => drop(a.send(Err(fault))),
+        }
+    }
+}
+
+/// Refuses a request that means another generation.
+pub(crate) fn expect_generation(
+    record: &MachineRecord,
+    meant: Option<Generation>,
+) -> Result<(), Fault> {
+    match meant {
+        Some(meant) if meant != record.generation => {
+            let message = format!(
+                "machine {} is at generation {}, not {meant}",
+                record.name, record.generation
+            );
+            Err(Fault::new(ErrorKind::StaleGeneration, message))
+        }
+        _ => Ok(()),
+    }
+}
