@@ -523,10 +523,7 @@ fn acquire(context: Context, args: args::Acquire) -> Result<(), Fault> {
 
 /// The process with this id, or the one that called this one.
 fn owner(pid: Option<u32>) -> Result<ProcessRef, Fault> {
-    let parent = || u32::try_from(std::os::unix::process::parent_id()).ok();
-    let Some(pid) = pid.or_else(parent) else {
-        return Err(Fault::new(ErrorKind::Host, "this process has no parent"));
-    };
+    let pid = pid.unwrap_or_else(std::os::unix::process::parent_id);
     let found = vmint::process(pid)?;
     found.ok_or_else(|| {
         Fault::new(ErrorKind::NotFound, format!("there is no process {pid}"))
