@@ -16,8 +16,12 @@ impl Reserve {
         Self(folder.join("reserve"))
     }
 
-    /// Takes the space, if there is so much. Without it a full disk is told in the log alone.
+    /// Takes the space, if there is so much. Without it a full disk is told in the log alone. To take it once more costs
+    /// nothing: on ext4 it would cost 3 ms, with each reset.
     pub fn take(&self) {
+        if self.is_held() {
+            return;
+        }
         let taken = File::create(&self.0).and_then(|file| {
             let flags = rustix::fs::FallocateFlags::empty();
             rustix::fs::fallocate(&file, flags, 0, SIZE).map_err(Into::into)
@@ -26,6 +30,11 @@ impl Reserve {
             tracing::debug!("no space is kept in reserve: {e}");
             self.give_up();
         }
+    }
+
+    fn is_held(&self) -> bool {
+        use std::os::unix::fs::MetadataExt;
+        std::fs::metadata(&self.0).is_ok_and(|file| file.blocks() * 512 >= SIZE)
     }
 
     /// Gives it back to the disk.
@@ -44,6 +53,8 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("vmint-reserve-{}", std::process::id()));
         std::fs::create_dir(&folder).unwrap();
         let reserve = Reserve::in_folder(&folder);
+        reserve.take();
+        // Twice is once.
         reserve.take();
         let blocks = std::fs::metadata(folder.join("reserve")).map(|m| m.blocks() * 512);
         reserve.give_up();
