@@ -12,7 +12,7 @@ use std::sync::Arc;
 use vmint::config::{AcceleratorChoice, Config};
 use vmint::{
     ByteSize, ErrorKind, ExecDefaults, Fault, MachineSpec, Name, NetMode, NewMachine, Options,
-    Origin, Silent, Vmint,
+    Origin, PoolSpec, Silent, Vmint,
 };
 
 /// A home that was opened, and the settings it was opened with.
@@ -225,12 +225,13 @@ impl Host {
         }))
     }
 
-    /// A pool to lend from.
+    /// A pool to lend from. One that `vmint.toml` declares and that is not there yet is made.
     fn pool(&self, py: Python<'_>, name: &str) -> PyResult<Pool> {
         let door = self.0.get()?;
-        let pool = py
-            .detach(|| door.vmint.pool(name))
-            .map_err(failure::exception)?;
+        let pool = operation::wait(py, async {
+            declare(door, name).await?;
+            door.vmint.pool(name)
+        })?;
         Ok(Pool::new(door.clone(), pool))
     }
 
@@ -332,6 +333,36 @@ impl Host {
             let manifest = frozen.manifest();
             Ok((manifest.boot_ms, manifest.shape.accelerator.as_str()))
         })
+    }
+}
+
+/// Makes a pool that `vmint.toml` declares, unless it is there.
+async fn declare(door: &Door, name: &str) -> Result<(), Fault> {
+    let declared = door.config.pools.iter().find(|(n, _)| n.as_str() == name);
+    let Some((name, pool)) = declared else {
+        return Ok(());
+    };
+    if door.vmint.pool_status(name).is_ok() {
+        return Ok(());
+    }
+    let spec = PoolSpec {
+        memory: pool.memory,
+        cpus: pool.cpus,
+        net: pool.net,
+        min: pool.min,
+        max: pool.max,
+        standby: pool.standby,
+        ttl_ms: Some(pool.ttl.as_millis() as u64),
+        max_uses: pool.max_uses,
+        ..PoolSpec::of(pool.image.to_string())
+    };
+    door.vmint
+        .ensure_declared(&door.config, &spec.image, &Silent)
+        .await?;
+    match door.vmint.create_pool(name, spec, &Silent).await {
+        // Another process was faster.
+        Err(fault) if fault.kind == ErrorKind::AlreadyExists => Ok(()),
+        other => other.map(drop),
     }
 }
 

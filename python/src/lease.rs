@@ -3,11 +3,12 @@
 use crate::command::{Asked, Gathered, gather};
 use crate::failure;
 use crate::host::read;
-use crate::operation::{Operation, json};
+use crate::operation::{self, Operation, json};
 use crate::owned::Owned;
 use pyo3::prelude::*;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 use vmint::{ErrorKind, Fault, LeaseEnd, LeaseId, Name, Silent, Vmint};
 
 /// A lease. It ends when it is released, when this is forgotten, and when the process ends.
@@ -63,8 +64,12 @@ fn ended(id: &LeaseId, how: &str, detail: Option<&str>) -> Fault {
     Fault::new(ErrorKind::LeaseLost, message)
 }
 
-/// What a failure means when the lease has ended meanwhile.
-fn blame(vmint: &Vmint, id: &LeaseId, fault: Fault) -> Fault {
+/// How long the ledger may take to learn of what its machine's runner has seen.
+const LEARNS_WITHIN: Duration = Duration::from_secs(1);
+
+/// What a failure means when the lease has ended, or its machine is going: of a machine that is lent, neither happens
+/// unless it is lost.
+async fn blame(vmint: &Vmint, id: &LeaseId, handle: &str, fault: Fault) -> Fault {
     let suspicious = matches!(
         fault.kind,
         ErrorKind::StaleGeneration
@@ -77,9 +82,25 @@ fn blame(vmint: &Vmint, id: &LeaseId, fault: Fault) -> Fault {
     if !suspicious {
         return fault;
     }
-    match vmint.lease(id).map(|lease| lease.ended) {
-        Ok(Some(end)) => ended(id, end.how.tell(), end.detail.as_deref()),
-        _ => fault,
+    let (end, mut pause) = (Instant::now() + LEARNS_WITHIN, Duration::from_millis(1));
+    loop {
+        if let Ok(Some(end)) = vmint.lease(id).map(|lease| lease.ended) {
+            return ended(id, end.how.tell(), end.detail.as_deref());
+        }
+        let is_well = vmint
+            .machine(handle)
+            .is_ok_and(|machine| machine.state.has_runner());
+        if is_well {
+            return fault;
+        }
+        if Instant::now() > end {
+            return Fault {
+                kind: ErrorKind::MachineLost,
+                ..fault
+            };
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(50));
     }
 }
 
@@ -119,11 +140,13 @@ impl Lease {
     /// The machine's record.
     fn info(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let (vmint, lease) = self.parts()?;
-        let record = py.detach(|| {
-            let record = vmint.machine(&lease.handle());
-            record.map_err(|fault| blame(&vmint, &self.id, fault))
-        });
-        json(py, &record.map_err(failure::exception)?)
+        operation::wait(py, async {
+            match vmint.machine(&lease.handle()) {
+                Err(fault) => Err(blame(&vmint, &self.id, &lease.handle(), fault).await),
+                record => record,
+            }
+        })
+        .and_then(|record| json(py, &record))
     }
 
     /// Runs a command to its end.
@@ -133,7 +156,10 @@ impl Lease {
         let work = async move {
             let gathered = async { gather(lease.exec(command).await?, input).await };
             let gathered = gathered.await;
-            gathered.map_err(|fault| blame(&vmint, &lease.id(), fault))
+            match gathered {
+                Err(fault) => Err(blame(&vmint, &lease.id(), &lease.handle(), fault).await),
+                done => done,
+            }
         };
         Ok(Operation::new(work, |py, done: Gathered| {
             done.into_python(py)
@@ -169,7 +195,10 @@ impl Lease {
         let new: Name = read(new)?;
         Ok(Operation::json(async move {
             let forked = vmint.fork(&lease.handle(), &new, 1, &Silent).await;
-            forked.map_err(|fault| blame(&vmint, &lease.id(), fault))
+            match forked {
+                Err(fault) => Err(blame(&vmint, &lease.id(), &lease.handle(), fault).await),
+                forked => forked,
+            }
         }))
     }
 

@@ -19,6 +19,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from . import aio
     from ._errors import (
         CommandFailed,
         CommandNotStarted,
@@ -82,6 +83,7 @@ __all__ = [
     "VmLost",
     "Vmint",
     "VmintError",
+    "aio",
     "binary",
 ]
 
@@ -89,6 +91,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return importlib.import_module("vmint._native").__version__
+    if name == "aio":
+        return importlib.import_module("vmint.aio")
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'vmint' has no attribute {name!r}")
@@ -98,4 +102,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, "__version__", "aio"])
+    return sorted([*__all__, "__version__"])

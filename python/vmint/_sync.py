@@ -91,7 +91,9 @@ class Machine(Vm):
         vmint: Optional[Vmint] = None,
     ) -> Machine:
         """Makes and starts a machine: a fork of the image's template, or of a snapshot, or with ``cold`` booted."""
-        return cls._create("kept" if keep else "ephemeral", image, memory, cpus, net, name, snapshot, cold, vmint)
+        return cls._create(
+            "kept" if keep else "ephemeral", image, memory, cpus, net, name, snapshot, cold, vmint
+        )
 
     @classmethod
     def _create(
@@ -204,7 +206,7 @@ class Pool:
     """Machines of one template, kept ready."""
 
     def __init__(self, name: str, *, vmint: Optional[Vmint] = None) -> None:
-        """A pool that exists."""
+        """A pool that exists, or that ``vmint.toml`` declares: then it is made now if need be."""
         self._host = default(vmint)._native
         self._native = self._host.pool(name)
 

@@ -212,7 +212,7 @@ class Pool:
     """Machines of one template, kept ready."""
 
     def __init__(self, name: str, *, vmint: Optional[Vmint] = None) -> None:
-        """A pool that exists."""
+        """A pool that exists, or that ``vmint.toml`` declares: then it is made now if need be."""
         self._host = default(vmint)._native
         self._native = self._host.pool(name)
 

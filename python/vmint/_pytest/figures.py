@@ -100,7 +100,9 @@ class Figures:
         each = f"{len(known)} × {boots / len(known):.2f} s, as measured when the template was made"
         rest = f"; not known for {unknown} more" if unknown else ""
         total = boots + self.in_tests
-        return f"a cold boot for each lease instead: {boots:.1f} s of boots, {total:.1f} s in all ({each}{rest})"
+        return (
+            f"a cold boot for each lease instead: {boots:.1f} s of boots, {total:.1f} s in all ({each}{rest})"
+        )
 
 
 def median(values: list[float]) -> float:

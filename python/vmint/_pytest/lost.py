@@ -30,16 +30,25 @@ def tells_of_loss(error: Optional[BaseException]) -> bool:
     return False
 
 
-def by_fault(events: list[dict[str, Any]], machines: set[str]) -> bool:
-    """Whether one of the machines ended by a fault."""
-    return any(
-        event["of"] == "machine"
+def _ends(events: list[dict[str, Any]], machines: set[str]) -> list[dict[str, Any]]:
+    return [
+        event
+        for event in events
+        if event["of"] == "machine"
         and event["machine"] in machines
         and event["from"] in ("starting", "running", "paused", "stopping")
-        and event["to"] != "running"
-        and event["cause"] in FAULTS
-        for event in events
-    )
+        and event["to"] in ("stopped", "failed", "removing", None)
+    ]
+
+
+def has_ended(events: list[dict[str, Any]], machines: set[str]) -> bool:
+    """Whether one of the machines has ended, in whatever way."""
+    return bool(_ends(events, machines))
+
+
+def by_fault(events: list[dict[str, Any]], machines: set[str]) -> bool:
+    """Whether one of the machines has ended by a fault."""
+    return any(event["cause"] in FAULTS for event in _ends(events, machines))
 
 
 def run(

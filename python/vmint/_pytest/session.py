@@ -14,7 +14,7 @@ import pytest
 
 from .. import _native
 from .._errors import LeaseLost, NotFound, Pressure, VmintError
-from .._host import Vmint
+from .._host import Hardware, Shape, Vmint
 from .._program import binary
 from .._sync import Lease, Machine, Pool
 from . import evidence, keeper, lost, owner, settings
@@ -86,6 +86,11 @@ class Session:
         remove_dead(vmint)
         return vmint
 
+    @property
+    def is_open(self) -> bool:
+        """Whether anything was asked of vmint yet."""
+        return "vmint" in vars(self)
+
     def _source(self, wanted: Wanted) -> Source:
         if wanted not in self._sources:
             vmint = self.vmint
@@ -93,7 +98,7 @@ class Session:
             pool = self._named_pool(vmint, wanted) or self._session_pool(vmint, wanted)
             spec = pool.status()["spec"]
             boot, accelerator = vmint._native.template(
-                {"image": spec["image"], "memory": str(spec["memory"]), "cpus": spec["cpus"], "net": spec["net"]}
+                Hardware(image=spec["image"], memory=str(spec["memory"]), cpus=spec["cpus"], net=spec["net"])
             )
             self.figures.preparing += time.perf_counter() - began
             self.figures.pools.append(pool.name)
@@ -108,7 +113,7 @@ class Session:
         pool = Pool(wanted.pool, vmint=vmint)
         spec = pool.status()["spec"]
         for key, value in wanted.hardware().items():
-            if key == "memory" and value is not None:
+            if key == "memory" and isinstance(value, str):
                 value = _native.bytes(value)
             if value is not None and value != spec[key]:
                 return None
@@ -118,10 +123,10 @@ class Session:
         """The session's pool of such machines, made by whichever worker comes first."""
         name = f"{self.run}-{wanted.digest()}"
         workers = workers_of(self.config)
+        shape = Shape(min=workers, max=4 * workers, standby=1, ttl=None, max_uses=None)
         try:
-            return Pool.create(
-                name, **wanted.hardware(), min=workers, max=4 * workers, standby=1, vmint=vmint
-            )
+            # What could not be made is tried again when a test asks for it, and then it counts.
+            vmint._native.create_pool(name, wanted.hardware(), shape).wait()
         except VmintError as e:
             if e.kind != "already_exists":
                 raise
@@ -292,8 +297,15 @@ class Session:
             self._uses.pop(item, None)
 
     def _ended_by_fault(self, machines: list[Union[Lease, Machine]]) -> bool:
-        events = self.vmint.events(self.figures.first_event or 0, 1_000_000)
-        return lost.by_fault(events, {machine.id for machine in machines})
+        used = {machine.id for machine in machines}
+        until = time.monotonic() + 1.0
+        while True:
+            events = self.vmint.events(self.figures.first_event or 0, 1_000_000)
+            if lost.has_ended(events, used) or time.monotonic() > until:
+                return lost.by_fault(events, used)
+            # The runner, or whoever finds that it has died, writes it down.
+            time.sleep(0.02)
+            self.vmint.sweep()
 
     def was_lost(self, item: pytest.Item) -> bool:
         """Whether the test failed because a machine of its was lost by a fault that was not its own."""
@@ -319,9 +331,9 @@ class Session:
 
 
 def has_ended(lease: Lease) -> bool:
-    """Whether the lease is over."""
+    """Whether the lease is over, or its machine is going, which the ledger may not know yet."""
     try:
-        return lease.record()["ended"] is not None
+        return lease.record()["ended"] is not None or lease.info()["state"] not in ("starting", "running")
     except VmintError:
         return True
 

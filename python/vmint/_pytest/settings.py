@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
-from typing import Any, Optional
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Optional
 
 import pytest
+
+if TYPE_CHECKING:
+    from .._host import Hardware
 
 HARDWARE = ("image", "memory", "cpus", "net")
 POLICIES = ("wait", "skip", "fail")
@@ -25,8 +28,8 @@ class Wanted:
     pool: Optional[str] = None
     """A pool that exists, if one is to be used."""
 
-    def hardware(self) -> dict[str, Any]:
-        return {key: getattr(self, key) for key in HARDWARE}
+    def hardware(self) -> Hardware:
+        return {"image": self.image, "memory": self.memory, "cpus": self.cpus, "net": self.net}
 
     def digest(self) -> str:
         """Six digits, the same for the same hardware."""
@@ -37,7 +40,9 @@ def add_options(parser: pytest.Parser) -> None:
     group = parser.getgroup("vmint", "machines for tests")
 
     def add(name: str, help: str, **how: Any) -> None:
-        group.addoption(f"--vmint-{name}", dest=f"vmint_{name.replace('-', '_')}", default=None, help=help, **how)
+        group.addoption(
+            f"--vmint-{name}", dest=f"vmint_{name.replace('-', '_')}", default=None, help=help, **how
+        )
         parser.addini(f"vmint_{name.replace('-', '_')}", f"The same as --vmint-{name}.", default=None)
 
     add("pool", "lend machines from this pool, instead of making one for the session", metavar="NAME")
@@ -45,9 +50,18 @@ def add_options(parser: pytest.Parser) -> None:
     add("memory", "the machines' memory, such as 256M", metavar="SIZE")
     add("cpus", "the machines' processors", metavar="N", type=int)
     add("net", "the machines' network", choices=("none", "nat"))
-    add("on-pressure", "when the host cannot carry a machine now: wait (default), skip the test, or fail", choices=POLICIES)
+    add(
+        "on-pressure",
+        "when the host cannot carry a machine now: wait (default), skip the test, or fail",
+        choices=POLICIES,
+    )
     add("timeout", "how many seconds to wait for a machine (default: 120)", metavar="SECONDS", type=float)
-    add("rerun-lost", "run a test again, so often at most, whose machine was lost by a fault of vmint or the host", metavar="N", type=int)
+    add(
+        "rerun-lost",
+        "run a test again, so often at most, whose machine was lost by a fault of vmint or the host",
+        metavar="N",
+        type=int,
+    )
     group.addoption(
         "--vmint-keep-failed",
         dest="vmint_keep_failed",
@@ -92,7 +106,7 @@ def of_item(item: pytest.Item) -> Wanted:
         return base
     if said.get("memory") is not None:
         said["memory"] = str(said["memory"])
-    return Wanted(**{**base.hardware(), **said}, pool=base.pool)
+    return replace(base, **said)
 
 
 def on_pressure(config: pytest.Config) -> str:

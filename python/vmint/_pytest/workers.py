@@ -52,8 +52,10 @@ def gather(node: Any) -> None:
 
 def finish(config: pytest.Config, session: Optional[Session]) -> None:
     """The end of the session: in a worker, and then in the process that was started by the user."""
-    if session is not None:
+    if session is not None and session.is_open:
         session.close()
+    else:
+        session = None
     output = getattr(config, "workeroutput", None)
     if output is not None:
         if session is not None:
