@@ -38,17 +38,18 @@ impl Weather {
 
     /// Some weather or other: each thing now often, now seldom, now never.
     pub fn any(random: &mut Random) -> Self {
+        let longest_ms = *random.pick(&[5, 20, 100]);
         let mut often = |most: u32| match random.below(3) {
             0 => 0,
             1 => most / 5,
             _ => most,
         };
         Self {
-            delay: often(2_000),
-            longest_ms: 20,
+            delay: often(3_000),
+            longest_ms,
             fail: often(200),
             lose: often(200),
-            crash: often(40),
+            crash: often(100),
             deaf: often(3_000),
             stillborn: often(1_500),
             broken: often(300),

@@ -64,7 +64,9 @@ impl Client {
         while self.history.promises.storms() {
             self.operation().await;
             self.history.promises.count();
-            self.process.sleep(self.below(30) as i64).await;
+            self.process
+                .sleep(self.below(self.history.pace_ms) as i64)
+                .await;
         }
         self.settle().await;
         self.settled.store(true, Ordering::Relaxed);

@@ -31,6 +31,11 @@ pub struct History {
     pub host: Arc<Host>,
     pub ledger: Arc<LocalLedger>,
     pub promises: Arc<Promises>,
+    /// How long a client thinks between two operations, at most. In some histories everything happens at once, in others
+    /// machines are idle for long.
+    pub pace_ms: u64,
+    /// Of 10,000 steps, in how many somebody meets with an accident.
+    unrest: u32,
     /// Processes that hold leases which others have asked for.
     pub helpers: Arc<Mutex<Vec<Process>>>,
     _dir: Arc<tempfile::TempDir>,
@@ -83,11 +88,13 @@ impl History {
         let (host, ledger) = (Host::new(&sim), Arc::new(ledger));
         let promises = Promises::new(sim.clone(), host.clone(), ledger.clone());
         Self {
-            sim,
             host,
             ledger,
             promises: Arc::new(promises),
+            pace_ms: sim.draw(|r| *r.pick(&[1, 30, 300, 2_000])),
+            unrest: sim.draw(|r| *r.pick(&[1, 5, 20])),
             helpers: Arc::default(),
+            sim,
             _dir: Arc::new(dir),
         }
     }
@@ -147,7 +154,7 @@ impl History {
                 clients.push(Client::start(self));
             }
             self.step();
-            if self.sim.draw(|r| r.strikes(3)) {
+            if self.sim.draw(|r| r.strikes(self.unrest)) {
                 self.accident(&clients);
             }
             if self.sim.draw(|r| r.strikes(1)) {
