@@ -3,6 +3,7 @@
 //! * [`args`]: what can be written; [`values`]: what a single argument may be.
 //! * [`commands`]: one file for each group of commands.
 //! * [`attach`]: this process's terminal, input and output as those of a command in a machine.
+//! * [`top`]: the screen of `vmint top`.
 //! * [`context`]: what commands share; [`signals`]: Ctrl-C at any moment.
 //! * [`output`], [`view`], [`progress`]: what is printed; [`failure`]: how it ends.
 
@@ -14,6 +15,7 @@ mod failure;
 mod output;
 mod progress;
 mod signals;
+mod top;
 mod values;
 mod view;
 

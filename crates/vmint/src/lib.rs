@@ -59,6 +59,7 @@ pub use vmint_model::{
     ProcessRef, Publish, Slot, SlotState, SnapshotRecord, parse_duration,
 };
 pub use vmint_pool::Filled;
+pub use vmint_pool::admission::host::HostMemory;
 pub use vmint_protocol as protocol;
 pub use vmint_qemu as qemu;
 pub use vmint_runner as runner;

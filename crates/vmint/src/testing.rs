@@ -38,7 +38,7 @@ mod pool;
 
 use crate::blocking;
 use crate::config::Config;
-use crate::{Acquire, Command, ErrorKind, Fault, Options};
+use crate::{Acquire, Command, ErrorKind, Fault, LeaseEnd, Options};
 use std::fmt::Debug;
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
@@ -255,9 +255,14 @@ impl Lent {
 
     #[track_caller]
     fn judge(self, failure: Option<String>) {
-        let took = self.began.elapsed();
+        // Its lease has begun a moment before the test, and so may end before the test's time is up.
+        let lease = self.vmint.inner().lease(&self.lease.id());
+        let expired = lease
+            .ok()
+            .and_then(|lease| lease.ended)
+            .is_some_and(|ended| ended.how == LeaseEnd::Expired);
         if let Some(timeout) = self.timeout
-            && took >= timeout
+            && (expired || self.began.elapsed() >= timeout)
         {
             let seen = failure.map(|f| format!("; {f}")).unwrap_or_default();
             panic!("the test had its machine for longer than its timeout of {timeout:?}{seen}");

@@ -7,6 +7,7 @@ pub mod image;
 pub mod machine;
 pub mod other;
 pub mod pool;
+pub mod top;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -105,6 +106,7 @@ pub enum Command {
     Doctor(other::Doctor),
     Gc(other::Gc),
     Events(other::Events),
+    Top(top::Top),
     Bench(other::Bench),
     #[command(subcommand)]
     Config(other::Config),

@@ -99,7 +99,7 @@ pub fn gc(context: Context, args: &Gc) -> Result<(), Fault> {
 
 /// Something that happened.
 #[derive(Debug, Serialize)]
-struct EventView<'a> {
+pub(crate) struct EventView<'a> {
     sequence: i64,
     at: String,
     machine: &'a str,
@@ -155,7 +155,7 @@ impl<'a> From<&'a Event> for EventView<'a> {
 }
 
 impl EventView<'_> {
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let gone = if self.pool.is_some() {
             "free"
         } else {

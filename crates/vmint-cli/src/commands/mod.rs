@@ -8,7 +8,7 @@
 //! * [`care`]: `doctor`, `gc`, `events`, `config`; [`generate`]: completions and man pages.
 
 mod bench;
-mod care;
+pub(crate) mod care;
 mod copy;
 mod generate;
 mod images;
@@ -19,6 +19,7 @@ mod removal;
 mod run;
 mod snapshots;
 mod templates;
+mod top;
 mod undo;
 
 use crate::args::{Cli, Command};
@@ -148,6 +149,7 @@ fn dispatch(context: Context, command: Command) -> Result<u8, Fault> {
         Command::Doctor(_) => care::doctor(context),
         Command::Gc(args) => care::gc(context, &args).map(done),
         Command::Events(args) => care::events(context, &args).map(done),
+        Command::Top(args) => top::top(context, &args).map(done),
         Command::Bench(args) => bench::bench(context, args),
         Command::Config(args) => care::config(context, &args).map(done),
         Command::Completions(args) => generate::completions(&args).map(done),
