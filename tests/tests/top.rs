@@ -2,7 +2,8 @@
 
 use rustix::process::Signal;
 use std::time::Duration;
-use vmint_tests::{Home, Terminal, processes, until_some};
+use vmint_tests::wait::until_some;
+use vmint_tests::{Home, Terminal, processes};
 
 const SOON: Duration = Duration::from_secs(20);
 /// Leaves the screen that programs draw on.
