@@ -192,24 +192,35 @@ fn frame_of(title: String, is_focused: bool) -> Block<'static> {
     }
 }
 
+/// A column: its heading, how wide it is, and whether a narrow terminal has it, too.
+type Column = (&'static str, Constraint, Room);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Room {
+    Always,
+    Wide,
+}
+
+/// From this width on, all columns are shown.
+const WIDE: u16 = 110;
+
 fn table<'a, const N: usize>(
-    headings: [&'static str; N],
+    columns: [Column; N],
     rows: impl IntoIterator<Item = ([String; N], Style)>,
-    widths: [Constraint; N],
+    width: u16,
 ) -> Table<'a> {
+    let is_shown = |column: &Column| width >= WIDE || column.2 == Room::Always;
+    let shown: Vec<usize> = (0..N).filter(|n| is_shown(&columns[*n])).collect();
     let rows = rows.into_iter().map(|(cells, style)| {
-        Row::new(cells.map(|cell| {
-            let cell = if cell.is_empty() {
-                "-".to_owned()
-            } else {
-                printable(&cell)
-            };
-            Cell::from(cell)
-        }))
-        .style(style)
+        let cells = shown.iter().map(|n| match cells[*n].as_str() {
+            "" => Cell::from("-"),
+            cell => Cell::from(printable(cell)),
+        });
+        Row::new(cells.collect::<Vec<_>>()).style(style)
     });
-    Table::new(rows, widths)
-        .header(Row::new(headings).style(Style::new().dim()))
+    let headings = Row::new(shown.iter().map(|n| columns[*n].0));
+    Table::new(rows, shown.iter().map(|n| columns[*n].1))
+        .header(headings.style(Style::new().dim()))
         .column_spacing(2)
 }
 
@@ -236,38 +247,25 @@ fn draw_pools(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, view: &Vie
         };
         (cells, style)
     });
-    let headings = [
-        "POOL",
-        "STATE",
-        "IMAGE",
-        "MEMORY",
-        "MIN–MAX",
-        "ALIVE",
-        "READY",
-        "LENT",
-        "RESETTING",
-        "FILLING",
-        "RETIRING",
-        "WAITING",
-    ];
-    let widths = [
-        Constraint::Fill(3),
-        Constraint::Length(8),
-        Constraint::Fill(2),
-        Constraint::Length(8),
-        Constraint::Length(7),
-        Constraint::Length(5),
-        Constraint::Length(5),
-        Constraint::Length(4),
-        Constraint::Length(9),
-        Constraint::Length(7),
-        Constraint::Length(8),
-        Constraint::Length(7),
+    use Room::{Always, Wide};
+    let columns = [
+        ("POOL", Constraint::Fill(3), Always),
+        ("STATE", Constraint::Length(8), Always),
+        ("IMAGE", Constraint::Fill(2), Wide),
+        ("MEMORY", Constraint::Length(8), Wide),
+        ("MIN–MAX", Constraint::Length(7), Always),
+        ("ALIVE", Constraint::Length(5), Always),
+        ("READY", Constraint::Length(5), Always),
+        ("LENT", Constraint::Length(4), Always),
+        ("RESETTING", Constraint::Length(9), Always),
+        ("FILLING", Constraint::Length(7), Always),
+        ("RETIRING", Constraint::Length(8), Wide),
+        ("WAITING", Constraint::Length(7), Always),
     ];
     let offset = view.offset(Part::Pools, snapshot);
     let title = format!(" pools: {} ", snapshot.pools.len());
-    let table =
-        table(headings, rows.skip(offset), widths).block(frame_of(title, view.part == Part::Pools));
+    let table = table(columns, rows.skip(offset), area.width)
+        .block(frame_of(title, view.part == Part::Pools));
     frame.render_widget(table, area);
 }
 
@@ -276,21 +274,19 @@ fn draw_machines(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, view: &
         .machines
         .iter()
         .map(|m| (machine(m), colour(m.state)));
-    let headings = [
-        "MACHINE", "STATE", "FOR", "POOL", "GEN", "USES", "AGE", "MEMORY", "USED", "OWNER", "LABEL",
-    ];
-    let widths = [
-        Constraint::Fill(2),
-        Constraint::Length(9),
-        Constraint::Length(6),
-        Constraint::Fill(2),
-        Constraint::Length(4),
-        Constraint::Length(4),
-        Constraint::Length(7),
-        Constraint::Length(8),
-        Constraint::Length(9),
-        Constraint::Length(15),
-        Constraint::Fill(3),
+    use Room::{Always, Wide};
+    let columns = [
+        ("MACHINE", Constraint::Length(15), Always),
+        ("STATE", Constraint::Length(9), Always),
+        ("FOR", Constraint::Length(6), Always),
+        ("POOL", Constraint::Fill(2), Always),
+        ("GEN", Constraint::Length(4), Always),
+        ("USES", Constraint::Length(4), Wide),
+        ("AGE", Constraint::Length(7), Wide),
+        ("MEMORY", Constraint::Length(8), Wide),
+        ("USED", Constraint::Length(9), Always),
+        ("OWNER", Constraint::Length(15), Wide),
+        ("LABEL", Constraint::Fill(3), Always),
     ];
     let offset = view.offset(Part::Machines, snapshot);
     let used: u64 = snapshot
@@ -303,7 +299,7 @@ fn draw_machines(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, view: &
         snapshot.machines.len(),
         short(used)
     );
-    let table = table(headings, rows.skip(offset), widths)
+    let table = table(columns, rows.skip(offset), area.width)
         .block(frame_of(title, view.part == Part::Machines));
     frame.render_widget(table, area);
 }
@@ -352,19 +348,19 @@ fn draw_leases(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, view: &Vi
         ];
         (cells, Style::new().fg(Color::Yellow))
     });
-    let widths = [
-        Constraint::Length(17),
-        Constraint::Fill(2),
-        Constraint::Length(19),
-        Constraint::Length(18),
-        Constraint::Length(14),
-        Constraint::Fill(3),
-    ];
     let (leases, waiters) = (snapshot.leases.len(), snapshot.waiters.len());
     let title = format!(" leases: {leases}, in line: {waiters} ");
-    let headings = ["LEASE", "POOL", "MACHINE", "OWNER", "SINCE", "LABEL"];
+    use Room::{Always, Wide};
+    let columns = [
+        ("LEASE", Constraint::Length(17), Wide),
+        ("POOL", Constraint::Fill(2), Always),
+        ("MACHINE", Constraint::Length(19), Always),
+        ("OWNER", Constraint::Length(15), Always),
+        ("SINCE", Constraint::Length(14), Always),
+        ("LABEL", Constraint::Fill(3), Always),
+    ];
     let offset = view.offset(Part::Leases, snapshot);
-    let table = table(headings, held.chain(waiting).skip(offset), widths)
+    let table = table(columns, held.chain(waiting).skip(offset), area.width)
         .block(frame_of(title, view.part == Part::Leases));
     frame.render_widget(table, area);
 }
@@ -492,7 +488,7 @@ mod tests {
         let shown = text(&snapshot(40));
         for part in [
             "accelerator tcg",
-            "20 GiB of 24 GiB available",
+            "20.0 GiB of 24.0 GiB available",
             "pressure 1.5 %",
             "m000000000027",
             "process 4711",
@@ -500,6 +496,7 @@ mod tests {
             "in line",
             "patient",
             "first",
+            "USES",
         ] {
             assert!(shown.contains(part), "no {part:?} in\n{shown}");
         }
@@ -516,6 +513,7 @@ mod tests {
             terminal.backend().to_string()
         };
         assert!(draw(&view).contains("m000000000000"));
+        assert!(draw(&view).contains("77 MiB") && !draw(&view).contains("USES"));
         assert!(!draw(&view).contains("m000000000063"));
         view.scroll(5, &snapshot);
         assert!(!draw(&view).contains("m000000000004"));
