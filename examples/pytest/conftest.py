@@ -27,7 +27,7 @@ def pause(request: pytest.FixtureRequest) -> str:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # Who looks comes right behind who spoils.
     def place(item: pytest.Item) -> tuple[int, str, bool]:
-        parameters = item.callspec.params
+        parameters = item.callspec.params  # type: ignore[attr-defined]
         return parameters["round"], parameters["how"], "spoils" not in item.name
 
     items.sort(key=place)

@@ -291,6 +291,18 @@ def test_what_is_cancelled_is_cancelled_in_vmint(pool: vmint.Pool) -> None:
     asyncio.run(story())
 
 
+def test_one_handle_can_be_waited_for_and_awaited(machine: vmint.Machine, pool: vmint.Pool) -> None:
+    async def story(lease: vmint.Lease) -> list[str]:
+        awaited = await asyncio.gather(machine.aio.exec("echo 1"), lease.aio.exec("echo 2"))
+        await lease.aio.release()
+        return [result.text for result in awaited]
+
+    lease = pool.acquire()
+    assert asyncio.run(story(lease)) == ["1\n", "2\n"]
+    with pytest.raises(vmint.LeaseLost):
+        lease.exec("true")
+
+
 def test_exceptions_survive_being_sent_to_another_process() -> None:
     error = vmint.LeaseLost("gone", "lease_lost", "acquire anew")
     again = pickle.loads(pickle.dumps(error))

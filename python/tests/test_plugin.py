@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -286,7 +287,7 @@ def test_the_summary_counts_and_compares(session: pytest.Pytester, home: Home) -
             vm.exec("sleep 0.3", check=True)
         """
     )
-    text = said(go(session, "-n", "2"))
+    text = said(go(session, "-n", "2", "--vmint-figures", "figures.json"))
     counts = re.search(r"machines (\d+), leases (\d+), resets (\d+), left over: 0", text)
     assert counts, text
     machines, leases, resets = map(int, counts.groups())
@@ -300,6 +301,10 @@ def test_the_summary_counts_and_compares(session: pytest.Pytester, home: Home) -
     ]
     assert abs(template["boot_ms"] / 1e3 - float(boots[2])) < 0.01
     assert re.search(r"=== vmint \((tcg|kvm)\) ===", text)
+    figures = json.loads((session.path / "figures.json").read_text())
+    assert (figures["leases"], figures["workers"], figures["left_over"]) == (6, 2, [])
+    assert 0 < figures["efficiency"] <= 1
+    assert figures["cold_boots_ms"] == pytest.approx(6e3 * float(boots[2]), rel=0.01)
 
 
 # Machines that are lost

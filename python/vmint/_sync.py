@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 from . import _native
 from ._errors import LeaseLost
 from ._host import Hardware, Life, PathLike, Shape, Vmint, default, size, warn_of
 from ._result import Asked, Result, Word
 from ._vm import Core, FileIn, Input
+
+if TYPE_CHECKING:
+    from . import aio as _aio
 
 
 class Vm(Core):
@@ -114,6 +117,13 @@ class Machine(Vm):
         self._native = host.start(hardware, life=life, name=name, snapshot=snapshot, cold=cold).wait()
         return self
 
+    @property
+    def aio(self) -> _aio.Machine:
+        """The same machine, to be awaited."""
+        from . import aio
+
+        return aio.Machine._of(self._native)
+
     def info(self) -> dict[str, Any]:
         """What is known of it."""
         return self._native.info()
@@ -165,6 +175,13 @@ class Lease(Vm):
     def generation(self) -> int:
         """The generation of the machine that the lease is of; a reset raises it."""
         return self._native.generation
+
+    @property
+    def aio(self) -> _aio.Lease:
+        """The same lease, to be awaited."""
+        from . import aio
+
+        return aio.Lease(self._native)
 
     def record(self) -> dict[str, Any]:
         """What the ledger has of the lease, also when it has ended: ``ended`` then says how."""

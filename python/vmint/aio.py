@@ -9,13 +9,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Optional, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Optional, TypeVar, Union
 
 from . import _native
 from ._errors import LeaseLost
 from ._host import Hardware, Life, PathLike, Shape, Vmint, default, size, warn_of
 from ._result import Asked, Result, Word
 from ._vm import Core, FileIn, Input
+
+if TYPE_CHECKING:
+    from ._native import Machine as NativeMachine
 
 T = TypeVar("T")
 
@@ -99,6 +102,12 @@ class Machine(Vm):
         self._native = default(vmint)._native.attach(name)
 
     @classmethod
+    def _of(cls, native: NativeMachine) -> Machine:
+        self = cls.__new__(cls)
+        self._native = native
+        return self
+
+    @classmethod
     async def create(
         cls,
         *,
@@ -116,9 +125,7 @@ class Machine(Vm):
         hardware = Hardware(image=image, memory=size(memory), cpus=cpus, net=net)
         host = default(vmint)._native
         life: Life = "kept" if keep else "ephemeral"
-        self = cls.__new__(cls)
-        self._native = await _done(host.start(hardware, life=life, name=name, snapshot=snapshot, cold=cold))
-        return self
+        return cls._of(await _done(host.start(hardware, life=life, name=name, snapshot=snapshot, cold=cold)))
 
     def info(self) -> dict[str, Any]:
         """What is known of it."""

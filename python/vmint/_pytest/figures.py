@@ -57,6 +57,40 @@ class Figures:
         """Seconds that tests waited for vmint."""
         return sum(map(sum, (self.acquiring, self.releasing, self.resetting, self.making)))
 
+    def wall(self) -> Optional[float]:
+        """Seconds from the first test with a machine to the end of the last."""
+        return None if self.began is None or self.ended is None else self.ended - self.began
+
+    def summary(self, workers: int, resets: int, left: list[str]) -> dict[str, Any]:
+        """For programs."""
+        wall, overhead = self.wall(), self.in_vmint()
+
+        def median_ms(values: list[float]) -> Optional[float]:
+            return 1e3 * median(values) if values else None
+
+        known = [boot for boot in self.boots if boot is not None]
+        return {
+            "accelerators": sorted(set(self.accelerators)),
+            "workers": workers,
+            "tests": self.tests,
+            "machines": len(set(self.machines)),
+            "leases": len(self.acquiring),
+            "resets": resets,
+            "left_over": left,
+            "in_tests_ms": 1e3 * self.in_tests,
+            "in_vmint_ms": 1e3 * overhead,
+            "overhead_ms": 1e3 * overhead / self.tests if self.tests else None,
+            "wall_ms": None if wall is None else 1e3 * wall,
+            "efficiency": self.in_tests / (wall * workers) if wall else None,
+            "acquire_p50_ms": median_ms(self.acquiring),
+            "release_p50_ms": median_ms(self.releasing),
+            "reset_p50_ms": median_ms(self.resetting),
+            "fresh_vm_p50_ms": median_ms(self.making),
+            "cold_boots_ms": 1e3 * sum(known) if len(known) == len(self.boots) and known else None,
+            "reruns": self.reruns,
+            "kept": self.kept,
+        }
+
     def lines(self, workers: int, resets: int, left: list[str]) -> list[str]:
         """For the terminal."""
         made = f"machines {len(set(self.machines))}, leases {len(self.acquiring)}, resets {resets}"
@@ -80,8 +114,8 @@ class Figures:
         )
         if self.preparing >= 0.01:
             lines.append(f"making the session's pools and templates: {self.preparing:.2f} s")
-        if self.began is not None and self.ended is not None and self.ended > self.began:
-            wall = self.ended - self.began
+        wall = self.wall()
+        if wall:
             share = 100 * self.in_tests / (wall * workers)
             plural = "" if workers == 1 else "s"
             lines.append(f"{share:.0f} % of {wall:.2f} s × {workers} worker{plural} were in the tests")

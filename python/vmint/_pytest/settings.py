@@ -63,6 +63,12 @@ def add_options(parser: pytest.Parser) -> None:
         type=int,
     )
     group.addoption(
+        "--vmint-figures",
+        dest="vmint_figures",
+        metavar="FILE",
+        help="write the figures of the session's summary into this file, as JSON",
+    )
+    group.addoption(
         "--vmint-keep-failed",
         dest="vmint_keep_failed",
         action="store_true",

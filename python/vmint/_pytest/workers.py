@@ -6,6 +6,7 @@ the session's pools, and counts what is left.
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
@@ -77,7 +78,13 @@ def finish(config: pytest.Config, session: Optional[Session]) -> None:
     failures = remove_all(vmint, run_of(config))
     if not total.tests and not total.acquiring and not total.making:
         return
-    lines = total.lines(workers, resets(vmint, total), left(vmint, run_of(config), total) + failures)
+    remains = left(vmint, run_of(config), total) + failures
+    fresh = resets(vmint, total)
+    lines = total.lines(workers, fresh, remains)
+    path = config.getoption("vmint_figures", default=None)
+    if path:
+        text = json.dumps(total.summary(workers, fresh, remains), indent=2)
+        Path(path).write_text(text + "\n", encoding="utf-8")
     if gathered is not None and gathered.crashed:
         lines.append(f"workers that died, and whose figures are missing here: {gathered.crashed}")
     names = sorted(set(total.accelerators))
