@@ -14,6 +14,8 @@ pub mod line;
 pub mod local;
 pub mod pools;
 pub mod slots;
+#[cfg(test)]
+mod work;
 
 use crate::store::Failure;
 use crate::{Store, StoreError};
