@@ -850,7 +850,8 @@ impl Both {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    // A failure prints its operations; there is no file of them to keep beside a test.
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_ledger_does_what_the_specification_says(ops in prop::collection::vec(op(), 1..150)) {
