@@ -85,10 +85,12 @@ impl Host {
         look(&self.machines())
     }
 
-    /// When a machine ended that is there no more.
+    /// When a machine ended, by itself or with its runner; `None` while it has not, or if there never was one.
     pub fn ended_at_ms(&self, machine: &MachineId) -> Option<i64> {
+        let with_its_runner = self.look(machine, |m| m.runner.ended_at_ms()).flatten();
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        ended.get(machine).copied()
+        let by_itself = ended.get(machine).copied();
+        [by_itself, with_its_runner].into_iter().flatten().min()
     }
 
     /// Runs a command in a machine of this generation, for this lease. Gives back who else ran one in it before.

@@ -34,6 +34,8 @@ struct State {
     tasks: BTreeMap<u64, (u64, Option<Task>, Arc<Knock>)>,
     timers: BTreeMap<(i64, u64), Waker>,
     living: BTreeMap<u64, Living>,
+    /// When those ended that have.
+    dead: BTreeMap<u64, i64>,
     bells: BTreeMap<String, Bell>,
     /// Counts tasks, timers, processes and bells.
     next: u64,
@@ -97,6 +99,7 @@ impl Sim {
                 tasks: BTreeMap::new(),
                 timers: BTreeMap::new(),
                 living: BTreeMap::new(),
+                dead: BTreeMap::new(),
                 bells: BTreeMap::new(),
                 next: 1,
                 steps: 0,
@@ -321,6 +324,11 @@ impl Process {
         self.sim.state().living.contains_key(&self.number)
     }
 
+    /// When it ended, if it has.
+    pub fn ended_at_ms(&self) -> Option<i64> {
+        self.sim.state().dead.get(&self.number).copied()
+    }
+
     /// Adds a task to it; not to a dead one.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let knock = {
@@ -355,6 +363,8 @@ impl Process {
             let Some(living) = state.living.remove(&self.number) else {
                 return;
             };
+            let now = state.now_ms;
+            state.dead.insert(self.number, now);
             // The task that is being polled has no future here; `step` drops it.
             let mine = |(task, entry): (&u64, &(u64, Option<Task>, Arc<Knock>))| {
                 (entry.0 == self.number).then_some(*task)
