@@ -61,15 +61,19 @@ impl Backend for LocalBackend {
     }
 
     async fn is_alive(&self, machine: &MachineId) -> bool {
-        FileLock::is_held(&self.vmint.home.machine(machine).lock()).unwrap_or(false)
+        // Who cannot tell, because it has no more files to open, must not take the living for dead: they would be cleared up.
+        FileLock::is_held(&self.vmint.home.machine(machine).lock()).unwrap_or(true)
     }
 
     async fn is_up(&self, machine: &MachineId) -> bool {
         if !self.is_alive(machine).await {
             return false;
         }
-        let record = self.vmint.store().get(machine);
-        let hypervisor = record.ok().flatten().and_then(|r| r.hypervisor);
+        // The same holds for a store that cannot be read at the moment.
+        let Ok(record) = self.vmint.store().get(machine) else {
+            return true;
+        };
+        let hypervisor = record.and_then(|r| r.hypervisor);
         hypervisor.is_some_and(|h| process::is_alive(&h))
     }
 
@@ -138,7 +142,10 @@ impl World for HostWorld {
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        tokio::spawn(task);
+        // What is dropped outside of a runtime has nobody to do it; whoever touches the pool next will.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(task);
+        }
     }
 
     fn tend(&self, pool: &Name) {
