@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -420,9 +421,14 @@ def test_what_to_do_under_pressure(
 
 
 def in_background(session: pytest.Pytester, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
+    """A session of pytest, with a process group of its own as from a terminal."""
     return subprocess.Popen(
-        command, cwd=session.path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments],
+        cwd=session.path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     )
 
 
@@ -489,6 +495,43 @@ def test_a_session_that_is_killed_leaves_nothing(
     process.kill()
     wait_until(lambda: home.left() == [], "nothing is left of the session", 5)
     process.communicate(timeout=60)
+
+
+@pytest.mark.parametrize("arguments", [(), ("-n", "2")], ids=["alone", "xdist"])
+def test_ctrl_c_ends_a_session_soon_and_it_leaves_nothing(
+    session: pytest.Pytester, home: Home, arguments: tuple[str, ...]
+) -> None:
+    session.makepyfile(
+        """
+        def test_it(vm):
+            open("running", "w").close()
+            vm.exec("sleep 999")
+        """
+    )
+    process = in_background(session, *arguments)
+    wait_until((session.path / "running").exists, "the test runs", 60)
+    began = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 2 and "KeyboardInterrupt" in output, output
+    assert time.monotonic() - began < 10
+    assert_empty(home)
+
+
+def test_sessions_at_the_same_time_do_not_see_each_other(session: pytest.Pytester, home: Home) -> None:
+    session.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.parametrize("n", range(4))
+        def test_it(vm, n):
+            vm.exec("test ! -e /tmp/dirt && touch /tmp/dirt", check=True)
+        """
+    )
+    both = [in_background(session, "-n", "1") for _ in range(2)]
+    for process in both:
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == 0 and "left over: 0" in output, output
 
 
 def test_what_a_session_and_its_keeper_left_is_removed_by_the_next(
