@@ -101,6 +101,11 @@ impl Store {
             .map_err(|e| self.fail(e))
     }
 
+    /// A transaction with the right to write that does nothing: the least that any change costs.
+    pub fn nothing(&mut self) -> Result<(), StoreError> {
+        self.write(|_| Ok(()))
+    }
+
     pub(crate) fn fail(&self, e: rusqlite::Error) -> StoreError {
         classify(self.path.clone(), self.patience, e)
     }

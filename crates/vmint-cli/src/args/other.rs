@@ -37,6 +37,18 @@ pub struct Bench {
     /// Take fewer samples, and build no image for it
     #[arg(long)]
     pub quick: bool,
+    /// How many leases pool-soak takes [default: 10000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub leases: Option<u32>,
+    /// Be one of the processes that contend for a pool
+    #[arg(
+        long,
+        hide = true,
+        value_name = "POOL",
+        requires = "leases",
+        conflicts_with = "names"
+    )]
+    pub worker: Option<String>,
 }
 
 fn benchmarks() -> PossibleValuesParser {

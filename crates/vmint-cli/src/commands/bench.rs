@@ -3,18 +3,25 @@
 use crate::args::other::Bench;
 use crate::context::{self, Context};
 use crate::output::table;
+use std::sync::Arc;
 use vmint::bench::{self, BenchOptions, Figures, Report, Row};
 use vmint::{ErrorKind, Fault};
 
 /// `vmint bench`.
 pub fn bench(context: Context, args: Bench) -> Result<u8, Fault> {
     let (vmint, _config) = context.open_configured()?;
+    if let (Some(pool), Some(leases)) = (&args.worker, args.leases) {
+        let vmint = Arc::new(vmint);
+        context::wait(bench::worker(&vmint, pool, leases))?;
+        return Ok(0);
+    }
     let program = std::env::current_exe().map_err(|e| {
         Fault::from_error(ErrorKind::Host, &e).context("cannot tell where this program is")
     })?;
     let options = BenchOptions {
         names: args.names,
         quick: args.quick,
+        leases: args.leases,
         program,
     };
     let progress = context.progress();

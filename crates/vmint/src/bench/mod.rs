@@ -9,12 +9,19 @@
 //! * `rig`: what benchmarks share: hypervisors and machines to measure, and that none of them stays behind.
 //! * `process`: whole processes timed; what processes and the host use.
 //! * `fork`, `commands`, `memory`, `many`, `branch`, `stream`, `raw`: the benchmarks.
+//! * `pool` and its kin: pools and leases; [`worker`] is a process that contends for them.
 
 mod branch;
 mod commands;
 mod fork;
 mod many;
 mod memory;
+mod pool;
+mod pool_crowd;
+mod pool_ledger;
+mod pool_rig;
+mod pool_soak;
+mod pool_worker;
 mod process;
 mod raw;
 pub mod report;
@@ -22,5 +29,6 @@ mod rig;
 mod stream;
 pub mod suite;
 
+pub use pool_worker::worker;
 pub use report::{Bound, Failure, Figures, Floor, HostFacts, Of, Report, Row, Target, Unit};
 pub use suite::{BenchOptions, names, run};

@@ -104,6 +104,9 @@ pub enum Unit {
     /// Millions of bytes in a second.
     #[serde(rename = "MB/s")]
     MegabytesPerSecond,
+    /// Things that are counted.
+    #[serde(rename = "count")]
+    Count,
 }
 
 impl fmt::Display for Unit {
@@ -112,6 +115,7 @@ impl fmt::Display for Unit {
             Self::Milliseconds => "ms",
             Self::Megabytes => "MB",
             Self::MegabytesPerSecond => "MB/s",
+            Self::Count => "count",
         })
     }
 }

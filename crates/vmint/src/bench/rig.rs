@@ -323,7 +323,7 @@ impl Drop for Rig<'_> {
 }
 
 /// The process that a name was made by.
-fn owner(name: &str) -> Option<u32> {
+pub fn owner(name: &str) -> Option<u32> {
     name.strip_prefix(PREFIX)?
         .strip_prefix('-')?
         .split('-')

@@ -2,7 +2,7 @@
 
 use super::report::{Failure, HostFacts, Report, Row};
 use super::rig::Rig;
-use super::{branch, commands, fork, many, memory, process, stream};
+use super::{branch, commands, fork, many, memory, pool, pool_soak, process, stream};
 use crate::Vmint;
 use std::path::PathBuf;
 use vmint_image::Progress;
@@ -16,6 +16,8 @@ pub struct BenchOptions {
     pub names: Vec<String>,
     /// Fewer samples.
     pub quick: bool,
+    /// How many leases `pool-soak` takes.
+    pub leases: Option<u32>,
     /// The `vmint` program, to be timed as a whole process.
     pub program: PathBuf,
 }
@@ -61,7 +63,18 @@ const ALL: &[(&str, &str)] = &[
         "stream",
         "a command's output and a tar stream in, against raw virtio-serial",
     ),
+    (
+        "pool",
+        "leases, resets and filling a pool, each against its floor; 200 processes for 8 machines",
+    ),
+    (
+        LONG,
+        "10,000 leases whose owners are killed at random; only if it is named, for it takes many minutes",
+    ),
 ];
+
+/// Not run unless it is named.
+const LONG: &str = "pool-soak";
 
 /// The benchmarks, each with what it measures.
 pub fn names() -> &'static [(&'static str, &'static str)] {
@@ -111,7 +124,8 @@ fn wanted(names: &[String]) -> Result<Vec<(&'static str, &'static str)>, Fault> 
         let message = format!("there is no benchmark {name:?}");
         return Err(Fault::new(ErrorKind::NotFound, message).hint(format!("there are {}", known())));
     }
-    let is_wanted = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
+    let is_wanted =
+        |name: &str| names.is_empty() && name != LONG || names.iter().any(|wanted| wanted == name);
     Ok(ALL
         .iter()
         .copied()
@@ -131,6 +145,8 @@ async fn one(rig: &Rig<'_>, name: &str, rows: &mut Vec<Row>) -> Result<(), Fault
         "many" => many::many(rig, rows).await,
         "branch" => branch::branch(rig, rows).await,
         "stream" => stream::stream(rig, rows).await,
+        "pool" => pool::pool(rig, rows).await,
+        LONG => pool_soak::soak(rig, rows).await,
         other => unreachable!("{other} is no name of a benchmark"),
     }
 }
@@ -163,8 +179,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_name_means_all_and_an_unknown_one_is_refused_with_those_there_are() {
-        assert_eq!(wanted(&[]).unwrap().len(), ALL.len());
+    fn no_name_means_all_but_the_long_one_and_an_unknown_one_is_refused_with_those_there_are() {
+        assert_eq!(wanted(&[]).unwrap().len(), ALL.len() - 1);
+        assert_eq!(wanted(&[LONG.into()]).unwrap().len(), 1);
         let some = wanted(&["cli".into(), "fork".into()]).unwrap();
         assert_eq!(
             some.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
