@@ -263,6 +263,15 @@ impl Host {
         json(py, &lease)
     }
 
+    /// Ends a lease, which must be this process's or that of one it descends from, unless forced.
+    #[pyo3(signature = (id, *, force=false))]
+    fn release_lease(&self, py: Python<'_>, id: &str, force: bool) -> PyResult<Py<PyAny>> {
+        let door = self.0.get()?;
+        let id = read(id)?;
+        let ended = py.detach(|| door.vmint.release_lease(&id, force));
+        json(py, &ended.map_err(failure::exception)?)
+    }
+
     /// Makes a pool and fills it.
     fn create_pool(&self, name: &str, hardware: Hardware, shape: Shape) -> PyResult<Operation> {
         let door = self.0.get()?.clone();

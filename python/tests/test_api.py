@@ -7,6 +7,8 @@ import multiprocessing
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -211,6 +213,22 @@ def test_a_forked_child_has_no_part_in_its_parents_handles(pool: vmint.Pool) -> 
     assert "refused: this handle belongs to process" in said and "own: works" in said, said
     assert lease.exec("echo mine", check=True).text == "mine\n"
     lease.release()
+
+
+def test_a_strangers_lease_can_only_be_ended_by_force(pool: vmint.Pool) -> None:
+    code = "import sys, vmint; held = vmint.Pool('py').acquire(); print(held.lease_id, flush=True); sys.stdin.read()"
+    stranger = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert stranger.stdin and stranger.stdout
+    lease = stranger.stdout.readline().strip()
+    with pytest.raises(vmint.NotOwner):
+        vmint.Vmint().release_lease(lease)
+    assert [one["id"] for one in vmint.Vmint().leases()] == [lease]
+    assert vmint.Vmint().release_lease(lease, force=True)["ended"]["how"] == "released"
+    with pytest.raises(vmint.LeaseLost):
+        vmint.Vmint().release_lease(lease)
+    stranger.communicate("")
 
 
 def in_child(name: str) -> str:

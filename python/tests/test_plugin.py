@@ -355,9 +355,12 @@ def test_after_it(worker_vm):
     assert "left over: 0" in said(result)
 
 
-def test_a_loss_that_repeats_itself_fails_the_test(session: pytest.Pytester, home: Home) -> None:
+@pytest.mark.parametrize("arguments", [(), ("-n", "2")], ids=["alone", "xdist"])
+def test_a_loss_that_repeats_itself_fails_the_test(
+    session: pytest.Pytester, home: Home, arguments: tuple[str, ...]
+) -> None:
     session.makepyfile(LOSES_ITS_MACHINE + "\ndef test_loses(vm):\n    lose(vm)\n")
-    result = go(session, "--vmint-rerun-lost", "2")
+    result = go(session, "--vmint-rerun-lost", "2", *arguments)
     result.assert_outcomes(failed=1)
     assert "2 rerun" in said(result)
 

@@ -83,6 +83,11 @@ class Vmint:
         """All leases that have not ended."""
         return self._native.leases()
 
+    def release_lease(self, lease_id: str, *, force: bool = False) -> dict[str, Any]:
+        """Ends a lease by its id. One that is held by neither this process nor one that it descends from raises
+        :class:`NotOwner`, unless forced."""
+        return self._native.release_lease(lease_id, force=force)
+
     def events(self, after: int = 0, limit: int = 1000) -> list[dict[str, Any]]:
         """What happened, behind the event of number ``after``."""
         return self._native.events(after, limit)
