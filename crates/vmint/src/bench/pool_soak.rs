@@ -128,7 +128,7 @@ pub async fn soak(rig: &Rig<'_>, rows: &mut Vec<Row>) -> Result<(), Fault> {
     // Those that were killed with a machine have given it back, too.
     pool.settled().await?;
     let elapsed = began.elapsed().as_secs_f64();
-    let last = memory(&pool.vmint)?;
+    let last = memory(&pool)?;
     let first = tally.first_memory.unwrap_or_default();
     pool.remove().await?;
     let left = left_over(&vmint, &tally.machines, bells).await?;
@@ -228,7 +228,7 @@ async fn own(
                 rig.progress.stage(&text);
             }
             if tally.first_memory.is_none() && tally.leases >= wanted / 20 {
-                tally.first_memory = Some(memory(&pool.vmint)?);
+                tally.first_memory = Some(memory(pool)?);
             }
         }
         if dies {
@@ -243,10 +243,11 @@ async fn own(
     }
 }
 
-/// Resident memory of the runners of this run's pools, in millions of bytes.
-fn memory(vmint: &Vmint) -> Result<BTreeMap<MachineId, f64>, Fault> {
+/// Resident memory of the pool's runners, in millions of bytes.
+fn memory(pool: &BenchPool) -> Result<BTreeMap<MachineId, f64>, Fault> {
     let mut all = BTreeMap::new();
-    for machine in vmint.machines()?.into_iter().filter(|m| m.pool.is_some()) {
+    let machines = pool.vmint.machines()?.into_iter();
+    for machine in machines.filter(|m| m.pool.as_ref() == Some(pool.name())) {
         let Some(runner) = &machine.runner else {
             continue;
         };
