@@ -16,7 +16,7 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(120);
 /// How long a pool may take to be gone.
 const GONE_WITHIN: Duration = Duration::from_secs(60);
 /// Most of what is awaited here has no bell for those who only watch.
-const LOOK: Duration = Duration::from_millis(2);
+const LOOK: Duration = Duration::from_millis(5);
 
 /// A pool of this run. Dropped half way, it is told to go.
 pub struct BenchPool {
@@ -103,7 +103,8 @@ impl BenchPool {
     fn has_standby(&self, machine: &MachineId, generation: u64) -> bool {
         let log = self.vmint.home.machine(machine).runner_log();
         let line = format!("a standby is parked generation={} ", generation + 1);
-        std::fs::read_to_string(log).is_ok_and(|text| text.contains(&line))
+        // It is among the last that a machine at rest has said.
+        vmint_qemu::hypervisor::tail(&log).contains(&line)
     }
 
     /// Removes it, and returns when nothing of it is left.
