@@ -553,7 +553,9 @@ def test_what_a_session_and_its_keeper_left_is_removed_by_the_next(
     assert owner.is_dead(dead) and not owner.is_dead(alive)
     for name in (f"{dead}-abcdef", f"{alive}-abcdef", "pytest-of-mine"):
         run("pool", "create", name, "--memory", "128M", "--min", "1", "--max", "1", "--standby", "0")
+    run("create", f"{dead}-gw1-0", "--memory", "128M")
     session.makepyfile("def test_it(vm):\n    pass\n")
     go(session).assert_outcomes(passed=1)
+    assert f"{dead}-gw1-0" not in [one["name"] for one in home.json("ls", "--all")]
     assert {one["name"] for one in home.json("pool", "ls")} == {f"{alive}-abcdef", "pytest-of-mine"}
     run("pool", "rm", "--force", f"{alive}-abcdef", "pytest-of-mine")

@@ -1,7 +1,7 @@
 """Whose a session's pools are.
 
-The pools of a session are named after the process that runs it: boot, process id, start time, and a random part. So anybody can
-tell from a pool's name alone whether its session lives. They are removed at the session's end; by the keeper, when the
+The pools and machines of a session are named after the process that runs it: boot, process id, start time, and a random part. So anybody can
+tell from a name alone whether its session lives. They are removed at the session's end; by the keeper, when the
 process of the session dies; and by the next session, when the keeper was killed too.
 """
 
@@ -12,7 +12,9 @@ import re
 import secrets
 from typing import Optional
 
-_NAME = re.compile(r"pytest-(?P<boot>[0-9a-f]{6})-(?P<pid>\d+)-(?P<start>\d+)-[0-9a-f]{4}(-[0-9a-f]{6})?")
+_NAME = re.compile(
+    r"pytest-(?P<boot>[0-9a-f]{6})-(?P<pid>\d+)-(?P<start>\d+)-[0-9a-f]{4}(-[0-9a-f]{6}|-gw[0-9]+-[0-9]+)?"
+)
 
 
 def _boot() -> str:
@@ -32,7 +34,7 @@ def _start(pid: int) -> Optional[str]:
 
 
 def new_run() -> str:
-    """The name of a run of this process. Its pools' names begin with it."""
+    """The name of a run of this process. The names of its pools and machines begin with it."""
     pid = os.getpid()
     return f"pytest-{_boot()}-{pid}-{_start(pid)}-{secrets.token_hex(2)}"
 
@@ -45,6 +47,6 @@ def pid(run: str) -> int:
 
 
 def is_dead(name: str) -> bool:
-    """Whether this is a pool, or a run, of a session whose process has died."""
+    """Whether this is a run, or a pool or a machine of one, whose process has died."""
     found = _NAME.fullmatch(name)
     return found is not None and (found["boot"] != _boot() or found["start"] != _start(int(found["pid"])))

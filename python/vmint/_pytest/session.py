@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import time
@@ -219,8 +220,7 @@ class Session:
             cold: bool = False,
         ) -> Machine:
             vmint = self.vmint
-            worker = getattr(self.config, "workerinput", {}).get("workerid", "gw")
-            name = f"{self.run}-{worker}-{len(self.figures.making)}"
+            name = f"{self.run}-gw{os.getpid()}-{len(self.figures.making)}"
             began = time.perf_counter()
             with self._pressure():
                 machine = Machine._create(
@@ -342,11 +342,10 @@ def remove_dead(vmint: Vmint) -> None:
     """Removes the pools and machines of sessions that have died, and whose keepers have too."""
     for pool in vmint.pools():
         if owner.is_dead(pool["name"]):
-            try:
+            # Another session may be faster.
+            with contextlib.suppress(NotFound):
                 vmint._native.remove_pool(pool["name"], True, 60.0).wait()
-            except NotFound:
-                # Another session was faster.
-                pass
     for machine in vmint.machines():
         if owner.is_dead(machine["name"]):
-            Machine(machine["id"], vmint=vmint).remove()
+            with contextlib.suppress(NotFound):
+                Machine(machine["id"], vmint=vmint).remove()
