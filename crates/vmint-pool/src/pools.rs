@@ -25,6 +25,10 @@ use vmint_model::{
 
 /// How often those who wait look by themselves, in case a ring was lost with its ringer. At first, and at most.
 const LOOK_MS: (i64, i64) = (50, 500);
+
+/// Only the first of the line looks each time for what those left that died; the others once in so many times, should the
+/// first one stand still. With 200 in line that all did, the ledger had time for nothing else.
+const OTHERS_LOOK: u32 = 32;
 /// How long after its deadline an acquire leaves whatever it waits for at that moment: a guest that does not answer, a
 /// machine that does not go. Before that it has had the time to say more about it.
 const GRACE_MS: i64 = 25;
@@ -210,6 +214,7 @@ where
         });
         let mut making = FuturesUnordered::new();
         let (mut pause, mut seen, mut said) = (LOOK_MS.0, None::<Fault>, false);
+        let mut looks = 0_u32;
         loop {
             let before = match self.claim(claim).await? {
                 Claimed::Leased { lease, stale, .. } => return Ok((*lease, stale)),
@@ -222,7 +227,10 @@ where
             }
             if making.is_empty() {
                 // Those that died may hold what we wait for.
-                self.restore().await?;
+                if before == 0 || looks.is_multiple_of(OTHERS_LOOK) {
+                    self.restore().await?;
+                }
+                looks = looks.wrapping_add(1);
                 for job in self.reserve(&want.pool, 1).await? {
                     making.push(self.make_beside(&want.pool, job, want.deadline_ms));
                 }

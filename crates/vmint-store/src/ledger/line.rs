@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use vmint_model::ledger::CHECK_AFTER_MS;
 use vmint_model::{
     Bell, By, Claim, Claimed, Counts, LeaseEnd, LeaseId, LeaseRecord, LedgerError, Name, Owner,
-    ProcessRef, Ring, Slot, SlotState,
+    PoolState, ProcessRef, Ring, Slot, SlotState,
 };
 
 impl Store {
@@ -128,14 +128,18 @@ impl Store {
 
     /// Puts right what those left that died.
     pub fn tidy(&mut self, moment: Moment<'_>) -> Result<Vec<Ring>, LedgerError> {
+        // Who lives is asked of the kernel, one by one: not while others wait to write.
         let suspicious = self.look(|t| {
-            let waiters = t
-                .prepare_cached("SELECT EXISTS (SELECT 1 FROM waiters)")?
-                .query_row([], |row| row.get::<_, bool>(0))?;
-            let removing = t
-                .prepare_cached("SELECT EXISTS (SELECT 1 FROM pools WHERE state = 'removing')")?
-                .query_row([], |row| row.get::<_, bool>(0))?;
-            Ok(waiters || removing)
+            for status in pools::all(t)? {
+                let name = &status.pool.name;
+                let is_removing = status.pool.state == PoolState::Removing;
+                let is_served = status.counts.waiting == 0
+                    || slots::ready(t, name)?.is_none() && !has_dead(t, name, moment)?;
+                if is_removing || !is_served {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
         })?;
         if !suspicious {
             return Ok(Vec::new());
@@ -342,6 +346,18 @@ pub(super) fn serve(
         leave(t, waiter.ticket)?;
     }
     Ok(())
+}
+
+fn has_dead(t: &Transaction<'_>, pool: &Name, moment: Moment<'_>) -> Result<bool, Refusal> {
+    let mut statement =
+        t.prepare_cached(&format!("SELECT {COLUMNS} FROM waiters WHERE pool = ?1"))?;
+    let mut rows = statement.query([pool.as_str()])?;
+    while let Some(row) = rows.next()? {
+        if WaiterRow::read(row)?.is_dead(moment)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn leave_dead(t: &Transaction<'_>, pool: &Name, moment: Moment<'_>) -> Result<(), Refusal> {
