@@ -140,7 +140,9 @@ impl Store {
 }
 
 /// SQLite's own way to wait for others that write sleeps up to 100 ms at a time, which is a thousand transactions of
-/// theirs. This one sleeps for 0.1 to 1 ms, not equally long in any two processes, and gives up after [`PATIENCE`].
+/// theirs. This one sleeps for 0.1 to 0.3 ms at first, not equally long in any two processes, and gives up after
+/// [`PATIENCE`]. After some 50 ms in vain it sleeps for up to 26 ms: where 200 processes ask each millisecond, the one that
+/// may write has no processor to do it with.
 fn wait_for_others(tries: i32) -> bool {
     thread_local! {
         static SINCE: Cell<Option<Instant>> = const { Cell::new(None) };
@@ -154,7 +156,7 @@ fn wait_for_others(tries: i32) -> bool {
         return false;
     }
     let noise = u64::from(std::process::id()).wrapping_mul(2_654_435_761) >> 7;
-    let longest = 200 + 100 * tries.clamp(0, 8) as u64;
+    let longest = 200 << (tries / 4).clamp(0, 7);
     let pause = 100 + (noise ^ u64::from(now.duration_since(since).subsec_micros())) % longest;
     std::thread::sleep(Duration::from_micros(pause));
     true
