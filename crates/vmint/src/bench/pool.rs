@@ -48,7 +48,7 @@ async fn acquire(rig: &Rig<'_>, rows: &mut Vec<Row>) -> Result<(), Fault> {
     let pool = BenchPool::new(rig, 4, 4, 1).await?;
     let mut store =
         Store::open(&rig.vmint.home).map_err(|e| Fault::from_error(ErrorKind::Host, &e))?;
-    let n = rig.count(400, 20);
+    let n = rig.count(200, 20);
     let (mut acquired, mut empty) = (Vec::with_capacity(n), Vec::with_capacity(n));
     let acquire = async || {
         pool.settled().await?;
@@ -121,7 +121,7 @@ async fn first_result(rig: &Rig<'_>, rows: &mut Vec<Row>) -> Result<(), Fault> {
     for _ in 0..20 {
         execute(&held).await?;
     }
-    let n = rig.count(150, 10);
+    let n = rig.count(100, 10);
     let (firsts, execs) = in_turn(
         n,
         async || {
