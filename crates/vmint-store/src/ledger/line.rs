@@ -18,27 +18,17 @@ impl Store {
         claim: &Claim,
         moment: Moment<'_>,
     ) -> Result<(Claimed, Vec<Ring>), LedgerError> {
+        // Those in line ask again and again. Most often nothing has changed for them, and then they keep nobody from
+        // writing.
+        if claim.wait.is_some()
+            && let Some(claimed) = self.look(|t| unchanged(t, claim, moment))?
+        {
+            return Ok((claimed, Vec::new()));
+        }
         self.ledger(|t| {
             let mut rings = Vec::new();
-            if let Some(lease) = leases::find(t, &claim.lease)? {
-                if lease.pool != claim.pool || lease.owner != claim.owner {
-                    return Err(LedgerError::LeaseTaken(claim.lease.clone()).into());
-                }
-                if let Some(ended) = lease.ended {
-                    let id = lease.id;
-                    return Err(LedgerError::LeaseEnded { id, ended }.into());
-                }
-                // Most often from a machine that had got ready at that moment; but it may have been ready for long, and
-                // the one in line have become the first by somebody's death.
-                let slot = slots::find(t, &lease.machine)?;
-                return Ok((
-                    Claimed::Leased {
-                        lease: Box::new(lease),
-                        stale: slot.is_some_and(|slot| is_stale(&slot, moment)),
-                        missing: false,
-                    },
-                    rings,
-                ));
+            if let Some(claimed) = granted(t, claim, moment)? {
+                return Ok((claimed, rings));
             }
             let status = pools::open(t, &claim.pool)?;
             if let Some(ticket) = ticket(t, &claim.lease)? {
@@ -194,6 +184,56 @@ impl Store {
             .collect()
         })
     }
+}
+
+/// What has become of a claim that was granted before.
+fn granted(
+    t: &Transaction<'_>,
+    claim: &Claim,
+    moment: Moment<'_>,
+) -> Result<Option<Claimed>, Refusal> {
+    let Some(lease) = leases::find(t, &claim.lease)? else {
+        return Ok(None);
+    };
+    if lease.pool != claim.pool || lease.owner != claim.owner {
+        return Err(LedgerError::LeaseTaken(claim.lease.clone()).into());
+    }
+    if let Some(ended) = lease.ended {
+        let id = lease.id;
+        return Err(LedgerError::LeaseEnded { id, ended }.into());
+    }
+    // Most often from a machine that had got ready at that moment; but it may have been ready for long, and the one in
+    // line have become the first by somebody's death.
+    let slot = slots::find(t, &lease.machine)?;
+    Ok(Some(Claimed::Leased {
+        lease: Box::new(lease),
+        stale: slot.is_some_and(|slot| is_stale(&slot, moment)),
+        missing: false,
+    }))
+}
+
+/// Where a claim stands, if that can be told without changing anything.
+fn unchanged(
+    t: &Transaction<'_>,
+    claim: &Claim,
+    moment: Moment<'_>,
+) -> Result<Option<Claimed>, Refusal> {
+    if let Some(claimed) = granted(t, claim, moment)? {
+        return Ok(Some(claimed));
+    }
+    pools::open(t, &claim.pool)?;
+    let Some(ticket) = ticket(t, &claim.lease)? else {
+        return Ok(None);
+    };
+    let head_is_dead = match first(t, &claim.pool)? {
+        Some(head) => head.is_dead(moment)?,
+        None => false,
+    };
+    if head_is_dead || slots::ready(t, &claim.pool)?.is_some() {
+        return Ok(None);
+    }
+    let before = before(t, &claim.pool, ticket)?;
+    Ok(Some(Claimed::Waiting { before }))
 }
 
 /// Whether the guest of a machine must be asked before it is lent.
