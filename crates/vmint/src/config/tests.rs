@@ -181,7 +181,7 @@ fn admission_is_set_in_the_file_and_by_variables() {
         ),
         (
             "[admission]\non-pressure = 'panic'\n",
-            "vmint.toml:2:15: `on-pressure` in [admission] cannot be \"panic\": it is wait, fail or skip",
+            "vmint.toml:2:15: `on-pressure` in [admission] cannot be 'panic': it is wait, fail or skip",
         ),
     ] {
         assert_eq!(World::with(text).error(), expected, "{text}");
