@@ -121,7 +121,9 @@ pub(crate) fn bootstrap(
         .collect::<Vec<_>>()
         .join(",");
     let version = &kernel.manifest().version;
+    // mmdebstrap's tar takes the path as it is, and packs a symbolic link as one.
     let modules = kernel.modules_dir();
+    let modules = modules.canonicalize().unwrap_or(modules);
     let in_image = format!("/usr/lib/modules/{version}");
     let is_root = rustix::process::geteuid().is_root();
     let program = if is_root {
