@@ -78,7 +78,11 @@ impl Seed {
             return;
         }
         let from = self.ensure();
-        link_tree(&from, root).unwrap_or_else(|e| panic!("cannot link {}: {e}", from.display()));
+        // Thousands of small files that nothing changes. Were they linked one by one, their times of change would be new with
+        // every home, and a tar that reads them at that moment would fail.
+        let shared = ["modules"];
+        link_tree(&from, root, &shared)
+            .unwrap_or_else(|e| panic!("cannot link {}: {e}", from.display()));
     }
 
     /// The folder of this seed, made if need be.
@@ -110,7 +114,7 @@ impl Seed {
                 .run()
                 .ok();
         }
-        link_tree(home.root(), &made).expect("a home can be linked");
+        link_tree(home.root(), &made, &[]).expect("a home can be linked");
         fs::rename(&made, &done).expect("target/tmp can be written");
         done
     }
@@ -149,8 +153,9 @@ fn remove_others(all: &Path, key: &str) {
 }
 
 /// Makes `to` a copy of `from` whose large files are links. What a home changes in place is copied: its database. Lock
-/// files are nobody's business but one home's, and the link to the sockets is made anew.
-fn link_tree(from: &Path, to: &Path) -> io::Result<()> {
+/// files are nobody's business but one home's, and the link to the sockets is made anew. Of folders of these names that are
+/// `shared`, `to` gets a link, so `from` must stay.
+fn link_tree(from: &Path, to: &Path, shared: &[&str]) -> io::Result<()> {
     fs::create_dir_all(to)?;
     fs::set_permissions(to, fs::metadata(from)?.permissions())?;
     for entry in fs::read_dir(from)? {
@@ -158,12 +163,10 @@ fn link_tree(from: &Path, to: &Path) -> io::Result<()> {
         let (name, kind) = (entry.file_name(), entry.file_type()?);
         let (source, target) = (entry.path(), to.join(&name));
         let name = name.to_string_lossy();
-        if kind.is_dir() && name == "modules" {
-            // Thousands of small files that nothing changes. Were they linked, their times of change would be new with
-            // every home, and a tar that reads them at that moment would fail.
+        if kind.is_dir() && shared.contains(&&*name) {
             std::os::unix::fs::symlink(&source, &target)?;
         } else if kind.is_dir() {
-            link_tree(&source, &target)?;
+            link_tree(&source, &target, shared)?;
         } else if kind.is_symlink() {
             if name != "sockets" {
                 std::os::unix::fs::symlink(fs::read_link(&source)?, &target)?;
@@ -200,7 +203,7 @@ mod tests {
         for name in ["vmint.db", "images/x/disk", "images/lock", "images/x.lock"] {
             fs::write(from.join(name), name).unwrap();
         }
-        link_tree(&from, &to).unwrap();
+        link_tree(&from, &to, &[]).unwrap();
         let inode = |path: PathBuf| fs::metadata(path).unwrap().ino();
         assert_eq!(
             inode(from.join("images/x/disk")),
