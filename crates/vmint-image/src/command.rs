@@ -12,8 +12,15 @@ use std::process::{Command, ExitStatus, Stdio};
 /// How many lines of a failed program's standard error are kept for the message.
 const KEPT_LINES: usize = 15;
 
-/// As every program says it, in the locale that they are given here.
-const NO_SPACE: &str = "No space left on device";
+/// As every program says it, in the locale that they are given here; and apt, which looks before it begins.
+const NO_SPACE: [&str; 2] = [
+    "No space left on device",
+    "You don't have enough free space in ",
+];
+
+fn tells_of_no_space(text: &str) -> bool {
+    NO_SPACE.iter().any(|words| text.contains(words))
+}
 
 /// A program that could not be run, or failed.
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +63,7 @@ impl CommandError {
     /// Whether the program failed because the disk is full.
     pub fn is_no_space(&self) -> bool {
         match self {
-            Self::Failed { stderr, .. } => stderr.contains(NO_SPACE),
+            Self::Failed { stderr, .. } => tells_of_no_space(stderr),
             Self::Start { source, .. } => source.kind() == io::ErrorKind::StorageFull,
             Self::Missing { .. } => false,
         }
@@ -228,7 +235,7 @@ fn follow(stderr: impl Read, progress: &dyn Progress) -> VecDeque<String> {
         if !text.is_empty() {
             progress.output(&text);
             let text = shortened(&text);
-            if text.contains(NO_SPACE) {
+            if tells_of_no_space(&text) {
                 full = Some(text.clone());
             }
             kept.push_back(text);
