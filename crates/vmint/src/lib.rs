@@ -16,7 +16,7 @@
 //! ```
 //!
 //! * [`door`]: [`Vmint`], opened once per process.
-//! * [`machines`]: create, start, stop, remove; [`sweep`]: what was left by those that died.
+//! * [`machines`]: create, start, reset; [`ending`]: stop, remove; [`sweep`]: what was left by those that died.
 //! * [`admit`]: whether the host can carry one more, and waiting until it can.
 //! * [`exec`], [`files`]: commands in machines, files in and out.
 //! * [`snapshots`]: freeze, restore, fork.
@@ -32,6 +32,7 @@ pub mod config;
 pub mod declared;
 pub mod doctor;
 pub mod door;
+pub mod ending;
 pub mod exec;
 pub mod files;
 pub mod garbage;
@@ -44,8 +45,9 @@ pub mod testing;
 
 pub use admit::{Admission, OnPressure, Terms};
 pub use door::{Options, Vmint};
+pub use ending::StopOptions;
 pub use exec::{Command, Output, Running};
-pub use machines::{NewMachine, StopOptions, WaitFor};
+pub use machines::{NewMachine, WaitFor};
 pub use pools::{Acquire, Lease, Pool, process};
 pub use sweep::Found;
 pub use testing::{AsyncVm, Vm};

@@ -1,0 +1,217 @@
+//! How machines end: stop, restart, remove. By their runners where those can be reached, else by the store.
+
+use crate::Vmint;
+use crate::machines::SHORT;
+use crate::sweep::remove_folder;
+use std::time::Duration;
+use tokio::time::Instant;
+use vmint_image::Progress;
+use vmint_model::{Cause, ErrorKind, Fault, MachineDir, MachineId, MachineRecord, MachineState};
+use vmint_runner::machine::store_fault;
+use vmint_runner::{api, watch};
+use vmint_store::{FileLock, StopRequest};
+
+/// How to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StopOptions {
+    /// At once, instead of asking the guest.
+    pub force: bool,
+    /// How long the guest has; then it is forced.
+    pub timeout: Duration,
+}
+
+impl Default for StopOptions {
+    fn default() -> Self {
+        Self {
+            force: false,
+            timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Vmint {
+    /// Stops a machine. One that is down is left as it is.
+    pub async fn stop(&self, name: &str, options: StopOptions) -> Result<MachineRecord, Fault> {
+        let record = self.machine(name)?;
+        if !record.state.has_runner() {
+            return Ok(record);
+        }
+        self.stop_running(&record, options, false).await?;
+        self.wake_admissions();
+        match self.machine(record.id.as_str()) {
+            // A machine that goes away when it stops has gone.
+            Err(fault) if fault.kind == ErrorKind::NotFound => Ok(MachineRecord {
+                state: MachineState::Stopped,
+                ..record
+            }),
+            other => other,
+        }
+    }
+
+    async fn stop_running(
+        &self,
+        record: &MachineRecord,
+        options: StopOptions,
+        remove: bool,
+    ) -> Result<(), Fault> {
+        let timeout_ms = options.timeout.as_millis() as u64;
+        let stop = api::Stop {
+            force: options.force,
+            timeout_ms,
+            remove,
+        };
+        let before = self.store().last_sequence().map_err(store_fault)?;
+        let deadline = options.timeout + SHORT;
+        let answer = self
+            .client(record)
+            .post::<serde_json::Value>("/v1/stop", &stop, deadline)
+            .await;
+        match answer {
+            Ok(_) => Ok(()),
+            Err(fault) if matches!(fault.kind, ErrorKind::Runner | ErrorKind::MachineLost) => {
+                self.stop_by_store(record, options, before).await
+            }
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// Leaves word in the store for a runner that cannot be reached, and waits until it lets go of the lock, or until
+    /// the machine has been down since the event `before`.
+    async fn stop_by_store(
+        &self,
+        record: &MachineRecord,
+        options: StopOptions,
+        before: i64,
+    ) -> Result<(), Fault> {
+        let dir = self.home.machine(&record.id);
+        let deadline_ms = vmint_store::now_ms() + options.timeout.as_millis() as i64;
+        let request = StopRequest {
+            force: options.force,
+            deadline_ms,
+        };
+        match self.store().request_stop(&record.id, request) {
+            Ok(_) | Err(vmint_store::StoreError::NoMachine { .. }) => {}
+            Err(e) => return Err(store_fault(e)),
+        }
+        // Without a doorbell it looks by itself, within a second.
+        let _ = watch::ring(&dir);
+        let was_down = || {
+            let events = self.store().events(before, usize::MAX);
+            events.is_ok_and(|all| all.iter().any(|e| e.machine == record.id && e.is_end()))
+        };
+        self.wait_until_free(&dir, options.timeout + SHORT, was_down)
+            .await?;
+        self.sweep_one(record).map(drop)
+    }
+
+    /// Waits until no runner holds the machine's lock.
+    pub(crate) async fn wait_unlocked(
+        &self,
+        dir: &MachineDir,
+        timeout: Duration,
+    ) -> Result<(), Fault> {
+        self.wait_until_free(dir, timeout, || false).await
+    }
+
+    /// The same, but not for the runner of another command that has started the machine anew: that is `other`'s to
+    /// tell.
+    async fn wait_until_free(
+        &self,
+        dir: &MachineDir,
+        timeout: Duration,
+        other: impl Fn() -> bool,
+    ) -> Result<(), Fault> {
+        let (end, mut pause) = (Instant::now() + timeout, Duration::from_millis(1));
+        while FileLock::is_held(&dir.lock()).unwrap_or(false) && !other() {
+            if Instant::now() > end {
+                let message =
+                    format!("the runner did not end within {timeout:?}, and cannot be reached");
+                return Err(Fault::new(ErrorKind::TimedOut, message));
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    /// Stops and starts a machine.
+    pub async fn restart(
+        &self,
+        name: &str,
+        options: StopOptions,
+        progress: &dyn Progress,
+    ) -> Result<MachineRecord, Fault> {
+        self.stop(name, options).await?;
+        // Waits for the lock, if the old runner has it still.
+        self.start(name, progress).await
+    }
+
+    /// Removes a machine; one that is up only with `force`.
+    pub async fn remove(&self, name: &str, force: bool) -> Result<(), Fault> {
+        let id = self.machine(name)?.id;
+        let end = Instant::now() + SHORT;
+        loop {
+            match self.remove_once(&id, force).await {
+                // Another command has started it since it was stopped.
+                Err(fault)
+                    if force && fault.kind == ErrorKind::WrongState && Instant::now() < end => {}
+                // Another command was faster.
+                Err(fault) if force && fault.kind == ErrorKind::NotFound => return Ok(()),
+                other => {
+                    self.wake_admissions();
+                    return other;
+                }
+            }
+        }
+    }
+
+    async fn remove_once(&self, id: &MachineId, force: bool) -> Result<(), Fault> {
+        let record = self.machine(id.as_str())?;
+        let dir = self.home.machine(&record.id);
+        if record.state.has_runner() {
+            if !force && !record.ephemeral {
+                let message = format!("machine {} is {}", record.name, record.state);
+                return Err(Fault::new(ErrorKind::WrongState, message)
+                    .hint("stop it first, or use --force"));
+            }
+            let options = StopOptions {
+                force: true,
+                timeout: Duration::ZERO,
+            };
+            self.stop_running(&record, options, true).await?;
+        }
+        // The runner has removed it, unless it could not be reached.
+        let Some(record) = self.store().get(&record.id).map_err(store_fault)? else {
+            return Ok(());
+        };
+        let restarted = || {
+            let now = self.store().get(&record.id);
+            now.is_ok_and(|record| record.is_some_and(|record| record.state.has_runner()))
+        };
+        self.wait_until_free(&dir, SHORT, restarted).await?;
+        if !dir.path().exists() {
+            return self.erase(&record, Cause::Requested);
+        }
+        let lock = try_lock(&dir)?;
+        let Some(record) = self.store().get(&record.id).map_err(store_fault)? else {
+            drop(lock);
+            return remove_folder(dir.path());
+        };
+        if lock.is_none() || record.state.has_runner() {
+            let message = format!(
+                "machine {} is being started by another command",
+                record.name
+            );
+            return Err(Fault::new(ErrorKind::WrongState, message));
+        }
+        self.erase(&record, Cause::Requested)
+    }
+}
+
+/// The lock of a machine's folder, unless another has it or the folder is gone.
+pub(crate) fn try_lock(dir: &MachineDir) -> Result<Option<FileLock>, Fault> {
+    match FileLock::try_acquire(&dir.lock()) {
+        Err(_) if !dir.path().exists() => Ok(None),
+        other => other.map_err(|e| Fault::from_error(e.kind(), &e)),
+    }
+}
