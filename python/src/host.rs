@@ -12,7 +12,7 @@ use std::sync::Arc;
 use vmint::config::{AcceleratorChoice, Config};
 use vmint::{
     ByteSize, ErrorKind, ExecDefaults, Fault, MachineSpec, Name, NetMode, NewMachine, Options,
-    Origin, PoolSpec, Silent, Vmint,
+    Origin, Silent, Vmint,
 };
 
 /// A home that was opened, and the settings it was opened with.
@@ -229,7 +229,9 @@ impl Host {
     fn pool(&self, py: Python<'_>, name: &str) -> PyResult<Pool> {
         let door = self.0.get()?;
         let pool = operation::wait(py, async {
-            declare(door, name).await?;
+            door.vmint
+                .ensure_declared_pool(&door.config, name, &Silent)
+                .await?;
             door.vmint.pool(name)
         })?;
         Ok(Pool::new(door.clone(), pool))
@@ -342,36 +344,6 @@ impl Host {
             let manifest = frozen.manifest();
             Ok((manifest.boot_ms, manifest.shape.accelerator.as_str()))
         })
-    }
-}
-
-/// Makes a pool that `vmint.toml` declares, unless it is there.
-async fn declare(door: &Door, name: &str) -> Result<(), Fault> {
-    let declared = door.config.pools.iter().find(|(n, _)| n.as_str() == name);
-    let Some((name, pool)) = declared else {
-        return Ok(());
-    };
-    if door.vmint.pool_status(name).is_ok() {
-        return Ok(());
-    }
-    let spec = PoolSpec {
-        memory: pool.memory,
-        cpus: pool.cpus,
-        net: pool.net,
-        min: pool.min,
-        max: pool.max,
-        standby: pool.standby,
-        ttl_ms: Some(pool.ttl.as_millis() as u64),
-        max_uses: pool.max_uses,
-        ..PoolSpec::of(pool.image.to_string())
-    };
-    door.vmint
-        .ensure_declared(&door.config, &spec.image, &Silent)
-        .await?;
-    match door.vmint.create_pool(name, spec, &Silent).await {
-        // Another process was faster.
-        Err(fault) if fault.kind == ErrorKind::AlreadyExists => Ok(()),
-        other => other.map(drop),
     }
 }
 

@@ -170,6 +170,23 @@ pub fn admission_from_environment() -> Result<crate::Admission, ConfigError> {
     admission::from_environment(&|name| std::env::var_os(name))
 }
 
+impl PoolDefinition {
+    /// What the pool consists of.
+    pub fn spec(&self) -> vmint_model::PoolSpec {
+        vmint_model::PoolSpec {
+            image: self.image.to_string(),
+            memory: self.memory,
+            cpus: self.cpus,
+            net: self.net,
+            min: self.min,
+            max: self.max,
+            standby: self.standby,
+            ttl_ms: Some(self.ttl.as_millis() as u64),
+            max_uses: self.max_uses,
+        }
+    }
+}
+
 impl Config {
     /// Reads the settings of a process that works in `cwd` (an absolute path) and whose environment is `env`. A variable
     /// that is empty counts as unset.

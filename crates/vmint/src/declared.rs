@@ -1,9 +1,10 @@
-//! Images that were made by others, and images that `vmint.toml` declares.
+//! Images that were made by others, and images and pools that `vmint.toml` declares.
 
 use crate::Vmint;
 use crate::config::{Config, ImageDefinition};
+use std::sync::Arc;
 use vmint_image::{Image, ImportOptions, ImportSource, Progress};
-use vmint_model::Fault;
+use vmint_model::{ErrorKind, Fault};
 
 impl Vmint {
     /// Imports a root file system as an image.
@@ -54,6 +55,30 @@ impl Vmint {
                     .await
                     .map(drop),
             },
+        }
+    }
+
+    /// Makes a pool that the settings declare, and its image, unless it is there. One that they do not declare is no
+    /// matter of theirs.
+    pub async fn ensure_declared_pool(
+        self: &Arc<Self>,
+        config: &Config,
+        name: &str,
+        progress: &dyn Progress,
+    ) -> Result<(), Fault> {
+        let declared = config.pools.iter().find(|(n, _)| n.as_str() == name);
+        let Some((name, definition)) = declared else {
+            return Ok(());
+        };
+        if self.pool_status(name).is_ok() {
+            return Ok(());
+        }
+        let spec = definition.spec();
+        self.ensure_declared(config, &spec.image, progress).await?;
+        match self.create_pool(name, spec, progress).await {
+            // Another process was faster.
+            Err(fault) if fault.kind == ErrorKind::AlreadyExists => Ok(()),
+            other => other.map(drop),
         }
     }
 }

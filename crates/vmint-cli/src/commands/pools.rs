@@ -7,7 +7,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
 use std::sync::Arc;
-use vmint::config::Config;
+use vmint::config::{Config, PoolDefinition};
 use vmint::{
     Acquire, ByteSize, ErrorKind, Fault, Filled, InLine, LeaseRecord, Name, Owner, PoolSpec,
     PoolStatus, ProcessRef, Slot, Vmint,
@@ -220,7 +220,7 @@ pub fn pool(context: Context, args: args::Pool) -> Result<u8, Fault> {
 
 /// What the flags say, else `vmint.toml`, else the defaults.
 fn spec(args: &args::Create, config: &Config) -> PoolSpec {
-    let declared = declared(config, &args.name);
+    let declared = config.pools.get(&args.name).map(PoolDefinition::spec);
     let base = declared.unwrap_or_else(|| PoolSpec {
         memory: config.defaults.memory,
         cpus: config.defaults.cpus,
@@ -241,25 +241,6 @@ fn spec(args: &args::Create, config: &Config) -> PoolSpec {
         ttl_ms: args.ttl.map(|ttl| ttl.as_millis() as u64).or(base.ttl_ms),
         max_uses: args.max_uses.or(base.max_uses),
     }
-}
-
-fn declared(config: &Config, name: &Name) -> Option<PoolSpec> {
-    let pool = config
-        .pools
-        .iter()
-        .find(|(n, _)| n.as_str() == name.as_str())?
-        .1;
-    Some(PoolSpec {
-        image: pool.image.to_string(),
-        memory: pool.memory,
-        cpus: pool.cpus,
-        net: pool.net,
-        min: pool.min,
-        max: pool.max,
-        standby: pool.standby,
-        ttl_ms: Some(pool.ttl.as_millis() as u64),
-        max_uses: pool.max_uses,
-    })
 }
 
 fn create(context: Context, args: args::Create) -> Result<u8, Fault> {
@@ -448,35 +429,6 @@ pub fn lease(context: Context, args: args::Lease) -> Result<u8, Fault> {
     }
 }
 
-/// Makes the pool if `vmint.toml` declares it and it does not exist.
-async fn ensure_pool(
-    context: Context,
-    vmint: &Arc<Vmint>,
-    config: &Config,
-    pool: &str,
-) -> Result<(), Fault> {
-    let Ok(name) = pool.parse::<Name>() else {
-        return Ok(());
-    };
-    let Some(spec) = declared(config, &name) else {
-        return Ok(());
-    };
-    if vmint.pool_status(&name).is_ok() {
-        return Ok(());
-    }
-    let progress = context.progress();
-    vmint
-        .ensure_declared(config, &spec.image, &progress)
-        .await?;
-    let made = vmint.create_pool(&name, spec, &progress).await;
-    progress.finish();
-    match made {
-        // Another command was faster.
-        Err(fault) if fault.kind == ErrorKind::AlreadyExists => Ok(()),
-        other => other.map(drop),
-    }
-}
-
 fn lend(
     context: Context,
     pool: &str,
@@ -497,7 +449,10 @@ fn lend(
         wait: !how.no_wait,
     };
     let lease = context::wait(async {
-        ensure_pool(context, &vmint, &config, pool).await?;
+        let progress = context.progress();
+        let ensured = vmint.ensure_declared_pool(&config, pool, &progress).await;
+        progress.finish();
+        ensured?;
         let pool = vmint.pool(pool)?;
         let say = |line: String| context.note(&line);
         pool.acquire_saying(how, &say).await.map(vmint::Lease::keep)

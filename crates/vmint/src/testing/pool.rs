@@ -2,7 +2,7 @@
 
 use super::Asked;
 use crate::blocking::{self, Lease};
-use crate::config::{Config, PoolDefinition};
+use crate::config::Config;
 use crate::{Acquire, ErrorKind, Fault, Name, PoolSpec, PoolState};
 use std::time::Duration;
 use vmint_image::Silent;
@@ -153,29 +153,11 @@ fn make(
     }
 }
 
-/// Makes a pool that `vmint.toml` declares and that is not there yet.
+/// Makes a pool that `vmint.toml` declares and that is not there yet. It must be there then.
 fn declare(vmint: &blocking::Vmint, config: &Config, name: &Name) -> Result<(), Fault> {
-    let declared = config.pools.get(name);
-    match (vmint.inner().pool_status(name), declared) {
-        (Err(fault), Some(pool)) if fault.kind == ErrorKind::NotFound => {
-            make(vmint, config, name, spec_of(pool))
-        }
-        (status, _) => status.map(drop),
-    }
-}
-
-fn spec_of(pool: &PoolDefinition) -> PoolSpec {
-    PoolSpec {
-        image: pool.image.to_string(),
-        memory: pool.memory,
-        cpus: pool.cpus,
-        net: pool.net,
-        min: pool.min,
-        max: pool.max,
-        standby: pool.standby,
-        ttl_ms: Some(pool.ttl.as_millis() as u64),
-        max_uses: pool.max_uses,
-    }
+    let inner = vmint.inner();
+    vmint.wait(inner.ensure_declared_pool(config, name.as_str(), &Silent))?;
+    inner.pool_status(name).map(drop)
 }
 
 /// A test that would run in another machine than it says proves nothing.
