@@ -158,9 +158,20 @@ where
                 Some(&*fault.message),
             );
             let ended = self.ledger.end(&lease.id, By::Anybody, how, why, now).await;
-            self.ring(ended?.1).await;
-            guard.lease = None;
-            self.discard(&lease.machine, &fault.message).await?;
+            match ended {
+                Ok((_, rings)) => {
+                    self.ring(rings).await;
+                    guard.lease = None;
+                    self.discard(&lease.machine, &fault.message).await?;
+                }
+                // Its runner was faster to say so, and takes down what is left.
+                Err(LedgerError::LeaseEnded { ended, .. })
+                    if ended.how == LeaseEnd::MachineLost =>
+                {
+                    guard.lease = None;
+                }
+                Err(e) => return Err(e.into()),
+            }
             if self.world.now_ms() >= want.deadline_ms {
                 return Err(fault);
             }
