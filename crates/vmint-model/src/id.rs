@@ -65,6 +65,62 @@ impl fmt::Display for Name {
     }
 }
 
+/// A workflow run's id: 8 random hexadecimal digits behind an `r`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RunId(String);
+
+impl RunId {
+    /// A new id.
+    ///
+    /// # Panics
+    /// If the operating system has no random numbers.
+    pub fn random() -> Self {
+        let mut bytes = [0; 4];
+        getrandom::fill(&mut bytes).expect("the operating system has random numbers");
+        Self(format!("r{:08x}", u32::from_be_bytes(bytes)))
+    }
+
+    /// The id as a string.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for RunId {
+    type Err = InvalidName;
+
+    fn from_str(s: &str) -> Result<Self, InvalidName> {
+        let is_digit = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+        match s.strip_prefix('r') {
+            Some(hex) if hex.len() == 8 && hex.bytes().all(is_digit) => Ok(Self(s.to_owned())),
+            _ => Err(InvalidName {
+                name: s.chars().take(80).collect(),
+            }),
+        }
+    }
+}
+
+impl TryFrom<String> for RunId {
+    type Error = InvalidName;
+
+    fn try_from(s: String) -> Result<Self, InvalidName> {
+        s.parse()
+    }
+}
+
+impl From<RunId> for String {
+    fn from(id: RunId) -> Self {
+        id.0
+    }
+}
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
 /// A machine's id: 12 random hexadecimal digits behind an `m`. Never used again, unlike a name; itself a legal name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

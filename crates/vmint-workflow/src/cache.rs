@@ -1,0 +1,1 @@
+//! Caches, kept on this host.

@@ -1,0 +1,1 @@
+//! Workflow commands: `::group::`, `::error file=…::`, `::add-mask::` and the others.

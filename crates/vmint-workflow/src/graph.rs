@@ -1,0 +1,1 @@
+//! `needs`: which job comes after which.

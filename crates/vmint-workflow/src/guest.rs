@@ -1,0 +1,127 @@
+//! Machines as a workflow sees them. The crate above implements this with leases on a pool.
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use std::time::Duration;
+use vmint_model::{Accelerator, Fault, Generation, LeaseId, MachineId, Name};
+
+/// Where machines come from.
+pub trait Site: Send + Sync {
+    /// Lends a machine for `runs-on` labels. The fault of labels that stand for nothing is a usage fault, and comes
+    /// before anything runs.
+    fn acquire<'a>(&'a self, want: Want<'a>) -> BoxFuture<'a, Result<Box<dyn Guest>, Fault>>;
+    /// What these labels stand for, without acquiring it. Two lists with the same answer can share a machine.
+    fn resolve(&self, labels: &[String]) -> Result<Place, Fault>;
+}
+
+/// What is asked of a [`Site`].
+#[derive(Clone, Debug)]
+pub struct Want<'a> {
+    /// From where.
+    pub place: &'a Place,
+    /// For whoever looks at the leases.
+    pub label: String,
+    /// Start in this moment instead of fresh.
+    pub from: Option<&'a Name>,
+}
+
+/// What labels stand for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// The pool.
+    pub pool: Name,
+    /// The image of its machines.
+    pub image: String,
+}
+
+/// A machine that is lent: from [`Site::acquire`] until [`release`](Guest::release). Dropped without that, it is given
+/// back all the same.
+pub trait Guest: Send + Sync {
+    /// Which machine this is.
+    fn identity(&self) -> Identity;
+    /// Starts a command.
+    fn start<'a>(&'a self, command: Command)
+    -> BoxFuture<'a, Result<Box<dyn Process + 'a>, Fault>>;
+    /// Unpacks a tar in a folder, which is made if need be. Pieces are taken from the channel until it closes.
+    fn put<'a>(
+        &'a self,
+        folder: &'a str,
+        tar: tokio::sync::mpsc::Receiver<std::io::Result<Bytes>>,
+    ) -> BoxFuture<'a, Result<(), Fault>>;
+    /// Packs a file or folder (`/.` at the end: the content alone) and hands the tar over piece by piece. What does not
+    /// exist is a fault of kind `not_found`.
+    fn get<'a>(
+        &'a self,
+        path: &'a str,
+        tar: tokio::sync::mpsc::Sender<Bytes>,
+    ) -> BoxFuture<'a, Result<(), Fault>>;
+    /// Freezes this moment.
+    fn snapshot<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Result<Snapshot, Fault>>;
+    /// Gives the machine back.
+    fn release(self: Box<Self>) -> BoxFuture<'static, Result<(), Fault>>;
+}
+
+/// Which machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The machine.
+    pub machine: MachineId,
+    /// Its generation.
+    pub generation: Generation,
+    /// The lease.
+    pub lease: LeaseId,
+    /// What executes it.
+    pub accelerator: Option<Accelerator>,
+}
+
+/// A command in a machine, with standard output and error in one stream, in the order in which they were written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Command {
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// Environment, over the image's.
+    pub env: Vec<(String, String)>,
+    /// Working directory.
+    pub cwd: Option<String>,
+    /// Who runs it; the image's user when absent.
+    pub user: Option<String>,
+    /// It is killed in the guest after this time, with all of its process group.
+    pub timeout: Option<Duration>,
+}
+
+/// A command that runs. Dropped, it is killed.
+pub trait Process: Send {
+    /// What it does next. A failure of vmint or of the machine is a fault.
+    fn next(&mut self) -> BoxFuture<'_, Result<Happening, Fault>>;
+    /// Sends a signal to its process group.
+    fn signal(&self, signal: i32);
+}
+
+/// What a command does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Happening {
+    /// It wrote this.
+    Output(Bytes),
+    /// It ended.
+    Exited(Exit),
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// It exited with this code.
+    Code(u8),
+    /// A signal killed it.
+    Signal(i32),
+    /// It ran past its time limit.
+    TimedOut,
+}
+
+/// A snapshot that was taken.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Snapshot {
+    /// How long the machine stood still.
+    pub pause_ms: f64,
+    /// What it takes on disk beyond what it shares, in bytes.
+    pub size: u64,
+}

@@ -1,0 +1,1 @@
+//! The tree of a file as the types of `github-actions-models`, and these as a [`crate::spec`].

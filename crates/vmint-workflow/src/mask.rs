@@ -1,0 +1,1 @@
+//! Secrets, hidden in whatever is shown.

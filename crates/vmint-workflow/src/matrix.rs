@@ -1,0 +1,1 @@
+//! `strategy.matrix`: which combinations it makes.

@@ -1,0 +1,352 @@
+//! What came of a run. Stored as JSON with the run, printed by `--format json`, shown by [reports](crate::report).
+
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use vmint_model::{Accelerator, Fault, Generation, LeaseId, MachineId, Name, ProcessRef, RunId};
+
+/// A run of a workflow.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// Its id.
+    pub id: RunId,
+    /// `name` of the workflow, else its file.
+    pub workflow: String,
+    /// `run-name`, evaluated.
+    pub title: Option<String>,
+    /// The file, absolute.
+    pub file: PathBuf,
+    /// The repository that it is of, absolute.
+    pub repository: PathBuf,
+    /// What has happened: `push`.
+    pub event: String,
+    /// `github.ref`.
+    pub git_ref: String,
+    /// `github.sha`.
+    pub sha: String,
+    /// Of which run this is the continuation, and from which step.
+    pub resumed: Option<Resumed>,
+    /// The process that runs it.
+    pub owner: ProcessRef,
+    /// Milliseconds since 1970 in UTC.
+    pub started_at_ms: i64,
+    /// Milliseconds since 1970 in UTC; absent while it runs.
+    pub ended_at_ms: Option<i64>,
+    /// How it ended; absent while it runs.
+    pub end: Option<RunEnd>,
+    /// `permissions`, as in the file; without effect.
+    pub permissions: Option<serde_json::Value>,
+    /// `concurrency.group`, evaluated.
+    pub concurrency: Option<String>,
+    /// The machines that it was lent, in order.
+    pub machines: Vec<MachineUse>,
+    /// Its jobs, in the order in which they were planned. Those of reusable workflows stand behind the job that calls it.
+    pub jobs: Vec<JobRecord>,
+    /// What its reader should know, said once.
+    pub notes: Vec<String>,
+}
+
+/// Where a run went on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resumed {
+    /// The run that it continues.
+    pub run: RunId,
+    /// The job, as [`JobRecord::key`].
+    pub job: String,
+    /// The step, as [`StepRecord::number`].
+    pub step: u32,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum RunEnd {
+    /// All jobs succeeded, were skipped, or failed with `continue-on-error`.
+    Success,
+    /// A job failed.
+    Failure,
+    /// The user, or another run of its concurrency group, cancelled it.
+    Cancelled {
+        /// By whom or by what.
+        by: String,
+    },
+    /// It ran past the workflow's time limit.
+    TimedOut {
+        /// The limit.
+        limit_ms: u64,
+    },
+    /// Its event does not start it; nothing was run.
+    NotTriggered {
+        /// Why.
+        reason: String,
+    },
+    /// vmint or a machine failed; this says nothing of the workflow.
+    Fault {
+        /// What failed.
+        fault: Fault,
+    },
+    /// The process that ran it was killed, and its machine was taken back.
+    Abandoned,
+}
+
+impl RunEnd {
+    /// The exit code of `vmint workflow run`.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Success | Self::NotTriggered { .. } => 0,
+            Self::Failure | Self::TimedOut { .. } => 1,
+            Self::Cancelled { .. } => 130,
+            Self::Fault { .. } | Self::Abandoned => 125,
+        }
+    }
+
+    /// In a word, for tables.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failure => "failure",
+            Self::Cancelled { .. } => "cancelled",
+            Self::TimedOut { .. } => "timed_out",
+            Self::NotTriggered { .. } => "not_triggered",
+            Self::Fault { .. } => "fault",
+            Self::Abandoned => "abandoned",
+        }
+    }
+}
+
+/// A machine that a run was lent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MachineUse {
+    /// The machine.
+    pub machine: MachineId,
+    /// At which generation.
+    pub generation: Generation,
+    /// The lease.
+    pub lease: LeaseId,
+    /// The pool.
+    pub pool: Name,
+    /// The image.
+    pub image: String,
+    /// What executes it.
+    pub accelerator: Option<Accelerator>,
+    /// The guest's own `boot_id`, as its set-up has said.
+    pub boot_id: Option<String>,
+    /// How long it took to get it.
+    pub acquire_ms: f64,
+    /// Milliseconds since 1970 in UTC.
+    pub acquired_at_ms: i64,
+    /// Milliseconds since 1970 in UTC; absent while it is lent.
+    pub released_at_ms: Option<i64>,
+    /// How many commands were started in it: set-up, steps, clean-up.
+    pub executions: u32,
+}
+
+/// GitHub's word for how a step or a job ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It did what it should.
+    Success,
+    /// It failed.
+    Failure,
+    /// It was cancelled.
+    Cancelled,
+    /// It was not run, for its condition was false.
+    Skipped,
+}
+
+impl Outcome {
+    /// As in expressions.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failure => "failure",
+            Self::Cancelled => "cancelled",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
+/// A job of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobRecord {
+    /// Unique in the run: `test (3.11, x64)`, `release / build`.
+    pub key: String,
+    /// The id in the file.
+    pub id: String,
+    /// What is shown: `name`, evaluated, with the matrix's values as GitHub adds them.
+    pub name: String,
+    /// The values of the matrix, if there is one.
+    pub matrix: Option<serde_json::Value>,
+    /// The keys of the jobs that it waits for.
+    pub needs: Vec<String>,
+    /// The labels of `runs-on`.
+    pub runs_on: Vec<String>,
+    /// How it ended; absent until then, and for ever when vmint failed.
+    pub outcome: Option<Outcome>,
+    /// Whether the job may fail: the run then goes on and succeeds, and the job is shown as failed all the same.
+    pub continue_on_error: bool,
+    /// Why it ended so, if that needs a word: a time limit, a fault, a condition.
+    pub reason: Option<String>,
+    /// What of vmint or the machine failed; then the outcome says nothing.
+    pub fault: Option<Fault>,
+    /// Index into [`RunRecord::machines`].
+    pub machine: Option<usize>,
+    /// Milliseconds since 1970 in UTC; absent when it never started.
+    pub started_at_ms: Option<i64>,
+    /// Milliseconds since 1970 in UTC.
+    pub ended_at_ms: Option<i64>,
+    /// Its outputs, masked.
+    pub outputs: Vec<(String, String)>,
+    /// Its steps, in the order in which they were planned: set-up, `pre`, main, `post`, clean-up.
+    pub steps: Vec<StepRecord>,
+    /// `permissions` of the job, as in the file.
+    pub permissions: Option<serde_json::Value>,
+    /// `environment`, as in the file.
+    pub environment: Option<serde_json::Value>,
+}
+
+/// What a step is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepKind {
+    /// vmint's own first step: the machine is made ready.
+    SetUp,
+    /// `pre` of an action.
+    Pre,
+    /// A step of the file.
+    Main,
+    /// `post` of an action.
+    Post,
+    /// vmint's own last step.
+    CleanUp,
+}
+
+/// A step of a job.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepRecord {
+    /// Counted from 1 in the job. Steps inside of a composite action have none of their own and are shown in its log.
+    pub number: u32,
+    /// What it is.
+    pub kind: StepKind,
+    /// `id`.
+    pub id: Option<String>,
+    /// What is shown.
+    pub name: String,
+    /// Line of the step in its file; absent for vmint's own.
+    pub line: Option<u32>,
+    /// How it ended, before `continue-on-error`. Absent while it runs, when it was never reached, and when vmint failed.
+    pub outcome: Option<Outcome>,
+    /// How it counts, after `continue-on-error`.
+    pub conclusion: Option<Outcome>,
+    /// How its command ended.
+    pub ended: Option<StepEnd>,
+    /// Milliseconds since 1970 in UTC; absent when it never started.
+    pub started_at_ms: Option<i64>,
+    /// Milliseconds since 1970 in UTC.
+    pub ended_at_ms: Option<i64>,
+    /// Its log, relative to the run's folder; see [`crate::log`].
+    pub log: Option<PathBuf>,
+    /// Size of the log.
+    pub log_bytes: u64,
+    /// What it wants to be seen.
+    pub annotations: Vec<Annotation>,
+    /// Annotations beyond the number that is kept.
+    pub annotations_dropped: u64,
+    /// Its `GITHUB_STEP_SUMMARY`, relative to the run's folder.
+    pub summary: Option<PathBuf>,
+    /// The branch of the machine that was taken before it.
+    pub snapshot: Option<StepSnapshot>,
+}
+
+/// How a step's command ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum StepEnd {
+    /// It exited.
+    Exited {
+        /// With this code.
+        code: u8,
+    },
+    /// A signal killed it.
+    Killed {
+        /// This one.
+        signal: i32,
+    },
+    /// It ran past a time limit and was killed in the guest.
+    TimedOut {
+        /// Whose limit: `step`, `job`, `workflow`.
+        whose: Limit,
+        /// The limit.
+        limit_ms: u64,
+    },
+    /// It was cancelled.
+    Cancelled,
+    /// It could not be started or evaluated, through its own fault: a missing shell, a bad expression.
+    Invalid {
+        /// Why.
+        reason: String,
+    },
+    /// vmint or the machine failed.
+    Fault {
+        /// What failed.
+        fault: Fault,
+    },
+}
+
+/// Whose time limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Limit {
+    /// The step's.
+    Step,
+    /// The job's.
+    Job,
+    /// The workflow's.
+    Workflow,
+}
+
+/// A moment to go back to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepSnapshot {
+    /// The snapshot.
+    pub name: Name,
+    /// How long the machine stood still.
+    pub pause_ms: f64,
+    /// How long the step had to wait in all.
+    pub took_ms: f64,
+    /// What it takes on disk beyond what it shares, in bytes.
+    pub size: u64,
+}
+
+/// How bad an annotation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// `::error::`.
+    Error,
+    /// `::warning::`.
+    Warning,
+    /// `::notice::`.
+    Notice,
+}
+
+/// What a step wants to be seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Annotation {
+    /// How bad.
+    pub level: Level,
+    /// Masked.
+    pub message: String,
+    /// `title`.
+    pub title: Option<String>,
+    /// `file`.
+    pub file: Option<String>,
+    /// `line`.
+    pub line: Option<u32>,
+    /// `endLine`.
+    pub end_line: Option<u32>,
+    /// `col`.
+    pub column: Option<u32>,
+    /// `endColumn`.
+    pub end_column: Option<u32>,
+}

@@ -1,0 +1,1 @@
+//! A run as a page, as JUnit XML and as JSON.

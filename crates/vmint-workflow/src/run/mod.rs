@@ -1,0 +1,1 @@
+//! The engine: jobs in sessions, steps in jobs.

@@ -1,0 +1,1 @@
+//! The repository of this host: what it says of itself, and its files as a tar for `checkout`.
