@@ -13,7 +13,7 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use vmint_protocol::{Channel, ErrorCode, ExecSpec, ExitStatus, GuestError, WindowSize};
+use vmint_protocol::{Channel, ErrorCode, ExecSpec, ExitStatus, GuestError, Streams, WindowSize};
 
 /// Where commands are looked for unless the host says otherwise: Debian's and Docker's default for root.
 pub const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -141,7 +141,7 @@ struct Wiring {
 }
 
 impl Wiring {
-    fn pipes(stdin: bool) -> rustix::io::Result<Self> {
+    fn pipes(stdin: bool, output: Streams) -> rustix::io::Result<Self> {
         let (stdin, sink) = if stdin {
             let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
             rustix::io::ioctl_fionbio(&write, true)?;
@@ -154,15 +154,27 @@ impl Wiring {
         };
         // The reading ends stay blocking, which saves two calls: they are only read up to what they are known to hold.
         let (out, stdout) = pipe_with(PipeFlags::CLOEXEC)?;
-        let (err, stderr) = pipe_with(PipeFlags::CLOEXEC)?;
-        let sources = vec![
-            Source::new(Rc::new(out), source::From::Pipe, Channel::Output),
-            Source::new(Rc::new(err), source::From::Pipe, Channel::Error),
-        ];
+        let mut sources = vec![Source::new(
+            Rc::new(out),
+            source::From::Pipe,
+            Channel::Output,
+        )];
+        let stderr = match output {
+            Streams::Apart => {
+                let (err, stderr) = pipe_with(PipeFlags::CLOEXEC)?;
+                sources.push(Source::new(
+                    Rc::new(err),
+                    source::From::Pipe,
+                    Channel::Error,
+                ));
+                Some(stderr)
+            }
+            Streams::Together => None,
+        };
         Ok(Self {
             stdin,
             stdout,
-            stderr: Some(stderr),
+            stderr,
             sink,
             sources,
             terminal: None,
@@ -249,7 +261,7 @@ impl Exec {
 
         let wiring = match spec.terminal {
             Some(size) => Wiring::terminal(size, &user).map_err(|e| os("open a terminal", e))?,
-            None => Wiring::pipes(spec.stdin).map_err(|e| os("create pipes", e))?,
+            None => Wiring::pipes(spec.stdin, spec.output).map_err(|e| os("create pipes", e))?,
         };
         let is_terminal = wiring.terminal.is_some();
         let stdout = wiring.stdout.as_fd();

@@ -1,6 +1,6 @@
 //! Where everything is kept.
 
-use crate::{MachineId, Name};
+use crate::{MachineId, Name, RunId};
 use std::path::{Path, PathBuf};
 
 /// The folder of one vmint: `VMINT_HOME`. Two of them know nothing of each other.
@@ -55,6 +55,21 @@ impl Home {
             path: self.machines().join(id.as_str()),
             socket: self.runtime.join(format!("{id}.sock")),
         }
+    }
+
+    /// All workflow runs' folders.
+    pub fn runs(&self) -> PathBuf {
+        self.root.join("runs")
+    }
+
+    /// One workflow run's folder.
+    pub fn run(&self, id: &RunId) -> PathBuf {
+        self.runs().join(id.as_str())
+    }
+
+    /// Caches of workflows.
+    pub fn caches(&self) -> PathBuf {
+        self.root.join("caches")
     }
 
     /// All snapshots' folders.

@@ -2,7 +2,7 @@
 
 use crate::{
     Accelerator, ByteSize, Generation, MachineId, MachineSpec, MachineState, Name, ProcessRef,
-    Publish,
+    Publish, RunId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -67,8 +67,11 @@ pub struct SnapshotRecord {
     pub size: ByteSize,
     /// Whether only changed memory was saved, or, where the hypervisor cannot do that, all of it.
     pub full: bool,
-    /// Made by `vmint fork` for its children alone; goes with the last of them.
+    /// Made by `vmint fork` for its children alone, which goes with the last of them, or by a workflow's run.
     pub implicit: bool,
+    /// The run that it belongs to, and goes with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunId>,
     /// Milliseconds since 1970 in UTC.
     pub created_at_ms: i64,
 }

@@ -41,7 +41,7 @@ pub use frame::{
 };
 pub use message::{
     ErrorCode, ExecSpec, ExitStatus, FromGuest, GuestError, GuestInfo, Init, NetworkConfig,
-    Prepare, Reply, Request, Sent, SshHostKey, TarIn, TarOut, ToGuest, WindowSize,
+    Prepare, Reply, Request, Sent, SshHostKey, Streams, TarIn, TarOut, ToGuest, WindowSize,
 };
 pub use preamble::{Hello, NONCE_LEN, PREAMBLE_LEN, PROTOCOL_VERSION, Welcome};
 

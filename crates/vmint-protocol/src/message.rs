@@ -104,6 +104,18 @@ pub struct ExecSpec {
     pub stdin: bool,
     /// After this many milliseconds the process group is killed.
     pub timeout_ms: Option<u64>,
+    /// Whether output and error are two streams or one. Without effect on a terminal, where they are one.
+    pub output: Streams,
+}
+
+/// A command's standard output and standard error.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Streams {
+    /// Each on a channel of its own. Which came first is not told.
+    #[default]
+    Apart,
+    /// Both on [`Channel::Output`](crate::Channel), in the order in which they were written.
+    Together,
 }
 
 /// A terminal's size in characters.

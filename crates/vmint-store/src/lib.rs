@@ -12,6 +12,7 @@
 //! * [`machines`], [`snapshots`], [`events`], [`settings`]: what is in it. A machine's state changes in one place only,
 //!   [`Store::transition`], which checks the change against the table and writes it down as an event.
 //! * [`ledger`]: pools, slots, lines and leases.
+//! * [`runs`]: runs of workflows.
 //! * [`admission`]: what is promised to machines, and who waits for it.
 //! * [`error`]: how the store fails.
 
@@ -24,6 +25,7 @@ pub mod ledger;
 pub mod lock;
 pub mod machines;
 pub mod process;
+pub mod runs;
 pub mod schema;
 pub mod settings;
 pub mod snapshots;
@@ -38,5 +40,6 @@ pub use ledger::line::InLine;
 pub use ledger::local::LocalLedger;
 pub use lock::{FileLock, LockError, remove_folder};
 pub use machines::{MachineFilter, StopRequest};
+pub use runs::StoredRun;
 pub use snapshots::SnapshotFilter;
 pub use store::{Store, now_ms};

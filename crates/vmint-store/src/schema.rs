@@ -161,6 +161,16 @@ const MIGRATIONS: &[&str] = &[
          process     TEXT NOT NULL,
          deadline_ms INTEGER NOT NULL
      ) STRICT;",
+    // 4. Runs of workflows.
+    "CREATE TABLE runs (
+         id            TEXT PRIMARY KEY,
+         owner         TEXT NOT NULL,
+         started_at_ms INTEGER NOT NULL,
+         ended_at_ms   INTEGER,
+         record        TEXT NOT NULL
+     ) STRICT, WITHOUT ROWID;
+     CREATE INDEX runs_by_start ON runs (started_at_ms);
+     CREATE INDEX runs_unended ON runs (started_at_ms) WHERE ended_at_ms IS NULL;",
 ];
 
 /// The version that this vmint writes.

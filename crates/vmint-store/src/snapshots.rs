@@ -13,7 +13,7 @@ pub enum SnapshotFilter {
     Explicit,
     /// Those that a user has made of the machine with this name.
     Of(Name),
-    /// All, those made by `vmint fork` for its children included.
+    /// All, those made by `vmint fork` for its children and by workflows included.
     All,
 }
 

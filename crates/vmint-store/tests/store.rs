@@ -406,6 +406,7 @@ fn snapshot(name: &str, machine: &str, implicit: bool) -> SnapshotRecord {
         size: ByteSize::mib(9),
         full: false,
         implicit,
+        run: None,
         created_at_ms: 1,
     }
 }

@@ -4,7 +4,9 @@ use crate::Vmint;
 use crate::machines::SHORT;
 use std::time::Duration;
 use vmint_model::{ErrorKind, ExecDefaults, Fault, MachineRecord, MachineState};
-use vmint_protocol::{Channel, ErrorCode, ExecSpec, ExitStatus, FromGuest, Request, WindowSize};
+use vmint_protocol::{
+    Channel, ErrorCode, ExecSpec, ExitStatus, FromGuest, Request, Streams, WindowSize,
+};
 use vmint_runner::session::Credits;
 use vmint_runner::{SessionError, Stream, StreamEvent};
 
@@ -25,6 +27,8 @@ pub struct Command {
     pub stdin: bool,
     /// It is killed after this time.
     pub timeout: Option<Duration>,
+    /// Whether its output and its error are two streams or one.
+    pub output: Streams,
 }
 
 impl Command {
@@ -66,6 +70,7 @@ impl Command {
             terminal: self.terminal,
             stdin: self.stdin,
             timeout_ms: self.timeout.map(|t| t.as_millis() as u64),
+            output: self.output,
         })
     }
 }

@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 use vmint_image::Progress;
-use vmint_model::{ByteSize, ErrorKind, Fault, MachineRecord, Name, Origin, SnapshotRecord};
+use vmint_model::{ByteSize, ErrorKind, Fault, MachineRecord, Name, Origin, RunId, SnapshotRecord};
 use vmint_qemu::Frozen;
 use vmint_runner::api;
 use vmint_runner::machine::store_fault;
@@ -19,18 +19,37 @@ use vmint_store::{FileLock, SnapshotFilter, StoreError, process};
 /// Locked as long as an implicit snapshot is needed.
 const IN_USE: &str = "in-use";
 
+/// For whom a snapshot is made.
+enum Whose<'a> {
+    /// For the user, who has named it.
+    User,
+    /// For the children of a fork. It is locked before it can be seen, by whoever makes them.
+    Children(&'a mut Option<FileLock>),
+    /// For a run.
+    Run(&'a RunId),
+}
+
 impl Vmint {
     /// Freezes this moment of a running machine, which goes on.
     pub async fn snapshot(&self, machine: &str, name: &Name) -> Result<SnapshotRecord, Fault> {
-        self.take_snapshot(machine, name, None).await
+        self.take_snapshot(machine, name, Whose::User).await
     }
 
-    /// An implicit snapshot is locked before it can be seen, by whoever it is for.
+    /// The same, on behalf of a run; not among the user's own.
+    pub(crate) async fn snapshot_for_run(
+        &self,
+        machine: &str,
+        name: &Name,
+        run: &RunId,
+    ) -> Result<SnapshotRecord, Fault> {
+        self.take_snapshot(machine, name, Whose::Run(run)).await
+    }
+
     async fn take_snapshot(
         &self,
         machine: &str,
         name: &Name,
-        implicit: Option<&mut Option<FileLock>>,
+        whose: Whose<'_>,
     ) -> Result<SnapshotRecord, Fault> {
         let record = self.live(machine)?;
         if self.store().snapshot(name).map_err(store_fault)?.is_some() {
@@ -47,8 +66,12 @@ impl Vmint {
             .await;
         let taken = answer.map_err(|fault| self.explain(&record, fault))?;
         let frozen = Frozen::open(&temporary.0)?;
-        let is_implicit = implicit.is_some();
-        if let Some(slot) = implicit {
+        let run = match &whose {
+            Whose::Run(run) => Some((*run).clone()),
+            Whose::User | Whose::Children(_) => None,
+        };
+        let implicit = !matches!(whose, Whose::User);
+        if let Whose::Children(slot) = whose {
             let lock = FileLock::try_acquire(&temporary.0.join(IN_USE));
             *slot = lock.map_err(|e| Fault::from_error(e.kind(), &e))?;
         }
@@ -64,7 +87,8 @@ impl Vmint {
             pause_ms: taken.pause_ms,
             size: ByteSize(size),
             full: taken.full,
-            implicit: is_implicit,
+            implicit,
+            run,
             created_at_ms: vmint_store::now_ms(),
         };
         // The record first: it decides between two that take the same name.
@@ -187,7 +211,7 @@ impl Vmint {
                 let id = vmint_model::MachineId::random();
                 let name: Name = format!("fork-{id}").parse().expect("a legal name");
                 let mut in_use = None;
-                self.take_snapshot(record.id.as_str(), &name, Some(&mut in_use))
+                self.take_snapshot(record.id.as_str(), &name, Whose::Children(&mut in_use))
                     .await?;
                 Ok((name, in_use))
             }

@@ -187,5 +187,6 @@ fn command(options: &CommandOptions, argv: Vec<OsString>) -> Result<Command, Fau
         terminal: options.tty.then(terminal::size),
         stdin: options.interactive,
         timeout: options.timeout,
+        output: vmint::protocol::Streams::Apart,
     })
 }
