@@ -83,7 +83,7 @@ pub struct Command {
     pub env: Vec<(String, String)>,
     /// Working directory.
     pub cwd: Option<String>,
-    /// Who runs it; the image's user when absent.
+    /// Who runs it; whoever runs the steps when absent.
     pub user: Option<String>,
     /// It is killed in the guest after this time, with all of its process group.
     pub timeout: Option<Duration>,

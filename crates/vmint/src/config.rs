@@ -41,10 +41,24 @@
 //! pressure = 40                     # with more of avg10 in /proc/pressure/memory (some) nothing is started
 //! cold-boots = 2                    # at once
 //! forks = 0                         # at once; 0 is the number of processors
+//!
+//! [workflow]
+//! image = "ci"                      # for ubuntu-latest and the like; defaults.image unless given
+//! memory = "1G"                     # and cpus, and max machines at once: of workflows whose label is no pool
+//! user = "runner"                   # who runs the steps; the image's user unless given
+//! actions = "actions"               # a folder with OWNER/REPO@REF or OWNER/REPO in it
+//! setup = "mount -a"                # a script at the end of each job's set-up
+//! cleanup = "journalctl -b"         # a script at the beginning of its clean-up
+//! timeout = "2h"                    # of a run
+//! keep-runs = 100
+//! snapshot-age = "7d"               # and snapshot-quota = "10G", cache-quota = "10G"
+//!
+//! [workflow.runs-on]                # labels to images and pools
+//! gpu = "cuda"
 //! ```
 //!
 //! * `document`: finds the file, reads it, and knows where in it everything is.
-//! * `sections`: the tables and their keys; `admission`: those of that table.
+//! * `sections`: the tables and their keys; `admission`, `workflow`: those of these tables.
 //! * `parse`: what a single value may be; the same in the file and in the environment.
 //! * `setting`: a setting and where it comes from, for `vmint config show`.
 //! * `nearest`: which known key was meant.
@@ -58,9 +72,11 @@ mod sections;
 mod setting;
 #[cfg(test)]
 mod tests;
+mod workflow;
 
 pub use error::{ConfigError, Place};
 pub use setting::{Setting, Source, Value};
+pub use workflow::WorkflowSettings;
 
 use document::Document;
 use std::collections::BTreeMap;
@@ -87,6 +103,8 @@ pub struct Config {
     pub images: BTreeMap<ImageName, ImageDefinition>,
     /// Pools that the file declares.
     pub pools: BTreeMap<Name, PoolDefinition>,
+    /// For workflows.
+    pub workflow: WorkflowSettings,
     settings: Vec<Setting>,
 }
 

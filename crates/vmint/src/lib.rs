@@ -21,6 +21,7 @@
 //! * [`exec`], [`files`]: commands in machines, files in and out.
 //! * [`snapshots`]: freeze, restore, fork.
 //! * [`pools`]: pools and leases.
+//! * [`workflow`]: GitHub Actions workflows.
 //! * [`blocking`]: the same for programs that do not wait for futures. [`testing`]: a fresh machine for every test.
 //! * [`images`]: images, templates, and what executes machines here.
 //! * [`config`], [`doctor`], [`garbage`].
@@ -42,6 +43,7 @@ pub mod pools;
 pub mod snapshots;
 pub mod sweep;
 pub mod testing;
+pub mod workflow;
 
 pub use admit::{Admission, OnPressure, Terms};
 pub use door::{Options, Vmint};

@@ -327,6 +327,22 @@ impl<'d> Named<'d> {
         Ok(Some(document.given(value, items?)))
     }
 
+    /// All that is in it, when each key is the user's own and each value a text.
+    pub(super) fn texts<T>(
+        &self,
+        parse: impl Fn(&str) -> Parsed<T>,
+    ) -> Result<Vec<(String, Given<T>)>, ConfigError> {
+        let Some((_, table)) = self.section.inner else {
+            return Ok(Vec::new());
+        };
+        let mut texts = Vec::new();
+        for key in table.keys().map(|key| &**key.get_ref()) {
+            let given = self.get(key, Form::Text, &parse)?;
+            texts.extend(given.map(|given| (key.to_owned(), given)));
+        }
+        Ok(texts)
+    }
+
     fn read<T>(
         &self,
         document: &Document,

@@ -22,6 +22,7 @@ const TOP: &[&str] = &[
     "images",
     "pools",
     "snapshots",
+    "workflow",
 ];
 const DEFAULTS: &[&str] = &["image", "memory", "cpus", "net", "start-timeout"];
 const SNAPSHOTS: &[&str] = &["full"];
@@ -62,6 +63,7 @@ pub(super) fn config(document: Option<&Document>, env: Env<'_>) -> Result<Config
     for (name, table) in top.table("pools")?.tables(pool_name)? {
         pools.insert(name, pool(&table, &inherited, &mut settings)?);
     }
+    let workflow = super::workflow::workflow(&top.table("workflow")?, folder, env, &mut settings)?;
     Ok(Config {
         file: document.map(|document| document.path().to_owned()),
         accelerator,
@@ -70,6 +72,7 @@ pub(super) fn config(document: Option<&Document>, env: Env<'_>) -> Result<Config
         admission,
         images,
         pools,
+        workflow,
         settings: settings.0,
     })
 }

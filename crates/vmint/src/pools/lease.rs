@@ -4,9 +4,10 @@ use super::Here;
 use crate::{Command, Output, Running, Vmint};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use tokio::io::AsyncRead;
 use vmint_model::{
-    By, ErrorKind, Fault, Generation, LeaseEnd, LeaseId, LeaseRecord, MachineId, Name,
-    SnapshotRecord,
+    By, ErrorKind, Fault, Generation, LeaseEnd, LeaseId, LeaseRecord, MachineId, MachineRecord,
+    Name, RunId, SnapshotRecord,
 };
 
 /// The right to one machine at one generation. It is given back when this is dropped, and also when the process ends,
@@ -87,6 +88,49 @@ impl Lease {
         sent.map(drop).map_err(|fault| self.blame(fault))
     }
 
+    /// Unpacks a tar stream in a folder of the machine, made if need be. What is unpacked belongs to `user`, or to whom the
+    /// archive says.
+    pub async fn unpack_into(
+        &self,
+        folder: &str,
+        user: Option<String>,
+        tar: impl AsyncRead + Unpin,
+    ) -> Result<(), Fault> {
+        let handle = self.handle();
+        let sent = self
+            .vmint
+            .unpack_into(&handle, folder.as_bytes(), user, tar)
+            .await;
+        sent.map(drop).map_err(|fault| self.blame(fault))
+    }
+
+    /// Packs a file or folder of the machine, and hands the tar stream to `sink` piece by piece.
+    pub async fn pack_from<F, Fut>(&self, path: &str, sink: F) -> Result<(), Fault>
+    where
+        F: FnMut(bytes::Bytes) -> Fut,
+        Fut: Future<Output = std::io::Result<()>>,
+    {
+        let handle = self.handle();
+        let sent = self.vmint.pack_from(&handle, path.as_bytes(), sink).await;
+        sent.map(drop).map_err(|fault| self.blame(fault))
+    }
+
+    /// What is known of the machine.
+    pub fn machine_record(&self) -> Result<MachineRecord, Fault> {
+        let record = self.vmint.machine(&self.handle());
+        record.map_err(|fault| self.blame(fault))
+    }
+
+    /// The same as [`snapshot`](Self::snapshot), on behalf of a run; not among the user's own.
+    pub(crate) async fn snapshot_for_run(
+        &self,
+        name: &Name,
+        run: &RunId,
+    ) -> Result<SnapshotRecord, Fault> {
+        let snapshot = self.vmint.snapshot_for_run(&self.handle(), name, run).await;
+        snapshot.map_err(|fault| self.blame(fault))
+    }
+
     /// Freezes this moment of the machine.
     pub async fn snapshot(&self, name: &Name) -> Result<SnapshotRecord, Fault> {
         let snapshot = self.vmint.snapshot(&self.handle(), name).await;
@@ -96,6 +140,16 @@ impl Lease {
     /// Makes the machine fresh, and keeps it. Its generation rises by one, and the lease's with it.
     pub async fn reset(&self) -> Result<Generation, Fault> {
         let machine = self.vmint.reset(&self.handle()).await;
+        self.renewed(machine)
+    }
+
+    /// Brings the machine to the moment of a snapshot, and keeps it. Its generation rises by one, and the lease's with it.
+    pub async fn restore(&self, snapshot: &Name) -> Result<Generation, Fault> {
+        let machine = self.vmint.restore(&self.handle(), snapshot).await;
+        self.renewed(machine)
+    }
+
+    fn renewed(&self, machine: Result<MachineRecord, Fault>) -> Result<Generation, Fault> {
         let machine = machine.map_err(|fault| self.blame(fault))?;
         let mut record = self.record.lock().expect("nobody panics with the lock");
         record.generation = machine.generation;
@@ -150,7 +204,7 @@ impl Lease {
     }
 
     /// What a failure means when the lease has ended meanwhile.
-    fn blame(&self, fault: Fault) -> Fault {
+    pub(crate) fn blame(&self, fault: Fault) -> Fault {
         let suspicious = matches!(
             fault.kind,
             ErrorKind::StaleGeneration

@@ -1,0 +1,150 @@
+//! The table `[workflow]`.
+
+use super::document::{Form, Named};
+use super::error::ConfigError;
+use super::parse;
+use super::sections::{Env, Settings, nowhere, variable};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use vmint_image::ImageName;
+use vmint_model::ByteSize;
+
+const KEYS: &[&str] = &[
+    "image",
+    "memory",
+    "cpus",
+    "max",
+    "user",
+    "actions",
+    "setup",
+    "cleanup",
+    "runs-on",
+    "timeout",
+    "keep-runs",
+    "snapshot-age",
+    "snapshot-quota",
+    "cache-quota",
+];
+
+/// How workflows are run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkflowSettings {
+    /// What labels of `runs-on` stand for: an image, or a pool that exists or is declared.
+    pub runs_on: Vec<(String, String)>,
+    /// What the labels of GitHub's own Linux runners stand for unless they are in `runs_on`; the default image when
+    /// absent.
+    pub image: Option<ImageName>,
+    /// Guest memory, where no pool says otherwise.
+    pub memory: ByteSize,
+    /// Virtual processors, where no pool says otherwise.
+    pub cpus: u32,
+    /// How many machines workflows have at once of an image, where no pool says otherwise.
+    pub max: u32,
+    /// Who runs the steps; the image's user when absent.
+    pub user: Option<String>,
+    /// The folder with copies of actions.
+    pub actions: Option<PathBuf>,
+    /// A shell script that the set-up of each job ends with.
+    pub setup: Option<String>,
+    /// A shell script that the clean-up of each job begins with.
+    pub cleanup: Option<String>,
+    /// How long a run may take; for ever when absent.
+    pub timeout: Option<Duration>,
+    /// How many runs are kept.
+    pub keep_runs: u32,
+    /// How long snapshots of steps are kept.
+    pub snapshot_age: Duration,
+    /// How much room snapshots of steps may take; then the oldest go.
+    pub snapshot_quota: ByteSize,
+    /// How much room caches may take; then those go that were not used for the longest time.
+    pub cache_quota: ByteSize,
+}
+
+impl Default for WorkflowSettings {
+    fn default() -> Self {
+        Self {
+            runs_on: Vec::new(),
+            image: None,
+            memory: ByteSize::mib(1024),
+            cpus: 1,
+            max: 4,
+            user: None,
+            actions: None,
+            setup: None,
+            cleanup: None,
+            timeout: None,
+            keep_runs: 100,
+            snapshot_age: Duration::from_secs(7 * 86_400),
+            snapshot_quota: ByteSize::mib(10 << 10),
+            cache_quota: ByteSize::mib(10 << 10),
+        }
+    }
+}
+
+pub(super) fn workflow(
+    table: &Named<'_>,
+    folder: &Path,
+    env: Env<'_>,
+    settings: &mut Settings,
+) -> Result<WorkflowSettings, ConfigError> {
+    table.only(KEYS, nowhere)?;
+    let usual = WorkflowSettings::default();
+    macro_rules! setting {
+        ($key:literal, $form:expr, $parse:expr, $default:expr) => {{
+            let given = table.get($key, $form, $parse)?;
+            settings.keep(table.key($key), given, $default)
+        }};
+        // Nothing, unless it is given.
+        ($key:literal, $form:expr, $parse:expr) => {{
+            let given = table.get($key, $form, |s| $parse(s).map(Some))?;
+            settings.keep(table.key($key), given, None)
+        }};
+    }
+    let runs_on = table.table("runs-on")?.texts(parse::text)?;
+    let runs_on = runs_on.into_iter().map(|(label, given)| {
+        let key = format!("{}.{label}", table.key("runs-on"));
+        let target = settings.keep(key, Some(given), String::new());
+        (label, target)
+    });
+    let runs_on = runs_on.collect();
+    let image = table.get("image", Form::Text, |s| parse::image(s).map(Some))?;
+    let given = variable(env, "VMINT_WORKFLOW_IMAGE", |s| parse::image(s).map(Some))?;
+    Ok(WorkflowSettings {
+        runs_on,
+        image: settings.keep(table.key("image"), given.or(image), None),
+        memory: setting!("memory", Form::TextOrNumber, parse::memory, usual.memory),
+        cpus: setting!("cpus", Form::Number, parse::cpus, usual.cpus),
+        max: setting!("max", Form::Number, parse::one_or_more, usual.max),
+        user: setting!("user", Form::Text, parse::text),
+        actions: setting!("actions", Form::Text, |s| {
+            parse::text(s).map(|s| folder.join(s))
+        }),
+        setup: setting!("setup", Form::Text, parse::text),
+        cleanup: setting!("cleanup", Form::Text, parse::text),
+        timeout: setting!("timeout", Form::TextOrNumber, parse::duration),
+        keep_runs: setting!(
+            "keep-runs",
+            Form::Number,
+            parse::one_or_more,
+            usual.keep_runs
+        ),
+        snapshot_age: setting!(
+            "snapshot-age",
+            Form::TextOrNumber,
+            parse::duration,
+            usual.snapshot_age
+        ),
+        snapshot_quota: setting!(
+            "snapshot-quota",
+            Form::TextOrNumber,
+            parse::memory,
+            usual.snapshot_quota
+        ),
+        cache_quota: setting!(
+            "cache-quota",
+            Form::TextOrNumber,
+            parse::memory,
+            usual.cache_quota
+        ),
+    })
+}

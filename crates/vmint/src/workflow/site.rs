@@ -1,0 +1,348 @@
+//! Leases on pools as machines for workflows.
+
+use crate::config::Config;
+use crate::exec::Running;
+use crate::{Acquire, Lease, Progress, Vmint};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::sync::mpsc;
+use vmint_model::{ErrorKind, Fault, Name, NetMode, PoolSpec, RunId};
+use vmint_protocol::{ExitStatus, Streams};
+use vmint_workflow::guest::{
+    Command, Exit, Guest, Happening, Identity, Place, Process, Site, Snapshot, Want,
+};
+
+/// Labels of GitHub's own Linux runners, by how they begin.
+const GITHUB_LINUX: &str = "ubuntu-";
+/// Labels that every runner of one's own has, or that only say what all machines here are.
+const OF_EVERY_RUNNER: [&str; 4] = ["self-hosted", "linux", "x64", "arm64"];
+
+/// Where a workflow's machines come from.
+#[derive(Debug)]
+pub struct Pools<P> {
+    vmint: Arc<Vmint>,
+    config: Arc<Config>,
+    /// The run that they are for, to which its snapshots belong.
+    run: RunId,
+    options: PoolOptions,
+    progress: P,
+}
+
+/// What a command says of the machines.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PoolOptions {
+    /// All machines from this pool, whatever the labels.
+    pub pool: Option<Name>,
+    /// All machines of this image, whatever the labels.
+    pub image: Option<String>,
+    /// How long to wait in line for a machine; not at all when absent.
+    pub wait: Option<Duration>,
+}
+
+impl<P: Progress + Send + Sync> Pools<P> {
+    /// The machines of this host, for a run.
+    pub fn new(
+        vmint: Arc<Vmint>,
+        config: Arc<Config>,
+        run: RunId,
+        options: PoolOptions,
+        progress: P,
+    ) -> Self {
+        Self {
+            vmint,
+            config,
+            run,
+            options,
+            progress,
+        }
+    }
+
+    /// The pool or image that labels stand for, by its name.
+    fn target(&self, labels: &[String]) -> Result<String, Fault> {
+        let settings = &self.config.workflow;
+        let meant = |label: &String| {
+            let mut known = settings.runs_on.iter();
+            known.find(|(known, _)| known.eq_ignore_ascii_case(label))
+        };
+        if let Some((_, target)) = labels.iter().find_map(meant) {
+            return Ok(target.clone());
+        }
+        let usual = || {
+            let image = settings.image.as_ref();
+            image.unwrap_or(&self.config.defaults.image).to_string()
+        };
+        let of_every_runner = |label: &String| {
+            OF_EVERY_RUNNER
+                .iter()
+                .any(|l| l.eq_ignore_ascii_case(label))
+        };
+        match labels.iter().find(|label| !of_every_runner(label)) {
+            None => Ok(usual()),
+            Some(label) if label.to_ascii_lowercase().starts_with(GITHUB_LINUX) => Ok(usual()),
+            Some(label) => Err(Fault::new(
+                ErrorKind::Usage,
+                format!("no machine is known for the label {label:?} of runs-on"),
+            )
+            .hint(format!(
+                "say in vmint.toml which image or pool it stands for: [workflow.runs-on] {label:?} = \"IMAGE\""
+            ))),
+        }
+    }
+
+    /// A pool that a name stands for, if it does.
+    fn pool_of(&self, name: &str) -> Result<Option<Place>, Fault> {
+        let Ok(pool) = name.parse::<Name>() else {
+            return Ok(None);
+        };
+        let image = match self.config.pools.get(&pool) {
+            Some(declared) => declared.image.to_string(),
+            None => match self.vmint.pool_status(&pool) {
+                Ok(status) => status.pool.spec.image,
+                Err(fault) if fault.kind == ErrorKind::NotFound => return Ok(None),
+                Err(fault) => return Err(fault),
+            },
+        };
+        Ok(Some(Place { pool, image }))
+    }
+
+    /// The pool that workflows have of an image where no other is named. Its machines are lent once, and none is kept.
+    fn own_pool(&self, image: &str) -> Place {
+        let settings = &self.config.workflow;
+        let legal = |c: char| match c.to_ascii_lowercase() {
+            c @ ('a'..='z' | '0'..='9') => c,
+            _ => '-',
+        };
+        let short: String = image.chars().map(legal).take(30).collect();
+        let (memory, cpus, max) = (settings.memory.0 >> 20, settings.cpus, settings.max);
+        let name = format!(
+            "workflow-{}-{memory}m-{cpus}c-{max}",
+            short.trim_matches('-')
+        );
+        Place {
+            pool: name.parse().expect("a legal name"),
+            image: image.to_owned(),
+        }
+    }
+
+    /// Makes the pool unless it is there.
+    async fn ensure(&self, place: &Place) -> Result<(), Fault> {
+        let name = place.pool.as_str();
+        if self.vmint.pool_status(&place.pool).is_ok() {
+            return Ok(());
+        }
+        let (vmint, config) = (&self.vmint, &self.config);
+        if config.pools.contains_key(&place.pool) {
+            return vmint
+                .ensure_declared_pool(config, name, &self.progress)
+                .await;
+        }
+        vmint
+            .ensure_declared(config, &place.image, &self.progress)
+            .await?;
+        let settings = &config.workflow;
+        let spec = PoolSpec {
+            memory: settings.memory,
+            cpus: settings.cpus,
+            net: NetMode::Nat,
+            min: 0,
+            max: settings.max,
+            standby: 0,
+            ttl_ms: None,
+            max_uses: Some(1),
+            ..PoolSpec::of(&place.image)
+        };
+        match vmint.create_pool(&place.pool, spec, &self.progress).await {
+            // Another process was faster.
+            Err(fault) if fault.kind == ErrorKind::AlreadyExists => Ok(()),
+            other => other.map(drop),
+        }
+    }
+}
+
+impl<P: Progress + Send + Sync> Site for Pools<P> {
+    fn resolve(&self, labels: &[String]) -> Result<Place, Fault> {
+        let missing = |pool: &Name| {
+            Fault::new(ErrorKind::NotFound, format!("there is no pool {pool}"))
+                .hint("vmint pool ls shows those that exist")
+        };
+        if let Some(pool) = &self.options.pool {
+            return self.pool_of(pool.as_str())?.ok_or_else(|| missing(pool));
+        }
+        if let Some(image) = &self.options.image {
+            return Ok(self.own_pool(image));
+        }
+        let target = self.target(labels)?;
+        let pool = self.pool_of(&target)?;
+        Ok(pool.unwrap_or_else(|| self.own_pool(&target)))
+    }
+
+    fn acquire<'a>(&'a self, want: Want<'a>) -> BoxFuture<'a, Result<Box<dyn Guest>, Fault>> {
+        Box::pin(async move {
+            self.ensure(want.place).await?;
+            let pool = self.vmint.pool(want.place.pool.as_str())?;
+            let how = Acquire {
+                label: Some(want.label),
+                timeout: self.options.wait.unwrap_or(Duration::from_secs(600)),
+                wait: self.options.wait.is_some(),
+                ..Acquire::default()
+            };
+            let lease = pool
+                .acquire_saying(how, &|line| self.progress.stage(&line))
+                .await?;
+            if let Some(snapshot) = want.from {
+                lease.restore(snapshot).await?;
+            }
+            let image_user = lease.machine_record()?.spec.defaults.user;
+            let user = self.config.workflow.user.clone().or(image_user);
+            let run = self.run.clone();
+            Ok(Box::new(Lent { lease, run, user }) as Box<dyn Guest>)
+        })
+    }
+}
+
+/// A machine that is lent to a run.
+struct Lent {
+    lease: Lease,
+    run: RunId,
+    /// Who runs the steps, and whose the files are; root when absent.
+    user: Option<String>,
+}
+
+impl Guest for Lent {
+    fn identity(&self) -> Identity {
+        let record = self.lease.record();
+        let machine = self.lease.machine_record().ok();
+        Identity {
+            machine: record.machine,
+            generation: record.generation,
+            lease: record.id,
+            accelerator: machine.and_then(|machine| machine.accelerator),
+        }
+    }
+
+    fn start<'a>(
+        &'a self,
+        command: Command,
+    ) -> BoxFuture<'a, Result<Box<dyn Process + 'a>, Fault>> {
+        let pair = |(name, value): (String, String)| (name.into_bytes(), value.into_bytes());
+        let command = crate::Command {
+            argv: command.argv.into_iter().map(String::into_bytes).collect(),
+            env: command.env.into_iter().map(pair).collect(),
+            cwd: command.cwd.map(String::into_bytes),
+            user: command.user.or_else(|| self.user.clone()),
+            timeout: command.timeout,
+            output: Streams::Together,
+            ..crate::Command::default()
+        };
+        Box::pin(async move {
+            let running = self.lease.exec(command).await?;
+            let lease = &self.lease;
+            Ok(Box::new(Started { running, lease }) as Box<dyn Process + 'a>)
+        })
+    }
+
+    fn put<'a>(
+        &'a self,
+        folder: &'a str,
+        tar: mpsc::Receiver<std::io::Result<Bytes>>,
+    ) -> BoxFuture<'a, Result<(), Fault>> {
+        Box::pin(async move {
+            let tar = Pieces {
+                pieces: tar,
+                rest: Bytes::new(),
+            };
+            self.lease.unpack_into(folder, self.user.clone(), tar).await
+        })
+    }
+
+    fn get<'a>(
+        &'a self,
+        path: &'a str,
+        tar: mpsc::Sender<Bytes>,
+    ) -> BoxFuture<'a, Result<(), Fault>> {
+        Box::pin(async move {
+            self.lease
+                .pack_from(path, |bytes| {
+                    let tar = tar.clone();
+                    async move {
+                        let gone = |_| std::io::Error::other("nobody reads it any more");
+                        tar.send(bytes).await.map_err(gone)
+                    }
+                })
+                .await
+        })
+    }
+
+    fn snapshot<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Result<Snapshot, Fault>> {
+        Box::pin(async move {
+            let record = self.lease.snapshot_for_run(name, &self.run).await?;
+            Ok(Snapshot {
+                pause_ms: record.pause_ms,
+                size: record.size.0,
+            })
+        })
+    }
+
+    fn release(self: Box<Self>) -> BoxFuture<'static, Result<(), Fault>> {
+        Box::pin(async move { self.lease.release() })
+    }
+}
+
+/// A command in a machine that is lent.
+struct Started<'a> {
+    running: Running<'a>,
+    lease: &'a Lease,
+}
+
+impl Process for Started<'_> {
+    fn next(&mut self) -> BoxFuture<'_, Result<Happening, Fault>> {
+        Box::pin(async move {
+            use crate::exec::Happening as Seen;
+            loop {
+                let seen = self.running.next().await;
+                return Ok(match seen.map_err(|fault| self.lease.blame(fault))? {
+                    Seen::Output(_, bytes) => Happening::Output(bytes),
+                    Seen::Exited(status) => Happening::Exited(match status {
+                        ExitStatus::Code(code) => Exit::Code(code),
+                        ExitStatus::Signal(signal) => Exit::Signal(signal),
+                        ExitStatus::TimedOut => Exit::TimedOut,
+                    }),
+                    Seen::Started(_) | Seen::Credit(_) => continue,
+                });
+            }
+        })
+    }
+
+    fn signal(&self, signal: i32) {
+        self.running.signal(signal);
+    }
+}
+
+/// Pieces of a channel as one stream.
+struct Pieces {
+    pieces: mpsc::Receiver<std::io::Result<Bytes>>,
+    rest: Bytes,
+}
+
+impl AsyncRead for Pieces {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        while self.rest.is_empty() {
+            match std::task::ready!(self.pieces.poll_recv(context)) {
+                Some(piece) => self.rest = piece?,
+                None => return Poll::Ready(Ok(())),
+            }
+        }
+        let n = self.rest.len().min(buffer.remaining());
+        buffer.put_slice(&self.rest.split_to(n));
+        Poll::Ready(Ok(()))
+    }
+}
