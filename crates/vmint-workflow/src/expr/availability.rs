@@ -1,0 +1,191 @@
+//! Which contexts and functions GitHub allows in which field.
+//!
+//! The table “Context availability” of GitHub's documentation; for actions, which it does not name, the schema of the
+//! runner's `action.yml`.
+
+use super::inspect::{Use, Used};
+use super::names::{ContextName, Function};
+use ContextName::{
+    Env, Github, Inputs, Job, Jobs, Matrix, Needs, Runner, Secrets, Steps, Strategy, Vars,
+};
+use Function::{Always, Cancelled, Failure, HashFiles, Success};
+
+/// A field that may hold expressions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Field {
+    /// `run-name`.
+    RunName,
+    /// `concurrency`.
+    Concurrency,
+    /// `env`.
+    Env,
+    /// `on.workflow_call.inputs.<id>.default`.
+    CallInputDefault,
+    /// `on.workflow_call.outputs.<id>.value`.
+    CallOutputValue,
+    /// `jobs.<id>.name`.
+    JobName,
+    /// `jobs.<id>.if`.
+    JobIf,
+    /// `jobs.<id>.strategy`.
+    JobStrategy,
+    /// `jobs.<id>.runs-on`.
+    JobRunsOn,
+    /// `jobs.<id>.concurrency`.
+    JobConcurrency,
+    /// `jobs.<id>.env`.
+    JobEnv,
+    /// `jobs.<id>.defaults.run`.
+    JobDefaultsRun,
+    /// `jobs.<id>.timeout-minutes`.
+    JobTimeoutMinutes,
+    /// `jobs.<id>.continue-on-error`.
+    JobContinueOnError,
+    /// `jobs.<id>.outputs.<id>`.
+    JobOutput,
+    /// `jobs.<id>.environment`, and its `name`.
+    JobEnvironment,
+    /// `jobs.<id>.environment.url`.
+    JobEnvironmentUrl,
+    /// `jobs.<id>.container`, its `image` and what is not named below.
+    JobContainer,
+    /// `jobs.<id>.container.credentials`.
+    JobContainerCredentials,
+    /// `jobs.<id>.container.env.<id>`.
+    JobContainerEnv,
+    /// `jobs.<id>.services`, and what is not named below.
+    JobServices,
+    /// `jobs.<id>.services.<id>.credentials`.
+    JobServicesCredentials,
+    /// `jobs.<id>.services.<id>.env.<id>`.
+    JobServicesEnv,
+    /// `jobs.<id>.with.<id>`, of a job that calls a workflow.
+    JobWith,
+    /// `jobs.<id>.secrets.<id>`, of a job that calls a workflow.
+    JobSecrets,
+    /// `jobs.<id>.steps.name`.
+    StepName,
+    /// `jobs.<id>.steps.if`.
+    StepIf,
+    /// `jobs.<id>.steps.run`.
+    StepRun,
+    /// `jobs.<id>.steps.env`.
+    StepEnv,
+    /// `jobs.<id>.steps.with`.
+    StepWith,
+    /// `jobs.<id>.steps.working-directory`.
+    StepWorkingDirectory,
+    /// `jobs.<id>.steps.timeout-minutes`.
+    StepTimeoutMinutes,
+    /// `jobs.<id>.steps.continue-on-error`.
+    StepContinueOnError,
+    /// `inputs.<id>.default` of an action.
+    ActionInputDefault,
+    /// `outputs.<id>.value` of a composite action.
+    ActionOutputValue,
+    /// `runs.steps.if` of a composite action.
+    ActionStepIf,
+    /// All else of `runs.steps` of a composite action: `name`, `run`, `env`, `with`, `shell`, `working-directory`,
+    /// `continue-on-error`.
+    ActionStep,
+    /// `runs.pre-if` and `runs.post-if` of an action.
+    ActionPreOrPostIf,
+    /// `runs.args` and `runs.env` of a docker action.
+    ActionContainer,
+    /// Where GitHub evaluates nothing: `name`, `uses`, `id`, `needs`, `shell` of a step, …
+    Nowhere,
+}
+
+/// What a field may use. `contains`, `format` and the like are allowed in all that may use anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Availability {
+    /// The contexts.
+    pub contexts: &'static [ContextName],
+    /// Of the functions that are not allowed everywhere, these.
+    pub functions: &'static [Function],
+}
+
+impl Availability {
+    /// Whether a context may be used.
+    pub fn allows_context(&self, name: ContextName) -> bool {
+        self.contexts.contains(&name)
+    }
+
+    /// Whether a function may be used.
+    pub fn allows_function(&self, function: Function) -> bool {
+        let special = function.is_status() || function == HashFiles;
+        !special || self.functions.contains(&function)
+    }
+
+    /// Whether this may be used.
+    pub fn allows(&self, used: &Use) -> bool {
+        match &used.what {
+            Used::Context(name, _) => self.allows_context(*name),
+            Used::Function(function) => self.allows_function(*function),
+        }
+    }
+}
+
+const WORKFLOW: &[ContextName] = &[Github, Inputs, Vars];
+const BEFORE_JOB: &[ContextName] = &[Github, Needs, Vars, Inputs];
+const JOB: &[ContextName] = &[Github, Needs, Strategy, Matrix, Vars, Inputs];
+const JOB_ENV: &[ContextName] = &[Github, Needs, Strategy, Matrix, Env, Vars, Inputs];
+const JOB_SECRETS: &[ContextName] = &[Github, Needs, Strategy, Matrix, Vars, Secrets, Inputs];
+const CREDENTIALS: &[ContextName] = &[Github, Needs, Strategy, Matrix, Env, Vars, Secrets, Inputs];
+const ON_RUNNER: &[ContextName] = &[
+    Github, Needs, Strategy, Matrix, Job, Runner, Env, Vars, Secrets, Inputs,
+];
+const AFTER_STEPS: &[ContextName] = &[
+    Github, Needs, Strategy, Matrix, Job, Runner, Env, Vars, Steps, Inputs,
+];
+const IN_STEP: &[ContextName] = &[
+    Github, Needs, Strategy, Matrix, Job, Runner, Env, Vars, Secrets, Steps, Inputs,
+];
+const IN_ACTION: &[ContextName] = &[Github, Inputs, Strategy, Matrix, Steps, Job, Runner, Env];
+const STATUS: &[Function] = &[Always, Cancelled, Success, Failure];
+const STATUS_AND_HASH: &[Function] = &[Always, Cancelled, Success, Failure, HashFiles];
+const HASH: &[Function] = &[HashFiles];
+
+/// What GitHub allows in a field.
+pub fn availability(field: Field) -> Availability {
+    let (contexts, functions): (&[ContextName], &[Function]) = match field {
+        Field::RunName | Field::Concurrency | Field::CallInputDefault => (WORKFLOW, &[]),
+        Field::Env => (&[Github, Secrets, Inputs, Vars], &[]),
+        Field::CallOutputValue => (&[Github, Jobs, Vars, Inputs], &[]),
+        Field::JobIf => (BEFORE_JOB, STATUS),
+        Field::JobStrategy => (BEFORE_JOB, &[]),
+        Field::JobName
+        | Field::JobRunsOn
+        | Field::JobConcurrency
+        | Field::JobTimeoutMinutes
+        | Field::JobContinueOnError
+        | Field::JobEnvironment
+        | Field::JobContainer
+        | Field::JobServices
+        | Field::JobWith => (JOB, &[]),
+        Field::JobEnv | Field::JobSecrets => (JOB_SECRETS, &[]),
+        Field::JobDefaultsRun => (JOB_ENV, &[]),
+        Field::JobOutput => (IN_STEP, &[]),
+        Field::JobEnvironmentUrl => (AFTER_STEPS, &[]),
+        Field::JobContainerCredentials | Field::JobServicesCredentials => (CREDENTIALS, &[]),
+        Field::JobContainerEnv | Field::JobServicesEnv => (ON_RUNNER, &[]),
+        Field::StepIf => (AFTER_STEPS, STATUS_AND_HASH),
+        Field::StepName
+        | Field::StepRun
+        | Field::StepEnv
+        | Field::StepWith
+        | Field::StepWorkingDirectory
+        | Field::StepTimeoutMinutes
+        | Field::StepContinueOnError => (IN_STEP, HASH),
+        Field::ActionInputDefault => (&[Github, Strategy, Matrix, Job, Runner], HASH),
+        Field::ActionOutputValue => (IN_ACTION, &[]),
+        Field::ActionStepIf | Field::ActionPreOrPostIf => (IN_ACTION, STATUS_AND_HASH),
+        Field::ActionStep => (IN_ACTION, HASH),
+        Field::ActionContainer => (&[Inputs], &[]),
+        Field::Nowhere => (&[], &[]),
+    };
+    Availability {
+        contexts,
+        functions,
+    }
+}
