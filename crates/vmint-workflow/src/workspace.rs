@@ -1,1 +1,0 @@
-//! The repository of this host: what it says of itself, and its files as a tar for `checkout`.
