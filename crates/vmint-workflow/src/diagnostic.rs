@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A place in a file: line and column, both counted from 1, the column in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -51,6 +51,33 @@ pub struct Diagnostic {
     pub help: Option<String>,
 }
 
+impl Diagnostic {
+    /// An error without help.
+    pub fn error(file: &Path, spot: Spot, message: impl Into<String>) -> Self {
+        Self {
+            severity: Severity::Error,
+            file: file.to_owned(),
+            spot,
+            message: message.into(),
+            help: None,
+        }
+    }
+
+    /// A warning without help.
+    pub fn warning(file: &Path, spot: Spot, message: impl Into<String>) -> Self {
+        Self {
+            severity: Severity::Warning,
+            ..Self::error(file, spot, message)
+        }
+    }
+
+    /// The same with help.
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+}
+
 impl fmt::Display for Diagnostic {
     /// `ci.yml:12:9: error: …`, with the help on a line of its own.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -71,3 +98,152 @@ impl fmt::Display for Diagnostic {
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
 pub struct Diagnostics(pub Vec<Diagnostic>);
+
+impl From<Diagnostic> for Diagnostics {
+    fn from(one: Diagnostic) -> Self {
+        Self(vec![one])
+    }
+}
+
+/// How many diagnostics of one severity are shown; a file of 5 MB can be wrong in a million places.
+pub const SHOWN: usize = 100;
+
+/// Collects what is wrong. Keeps the first [`SHOWN`] of each severity as they come and counts the others.
+#[derive(Debug, Default)]
+pub struct Findings {
+    errors: Vec<Diagnostic>,
+    warnings: Vec<Diagnostic>,
+    more_errors: usize,
+    more_warnings: usize,
+}
+
+impl Findings {
+    /// Adds one. What was said already is not said again.
+    pub fn add(&mut self, diagnostic: Diagnostic) {
+        let (list, more) = match diagnostic.severity {
+            Severity::Error => (&mut self.errors, &mut self.more_errors),
+            Severity::Warning => (&mut self.warnings, &mut self.more_warnings),
+        };
+        if list.contains(&diagnostic) {
+            return;
+        }
+        if list.len() < SHOWN {
+            list.push(diagnostic);
+        } else {
+            *more += 1;
+        }
+    }
+
+    /// Adds many.
+    pub fn extend(&mut self, diagnostics: impl IntoIterator<Item = Diagnostic>) {
+        diagnostics.into_iter().for_each(|d| self.add(d));
+    }
+
+    /// Whether there is an error.
+    pub fn failed(&self) -> bool {
+        !self.errors.is_empty()
+    }
+
+    /// The warnings, sorted by place, or with an error all, sorted by place.
+    pub fn finish(self) -> Result<Vec<Diagnostic>, Diagnostics> {
+        let failed = self.failed();
+        let mut all = self.errors;
+        all.extend(self.warnings);
+        // Stable: what is said of one place stays in the order in which it was found.
+        all.sort_by(|a, b| (&a.file, a.spot).cmp(&(&b.file, b.spot)));
+        for (more, severity, what) in [
+            (self.more_errors, Severity::Error, "errors"),
+            (self.more_warnings, Severity::Warning, "warnings"),
+        ] {
+            if let Some(last) = all.last().filter(|_| more > 0) {
+                let message = format!("{more} more {what} are not shown");
+                let (file, spot) = (last.file.clone(), last.spot);
+                all.push(Diagnostic {
+                    severity,
+                    file,
+                    spot,
+                    message,
+                    help: None,
+                });
+            }
+        }
+        if failed { Err(Diagnostics(all)) } else { Ok(all) }
+    }
+}
+
+/// The candidate that was probably meant: few edits away, or the same but for case and separators.
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // Longer words are not typing errors, and the distance costs the product of the lengths.
+    const LONGEST: usize = 64;
+    let folded = |text: &str| text.to_lowercase().replace('_', "-");
+    let word: Vec<char> = folded(word).chars().take(LONGEST + 1).collect();
+    if word.len() > LONGEST {
+        return None;
+    }
+    let allowed = 1 + word.len() / 4;
+    candidates
+        .into_iter()
+        .filter(|candidate| candidate.len() <= LONGEST)
+        .map(|candidate| {
+            let other: Vec<char> = folded(candidate).chars().collect();
+            (distance(&word, &other), candidate)
+        })
+        .filter(|(distance, candidate)| *distance <= allowed && *distance < candidate.len())
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// Edits between two words: insertions, deletions, substitutions, swaps of neighbours.
+fn distance(a: &[char], b: &[char]) -> usize {
+    let mut before: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    for i in 0..a.len() {
+        let mut row = vec![i + 1];
+        for j in 0..b.len() {
+            let mut cost = last[j] + usize::from(a[i] != b[j]);
+            cost = cost.min(last[j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && a[i] == b[j - 1] && a[i - 1] == b[j] {
+                cost = cost.min(before[j - 1] + 1);
+            }
+            row.push(cost);
+        }
+        before = std::mem::replace(&mut last, row);
+    }
+    last[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_word_is_a_typing_error_away() {
+        let keys = ["runs-on", "steps", "needs", "timeout-minutes", "if"];
+        for (word, meant) in [
+            ("run-on", Some("runs-on")),
+            ("runs_on", Some("runs-on")),
+            ("setps", Some("steps")),
+            ("Needs", Some("needs")),
+            ("timeout-minute", Some("timeout-minutes")),
+            ("container", None),
+            ("x", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(word, keys), meant, "{word}");
+        }
+    }
+
+    #[test]
+    fn findings_are_sorted_by_place_and_capped() {
+        let file = Path::new("ci.yml");
+        let mut findings = Findings::default();
+        for line in (1..=150).rev() {
+            findings.add(Diagnostic::error(file, Spot { line, column: 1 }, "wrong"));
+        }
+        findings.add(Diagnostic::error(file, Spot { line: 150, column: 1 }, "wrong"));
+        let Diagnostics(all) = findings.finish().unwrap_err();
+        assert_eq!(all.len(), SHOWN + 1);
+        assert!(all.windows(2).all(|pair| pair[0].spot <= pair[1].spot));
+        assert_eq!(all[SHOWN].message, "50 more errors are not shown");
+    }
+}

@@ -1,4 +1,17 @@
 //! YAML with places: every node knows its line and column.
+//!
+//! [`parse`] reads a file by GitHub's rules and within bounds; [`scalar`] says what a plain scalar is and how GitHub
+//! writes it as text; [`source`] finds the place of a piece of a scalar in the file.
+
+mod build;
+mod node;
+pub mod scalar;
+pub mod source;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use build::shown;
+pub use build::{MAX_BYTES, MAX_DEPTH, MAX_NODES, parse};
 
 use crate::diagnostic::Spot;
 

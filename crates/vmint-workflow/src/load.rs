@@ -1,1 +1,0 @@
-//! The tree of a file as the types of `github-actions-models`, and these as a [`crate::spec`].
