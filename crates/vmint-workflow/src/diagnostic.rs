@@ -144,6 +144,11 @@ impl Findings {
         !self.errors.is_empty()
     }
 
+    /// Whether no further error is shown.
+    pub fn full(&self) -> bool {
+        self.errors.len() >= SHOWN
+    }
+
     /// The warnings, sorted by place, or with an error all, sorted by place.
     pub fn finish(self) -> Result<Vec<Diagnostic>, Diagnostics> {
         let failed = self.failed();

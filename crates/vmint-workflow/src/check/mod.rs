@@ -1,1 +1,213 @@
 //! All that is wrong with a workflow or cannot be run, before anything runs.
+//!
+//! [`check()`] loads a workflow, the actions and the workflows that it uses, and theirs. [`jobs`] looks at how jobs hang
+//! together, [`steps`] at what steps do, [`uses`] at what is used and with which inputs, [`texts`] visits every text that
+//! may hold an expression, and [`expressions`] is the seam through which they are inspected.
+
+pub mod actions;
+mod called;
+pub mod expressions;
+mod jobs;
+mod steps;
+#[cfg(test)]
+mod tests;
+mod texts;
+mod uses;
+
+pub use actions::{Actions, Builtin, Found, Mirror};
+pub use expressions::{Expressions, Field, Problem, Syntax};
+
+use crate::diagnostic::{Diagnostic, Diagnostics, Findings, Spot};
+use crate::load;
+use crate::spec::{Action, Text, Workflow};
+use crate::yaml::MAX_BYTES;
+use crate::yaml::source::Source;
+use std::collections::HashMap;
+use std::io::Read as _;
+use std::path::{Component, Path, PathBuf};
+
+/// How deep actions and workflows may be nested, as on GitHub.
+pub const MAX_NESTING: usize = 10;
+
+/// Against what a workflow is checked.
+#[derive(Clone, Copy)]
+pub struct Options<'a> {
+    /// The repository that it is of. What is local is searched here.
+    pub repository: &'a Path,
+    /// Where other actions are found.
+    pub actions: &'a dyn Actions,
+    /// Who knows expressions.
+    pub expressions: &'a dyn Expressions,
+}
+
+/// A workflow without errors, and all that it uses.
+#[derive(Debug)]
+pub struct Checked {
+    /// The workflow.
+    pub workflow: Workflow,
+    /// The actions, by the text of `uses`. Images (`docker://…`) are not among them.
+    pub actions: HashMap<String, Resolved>,
+    /// The reusable workflows, by the text of `uses`.
+    pub called: HashMap<String, Workflow>,
+    /// What it needs of the image.
+    pub requirements: Requirements,
+    /// What runs, but probably not as meant.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// What `uses` of a step stands for.
+#[derive(Clone, Debug)]
+pub enum Resolved {
+    /// vmint does it itself.
+    Builtin(Builtin),
+    /// An action.
+    Action(Box<LoadedAction>),
+}
+
+/// An action that was loaded and checked.
+#[derive(Clone, Debug)]
+pub struct LoadedAction {
+    /// What it is.
+    pub action: Action,
+    /// The folder that holds it.
+    pub folder: PathBuf,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+/// Where an action comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The repository: in the machine it is where the workspace is.
+    Local,
+    /// A mirror on the host: it must be copied into the machine.
+    Mirror,
+}
+
+/// What a workflow needs of the image, with the places that need it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Requirements {
+    /// Node.js; `what` is `using` of the action: `node20`.
+    pub node: Vec<Need>,
+    /// A container engine; `what` is the image or the service.
+    pub container_engine: Vec<Need>,
+    /// Other tools; `what` is `python`, `go`, `java`, `ruby`, `rust` or `node`.
+    pub tools: Vec<Need>,
+}
+
+/// One thing that is needed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Need {
+    /// What.
+    pub what: String,
+    /// In which file.
+    pub file: PathBuf,
+    /// Where.
+    pub spot: Spot,
+}
+
+/// Checks a workflow file. All that is wrong is told at once, sorted by place.
+pub fn check(path: &Path, bytes: &[u8], options: &Options<'_>) -> Result<Checked, Diagnostics> {
+    let (workflow, warnings) = load::workflow(path, bytes)?;
+    let mut checker = Checker::new(*options);
+    checker.findings.extend(warnings);
+    let source = Source::new(bytes);
+    let file = File {
+        path,
+        source: &source,
+        home: Home::Repository,
+    };
+    checker.workflow(&workflow, &file);
+    let warnings = checker.findings.finish()?;
+    Ok(Checked {
+        workflow,
+        actions: checker.actions,
+        called: checker.called,
+        requirements: checker.requirements,
+        warnings,
+    })
+}
+
+/// The state of a check.
+struct Checker<'a> {
+    options: Options<'a>,
+    findings: Findings,
+    actions: HashMap<String, Resolved>,
+    called: HashMap<String, Workflow>,
+    requirements: Requirements,
+    /// `uses` of the actions and workflows that are being checked, outermost first.
+    nesting: Vec<String>,
+    /// Of what was checked: how many levels it nests.
+    heights: HashMap<String, usize>,
+}
+
+/// The file that is being checked.
+#[derive(Clone, Copy)]
+struct File<'a> {
+    path: &'a Path,
+    source: &'a Source<'a>,
+    home: Home,
+}
+
+/// Which repository a file is of.
+#[derive(Clone, Copy, PartialEq)]
+enum Home {
+    /// The one that the workflow is of.
+    Repository,
+    /// Another, known from a mirror.
+    Elsewhere,
+}
+
+impl<'a> Checker<'a> {
+    fn new(options: Options<'a>) -> Self {
+        Self {
+            options,
+            findings: Findings::default(),
+            actions: HashMap::new(),
+            called: HashMap::new(),
+            requirements: Requirements::default(),
+            nesting: Vec::new(),
+            heights: HashMap::new(),
+        }
+    }
+
+    fn error(&mut self, file: &File<'_>, spot: Spot, message: impl Into<String>, help: impl Into<String>) {
+        let error = Diagnostic::error(file.path, spot, message);
+        self.findings.add(error.help(help));
+    }
+
+    fn warning(&mut self, file: &File<'_>, spot: Spot, message: impl Into<String>, help: impl Into<String>) {
+        let warning = Diagnostic::warning(file.path, spot, message);
+        self.findings.add(warning.help(help));
+    }
+
+    /// The place of an offset in a text. When no more is shown, it is not searched for: that costs the length of the file.
+    fn spot(&self, file: &File<'_>, text: &Text, offset: usize) -> Spot {
+        if self.findings.full() {
+            return text.spot;
+        }
+        file.source.locate(text.spot, &text.text, offset)
+    }
+}
+
+/// A path below a folder, if it does not lead out of it.
+fn inside(path: &str) -> Option<PathBuf> {
+    let mut inside = PathBuf::new();
+    for component in Path::new(path).components() {
+        match component {
+            Component::CurDir => {}
+            Component::Normal(name) => inside.push(name),
+            Component::ParentDir if inside.pop() => {}
+            Component::ParentDir | Component::RootDir | Component::Prefix(_) => return None,
+        }
+    }
+    Some(inside)
+}
+
+/// The content of a file, one byte more than may be at the most.
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let limit = MAX_BYTES as u64 + 1;
+    std::fs::File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}

@@ -13,8 +13,8 @@ mod schema;
 mod tests;
 mod workflow_table;
 
-pub(crate) use schema::legal_id;
-pub(crate) use workflow_table::EVENTS;
+
+
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Findings, Spot};
 use crate::spec;

@@ -120,7 +120,7 @@ pub(super) enum Need {
 }
 
 /// Whether a text is a legal id.
-pub(crate) fn legal_id(text: &str) -> bool {
+fn legal_id(text: &str) -> bool {
     let mut chars = text.chars();
     chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
         && chars.all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')

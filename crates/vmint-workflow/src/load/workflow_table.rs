@@ -120,7 +120,7 @@ static CACHE_MODE: Shape = scalar(Scalar::Word(&["read", "write", "write-only", 
 // ---- on ----
 
 /// What GitHub knows as events.
-pub(crate) static EVENTS: &[&str] = &[
+static EVENTS: &[&str] = &[
     "branch_protection_rule", "check_run", "check_suite", "create", "delete", "deployment",
     "deployment_status", "discussion", "discussion_comment", "fork", "gollum", "image_version",
     "issue_comment", "issues", "label", "merge_group", "milestone", "page_build", "project",

@@ -23,9 +23,16 @@ pub fn parse(file: &Path, bytes: &[u8]) -> Result<Node, Diagnostics> {
         Diagnostic::error(file, spot, message).help(help)
     })?;
     let mut builder = Builder::default();
+    let unfinished = !text.ends_with(['\n', '\r']);
+    let characters = if unfinished { text.chars().count() } else { 0 };
     let mut parser = Parser::new_from_str(text);
     while let Some(event) = parser.next_event() {
         let step = match event {
+            Ok((Event::Scalar(text, style, anchor, tag), span)) if is_block(style) && unfinished => {
+                let at_end = span.end.index() >= characters;
+                let text = if at_end { without_added_break(text) } else { text };
+                builder.event(Event::Scalar(text, style, anchor, tag), spot(&span.start))
+            }
             Ok((event, span)) => builder.event(event, spot(&span.start)),
             Err(error) => Err(explain(text, spot(error.marker()), error.info())),
         };
@@ -38,6 +45,18 @@ pub fn parse(file: &Path, bytes: &[u8]) -> Result<Node, Diagnostics> {
         spot: Spot::START,
         data: Data::Null,
     }))
+}
+
+fn is_block(style: ScalarStyle) -> bool {
+    matches!(style, ScalarStyle::Literal | ScalarStyle::Folded)
+}
+
+/// The parser adds a line break to a block scalar whose last line has none because the file ends there. GitHub's does not.
+fn without_added_break(text: Cow<'_, str>) -> Cow<'_, str> {
+    match text.strip_suffix('\n') {
+        Some(text) => Cow::Owned(text.to_owned()),
+        None => text,
+    }
 }
 
 /// The text of a file, without its byte order mark.

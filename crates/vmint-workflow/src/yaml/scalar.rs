@@ -72,7 +72,7 @@ pub fn number_text(number: f64) -> String {
         digits => digits,
     };
     let count = digits.len() as i32;
-    if !(-5..DIGITS).contains(&exponent) {
+    if !(-4..DIGITS).contains(&exponent) {
         let (first, rest) = digits.split_at(1);
         let point = if rest.is_empty() { "" } else { "." };
         let exponent_sign = if exponent < 0 { '-' } else { '+' };

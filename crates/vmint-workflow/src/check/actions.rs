@@ -1,0 +1,261 @@
+//! Where actions of other repositories are found: vmint's own equivalents, and a mirror on this host.
+
+use super::inside;
+use github_actions_models::common::RepositoryUses;
+use std::path::PathBuf;
+
+/// Looks up actions and workflows of other repositories.
+pub trait Actions: Send + Sync {
+    /// What `OWNER/REPO[/PATH]@REF` stands for.
+    fn find(&self, uses: &RepositoryUses) -> Found;
+}
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// vmint does it itself.
+    Builtin(Builtin),
+    /// The folder of the whole repository.
+    Repository(PathBuf),
+    /// Nothing; the help says what to do.
+    Nothing {
+        /// What to do.
+        help: String,
+    },
+}
+
+/// Actions that vmint does itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Builtin {
+    /// `actions/checkout`.
+    Checkout,
+    /// `actions/upload-artifact`.
+    UploadArtifact,
+    /// `actions/download-artifact`.
+    DownloadArtifact,
+    /// `actions/cache`.
+    Cache,
+    /// `actions/cache/save`.
+    CacheSave,
+    /// `actions/cache/restore`.
+    CacheRestore,
+    /// `actions/setup-python`.
+    SetupPython,
+    /// `actions/setup-node`.
+    SetupNode,
+    /// `actions/setup-go`.
+    SetupGo,
+    /// `actions/setup-java`.
+    SetupJava,
+    /// `ruby/setup-ruby`.
+    SetupRuby,
+    /// `dtolnay/rust-toolchain`.
+    RustToolchain,
+    /// `actions-rust-lang/setup-rust-toolchain`.
+    SetupRustToolchain,
+}
+
+/// What is known of one.
+struct Known {
+    builtin: Builtin,
+    name: &'static str,
+    /// The tool that the image must have.
+    tool: Option<&'static str>,
+    required: &'static [&'static str],
+    optional: &'static [&'static str],
+}
+
+static KNOWN: [Known; 13] = [
+    Known {
+        builtin: Builtin::Checkout,
+        name: "actions/checkout",
+        tool: None,
+        required: &[],
+        optional: &[
+            "repository", "ref", "token", "ssh-key", "ssh-known-hosts", "ssh-strict", "ssh-user",
+            "persist-credentials", "path", "clean", "filter", "sparse-checkout", "sparse-checkout-cone-mode",
+            "fetch-depth", "fetch-tags", "show-progress", "lfs", "submodules", "set-safe-directory",
+            "github-server-url",
+        ],
+    },
+    Known {
+        builtin: Builtin::UploadArtifact,
+        name: "actions/upload-artifact",
+        tool: None,
+        required: &["path"],
+        optional: &[
+            "name", "if-no-files-found", "retention-days", "compression-level", "overwrite", "include-hidden-files",
+            "archive",
+        ],
+    },
+    Known {
+        builtin: Builtin::DownloadArtifact,
+        name: "actions/download-artifact",
+        tool: None,
+        required: &[],
+        optional: &[
+            "name", "artifact-ids", "path", "pattern", "merge-multiple", "github-token", "repository", "run-id",
+        ],
+    },
+    Known {
+        builtin: Builtin::Cache,
+        name: "actions/cache",
+        tool: None,
+        required: &["path", "key"],
+        optional: &[
+            "restore-keys", "upload-chunk-size", "enableCrossOsArchive", "fail-on-cache-miss", "lookup-only",
+            "save-always",
+        ],
+    },
+    Known {
+        builtin: Builtin::CacheSave,
+        name: "actions/cache/save",
+        tool: None,
+        required: &["path", "key"],
+        optional: &["upload-chunk-size", "enableCrossOsArchive"],
+    },
+    Known {
+        builtin: Builtin::CacheRestore,
+        name: "actions/cache/restore",
+        tool: None,
+        required: &["path", "key"],
+        optional: &["restore-keys", "enableCrossOsArchive", "fail-on-cache-miss", "lookup-only"],
+    },
+    Known {
+        builtin: Builtin::SetupPython,
+        name: "actions/setup-python",
+        tool: Some("python"),
+        required: &[],
+        optional: &[
+            "python-version", "python-version-file", "cache", "architecture", "check-latest", "token",
+            "cache-dependency-path", "update-environment", "allow-prereleases", "freethreaded", "pip-version",
+            "pip-install",
+        ],
+    },
+    Known {
+        builtin: Builtin::SetupNode,
+        name: "actions/setup-node",
+        tool: Some("node"),
+        required: &[],
+        optional: &[
+            "always-auth", "node-version", "node-version-file", "architecture", "check-latest", "registry-url",
+            "scope", "token", "cache", "package-manager-cache", "cache-dependency-path", "mirror", "mirror-token",
+        ],
+    },
+    Known {
+        builtin: Builtin::SetupGo,
+        name: "actions/setup-go",
+        tool: Some("go"),
+        required: &[],
+        optional: &[
+            "go-version", "go-version-file", "check-latest", "token", "cache", "cache-dependency-path",
+            "architecture",
+        ],
+    },
+    Known {
+        builtin: Builtin::SetupJava,
+        name: "actions/setup-java",
+        tool: Some("java"),
+        required: &["distribution"],
+        optional: &[
+            "java-version", "java-version-file", "java-package", "architecture", "jdkFile", "check-latest",
+            "server-id", "server-username", "server-password", "settings-path", "overwrite-settings",
+            "gpg-private-key", "gpg-passphrase", "cache", "cache-dependency-path", "job-status", "token",
+            "mvn-toolchain-id", "mvn-toolchain-vendor",
+        ],
+    },
+    Known {
+        builtin: Builtin::SetupRuby,
+        name: "ruby/setup-ruby",
+        tool: Some("ruby"),
+        required: &[],
+        optional: &[
+            "ruby-version", "rubygems", "bundler", "bundler-cache", "working-directory", "cache-version",
+            "self-hosted", "windows-toolchain", "token",
+        ],
+    },
+    Known {
+        builtin: Builtin::RustToolchain,
+        name: "dtolnay/rust-toolchain",
+        tool: Some("rust"),
+        required: &[],
+        optional: &["toolchain", "targets", "target", "components"],
+    },
+    Known {
+        builtin: Builtin::SetupRustToolchain,
+        name: "actions-rust-lang/setup-rust-toolchain",
+        tool: Some("rust"),
+        required: &[],
+        optional: &[
+            "toolchain", "target", "components", "cache", "cache-directories", "cache-workspaces",
+            "cache-on-failure", "cache-key", "cache-shared-key", "cache-bin", "cache-provider", "cache-all-crates",
+            "cache-save-if", "matcher", "rustflags", "override", "rust-src-dir",
+        ],
+    },
+];
+
+impl Builtin {
+    /// By its name, whatever the case: `actions/cache/save`.
+    pub fn named(name: &str) -> Option<Self> {
+        let known = KNOWN.iter().find(|known| known.name.eq_ignore_ascii_case(name));
+        known.map(|known| known.builtin)
+    }
+
+    fn known(self) -> Option<&'static Known> {
+        KNOWN.iter().find(|known| known.builtin == self)
+    }
+
+    /// The tool that the image must have.
+    pub fn tool(self) -> Option<&'static str> {
+        self.known().and_then(|known| known.tool)
+    }
+
+    /// The inputs that must be given.
+    pub fn required(self) -> &'static [&'static str] {
+        self.known().map_or(&[], |known| known.required)
+    }
+
+    /// The inputs that may be given.
+    pub fn optional(self) -> &'static [&'static str] {
+        self.known().map_or(&[], |known| known.optional)
+    }
+}
+
+/// vmint's own equivalents, then a folder with `OWNER/REPO@REF/` or `OWNER/REPO/`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mirror {
+    /// The folder, if there is one.
+    pub folder: Option<PathBuf>,
+}
+
+impl Actions for Mirror {
+    fn find(&self, uses: &RepositoryUses) -> Found {
+        let name = match uses.subpath() {
+            Some(path) => format!("{}/{}", uses.slug(), path.trim_matches('/')),
+            None => uses.slug().to_owned(),
+        };
+        if let Some(builtin) = Builtin::named(&name) {
+            return Found::Builtin(builtin);
+        }
+        let (slug, git_ref) = (uses.slug(), uses.git_ref());
+        let Some(mirror) = &self.folder else {
+            return Found::Nothing {
+                help: format!(
+                    "vmint fetches no actions; name a mirror folder that holds it as `{slug}@{git_ref}/`, or replace \
+                     it by a `run` step or a local action"
+                ),
+            };
+        };
+        let candidates = [format!("{slug}@{git_ref}"), slug.to_owned()];
+        let folders = candidates.iter().filter_map(|name| inside(name));
+        match folders.map(|name| mirror.join(name)).find(|folder| folder.is_dir()) {
+            Some(folder) => Found::Repository(folder),
+            None => Found::Nothing {
+                help: format!(
+                    "put the repository at that ref into `{}`, or replace it by a `run` step or a local action",
+                    mirror.join(format!("{slug}@{git_ref}")).display()
+                ),
+            },
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! How jobs hang together: `needs`, matrices, where they run.
+
+use super::steps::Names;
+use super::uses::need;
+use super::expressions::Field;
+use super::{Checker, File, texts};
+use crate::diagnostic::{Spot, nearest};
+use crate::spec::{Job, JobBody, StepsJob, Text, Workflow};
+use crate::yaml::{Data, Node, shown};
+use std::collections::{HashMap, HashSet};
+
+/// How many combinations a matrix may have, as on GitHub.
+const MAX_COMBINATIONS: usize = 256;
+
+impl Checker<'_> {
+    /// A workflow: the one that is checked, or one that it calls.
+    pub(super) fn workflow(&mut self, workflow: &Workflow, file: &File<'_>) {
+        let mut found = Vec::new();
+        texts::of_workflow(workflow, &mut |field, text| found.push((field, text.clone())));
+        self.expressions(file, &found);
+        if let Some(shell) = &workflow.defaults.shell {
+            self.shell(file, shell);
+        }
+        self.needs(file, workflow);
+        let jobs: HashSet<String> = workflow.jobs.keys().map(|id| id.to_lowercase()).collect();
+        for job in workflow.jobs.values() {
+            self.job(file, job, &jobs);
+        }
+    }
+
+    fn job(&mut self, file: &File<'_>, job: &Job, jobs: &HashSet<String>) {
+        let mut found = Vec::new();
+        texts::of_job(job, &mut |field, text| found.push((field, text.clone())));
+        self.expressions(file, &found);
+        let matrix = job.strategy.as_ref().and_then(|strategy| strategy.matrix.as_ref());
+        if let Some(matrix) = matrix {
+            self.matrix(file, matrix);
+        }
+        let needs = job.needs.iter().map(|id| id.text.to_lowercase()).collect();
+        let mut names = Names {
+            needs: Some((needs, jobs)),
+            matrix: matrix.and_then(keys),
+            steps: None,
+        };
+        let (outputs, others): (Vec<_>, Vec<_>) = found.iter().partition(|(field, _)| *field == Field::JobOutput);
+        for (field, text) in others {
+            self.names(file, *field, text, &names);
+        }
+        match &job.body {
+            JobBody::Call(call) => self.call(file, call),
+            JobBody::Steps(steps) => {
+                self.place(file, steps, matrix);
+                if let Some(shell) = &steps.defaults.shell {
+                    self.shell(file, shell);
+                }
+                self.job_steps(file, &steps.steps, &mut names);
+            }
+        }
+        for (field, text) in outputs {
+            self.names(file, *field, text, &names);
+        }
+    }
+
+    /// Where a job runs.
+    fn place(&mut self, file: &File<'_>, job: &StepsJob, matrix: Option<&Node>) {
+        for label in &job.runs_on {
+            self.label(file, &label.text, label.spot);
+            // `runs-on: ${{ matrix.os }}`, which is how most say it.
+            let inner = label.text.trim().strip_prefix("${{").and_then(|text| text.strip_suffix("}}"));
+            if let Some(key) = inner.and_then(|text| text.trim().strip_prefix("matrix.")) {
+                for value in values(matrix, key) {
+                    if let Some(text) = value.text() {
+                        self.label(file, &text, value.spot);
+                    }
+                }
+            }
+        }
+        if let Some(container) = &job.container {
+            let message = "`container` of a job is not supported";
+            let help = "remove it: each job has a machine of its own; build an image with what the container holds, and \
+                        name it by a label in `runs-on`";
+            self.error(file, container.spot, message, help);
+        }
+        for (key, service) in job.services.as_ref().map_or(&[][..], Node::entries) {
+            let text = Text {
+                text: key.text.clone(),
+                spot: service.spot,
+            };
+            let what = service.get("image").unwrap_or(service).text();
+            let needed = need(what.unwrap_or_default(), file, &text);
+            self.requirements.container_engine.push(needed);
+        }
+    }
+
+    fn label(&mut self, file: &File<'_>, label: &str, spot: Spot) {
+        let lower = label.trim().to_lowercase();
+        let system = ["windows", "macos"]
+            .into_iter()
+            .find(|system| lower == *system || lower.starts_with(&format!("{system}-")));
+        if let Some(system) = system {
+            let message = format!("`{}` is {}, but machines run Linux", shown(label), match system {
+                "windows" => "Windows",
+                _ => "macOS",
+            });
+            let help = "run the job on Linux, or keep it in a workflow of its own that is not run here";
+            self.error(file, spot, message, help);
+        }
+    }
+
+    fn needs(&mut self, file: &File<'_>, workflow: &Workflow) {
+        let jobs: Vec<&Job> = workflow.jobs.values().collect();
+        let index: HashMap<String, usize> = jobs.iter().zip(0..).map(|(job, i)| (job.id.to_lowercase(), i)).collect();
+        let mut edges: Vec<Vec<(usize, Spot)>> = Vec::with_capacity(jobs.len());
+        for job in &jobs {
+            let mut needed = Vec::new();
+            for need in &job.needs {
+                match index.get(&need.text.to_lowercase()) {
+                    Some(other) => needed.push((*other, need.spot)),
+                    None => {
+                        let message = format!("the job `{}` needs `{}`, which is not there", shown(&job.id), shown(&need.text));
+                        let near = nearest(&need.text, workflow.jobs.keys().map(String::as_str));
+                        let help = near.map_or_else(
+                            || "name a job of this workflow".to_owned(),
+                            |near| format!("did you mean `{near}`?"),
+                        );
+                        self.error(file, need.spot, message, help);
+                    }
+                }
+            }
+            edges.push(needed);
+        }
+        for (circle, spot) in circles(&edges) {
+            let names: Vec<String> = circle.iter().map(|job| format!("`{}`", shown(&jobs[*job].id))).collect();
+            let message = format!("jobs need each other in a circle: {}", names.join(" → "));
+            self.error(file, spot, message, "remove one of these from `needs`");
+        }
+    }
+
+    fn matrix(&mut self, file: &File<'_>, matrix: &Node) {
+        let mut combinations = Some(1_usize);
+        let mut vectors = HashSet::new();
+        for (key, value) in matrix.entries() {
+            if ["include", "exclude"].contains(&key.text.as_str()) {
+                continue;
+            }
+            vectors.insert(key.text.to_lowercase());
+            match &value.data {
+                Data::Sequence(values) if values.is_empty() => {
+                    let message = format!("`{}` of the matrix is empty, so no job would run", shown(&key.text));
+                    self.error(file, key.spot, message, "give it a value, or remove it");
+                }
+                Data::Sequence(values) => combinations = combinations.map(|n| n.saturating_mul(values.len())),
+                _ => combinations = None,
+            }
+        }
+        let excluded = matrix.get("exclude");
+        if matrix.entries().is_empty() && matches!(matrix.data, Data::Mapping(_)) {
+            self.error(file, matrix.spot, "the matrix is empty", "give it a key with a list of values, or `include`");
+        }
+        if let (Some(n), None) = (combinations, excluded) {
+            let included = matrix.get("include").map_or(0, |include| include.items().len());
+            let n = if vectors.is_empty() { included } else { n };
+            if n > MAX_COMBINATIONS {
+                let message = format!("the matrix makes {n} jobs, more than {MAX_COMBINATIONS}");
+                self.error(file, matrix.spot, message, "use fewer values, or split the job");
+            }
+        }
+        for entry in excluded.map_or(&[][..], Node::items) {
+            for (key, _) in entry.entries() {
+                if !vectors.contains(&key.text.to_lowercase()) {
+                    let message = format!("`exclude` names `{}`, which is no key of the matrix", shown(&key.text));
+                    let help = match nearest(&key.text, vectors.iter().map(String::as_str)) {
+                        Some(near) => format!("did you mean `{near}`?"),
+                        None => "nothing would be excluded; what `include` adds cannot be".to_owned(),
+                    };
+                    self.error(file, key.spot, message, help);
+                }
+            }
+        }
+    }
+}
+
+/// The keys of a matrix, if all of them stand in the file. In lower case.
+fn keys(matrix: &Node) -> Option<HashSet<String>> {
+    let mut keys = HashSet::new();
+    if !matches!(matrix.data, Data::Mapping(_)) {
+        return None;
+    }
+    for (key, value) in matrix.entries() {
+        match (key.text.as_str(), &value.data) {
+            ("exclude", _) => {}
+            ("include", Data::Sequence(entries)) => {
+                let included = entries.iter().flat_map(Node::entries);
+                keys.extend(included.map(|(key, _)| key.text.to_lowercase()));
+            }
+            ("include", _) => return None,
+            (key, _) => {
+                keys.insert(key.to_lowercase());
+            }
+        }
+    }
+    Some(keys)
+}
+
+/// The values of a key of a matrix that stand in the file.
+fn values<'n>(matrix: Option<&'n Node>, key: &str) -> Vec<&'n Node> {
+    let Some(matrix) = matrix else {
+        return Vec::new();
+    };
+    let mut values: Vec<&Node> = matrix.get(key).map_or(&[][..], Node::items).iter().collect();
+    let include = matrix.get("include").map_or(&[][..], Node::items);
+    values.extend(include.iter().filter_map(|entry| entry.get(key)));
+    values
+}
+
+/// Circles in a graph, each once: the nodes in order with the first one again at the end, and the place of the edge that
+/// closes it. Without recursion: a file can name hundreds of thousands of jobs.
+fn circles(edges: &[Vec<(usize, Spot)>]) -> Vec<(Vec<usize>, Spot)> {
+    #[derive(Clone, Copy, PartialEq)]
+    enum State {
+        New,
+        Open,
+        Done,
+    }
+    let mut states = vec![State::New; edges.len()];
+    let mut circles = Vec::new();
+    for start in 0..edges.len() {
+        if states[start] != State::New {
+            continue;
+        }
+        states[start] = State::Open;
+        let mut path = vec![(start, 0_usize)];
+        while let Some((node, next)) = path.last_mut() {
+            let (node, edge) = (*node, edges[*node].get(*next).copied());
+            *next += 1;
+            match edge {
+                None => {
+                    states[node] = State::Done;
+                    path.pop();
+                }
+                Some((to, _)) if states[to] == State::New => {
+                    states[to] = State::Open;
+                    path.push((to, 0));
+                }
+                Some((to, spot)) if states[to] == State::Open && circles.len() < crate::diagnostic::SHOWN => {
+                    let from = path.iter().position(|(on, _)| *on == to).unwrap_or(0);
+                    let mut circle: Vec<usize> = path[from..].iter().map(|(on, _)| *on).collect();
+                    circle.push(to);
+                    circles.push((circle, spot));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    circles
+}

@@ -1,0 +1,179 @@
+//! What steps do: their shells, what they use, which steps and jobs their expressions read.
+
+use super::expressions::{Field, always_true, references};
+use super::texts::{self, Part};
+use super::uses::{Workspace, need};
+use super::{Checker, File};
+use crate::diagnostic::nearest;
+use crate::spec::{Step, StepBody, Text};
+use crate::yaml::shown;
+use std::collections::{HashMap, HashSet};
+
+/// What can be read by expressions at a place. Names are in lower case.
+#[derive(Default)]
+pub(super) struct Names<'a> {
+    /// Ids of steps that came before, and of all steps with their number.
+    pub steps: Option<(HashSet<String>, HashMap<String, usize>)>,
+    /// `needs` of the job, and the ids of all jobs.
+    pub needs: Option<(HashSet<String>, &'a HashSet<String>)>,
+    /// Keys of a matrix that stands in the file.
+    pub matrix: Option<HashSet<String>>,
+}
+
+impl Checker<'_> {
+    /// The steps of a job.
+    pub(super) fn job_steps(&mut self, file: &File<'_>, steps: &[Step], names: &mut Names<'_>) {
+        let mut workspace = Workspace::Empty;
+        names.steps = Some((HashSet::new(), numbers(steps)));
+        for step in steps {
+            self.step(file, step, Part::Job, names);
+            if let StepBody::Uses { uses, with } = &step.body {
+                if self.used(file, uses, with, workspace) {
+                    workspace = Workspace::Filled;
+                }
+            }
+            self.done(step, names);
+        }
+    }
+
+    /// The steps of a composite action, and the outputs that read them.
+    pub(super) fn composite(&mut self, file: &File<'_>, steps: &[Step], outputs: &[&Text]) {
+        let mut names = Names {
+            steps: Some((HashSet::new(), numbers(steps))),
+            ..Names::default()
+        };
+        for step in steps {
+            self.step(file, step, Part::Action, &names);
+            if let StepBody::Uses { uses, with } = &step.body {
+                self.used(file, uses, with, Workspace::Unknown);
+            }
+            self.done(step, &mut names);
+        }
+        for output in outputs {
+            self.names(file, Field::ActionOutputValue, output, &names);
+        }
+    }
+
+    fn done(&self, step: &Step, names: &mut Names<'_>) {
+        if let (Some(id), Some((before, _))) = (&step.id, &mut names.steps) {
+            before.insert(id.to_lowercase());
+        }
+    }
+
+    fn step(&mut self, file: &File<'_>, step: &Step, part: Part, names: &Names<'_>) {
+        let mut found = Vec::new();
+        texts::of_step(step, part, &mut |field, text| found.push((field, text.clone())));
+        self.expressions(file, &found);
+        for (field, text) in &found {
+            self.names(file, *field, text, names);
+        }
+        if let StepBody::Run { shell: Some(shell), .. } = &step.body {
+            self.shell(file, shell);
+        }
+    }
+
+    /// A shell: one that is known, or a template.
+    pub(super) fn shell(&mut self, file: &File<'_>, shell: &Text) {
+        let text = shell.text.trim();
+        match text {
+            "bash" | "sh" => {}
+            "python" => self.requirements.tools.push(need("python".to_owned(), file, shell)),
+            "pwsh" | "powershell" | "cmd" => {
+                let message = format!("the shell `{text}` is not supported");
+                let help = "use bash, sh or python; if the image has PowerShell, write `shell: pwsh -File {0}`";
+                self.error(file, shell.spot, message, help);
+            }
+            _ if text.contains("{0}") || text.contains("${{") => {}
+            _ => {
+                let message = format!("the shell `{}` is not known", shown(text));
+                let help = match nearest(text, ["bash", "sh", "python"]) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("use bash, sh or python, or a template such as `{} {{0}}`", shown(text)),
+                };
+                self.error(file, shell.spot, message, help);
+            }
+        }
+    }
+
+    /// Inspects the expressions in texts.
+    pub(super) fn expressions(&mut self, file: &File<'_>, texts: &[(Field, Text)]) {
+        for (field, text) in texts {
+            if !field.is_condition() && !text.text.contains("${{") {
+                continue;
+            }
+            let problems = self.options.expressions.inspect(&text.text, *field);
+            let sound = problems.is_empty();
+            for problem in problems {
+                let spot = self.spot(file, text, problem.offset);
+                let error = crate::diagnostic::Diagnostic::error(file.path, spot, problem.message);
+                self.findings.add(crate::diagnostic::Diagnostic {
+                    help: problem.help,
+                    ..error
+                });
+            }
+            if let Some((message, help)) = always_true(&text.text).filter(|_| sound && field.is_condition()) {
+                self.warning(file, text.spot, message, help);
+            }
+        }
+    }
+
+    /// Steps, jobs and keys of the matrix that a text reads although they are not there.
+    pub(super) fn names(&mut self, file: &File<'_>, field: Field, text: &Text, names: &Names<'_>) {
+        if !field.is_condition() && !text.text.contains("${{") {
+            return;
+        }
+        for reference in references(&text.text, field) {
+            let key = reference.key.to_lowercase();
+            let name = shown(&reference.key);
+            let (message, help) = match (reference.context.as_str(), names) {
+                ("steps", Names { steps: Some((before, all)), .. }) if !before.contains(&key) => match all.get(&key) {
+                    Some(number) => (
+                        format!("`steps.{name}` is read before the step `{name}` (number {number}) has run"),
+                        "its outputs are empty here; move the step or the reference".to_owned(),
+                    ),
+                    None => (
+                        format!("there is no step with the id `{name}`"),
+                        match nearest(&key, all.keys().map(String::as_str)) {
+                            Some(near) => format!("did you mean `{near}`?"),
+                            None => "its outputs are empty; give the step that is meant an `id`".to_owned(),
+                        },
+                    ),
+                },
+                ("needs", Names { needs: Some((needs, jobs)), .. }) if !needs.contains(&key) => {
+                    if jobs.contains(&key) {
+                        (
+                            format!("`needs.{name}` is read, but the job does not need `{name}`"),
+                            format!("it is empty; add `{name}` to `needs` of the job"),
+                        )
+                    } else {
+                        (
+                            format!("there is no job `{name}`"),
+                            match nearest(&key, jobs.iter().map(String::as_str)) {
+                                Some(near) => format!("did you mean `{near}`?"),
+                                None => "`needs` holds the jobs that the job needs".to_owned(),
+                            },
+                        )
+                    }
+                }
+                ("matrix", Names { matrix: Some(keys), .. }) if !keys.contains(&key) => (
+                    format!("the matrix of the job has no key `{name}`"),
+                    match nearest(&key, keys.iter().map(String::as_str)) {
+                        Some(near) => format!("did you mean `{near}`?"),
+                        None => "it is empty".to_owned(),
+                    },
+                ),
+                _ => continue,
+            };
+            let spot = self.spot(file, text, reference.offset);
+            self.warning(file, spot, message, help);
+        }
+    }
+}
+
+/// The ids of steps, in lower case, with their numbers from 1.
+fn numbers(steps: &[Step]) -> HashMap<String, usize> {
+    let numbered = steps.iter().zip(1..);
+    numbered
+        .filter_map(|(step, number)| Some((step.id.as_ref()?.to_lowercase(), number)))
+        .collect()
+}
