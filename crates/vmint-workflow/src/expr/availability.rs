@@ -1,7 +1,7 @@
 //! Which contexts and functions GitHub allows in which field.
 //!
-//! The table “Context availability” of GitHub's documentation; for actions, which it does not name, the schema of the
-//! runner's `action.yml`.
+//! The table “Context availability” of GitHub's documentation; for actions, which it does not name, the schemas that the
+//! runner and GitHub's language services have for `action.yml`.
 
 use super::inspect::{Use, Used};
 use super::names::{ContextName, Function};
@@ -179,7 +179,11 @@ pub fn availability(field: Field) -> Availability {
         | Field::StepContinueOnError => (IN_STEP, HASH),
         Field::ActionInputDefault => (&[Github, Strategy, Matrix, Job, Runner], HASH),
         Field::ActionOutputValue => (IN_ACTION, &[]),
-        Field::ActionStepIf | Field::ActionPreOrPostIf => (IN_ACTION, STATUS_AND_HASH),
+        Field::ActionStepIf => (IN_ACTION, STATUS_AND_HASH),
+        Field::ActionPreOrPostIf => (
+            &[Github, Inputs, Strategy, Matrix, Job, Runner, Env],
+            STATUS_AND_HASH,
+        ),
         Field::ActionStep => (IN_ACTION, HASH),
         Field::ActionContainer => (&[Inputs], &[]),
         Field::Nowhere => (&[], &[]),
@@ -187,5 +191,74 @@ pub fn availability(field: Field) -> Availability {
     Availability {
         contexts,
         functions,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::inspect::{inspect, inspect_condition};
+    use super::super::scope::{Scope, Status};
+    use super::*;
+
+    fn refused(field: Field, text: &str) -> Vec<usize> {
+        let uses = match field {
+            Field::StepIf | Field::JobIf => inspect_condition(text),
+            _ => inspect(text),
+        };
+        let available = availability(field);
+        let uses = uses.unwrap().into_iter();
+        uses.filter(|used| !available.allows(used))
+            .map(|used| used.offset)
+            .collect()
+    }
+
+    const NOTHING: [usize; 0] = [];
+
+    #[test]
+    fn fields_allow_what_github_documents() {
+        assert_eq!(
+            refused(Field::JobIf, "always() && github.ref && needs.a.result"),
+            NOTHING
+        );
+        assert_eq!(refused(Field::JobIf, "secrets.A || matrix.os"), [0, 13]);
+        assert_eq!(refused(Field::JobIf, "hashFiles('a')"), [0]);
+        assert_eq!(
+            refused(Field::StepIf, "failure() && hashFiles('a') && env.A"),
+            NOTHING
+        );
+        assert_eq!(refused(Field::StepIf, "secrets.A"), [0]);
+        assert_eq!(
+            refused(Field::StepRun, "${{ secrets.A }}${{ steps.a.outputs.b }}"),
+            NOTHING
+        );
+        assert_eq!(refused(Field::StepRun, "${{ success() }}"), [4]);
+        assert_eq!(
+            refused(Field::JobRunsOn, "${{ env.A }}${{ matrix.os }}"),
+            [4]
+        );
+        assert_eq!(
+            refused(Field::ActionStep, "${{ secrets.A }}${{ inputs.a }}"),
+            [4]
+        );
+        assert_eq!(refused(Field::Nowhere, "${{ github.ref }}"), [4]);
+        assert_eq!(
+            refused(Field::RunName, "${{ format('{0}', github.actor) }}"),
+            NOTHING
+        );
+    }
+
+    #[test]
+    fn a_scope_is_limited_to_what_a_field_may_use() {
+        let mut scope = Scope::new().with_status(Status::Failure).with_hash_files();
+        for name in ContextName::ALL {
+            scope.set(name, true);
+        }
+        let limited = scope.limited_to(&availability(Field::JobIf));
+        let kept = ContextName::ALL.into_iter();
+        let kept: Vec<_> = kept.filter(|&name| limited.get(name).is_some()).collect();
+        assert_eq!(kept, [Github, Vars, Needs, Inputs]);
+        assert_eq!(limited.status(), Some(Status::Failure));
+        assert!(!limited.offers(HashFiles));
+        assert!(limited.offers(Function::Contains));
     }
 }

@@ -51,7 +51,7 @@ fn text_equals(a: &str, b: &str) -> bool {
 
 /// In the order of UTF-16, which is .NET's.
 fn text_order(a: &str, b: &str) -> Ordering {
-    let units = |text| folded(text).flat_map(|c| Utf16::new(c));
+    let units = |text| folded(text).flat_map(Utf16::new);
     units(a).cmp(units(b))
 }
 

@@ -231,3 +231,150 @@ fn position<'a>(items: &'a Arc<Vec<Value>>, index: &Value) -> Option<&'a Value> 
         .then_some(index as usize)
         .and_then(|index| items.get(index))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::names::ContextName;
+    use super::super::random;
+    use super::super::scope::Status;
+    use super::*;
+    use proptest::prelude::*;
+
+    fn scope() -> Scope {
+        Scope::new().with_status(Status::Success).with_hash_files()
+    }
+
+    #[test]
+    fn what_grows_beyond_its_limit_is_refused_and_not_made() {
+        let tenfold = |inner: &str| format!("format('{}', {inner})", "{0}".repeat(10));
+        let bomb = (0..9).fold("'0123456789'".to_owned(), |inner, _| tenfold(&inner));
+        assert_eq!(evaluate(&bomb, &scope()).unwrap_err(), EvalError::TooLarge);
+
+        let big = Value::from("x".repeat(4 << 20));
+        let list = Value::from(vec![Value::from(vec![Value::Null; 100_000]); 10]);
+        let scope = scope()
+            .with(ContextName::Inputs, vec![big; 3])
+            .with(ContextName::Matrix, list);
+        for text in [
+            "toJSON(inputs)",
+            "join(inputs)",
+            "fromJSON(inputs[0])",
+            "matrix.*.*",
+            "toJSON(inputs[0]) && toJSON(inputs[0]) && toJSON(inputs[0])",
+        ] {
+            assert_eq!(
+                evaluate(text, &scope).unwrap_err(),
+                EvalError::TooLarge,
+                "{text}"
+            );
+        }
+        assert!(evaluate("contains(inputs[0], 'y')", &scope).is_ok());
+    }
+
+    #[test]
+    fn long_chains_do_not_exhaust_the_stack() {
+        for end in ["", " ?"] {
+            for link in ["1<", "1==", "1||", "0||", "1&&", "''!="] {
+                let long = format!("{}1{end}", link.repeat(7_000));
+                assert!(evaluate(&long, &scope()).is_err(), "{link}");
+                let longest = format!("{}1{end}", link.repeat(MAX_LINKS));
+                let _ = evaluate(&longest, &scope());
+            }
+        }
+        let all = format!("{}7", "0||".repeat(MAX_LINKS));
+        assert_eq!(evaluate(&all, &scope()).unwrap().to_text(), "7");
+    }
+    const MAX_LINKS: usize = 1_000;
+
+    #[test]
+    fn an_expression_may_have_as_many_characters_as_on_github() {
+        let of = |length: usize| format!("'{}'", "ä".repeat(length - 2));
+        assert!(evaluate(&of(21_000), &scope()).is_ok());
+        assert_eq!(
+            evaluate(&of(21_001), &scope()).unwrap_err(),
+            EvalError::TooLong
+        );
+    }
+
+    #[test]
+    fn an_evaluation_ends_where_a_digest_is_missing_and_goes_on_with_it() {
+        let mut scope = scope();
+        let text = "format('{0}-{1}', hashFiles('a', 'b'), hashFiles('c'))";
+        let wanted = |patterns: &[&str]| {
+            EvalError::HashPending(patterns.iter().map(|&pattern| pattern.to_owned()).collect())
+        };
+        assert_eq!(evaluate(text, &scope).unwrap_err(), wanted(&["a", "b"]));
+        scope.remember_hash(vec!["a".into(), "b".into()], "12");
+        assert_eq!(evaluate(text, &scope).unwrap_err(), wanted(&["c"]));
+        scope.remember_hash(vec!["c".into()], "");
+        assert_eq!(evaluate(text, &scope).unwrap().to_text(), "12-");
+    }
+
+    #[test]
+    fn functions_that_are_not_offered_are_refused() {
+        for (text, function) in [
+            ("1 && always()", Function::Always),
+            ("true || hashFiles('a')", Function::HashFiles),
+        ] {
+            let error = evaluate(text, &Scope::new()).unwrap_err();
+            let offset = text.find(function.as_str()).unwrap();
+            assert_eq!(error, EvalError::FunctionNotAvailable { function, offset });
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_expression_makes_it_panic(text in random::expression(), github in random::value(), steps in random::value()) {
+            let mut scope = scope()
+                .with(ContextName::Github, github)
+                .with(ContextName::Steps, steps)
+                .with(ContextName::Env, Value::Null)
+                .with(ContextName::Matrix, vec![Value::from("a"); 3])
+                .with(ContextName::Inputs, true);
+            let mut rounds = 0;
+            let result = loop {
+                match evaluate(&text, &scope) {
+                    Err(EvalError::HashPending(patterns)) if rounds < 100 => scope.remember_hash(patterns, "0"),
+                    result => break result,
+                }
+                rounds += 1;
+            };
+            let known = matches!(
+                result,
+                Ok(_)
+                    | Err(EvalError::Json { .. }
+                        | EvalError::Format { .. }
+                        | EvalError::WrongArguments { .. }
+                        | EvalError::TooDeep)
+            );
+            prop_assert!(known, "{}: {:?}", text, result);
+        }
+
+        #[test]
+        fn no_garbage_makes_it_panic(text in "(\\PC|[a-z.()\\[\\]'*!<>=&|, 0-9{}$\n]){0,60}") {
+            if let Err(error) = evaluate(&text, &scope()) {
+                prop_assert!(error.offset().is_none_or(|offset| text.is_char_boundary(offset)), "{text}: {error}");
+            }
+        }
+
+        #[test]
+        fn json_of_a_value_is_read_as_that_value(value in random::value()) {
+            let scope = scope().with(ContextName::Github, value);
+            let again = evaluate("toJSON(fromJSON(toJSON(github))) == toJSON(github)", &scope);
+            prop_assert!(again.unwrap().is_truthy());
+        }
+
+        #[test]
+        fn the_negation_of_a_comparison_is_its_opposite(a in random::value(), b in random::value()) {
+            let scope = scope().with(ContextName::Github, a).with(ContextName::Steps, b);
+            for law in [
+                "(github == steps) != (github != steps)",
+                "(github == steps) == (steps == github)",
+                "(github < steps) == (steps > github)",
+                "(github <= steps) == ((github < steps) || (github == steps))",
+            ] {
+                prop_assert!(evaluate(law, &scope).unwrap().is_truthy(), "{law}");
+            }
+        }
+    }
+}

@@ -106,3 +106,63 @@ fn collect(node: &Node, path: &mut Vec<PathPart>, uses: &mut Vec<Use>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(uses: Result<Vec<Use>, EvalError>) -> String {
+        let each = |used: Use| {
+            let what = match used.what {
+                Used::Context(name, path) => path.iter().fold(name.to_string(), |text, part| {
+                    text + &match part {
+                        PathPart::Name(name) => format!(".{name}"),
+                        PathPart::All => ".*".to_owned(),
+                        PathPart::Computed => "[…]".to_owned(),
+                    }
+                }),
+                Used::Function(function) => format!("{function}()"),
+            };
+            format!("{} {what}", used.offset)
+        };
+        let uses = uses.unwrap().into_iter().map(each);
+        uses.collect::<Vec<_>>().join(", ")
+    }
+
+    #[test]
+    fn contexts_and_functions_are_told_with_their_places() {
+        insta::assert_snapshot!(
+            told(inspect("ä ${{ Steps.build.outputs['v'] }} ${{ contains(needs.*.result, 'x') || matrix[github.ref].a[0] }}")),
+            @"7 steps.build.outputs.v, 39 contains(), 48 needs.*.result, 72 matrix[…].a.0, 79 github.ref"
+        );
+        insta::assert_snapshot!(told(inspect("no expressions")), @"");
+        insta::assert_snapshot!(
+            told(inspect("${{ (secrets.A || inputs).b }}${{ fromJSON(vars.X).y }}")),
+            @"5 secrets.A, 18 inputs, 34 fromJSON(), 43 vars.X"
+        );
+    }
+
+    #[test]
+    fn a_condition_is_told_with_and_without_braces() {
+        let expected = "0 always(), 13 steps.a.outcome";
+        assert_eq!(
+            told(inspect_condition("always() && !steps.a.outcome")),
+            expected
+        );
+        insta::assert_snapshot!(told(inspect_condition("${{ success() }}")), @"4 success()");
+        insta::assert_snapshot!(told(inspect_condition("")), @"");
+    }
+
+    #[test]
+    fn the_first_name_behind_a_context_is_at_hand() {
+        let uses = inspect("${{ needs.build.result || needs.* || needs || success() }}").unwrap();
+        let names: Vec<_> = uses.iter().map(Use::context_and_name).collect();
+        let build = Some((ContextName::Needs, "build"));
+        assert_eq!(names, [build, None, None, None]);
+    }
+
+    #[test]
+    fn what_is_no_expression_is_an_error_with_its_place() {
+        assert_eq!(inspect("ab ${{ 1 2 }}").unwrap_err().offset(), Some(9));
+    }
+}

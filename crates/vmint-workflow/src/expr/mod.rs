@@ -1,9 +1,9 @@
 //! Expressions, `${{ … }}`: parsed by `github-actions-expressions`, evaluated here as GitHub documents it and its runner
 //! does it.
 //!
-//! - [`value`] is what an expression gives; [`mod@compare`] and [`number`] are GitHub's coercions, [`json`] its JSON.
-//! - [`names`] are the contexts and functions that exist, [`tree`] an expression that was parsed, with all names resolved.
-//! - [`scope`] is what an evaluation sees, [`eval`] evaluates one expression, [`functions`] and [`format`] what it calls.
+//! - [`value`] is what an expression gives; `compare` and [`number`] are GitHub's coercions, `json` its JSON.
+//! - [`names`] are the contexts and functions that exist, `tree` is an expression that was parsed, with all names resolved.
+//! - [`scope`] is what an evaluation sees, [`eval`] evaluates one expression, `functions` and `format` are what it calls.
 //! - [`template`] is text with expressions in it, [`mod@condition`] the rules of `if`.
 //! - [`mod@inspect`] and [`mod@availability`] are for the checker: what a text uses, and what its field may use.
 //!
@@ -13,25 +13,25 @@
 //! ends with [`EvalError::HashPending`]. The caller computes the digest, gives it to the scope and evaluates again.
 
 pub mod availability;
-pub mod compare;
+mod compare;
 pub mod condition;
 pub mod error;
 pub mod eval;
-pub mod format;
-pub mod functions;
+mod format;
+mod functions;
 pub mod inspect;
-pub mod json;
+mod json;
 pub mod names;
 pub mod number;
 #[cfg(test)]
 mod random;
 pub mod scope;
 pub mod template;
-pub mod tree;
+mod tree;
 pub mod value;
 
 pub use availability::{Availability, Field, availability};
-pub use condition::{ConditionForm, condition, condition_form};
+pub use condition::{ConditionForm, condition, condition_form, hook_condition};
 pub use error::EvalError;
 pub use eval::evaluate;
 pub use inspect::{PathPart, Use, Used, inspect, inspect_condition};

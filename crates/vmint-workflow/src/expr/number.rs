@@ -63,19 +63,13 @@ pub fn to_text(number: f64) -> String {
             exponent.abs()
         );
     }
-    match usize::try_from(exponent) {
-        Ok(exponent) => {
-            let before = exponent + 1;
-            if digits.len() <= before {
-                format!("{sign}{digits:0<before$}")
-            } else {
-                format!("{sign}{}.{}", &digits[..before], &digits[before..])
-            }
-        }
-        Err(_) => {
-            let zeros = usize::try_from(-exponent - 1).unwrap_or(0);
-            format!("{sign}0.{}{digits}", "0".repeat(zeros))
-        }
+    // With the zeros that stand before the first digit of a fraction.
+    let digits = "0".repeat(usize::try_from(-exponent).unwrap_or(0)) + digits;
+    let point = usize::try_from(exponent).unwrap_or(0) + 1;
+    match digits.split_at_checked(point) {
+        Some((whole, fraction)) if !fraction.is_empty() => format!("{sign}{whole}.{fraction}"),
+        // Rounding has made it whole.
+        _ => format!("{sign}{digits:0<point$}"),
     }
 }
 
@@ -111,7 +105,7 @@ mod tests {
             ("-infinity", f64::NEG_INFINITY),
             ("1e999", f64::INFINITY),
         ] {
-            assert!(from_text(text) == number, "{text:?}: {}", from_text(text));
+            assert_eq!(from_text(text).to_bits(), number.to_bits(), "{text:?}");
         }
         for text in [
             "abc",
@@ -147,6 +141,10 @@ mod tests {
             (123_456.789, "123456.789"),
             (999_999_999_999_999.0, "999999999999999"),
             (1e15, "1E+15"),
+            (123_456_789_012_345.7, "123456789012346"),
+            (1_234_567_890_123.999_9, "1234567890124"),
+            (-0.5, "-0.5"),
+            (12.5, "12.5"),
             (-1.5e300, "-1.5E+300"),
             (1_234_567_890_123_456_789.0, "1.23456789012346E+18"),
             (0.000_012, "1.2E-05"),

@@ -191,3 +191,147 @@ fn node_value(node: &yaml::Node, evaluation: &mut Evaluation<'_>) -> Result<Valu
         yaml::Data::Null | yaml::Data::Bool(_) | yaml::Data::Number(..) => Ok(node.into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::names::ContextName;
+    use super::*;
+    use proptest::prelude::*;
+
+    fn scope() -> Scope {
+        let env = Object::from_iter([("NAME", "vmint"), ("}}", "braces")]);
+        let matrix = Value::from_json(r#"{"os": ["a", "b"], "n": 3, "on": true}"#).unwrap();
+        Scope::new()
+            .with(ContextName::Env, env)
+            .with(ContextName::Matrix, matrix)
+    }
+
+    #[test]
+    fn expressions_are_replaced_by_their_text() {
+        for (text, expected) in [
+            ("", ""),
+            ("plain $ { }} text", "plain $ { }} text"),
+            ("hello ${{ env.NAME }}!", "hello vmint!"),
+            ("${{env.NAME}}${{matrix.n}}", "vmint3"),
+            ("{0} {{ ${{ 1 }} }}", "{0} {{ 1 }}"),
+            ("${{ env['}}'] }}", "braces"),
+            ("${{ 'it''s }}' }}.", "it's }}."),
+            ("$${{ 1 }}", "$1"),
+            (
+                "${{ null }}|${{ matrix.os }}|${{ matrix }}",
+                "|Array|Object",
+            ),
+            ("${{ '${{' }}", "${{"),
+            ("${{\n  matrix.on\n}}", "true"),
+            ("ä ${{ 'ö' }} ü", "ä ö ü"),
+        ] {
+            assert_eq!(interpolate(text, &scope()).unwrap(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_single_expression_keeps_its_type() {
+        let json = |text| evaluate_text(text, &scope()).unwrap().to_json_pretty();
+        assert_eq!(json("${{ matrix.n }}"), "3");
+        assert_eq!(json("${{ matrix.on }}"), "true");
+        assert_eq!(json("${{ matrix.nothing }}"), "null");
+        assert_eq!(json("${{ matrix.n }} "), "\"3 \"");
+        assert_eq!(json("3"), "\"3\"");
+    }
+
+    #[test]
+    fn errors_say_where_in_the_text_they_are() {
+        let message = |text| interpolate(text, &scope()).unwrap_err().to_string();
+        insta::assert_snapshot!(message("a ${{ env.NAME"), @"`${{` is not closed: a `}}` outside of quotes is expected, at offset 2 of the text");
+        insta::assert_snapshot!(message("a ${{ 'x }}"), @"`${{` is not closed: a `}}` outside of quotes is expected, at offset 2 of the text");
+        insta::assert_snapshot!(message("a ${{ }} b"), @"an expression is expected, at offset 5 of the text");
+        insta::assert_snapshot!(message("a ${{ 1 }} ${{ nope.x }}"), @"there is no context `nope`, at offset 15 of the text");
+        insta::assert_snapshot!(message("${{ 1 }}${{ 1 && secrets.X }}"), @"the context `secrets` is not available here, at offset 17 of the text");
+        insta::assert_snapshot!(message("x${{ hashFiles('a') }}"), @"the function `hashFiles` is not available here, at offset 5 of the text");
+        insta::assert_snapshot!(message("x${{ 1 +}}"), @"invalid numeric literal, at offset 7 of the text");
+    }
+
+    fn node(data: yaml::Data) -> yaml::Node {
+        let spot = Spot { line: 3, column: 7 };
+        yaml::Node { spot, data }
+    }
+
+    fn text(text: &str) -> yaml::Node {
+        node(yaml::Data::String(text.to_owned()))
+    }
+
+    fn mapping(key: &str, value: yaml::Node) -> yaml::Node {
+        let spot = Spot { line: 2, column: 1 };
+        let text = key.to_owned();
+        node(yaml::Data::Mapping(vec![(yaml::Key { text, spot }, value)]))
+    }
+
+    #[test]
+    fn a_tree_is_evaluated_in_all_its_texts() {
+        let number = node(yaml::Data::Number(1.5, "1.50".to_owned()));
+        let items = vec![text("${{ matrix.os }}"), text("a-${{ matrix.n }}"), number];
+        let tree = mapping("k", node(yaml::Data::Sequence(items)));
+        let value = evaluate_node(&tree, &scope()).unwrap();
+        insta::assert_snapshot!(serde_json::to_string(&value).unwrap(), @r#"{"k":[["a","b"],"a-3",1.5]}"#);
+    }
+
+    #[test]
+    fn a_tree_says_where_it_is_wrong() {
+        let error = evaluate_node(&mapping("k", text("${{ frob() }}")), &scope()).unwrap_err();
+        assert_eq!(error.spot, Spot { line: 3, column: 7 });
+        let error = evaluate_node(&mapping("${{ insert }}", text("x")), &scope()).unwrap_err();
+        assert_eq!(error.spot, Spot { line: 2, column: 1 });
+        insta::assert_snapshot!(error, @"a key cannot be an expression: `${{ insert }}`; write the key out, or make the whole mapping with `fromJSON`");
+    }
+
+    #[test]
+    fn all_texts_of_a_tree_share_one_limit() {
+        let scope = scope().with(
+            ContextName::Inputs,
+            vec![Value::from("x".repeat(1 << 20)); 2],
+        );
+        let of = |count| {
+            node(yaml::Data::Sequence(vec![
+                text("${{ join(inputs) }}");
+                count
+            ]))
+        };
+        assert!(evaluate_node(&of(2), &scope).is_ok());
+        let error = evaluate_node(&of(20), &scope).unwrap_err();
+        assert_eq!(error.error, EvalError::TooLarge);
+    }
+
+    proptest! {
+        #[test]
+        fn text_without_expressions_stays_as_it_is(text in "(\\PC|[${} '\n]){0,40}") {
+            prop_assume!(!text.contains(OPEN));
+            prop_assert_eq!(&interpolate(&text, &scope()).unwrap(), &text);
+            let value = evaluate_text(&text, &scope()).unwrap();
+            prop_assert_eq!(value.as_str(), Some(&*text));
+        }
+
+        #[test]
+        fn segments_cover_the_text_but_for_its_braces(text in "(\\PC|\\$\\{\\{|\\}\\}|'|[ a-z]){0,20}") {
+            if let Ok(segments) = split(&text) {
+                let again: String = segments.into_iter().map(|segment| match segment {
+                    Segment::Literal(range) => text[range].to_owned(),
+                    Segment::Expression(range) => format!("${{{{{}}}}}", &text[range]),
+                }).collect();
+                prop_assert_eq!(again, text);
+            }
+        }
+
+        #[test]
+        fn any_text_can_be_quoted(value in "\\PC{0,20}", before in "[a-z}{ ]{0,5}", after in "[a-z}{ ]{0,5}") {
+            let text = format!("{before}${{{{ '{}' }}}}{after}", value.replace('\'', "''"));
+            prop_assert_eq!(interpolate(&text, &scope()).unwrap(), format!("{before}{value}{after}"));
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in "(\\$\\{\\{|\\}\\}|'|env|matrix|\\PC|[ .*()\\[\\]!&|=]){0,30}") {
+            if let Err(error) = interpolate(&text, &scope()) {
+                prop_assert!(error.offset().is_none_or(|offset| text.is_char_boundary(offset)));
+            }
+        }
+    }
+}

@@ -66,11 +66,15 @@ impl Node {
                 right.shift(by);
             }
             Self::All(nodes) | Self::Any(nodes) => {
-                nodes.iter_mut().for_each(|node| node.shift(by));
+                for node in nodes {
+                    node.shift(by);
+                }
             }
             Self::Call(_, arguments, offset) => {
                 *offset += by;
-                arguments.iter_mut().for_each(|node| node.shift(by));
+                for node in arguments {
+                    node.shift(by);
+                }
             }
         }
     }
@@ -86,7 +90,9 @@ impl Node {
                 right.visit(see);
             }
             Self::All(nodes) | Self::Any(nodes) | Self::Call(_, nodes, _) => {
-                nodes.iter().for_each(|node| node.visit(see));
+                for node in nodes {
+                    node.visit(see);
+                }
             }
         }
     }
