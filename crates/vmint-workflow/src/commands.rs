@@ -1,1 +1,0 @@
-//! Workflow commands: `::group::`, `::error file=…::`, `::add-mask::` and the others.

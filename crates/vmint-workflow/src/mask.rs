@@ -1,1 +1,0 @@
-//! Secrets, hidden in whatever is shown.
