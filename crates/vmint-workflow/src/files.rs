@@ -1,1 +1,0 @@
-//! Files in which a step leaves what others shall know: `GITHUB_ENV`, `GITHUB_OUTPUT` and the others.
