@@ -17,9 +17,9 @@ const AXIS: usize = 24;
 const JOB: usize = 30;
 const STEP: usize = 22;
 
-/// Where the times are, in percent of the whole width.
-const PLOT_FROM: u32 = 30;
-const PLOT_WIDTH: u32 = 68;
+/// Where the times are, in percent of the whole width. What is left on the right holds the duration of a bar that ends there.
+const PLOT_FROM: u32 = 29;
+const PLOT_WIDTH: u32 = 60;
 
 /// The chart, as HTML with an SVG in it; nothing when nothing has started.
 pub(super) fn render(run: &RunRecord) -> Option<String> {
@@ -335,7 +335,7 @@ fn bar(
     format!("<rect class=\"{class}\" x=\"{x}%\" y=\"{y}\" width=\"{width}%\" height=\"{height}\"/>")
 }
 
-/// The duration behind the bar, or before it where there is no room; of what was not run a word.
+/// The duration behind the bar; of what has none a word.
 fn label(
     scale: &Scale,
     (from_ms, to_ms): (Option<i64>, Option<i64>),
@@ -343,24 +343,20 @@ fn label(
     verdict: Verdict,
     y: usize,
 ) -> String {
-    let (text, from, to) = match (from_ms, super::text::between(from_ms, to_ms)) {
+    let (text, x) = match (from_ms, super::text::between(from_ms, to_ms)) {
         (Some(from), Some(ms)) => (
             duration(ms),
-            scale.percent(from),
-            scale.percent(to_ms.unwrap_or(from)),
+            scale
+                .percent(to_ms.unwrap_or(from))
+                .max(scale.percent(from)),
         ),
-        (Some(from), None) => (verdict.words().to_owned(), scale.percent(from), 100.0),
-        _ => {
-            let at = last_end.map_or(0.0, |at| scale.percent(at));
-            (verdict.words().to_owned(), at, at)
-        }
+        (Some(_), None) => (verdict.words().to_owned(), 100.0),
+        _ => (
+            verdict.words().to_owned(),
+            last_end.map_or(0.0, |at| scale.percent(at)),
+        ),
     };
-    let (x, dx, class) = match (from, to) {
-        (_, ..=86.0) => (to, 6, "time"),
-        (12.0.., _) => (from, -6, "time before"),
-        _ => (to, -6, "time before inside"),
-    };
-    format!("<text class=\"{class}\" x=\"{x}%\" dx=\"{dx}\" y=\"{y}\">{text}</text>")
+    format!("<text class=\"time\" x=\"{x}%\" dx=\"6\" y=\"{y}\">{text}</text>")
 }
 
 /// What the signs mean, of those that occur.

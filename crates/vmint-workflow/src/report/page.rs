@@ -138,7 +138,6 @@ fn header(run: &RunRecord, name: &str, verdict: Verdict) -> String {
             format!("<a href=\"#machines\">{machines}</a> of {images}, {commands}"),
         );
     }
-    fact("File", Escaped(&run.file.to_string_lossy()).to_string());
     if let Some(resumed) = &run.resumed {
         let (id, job, step) = (&resumed.run, Escaped(&resumed.job), resumed.step);
         fact(
@@ -149,6 +148,14 @@ fn header(run: &RunRecord, name: &str, verdict: Verdict) -> String {
     if let Some(group) = &run.concurrency {
         fact("Concurrency", Escaped(group).to_string());
     }
+    let file = run.file.strip_prefix(&run.repository).unwrap_or(&run.file);
+    let (file, repository) = (file.to_string_lossy(), run.repository.to_string_lossy());
+    let _ = write!(
+        html,
+        "<div class=\"wide\"><dt>File</dt><dd>{} in {}</dd></div>",
+        Escaped(&file),
+        Escaped(&repository)
+    );
     html.push_str("</dl>");
     if !run.notes.is_empty() {
         html.push_str("<ul class=\"notes\" aria-label=\"Notes\">");
