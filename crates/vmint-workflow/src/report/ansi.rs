@@ -204,7 +204,7 @@ fn control_sequence<'a>(rest: &mut std::str::Chars<'a>) -> Option<&'a str> {
     let end = text.find(|c| !(' '..='?').contains(&c))?;
     let last = text[end..].chars().next()?;
     let well_formed = ('@'..='~').contains(&last);
-    *rest = text[end + if well_formed { 1 } else { 0 }..].chars();
+    *rest = text[end + usize::from(well_formed)..].chars();
     let plain = text[..end]
         .bytes()
         .all(|b| b.is_ascii_digit() || b == b';' || b == b':');

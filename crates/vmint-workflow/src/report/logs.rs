@@ -240,8 +240,8 @@ mod tests {
     fn of_a_long_log_the_beginning_and_the_end_are_shown() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
-        let lines: String = (0..10_000).map(|n| format!("line {n}\n")).collect();
-        std::fs::write(&path, &lines).unwrap();
+        let lines: Vec<_> = (0..10_000).map(|n| format!("line {n}")).collect();
+        std::fs::write(&path, lines.join("\n") + "\n").unwrap();
         let html = render(&path, "logs/1.log", None, 1000).unwrap();
         assert!(html.starts_with("<div class=\"l\">line 0</div>"), "{html}");
         assert!(

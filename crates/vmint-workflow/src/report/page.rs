@@ -26,13 +26,13 @@ const MOST_OF_SUMMARIES: u64 = 4 << 20;
 pub(super) fn render(run: &RunRecord, folder: &Path, out: &mut dyn io::Write) -> io::Result<()> {
     let name = run.title.as_ref().unwrap_or(&run.workflow);
     let verdict = Verdict::of_run(run);
-    write!(
+    writeln!(
         out,
         "{MARK}<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta http-equiv=\"Content-Security-Policy\" content=\"{}\">\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
          <meta name=\"color-scheme\" content=\"light dark\"><meta name=\"referrer\" content=\"no-referrer\">\
-         <title>{} {}: {}</title><style>{STYLE}</style></head><body>\n",
+         <title>{} {}: {}</title><style>{STYLE}</style></head><body>",
         policy(),
         verdict.sign(),
         Escaped(name),
@@ -43,9 +43,9 @@ pub(super) fn render(run: &RunRecord, folder: &Path, out: &mut dyn io::Write) ->
     out.write_all(attention(run).as_bytes())?;
     out.write_all(annotations(run).as_bytes())?;
     if let Some(chart) = chart::render(run) {
-        write!(
+        writeln!(
             out,
-            "<section id=\"timeline\"><h2>Timeline</h2>{chart}</section>\n"
+            "<section id=\"timeline\"><h2>Timeline</h2>{chart}</section>"
         )?;
     }
     summaries(run, folder, out)?;
@@ -54,10 +54,10 @@ pub(super) fn render(run: &RunRecord, folder: &Path, out: &mut dyn io::Write) ->
         steps::write(run, folder, out)?;
     }
     out.write_all(machines(run).as_bytes())?;
-    write!(
+    writeln!(
         out,
         "</main><footer><p>The same as data: <a href=\"run.json\">run.json</a>, <a href=\"junit.xml\">junit.xml</a>. \
-         This page loads nothing and runs no script.</p></footer></body></html>\n"
+         This page loads nothing and runs no script.</p></footer></body></html>"
     )
 }
 
@@ -95,7 +95,7 @@ fn header(run: &RunRecord, name: &str, verdict: Verdict) -> String {
             html.push_str("<p class=\"hint\">This says nothing of the workflow. Run it again.</p>");
         }
         None => {
-            html.push_str("<p class=\"hint\">It was still running when this page was written.</p>")
+            html.push_str("<p class=\"hint\">It was still running when this page was written.</p>");
         }
         _ => {}
     }
