@@ -39,5 +39,6 @@ pub mod report;
 pub mod run;
 pub mod shell;
 pub mod spec;
+pub mod spool;
 pub mod workspace;
 pub mod yaml;
