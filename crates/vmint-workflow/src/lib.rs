@@ -37,6 +37,7 @@ pub mod observe;
 pub mod record;
 pub mod report;
 pub mod run;
+pub mod setup;
 pub mod shell;
 pub mod spec;
 pub mod spool;

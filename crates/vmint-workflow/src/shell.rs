@@ -192,7 +192,7 @@ fn words(text: &str) -> Vec<String> {
                 }
             }
             '"' if quoted && chars.next_if_eq(&'"').is_some() => {
-                word.get_or_insert_default().push('"')
+                word.get_or_insert_default().push('"');
             }
             '"' => {
                 quoted = !quoted;

@@ -415,7 +415,7 @@ impl<'a> Lines<'a> {
                     return Ok(value.strip_suffix('\n').unwrap_or(value).to_owned());
                 }
                 Some(line) if line.trim() == delimiter.trim() => {
-                    almost = Some(self.number.to_string())
+                    almost = Some(self.number.to_string());
                 }
                 Some(_) => {}
                 None => return Err(almost),

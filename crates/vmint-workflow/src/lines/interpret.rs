@@ -167,7 +167,7 @@ impl Out<'_> {
         for line in masked.split('\n') {
             let mut line = line.strip_suffix('\r').unwrap_or(line);
             while !line.is_empty() || kind != Kind::Text {
-                let (now, later) = line.split_at(line.floor_char_boundary(MAX_LINE));
+                let (now, later) = line.split_at(fitting(line));
                 self.line(kind, now.replace('\r', " "));
                 (kind, line) = (Kind::Text, later);
             }
@@ -182,7 +182,7 @@ impl Out<'_> {
                 Cow::Borrowed(_) => text,
                 Cow::Owned(masked) => masked,
             };
-            text.truncate(text.floor_char_boundary(MAX_LINE));
+            text.truncate(fitting(&text));
             text
         };
         let kind = match annotation.level {
@@ -247,7 +247,7 @@ impl Rest {
                 self.settle(out);
                 if show == Show::Line {
                     // GitHub shows the line before it knows of a token that the line has to hide; here it is hidden.
-                    self.hide_token(&command, out);
+                    hide_token(&command, out);
                     out.show(Kind::Text, &text);
                 }
                 self.execute(command, out);
@@ -323,22 +323,12 @@ impl Rest {
         self.masked.drain(..given);
     }
 
-    fn hide_token(&self, command: &Command, out: &mut Out<'_>) {
-        // As GitHub: a token that is a word would turn logs into stars.
-        if let Command::Stop { token } = command
-            && token.len() > 6
-            && let Err(error) = out.job.masks.add(token)
-        {
-            refuse(error, out);
-        }
-    }
-
     fn execute(&mut self, command: Command, out: &mut Out<'_>) {
         match command {
             Command::Group(title) => out.show(Kind::Group, &title),
             Command::EndGroup => out.line(Kind::EndGroup, ""),
             Command::Debug(text) if self.debugging == Debugging::Shown => {
-                out.show(Kind::Debug, &text)
+                out.show(Kind::Debug, &text);
             }
             Command::Annotate(annotation) => {
                 let message = annotation.message.clone();
@@ -367,7 +357,7 @@ impl Rest {
             Command::AddMatcher { path } => (out.sink)(Event::AddMatcher { path }),
             Command::RemoveMatcher(Which::Owner(owner)) => out.job.matchers.remove(&owner),
             Command::RemoveMatcher(Which::File(path)) => {
-                (out.sink)(Event::RemoveMatchersOf { path })
+                (out.sink)(Event::RemoveMatchersOf { path });
             }
             Command::Ignored { reason } => out.say(Level::Warning, reason),
             Command::Invalid { name, reason } => {
@@ -388,6 +378,16 @@ impl Rest {
     }
 }
 
+fn hide_token(command: &Command, out: &mut Out<'_>) {
+    // As GitHub: a token that is a word would turn logs into stars.
+    if let Command::Stop { token } = command
+        && token.len() > 6
+        && let Err(error) = out.job.masks.add(token)
+    {
+        refuse(error, out);
+    }
+}
+
 fn refuse(error: MaskError, out: &mut Out<'_>) {
     out.fail(format!(
         "the command `add-mask` cannot be executed: {error}"
@@ -399,7 +399,7 @@ fn give_line(bytes: &[u8], out: &mut Out<'_>) {
     // What is not UTF-8 grows when it is replaced.
     let mut rest = &*text;
     while rest.len() > MAX_LINE {
-        let (now, later) = rest.split_at(rest.floor_char_boundary(MAX_LINE));
+        let (now, later) = rest.split_at(fitting(rest));
         out.line(Kind::Text, now);
         rest = later;
     }
@@ -407,6 +407,14 @@ fn give_line(bytes: &[u8], out: &mut Out<'_>) {
         Cow::Owned(text) if rest.len() == text.len() => out.line(Kind::Text, text),
         _ => out.line(Kind::Text, rest),
     }
+}
+
+/// How much of a text fits in a line.
+fn fitting(text: &str) -> usize {
+    if text.len() <= MAX_LINE {
+        return text.len();
+    }
+    boundary(text.as_bytes(), MAX_LINE)
 }
 
 /// Where bytes can be cut without cutting a character: at `at`, or up to three bytes before.
