@@ -73,7 +73,7 @@ pub enum Layout {
 #[derive(Debug, Error)]
 pub enum ArtifactError {
     /// A bad name.
-    #[error("an artifact cannot be named `{name}`: {why}")]
+    #[error("an artifact cannot be named {name:?}: {why}")]
     Name {
         /// The name, shortened.
         name: String,
@@ -476,14 +476,13 @@ mod tests {
         let errors = ["", "a/b", "a\nb", "..", "a:b", ".incoming-x", &long]
             .map(|name| ArtifactName::new(name).unwrap_err().to_string());
         insta::assert_snapshot!(errors.join("\n"), @r#"
-        an artifact cannot be named ``: it is empty
-        an artifact cannot be named `a/b`: it holds '/', and none of " : < > | * ? \ / or a line break is allowed
-        an artifact cannot be named `a
-        b`: it holds '\n', and none of " : < > | * ? \ / or a line break is allowed
-        an artifact cannot be named `..`: it is the name of every folder
-        an artifact cannot be named `a:b`: it holds ':', and none of " : < > | * ? \ / or a line break is allowed
-        an artifact cannot be named `.incoming-x`: such names are used while files are written
-        an artifact cannot be named `xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx`: it is longer than 240 bytes
+        an artifact cannot be named "": it is empty
+        an artifact cannot be named "a/b": it holds '/', and none of " : < > | * ? \ / or a line break is allowed
+        an artifact cannot be named "a\nb": it holds '\n', and none of " : < > | * ? \ / or a line break is allowed
+        an artifact cannot be named "..": it is the name of every folder
+        an artifact cannot be named "a:b": it holds ':', and none of " : < > | * ? \ / or a line break is allowed
+        an artifact cannot be named ".incoming-x": such names are used while files are written
+        an artifact cannot be named "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx": it is longer than 240 bytes
         "#);
         assert!("fail".parse::<IfNoFiles>().is_err());
         assert_eq!("".parse::<IfNoFiles>().unwrap(), IfNoFiles::Warn);

@@ -270,7 +270,7 @@ impl Caches {
             }
         }
         let mut total: u64 = entries.iter().map(|(.., cache)| cache.size).sum();
-        entries.sort_by(|a, b| (a.0, a.2.created_at_ms).cmp(&(b.0, b.2.created_at_ms)));
+        entries.sort_by_key(|entry| (entry.0, entry.2.created_at_ms));
         let mut evicted = 0;
         for (_, stem, cache) in entries.iter().filter(|(_, stem, _)| stem != saved) {
             if total <= self.quota {
@@ -417,12 +417,12 @@ mod tests {
         hit.map(|hit| (hit.cache.key, hit.exact))
     }
 
-    fn yes(key: &str) -> Option<(String, Exact)> {
-        Some((key.to_owned(), Exact::Yes))
+    fn yes(key: &str) -> (String, Exact) {
+        (key.to_owned(), Exact::Yes)
     }
 
-    fn no(key: &str) -> Option<(String, Exact)> {
-        Some((key.to_owned(), Exact::No))
+    fn no(key: &str) -> (String, Exact) {
+        (key.to_owned(), Exact::No)
     }
 
     #[tokio::test]
@@ -433,7 +433,7 @@ mod tests {
             save(&caches, "a", b"content").await,
             Saved::Saved { evicted: 0 }
         );
-        assert_eq!(found(&caches, "a", &[]), yes("a"));
+        assert_eq!(found(&caches, "a", &[]), Some(yes("a")));
         assert!(caches.has("a", "v") && !caches.has("a", "w"));
         assert!(caches.find("a", &NONE, "w").unwrap().is_none());
         let (to, from) = tokio::sync::mpsc::channel(10);
@@ -463,11 +463,14 @@ mod tests {
         }
         assert_eq!(
             found(&caches, "linux-c", &["linux-", "mac-"]),
-            no("linux-b")
+            Some(no("linux-b"))
         );
-        assert_eq!(found(&caches, "linux-c", &["mac-", "linux-"]), no("mac-a"));
-        assert_eq!(found(&caches, "linux-c", &["linux"]), no("linux"));
-        assert_eq!(found(&caches, "mac-", &[]), no("mac-a"));
+        assert_eq!(
+            found(&caches, "linux-c", &["mac-", "linux-"]),
+            Some(no("mac-a"))
+        );
+        assert_eq!(found(&caches, "linux-c", &["linux"]), Some(no("linux")));
+        assert_eq!(found(&caches, "mac-", &[]), Some(no("mac-a")));
         assert_eq!(found(&caches, "bsd", &["b"]), None);
     }
 
@@ -485,7 +488,7 @@ mod tests {
                 .unwrap();
             file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
         }
-        assert_eq!(found(&caches, "a", &[]), yes("a"));
+        assert_eq!(found(&caches, "a", &[]), Some(yes("a")));
         assert_eq!(
             save(&caches, "d", &[0; 60]).await,
             Saved::Saved { evicted: 2 }
@@ -521,7 +524,7 @@ mod tests {
         for key in ["cut", "lying", "torn"] {
             assert_eq!(found(&caches, key, &[]), None, "{key}");
         }
-        assert_eq!(found(&caches, "whole", &[]), yes("whole"));
+        assert_eq!(found(&caches, "whole", &[]), Some(yes("whole")));
         assert_eq!(
             save(&caches, "torn", b"again").await,
             Saved::Saved { evicted: 0 }
@@ -559,7 +562,7 @@ mod tests {
                 .count(),
             1
         );
-        assert_eq!(found(&caches, "a", &[]), yes("a"));
+        assert_eq!(found(&caches, "a", &[]), Some(yes("a")));
         assert_eq!(caches.names().unwrap().len(), 3, "lock and one entry");
     }
 

@@ -206,4 +206,43 @@ mod tests {
         let to = copy(&tagged, Depth::All).await;
         assert_eq!(says(&to, &["describe", "--tags"]), "v1");
     }
+
+    #[tokio::test]
+    async fn linked_worktrees_and_shallow_clones_are_as_good_as_others() {
+        let own = three_commits();
+        let linked = scratch("linked");
+        let path = linked.root.join("tree");
+        own.git(&[
+            "worktree",
+            "add",
+            "-q",
+            "--detach",
+            &path.to_string_lossy(),
+            "side",
+        ]);
+        let repository = Repository::discover(&path).await.unwrap();
+        assert_eq!(repository.root, path);
+        let to = copy(&repository, Depth::Commits(NonZeroU32::MIN)).await;
+        assert_eq!(says(&to, &["log", "--format=%s"]), "two");
+
+        let url = format!("file://{}", own.root.display());
+        linked.git(&["clone", "-q", "--depth", "1", &url, "shallow"]);
+        let shallow = Repository::discover(&linked.root.join("shallow"))
+            .await
+            .unwrap();
+        assert_eq!(shallow.head.as_ref().unwrap().changed, None);
+        let to = copy(&shallow, Depth::All).await;
+        assert_eq!(says(&to, &["log", "--format=%s"]), "three");
+        assert_eq!(says(&to, &["fsck", "--no-dangling"]), "");
+    }
+
+    #[tokio::test]
+    async fn a_repository_without_commits_has_no_history() {
+        let own = scratch("unborn");
+        own.init();
+        let repository = Repository::discover(&own.root).await.unwrap();
+        let (pieces, _taker) = channel(2);
+        let error = pack(&repository, Depth::All, pieces).await.unwrap_err();
+        assert!(matches!(error, WorkspaceError::NoCommit { .. }), "{error}");
+    }
 }

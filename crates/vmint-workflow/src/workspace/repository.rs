@@ -1,7 +1,7 @@
 //! What a repository says of itself.
 
-use super::git::{self, GitError, ask};
-use super::{WorkspaceError, git::Work};
+use super::WorkspaceError;
+use super::git::{self, GitError, Work, ask};
 use std::path::{Path, PathBuf};
 
 /// The folder that a workflow is run for: a git repository, or any other.
@@ -176,22 +176,20 @@ impl Repository {
     }
 
     async fn read(root: PathBuf, revision: &str) -> Result<Self, WorkspaceError> {
+        const STATUS: [&str; 5] = [
+            "status",
+            "--porcelain=v1",
+            "-z",
+            "--no-renames",
+            "--untracked-files=all",
+        ];
         let questions = tokio::try_join!(
             ask(&root, &["symbolic-ref", "--quiet", "HEAD"]),
             ask(&root, &["describe", "--tags", "--exact-match", "HEAD"]),
             ask(&root, &["remote", "get-url", "origin"]),
             ask(&root, &["config", "user.name"]),
             ask(&root, &["config", "user.email"]),
-            ask(
-                &root,
-                &[
-                    "status",
-                    "--porcelain=v1",
-                    "-z",
-                    "--no-renames",
-                    "--untracked-files=all"
-                ]
-            ),
+            git::run(&root, Work::Question, &STATUS),
         )?;
         let (branch, tag, origin, name, email, status) = questions;
         let line = |answer: Option<Vec<u8>>| answer.map(|a| one_line(&a)).filter(|l| !l.is_empty());
@@ -213,7 +211,7 @@ impl Repository {
             head: Head::read(&root, revision, &default_branch).await?,
             default_branch,
             reference,
-            uncommitted: changed_paths(&status.unwrap_or_default()),
+            uncommitted: changed_paths(&status),
             root,
         })
     }
