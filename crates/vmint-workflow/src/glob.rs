@@ -14,6 +14,7 @@ use thiserror::Error;
 #[derive(Clone, Debug)]
 pub struct Patterns {
     rules: Vec<Rule>,
+    roots: Vec<String>,
 }
 
 /// What a path is.
@@ -48,7 +49,7 @@ pub enum GlobError {
 }
 
 /// Patterns in a list.
-const MOST: usize = 10_000;
+const MOST: usize = 1_000;
 
 #[derive(Clone, Debug)]
 struct Rule {
@@ -111,24 +112,14 @@ impl Patterns {
         if rules.is_empty() {
             return Err(GlobError::Empty);
         }
-        Ok(Self { rules })
+        let roots = roots(&rules);
+        Ok(Self { rules, roots })
     }
 
     /// The folders or files below which all that matches lies: the beginnings of the patterns up to the first that has no
     /// fixed name. None of them lies below another.
-    pub fn search_roots(&self) -> Vec<String> {
-        let positive = self.rules.iter().filter(|rule| rule.sense == Sense::In);
-        let roots: Vec<String> = positive.map(Rule::root).collect();
-        let mut kept: Vec<String> = Vec::new();
-        for root in &roots {
-            let covered = roots
-                .iter()
-                .any(|other| other != root && is_below(root, other));
-            if !covered && !kept.contains(root) {
-                kept.push(root.clone());
-            }
-        }
-        kept
+    pub fn search_roots(&self) -> &[String] {
+        &self.roots
     }
 
     /// Whether an absolute path is meant.
@@ -150,19 +141,31 @@ impl Patterns {
             let above = names(root).count().saturating_sub(1);
             is_at_or_below(path, root) && !names(path).skip(above).any(|name| name.starts_with('.'))
         };
-        !self.search_roots().iter().any(open)
+        !self.roots.iter().any(open)
     }
 
     /// The folder that paths in an artifact are relative to, given the files that were found: what all search roots have
     /// in common; of a single file that was named, its folder.
     pub fn upload_root(&self, found: &[&str]) -> String {
-        let roots = self.search_roots();
-        match (&roots[..], found) {
+        match (&self.roots[..], found) {
             ([root], [file]) if root == file => parent(file),
             ([root], _) => root.clone(),
             (roots, _) => least_common_ancestor(roots),
         }
     }
+}
+
+fn roots(rules: &[Rule]) -> Vec<String> {
+    let positive = rules.iter().filter(|rule| rule.sense == Sense::In);
+    let all: Vec<String> = positive.map(Rule::root).collect();
+    let mut kept: Vec<String> = Vec::new();
+    for root in &all {
+        let covered = all.iter().any(|other| is_below(root, other));
+        if !covered && !kept.contains(root) {
+            kept.push(root.clone());
+        }
+    }
+    kept
 }
 
 /// The deepest folder that all paths are at or below.

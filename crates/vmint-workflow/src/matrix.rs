@@ -9,6 +9,7 @@
 //! Lists and objects, which are never equal there, are compared leaf by leaf.
 
 use crate::expr::{Object, Value};
+use std::collections::HashSet;
 use thiserror::Error;
 
 /// Jobs that a matrix may make.
@@ -136,7 +137,11 @@ pub fn combinations(matrix: &Value) -> Result<Vec<Combination>, MatrixError> {
             dimensions.push((name, list));
         }
     }
-    let is_dimension = |name: &str| dimensions.iter().any(|(own, _)| same_name(own, name));
+    let names: HashSet<String> = dimensions
+        .iter()
+        .map(|(name, _)| name.to_lowercase())
+        .collect();
+    let is_dimension = |name: &str| names.contains(&name.to_lowercase());
     for (name, _) in exclude.iter().flat_map(|entry| entry.iter()) {
         if !is_dimension(name) {
             let name = name.to_owned();
@@ -306,10 +311,6 @@ fn combine(dimensions: &[(&str, &[Value])], index: usize, count: usize) -> Objec
         own.insert(*name, values[index / block % values.len()].clone());
     }
     own
-}
-
-fn same_name(one: &str, other: &str) -> bool {
-    one.to_lowercase() == other.to_lowercase()
 }
 
 /// Whether every leaf of a filter equals what stands at its place.

@@ -2,6 +2,7 @@
 
 use crate::workspace::{Commit, Head, Repository};
 use serde_json::{Map, Value as Json, json};
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
@@ -195,11 +196,9 @@ impl Event {
             _ => (repository.git_ref(), here()),
         };
         let changed = listed(&payload).or(committed).map(|mut changed| {
-            let more = repository
-                .uncommitted
-                .iter()
-                .filter(|file| !changed.contains(file));
-            let more: Vec<String> = more.cloned().collect();
+            let known: HashSet<&String> = changed.iter().collect();
+            let new = |file: &&String| !known.contains(file);
+            let more: Vec<String> = repository.uncommitted.iter().filter(new).cloned().collect();
             changed.extend(more);
             changed
         });
@@ -232,7 +231,7 @@ fn listed(payload: &Map<String, Json>) -> Option<Vec<String>> {
         .iter()
         .flat_map(|commit| keys.map(|key| commit.get(key)));
     let mut any = false;
-    let mut files = std::collections::BTreeSet::new();
+    let mut files = BTreeSet::new();
     for list in lists.filter_map(|list| list?.as_array()) {
         any = true;
         files.extend(list.iter().filter_map(Json::as_str).map(str::to_owned));
