@@ -172,7 +172,11 @@ impl Findings {
                 });
             }
         }
-        if failed { Err(Diagnostics(all)) } else { Ok(all) }
+        if failed {
+            Err(Diagnostics(all))
+        } else {
+            Ok(all)
+        }
     }
 }
 
@@ -245,7 +249,14 @@ mod tests {
         for line in (1..=150).rev() {
             findings.add(Diagnostic::error(file, Spot { line, column: 1 }, "wrong"));
         }
-        findings.add(Diagnostic::error(file, Spot { line: 150, column: 1 }, "wrong"));
+        findings.add(Diagnostic::error(
+            file,
+            Spot {
+                line: 150,
+                column: 1,
+            },
+            "wrong",
+        ));
         let Diagnostics(all) = findings.finish().unwrap_err();
         assert_eq!(all.len(), SHOWN + 1);
         assert!(all.windows(2).all(|pair| pair[0].spot <= pair[1].spot));

@@ -1,5 +1,6 @@
 //! Machines as a workflow sees them. The crate above implements this with leases on a pool.
 
+use crate::run::Cancel;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use std::time::Duration;
@@ -12,6 +13,30 @@ pub trait Site: Send + Sync {
     fn acquire<'a>(&'a self, want: Want<'a>) -> BoxFuture<'a, Result<Box<dyn Guest>, Fault>>;
     /// What these labels stand for, without acquiring it. Two lists with the same answer can share a machine.
     fn resolve(&self, labels: &[String]) -> Result<Place, Fault>;
+    /// Waits for a place in a concurrency group. A fault of kind `interrupted` when that was cancelled, or when a newer
+    /// member waits instead.
+    fn enter_group<'a>(
+        &'a self,
+        group: &'a str,
+        mode: GroupMode,
+        say: &'a (dyn Fn(&str) + Send + Sync),
+        cancel: &'a Cancel,
+    ) -> BoxFuture<'a, Result<Box<dyn Member>, Fault>>;
+}
+
+/// What becomes of the member of a concurrency group that runs when another one comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupMode {
+    /// It goes on, and the other waits.
+    Queue,
+    /// It is cancelled, and the other waits until it has ended.
+    CancelInProgress,
+}
+
+/// A place in a concurrency group; dropped, the next one has it.
+pub trait Member: Send {
+    /// Returns when another one cancels this, with the reason.
+    fn cancelled(&mut self) -> BoxFuture<'_, String>;
 }
 
 /// What is asked of a [`Site`].
@@ -72,6 +97,10 @@ pub struct Identity {
     pub lease: LeaseId,
     /// What executes it.
     pub accelerator: Option<Accelerator>,
+    /// Who runs the steps; root when absent.
+    pub user: Option<String>,
+    /// That user's home, where it is known without asking the guest.
+    pub home: Option<String>,
 }
 
 /// A command in a machine, with standard output and error in one stream, in the order in which they were written.

@@ -33,6 +33,7 @@ pub mod log;
 pub mod mask;
 pub mod matcher;
 pub mod matrix;
+pub mod moment;
 pub mod observe;
 pub mod record;
 pub mod report;

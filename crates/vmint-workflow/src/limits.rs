@@ -143,6 +143,17 @@ impl Limits {
     }
 }
 
+/// A limit for people: `6 h`, `90 min`, `5 s`.
+pub fn text(limit: Duration) -> String {
+    let ms = limit.as_millis();
+    match ms {
+        0..1000 => format!("{ms} ms"),
+        _ if ms % 3_600_000 == 0 => format!("{} h", ms / 3_600_000),
+        _ if ms % 60_000 == 0 => format!("{} min", ms / 60_000),
+        _ => format!("{} s", ms as f64 / 1000.0),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

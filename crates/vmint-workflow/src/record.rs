@@ -199,6 +199,8 @@ pub struct JobRecord {
     pub outputs: Vec<(String, String)>,
     /// Its steps, in the order in which they were planned: set-up, `pre`, main, `post`, clean-up.
     pub steps: Vec<StepRecord>,
+    /// The branch of the machine that was taken when a step had failed.
+    pub failed: Option<StepSnapshot>,
     /// `permissions` of the job, as in the file.
     pub permissions: Option<serde_json::Value>,
     /// `environment`, as in the file.

@@ -72,9 +72,25 @@ static KNOWN: [Known; 13] = [
         tool: None,
         required: &[],
         optional: &[
-            "repository", "ref", "token", "ssh-key", "ssh-known-hosts", "ssh-strict", "ssh-user",
-            "persist-credentials", "path", "clean", "filter", "sparse-checkout", "sparse-checkout-cone-mode",
-            "fetch-depth", "fetch-tags", "show-progress", "lfs", "submodules", "set-safe-directory",
+            "repository",
+            "ref",
+            "token",
+            "ssh-key",
+            "ssh-known-hosts",
+            "ssh-strict",
+            "ssh-user",
+            "persist-credentials",
+            "path",
+            "clean",
+            "filter",
+            "sparse-checkout",
+            "sparse-checkout-cone-mode",
+            "fetch-depth",
+            "fetch-tags",
+            "show-progress",
+            "lfs",
+            "submodules",
+            "set-safe-directory",
             "github-server-url",
         ],
     },
@@ -84,7 +100,12 @@ static KNOWN: [Known; 13] = [
         tool: None,
         required: &["path"],
         optional: &[
-            "name", "if-no-files-found", "retention-days", "compression-level", "overwrite", "include-hidden-files",
+            "name",
+            "if-no-files-found",
+            "retention-days",
+            "compression-level",
+            "overwrite",
+            "include-hidden-files",
             "archive",
         ],
     },
@@ -94,7 +115,14 @@ static KNOWN: [Known; 13] = [
         tool: None,
         required: &[],
         optional: &[
-            "name", "artifact-ids", "path", "pattern", "merge-multiple", "github-token", "repository", "run-id",
+            "name",
+            "artifact-ids",
+            "path",
+            "pattern",
+            "merge-multiple",
+            "github-token",
+            "repository",
+            "run-id",
         ],
     },
     Known {
@@ -103,7 +131,11 @@ static KNOWN: [Known; 13] = [
         tool: None,
         required: &["path", "key"],
         optional: &[
-            "restore-keys", "upload-chunk-size", "enableCrossOsArchive", "fail-on-cache-miss", "lookup-only",
+            "restore-keys",
+            "upload-chunk-size",
+            "enableCrossOsArchive",
+            "fail-on-cache-miss",
+            "lookup-only",
             "save-always",
         ],
     },
@@ -119,7 +151,12 @@ static KNOWN: [Known; 13] = [
         name: "actions/cache/restore",
         tool: None,
         required: &["path", "key"],
-        optional: &["restore-keys", "enableCrossOsArchive", "fail-on-cache-miss", "lookup-only"],
+        optional: &[
+            "restore-keys",
+            "enableCrossOsArchive",
+            "fail-on-cache-miss",
+            "lookup-only",
+        ],
     },
     Known {
         builtin: Builtin::SetupPython,
@@ -127,8 +164,17 @@ static KNOWN: [Known; 13] = [
         tool: Some("python"),
         required: &[],
         optional: &[
-            "python-version", "python-version-file", "cache", "architecture", "check-latest", "token",
-            "cache-dependency-path", "update-environment", "allow-prereleases", "freethreaded", "pip-version",
+            "python-version",
+            "python-version-file",
+            "cache",
+            "architecture",
+            "check-latest",
+            "token",
+            "cache-dependency-path",
+            "update-environment",
+            "allow-prereleases",
+            "freethreaded",
+            "pip-version",
             "pip-install",
         ],
     },
@@ -138,8 +184,19 @@ static KNOWN: [Known; 13] = [
         tool: Some("node"),
         required: &[],
         optional: &[
-            "always-auth", "node-version", "node-version-file", "architecture", "check-latest", "registry-url",
-            "scope", "token", "cache", "package-manager-cache", "cache-dependency-path", "mirror", "mirror-token",
+            "always-auth",
+            "node-version",
+            "node-version-file",
+            "architecture",
+            "check-latest",
+            "registry-url",
+            "scope",
+            "token",
+            "cache",
+            "package-manager-cache",
+            "cache-dependency-path",
+            "mirror",
+            "mirror-token",
         ],
     },
     Known {
@@ -148,7 +205,12 @@ static KNOWN: [Known; 13] = [
         tool: Some("go"),
         required: &[],
         optional: &[
-            "go-version", "go-version-file", "check-latest", "token", "cache", "cache-dependency-path",
+            "go-version",
+            "go-version-file",
+            "check-latest",
+            "token",
+            "cache",
+            "cache-dependency-path",
             "architecture",
         ],
     },
@@ -158,10 +220,25 @@ static KNOWN: [Known; 13] = [
         tool: Some("java"),
         required: &["distribution"],
         optional: &[
-            "java-version", "java-version-file", "java-package", "architecture", "jdkFile", "check-latest",
-            "server-id", "server-username", "server-password", "settings-path", "overwrite-settings",
-            "gpg-private-key", "gpg-passphrase", "cache", "cache-dependency-path", "job-status", "token",
-            "mvn-toolchain-id", "mvn-toolchain-vendor",
+            "java-version",
+            "java-version-file",
+            "java-package",
+            "architecture",
+            "jdkFile",
+            "check-latest",
+            "server-id",
+            "server-username",
+            "server-password",
+            "settings-path",
+            "overwrite-settings",
+            "gpg-private-key",
+            "gpg-passphrase",
+            "cache",
+            "cache-dependency-path",
+            "job-status",
+            "token",
+            "mvn-toolchain-id",
+            "mvn-toolchain-vendor",
         ],
     },
     Known {
@@ -170,8 +247,15 @@ static KNOWN: [Known; 13] = [
         tool: Some("ruby"),
         required: &[],
         optional: &[
-            "ruby-version", "rubygems", "bundler", "bundler-cache", "working-directory", "cache-version",
-            "self-hosted", "windows-toolchain", "token",
+            "ruby-version",
+            "rubygems",
+            "bundler",
+            "bundler-cache",
+            "working-directory",
+            "cache-version",
+            "self-hosted",
+            "windows-toolchain",
+            "token",
         ],
     },
     Known {
@@ -187,9 +271,23 @@ static KNOWN: [Known; 13] = [
         tool: Some("rust"),
         required: &[],
         optional: &[
-            "toolchain", "target", "components", "cache", "cache-directories", "cache-workspaces",
-            "cache-on-failure", "cache-key", "cache-shared-key", "cache-bin", "cache-provider", "cache-all-crates",
-            "cache-save-if", "matcher", "rustflags", "override", "rust-src-dir",
+            "toolchain",
+            "target",
+            "components",
+            "cache",
+            "cache-directories",
+            "cache-workspaces",
+            "cache-on-failure",
+            "cache-key",
+            "cache-shared-key",
+            "cache-bin",
+            "cache-provider",
+            "cache-all-crates",
+            "cache-save-if",
+            "matcher",
+            "rustflags",
+            "override",
+            "rust-src-dir",
         ],
     },
 ];
@@ -197,7 +295,9 @@ static KNOWN: [Known; 13] = [
 impl Builtin {
     /// By its name, whatever the case: `actions/cache/save`.
     pub fn named(name: &str) -> Option<Self> {
-        let known = KNOWN.iter().find(|known| known.name.eq_ignore_ascii_case(name));
+        let known = KNOWN
+            .iter()
+            .find(|known| known.name.eq_ignore_ascii_case(name));
         known.map(|known| known.builtin)
     }
 
@@ -248,7 +348,10 @@ impl Actions for Mirror {
         };
         let candidates = [format!("{slug}@{git_ref}"), slug.to_owned()];
         let folders = candidates.iter().filter_map(|name| inside(name));
-        match folders.map(|name| mirror.join(name)).find(|folder| folder.is_dir()) {
+        match folders
+            .map(|name| mirror.join(name))
+            .find(|folder| folder.is_dir())
+        {
             Some(folder) => Found::Repository(folder),
             None => Found::Nothing {
                 help: format!(

@@ -32,16 +32,30 @@ impl Checker<'_> {
     fn find_workflow(&mut self, file: &File<'_>, uses: &Text) -> Option<(PathBuf, PathBuf, Home)> {
         let (root, path, home) = match Uses::parse(uses.text.as_str()).ok()? {
             Uses::Local(_) if file.home == Home::Elsewhere => {
-                let message = "local workflows in a workflow of another repository are not supported";
-                self.error(file, uses.spot, message, "name the workflow by its repository");
+                let message =
+                    "local workflows in a workflow of another repository are not supported";
+                self.error(
+                    file,
+                    uses.spot,
+                    message,
+                    "name the workflow by its repository",
+                );
                 return None;
             }
             Uses::Local(local) => {
-                let path = local.raw().trim_start_matches(['.', '$']).trim_start_matches('/').to_owned();
+                let path = local
+                    .raw()
+                    .trim_start_matches(['.', '$'])
+                    .trim_start_matches('/')
+                    .to_owned();
                 (self.options.repository.to_owned(), path, Home::Repository)
             }
             Uses::Repository(repository) => match self.options.actions.find(&repository) {
-                Found::Repository(root) => (root, repository.subpath().unwrap_or("").to_owned(), Home::Elsewhere),
+                Found::Repository(root) => (
+                    root,
+                    repository.subpath().unwrap_or("").to_owned(),
+                    Home::Elsewhere,
+                ),
                 found => {
                     let help = match found {
                         Found::Nothing { help } => help,
@@ -58,20 +72,35 @@ impl Checker<'_> {
         let extension = inner.extension().and_then(|extension| extension.to_str());
         if inner.parent() != Some(Path::new(FOLDER)) || !matches!(extension, Some("yml" | "yaml")) {
             let message = format!("`{}` is not a file of {FOLDER}", shown(&uses.text));
-            let help = "workflows that are called stand directly in that folder and end in .yml or .yaml";
+            let help =
+                "workflows that are called stand directly in that folder and end in .yml or .yaml";
             self.error(file, uses.spot, message, help);
             return None;
         }
         let path = root.join(&inner);
-        let shown_as = if home == Home::Repository { inner } else { path.clone() };
+        let shown_as = if home == Home::Repository {
+            inner
+        } else {
+            path.clone()
+        };
         Some((path, shown_as, home))
     }
 
-    fn load_called(&mut self, file: &File<'_>, uses: &Text, path: &Path, shown_as: &Path, home: Home) {
+    fn load_called(
+        &mut self,
+        file: &File<'_>,
+        uses: &Text,
+        path: &Path,
+        shown_as: &Path,
+        home: Home,
+    ) {
         let bytes = match read(path) {
             Ok(bytes) => bytes,
             Err(error) => {
-                let message = format!("the workflow `{}` cannot be read: {error}", shown_as.display());
+                let message = format!(
+                    "the workflow `{}` cannot be read: {error}",
+                    shown_as.display()
+                );
                 let help = "paths of local workflows begin at the root of the repository";
                 self.error(file, uses.spot, message, help);
                 return;
@@ -116,11 +145,16 @@ impl Checker<'_> {
 
     /// Compares what a job gives with what the workflow declares.
     fn given(&mut self, file: &File<'_>, call: &CallJob, on: Option<&Node>) {
-        let declared = |kind| on.and_then(|on| on.get(kind)).map_or(&[][..], Node::entries);
+        let declared = |kind| {
+            on.and_then(|on| on.get(kind))
+                .map_or(&[][..], Node::entries)
+        };
         if let Map::Entries(given) = &call.with {
             self.pairs(file, &call.uses, "input", "with", given, declared("inputs"));
             for (name, value) in given {
-                let input = declared("inputs").iter().find(|(key, _)| key.text.eq_ignore_ascii_case(name));
+                let input = declared("inputs")
+                    .iter()
+                    .find(|(key, _)| key.text.eq_ignore_ascii_case(name));
                 let kind = input.and_then(|(_, input)| input.get("type")?.text());
                 let fits = match (kind.as_deref(), plain(&value.text)) {
                     _ if value.text.contains("${{") => true,
@@ -129,13 +163,24 @@ impl Checker<'_> {
                     _ => true,
                 };
                 if let Some(kind) = kind.filter(|_| !fits) {
-                    let message = format!("the input `{}` is a {kind}, but `{}` is not", shown(name), shown(&value.text));
+                    let message = format!(
+                        "the input `{}` is a {kind}, but `{}` is not",
+                        shown(name),
+                        shown(&value.text)
+                    );
                     self.error(file, value.spot, message, format!("give it a {kind}"));
                 }
             }
         }
         if let CallSecrets::Named(Map::Entries(given)) = &call.secrets {
-            self.pairs(file, &call.uses, "secret", "secrets", given, declared("secrets"));
+            self.pairs(
+                file,
+                &call.uses,
+                "secret",
+                "secrets",
+                given,
+                declared("secrets"),
+            );
         }
     }
 
@@ -150,7 +195,10 @@ impl Checker<'_> {
     ) {
         let workflow = shown(&uses.text);
         for (name, value) in given {
-            if declared.iter().any(|(key, _)| key.text.eq_ignore_ascii_case(name)) {
+            if declared
+                .iter()
+                .any(|(key, _)| key.text.eq_ignore_ascii_case(name))
+            {
                 continue;
             }
             let names = || declared.iter().map(|(key, _)| key.text.as_str());
@@ -163,11 +211,21 @@ impl Checker<'_> {
             self.error(file, value.spot, message, help);
         }
         for (name, input) in declared {
-            let required = matches!(input.get("required").map(|node| &node.data), Some(Data::Bool(true)));
-            let missing = !given.iter().any(|(key, _)| name.text.eq_ignore_ascii_case(key));
+            let required = matches!(
+                input.get("required").map(|node| &node.data),
+                Some(Data::Bool(true))
+            );
+            let missing = !given
+                .iter()
+                .any(|(key, _)| name.text.eq_ignore_ascii_case(key));
             if required && missing && input.get("default").is_none() {
                 let message = format!("`{workflow}` needs the {what} `{}`", shown(&name.text));
-                self.error(file, uses.spot, message, format!("add `{}` to `{key}` of the job", shown(&name.text)));
+                self.error(
+                    file,
+                    uses.spot,
+                    message,
+                    format!("add `{}` to `{key}` of the job", shown(&name.text)),
+                );
             }
         }
     }

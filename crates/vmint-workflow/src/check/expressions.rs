@@ -1,6 +1,6 @@
 //! The seam through which expressions are inspected, and what is known of them without the rules of each field.
 
-use github_actions_expressions::call::{Error as CallError};
+use github_actions_expressions::call::Error as CallError;
 use github_actions_expressions::context::Context;
 use github_actions_expressions::literal::Literal;
 use github_actions_expressions::{Error, Expr, SpannedExpr};
@@ -114,7 +114,10 @@ pub enum Field {
 impl Field {
     /// Whether the text is an expression also without `${{ }}`.
     pub fn is_condition(self) -> bool {
-        matches!(self, Self::JobIf | Self::StepIf | Self::ActionStepIf | Self::ActionHookIf)
+        matches!(
+            self,
+            Self::JobIf | Self::StepIf | Self::ActionStepIf | Self::ActionHookIf
+        )
     }
 }
 
@@ -129,11 +132,23 @@ const MAX_OPERATORS: usize = 1000;
 /// How many problems of one text are told.
 const MAX_PROBLEMS: usize = 20;
 const CONTEXTS: [&str; 12] = [
-    "github", "env", "vars", "job", "jobs", "steps", "runner", "secrets", "strategy", "matrix", "needs", "inputs",
+    "github", "env", "vars", "job", "jobs", "steps", "runner", "secrets", "strategy", "matrix",
+    "needs", "inputs",
 ];
 const FUNCTIONS: [&str; 13] = [
-    "contains", "startsWith", "endsWith", "format", "join", "toJSON", "fromJSON", "hashFiles", "case", "success",
-    "failure", "always", "cancelled",
+    "contains",
+    "startsWith",
+    "endsWith",
+    "format",
+    "join",
+    "toJSON",
+    "fromJSON",
+    "hashFiles",
+    "case",
+    "success",
+    "failure",
+    "always",
+    "cancelled",
 ];
 
 impl Expressions for Syntax {
@@ -201,12 +216,20 @@ fn problem(offset: usize, message: impl Into<String>, help: Option<String>) -> P
 pub(super) fn parse(offset: usize, text: &str) -> Result<SpannedExpr<'_>, Problem> {
     if text.len() > MAX_LENGTH {
         let message = format!("the expression has more than {MAX_LENGTH} characters");
-        return Err(problem(offset, message, Some("split it, for example over `env`".into())));
+        return Err(problem(
+            offset,
+            message,
+            Some("split it, for example over `env`".into()),
+        ));
     }
     let operators = text.bytes().filter(|b| b"=<>&|".contains(b)).count();
     if operators > 2 * MAX_OPERATORS {
         let message = format!("the expression has more than {MAX_OPERATORS} operators");
-        return Err(problem(offset, message, Some("split it, for example over `env`".into())));
+        return Err(problem(
+            offset,
+            message,
+            Some("split it, for example over `env`".into()),
+        ));
     }
     if text.trim().is_empty() {
         let help = Some("write an expression, or remove `${{ }}`".to_owned());
@@ -228,17 +251,27 @@ fn explain(offset: usize, text: &str, error: &Error) -> Problem {
                 Some('=') => Some("compare with `==`".to_owned()),
                 _ => None,
             };
-            problem(offset + at, format!("the expression is wrong here: {}", syntax.message), help)
+            problem(
+                offset + at,
+                format!("the expression is wrong here: {}", syntax.message),
+                help,
+            )
         }
-        Error::Depth => {
-            problem(offset, "the expression is nested more than 50 deep", Some("split it, for example over `env`".into()))
-        }
+        Error::Depth => problem(
+            offset,
+            "the expression is nested more than 50 deep",
+            Some("split it, for example over `env`".into()),
+        ),
         Error::Call(CallError::UnknownFunction(name)) => {
             let help = match crate::diagnostic::nearest(name, FUNCTIONS) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("the functions are {}", FUNCTIONS.join(", ")),
             };
-            problem(offset + place(text, name), format!("unknown function `{name}`"), Some(help))
+            problem(
+                offset + place(text, name),
+                format!("unknown function `{name}`"),
+                Some(help),
+            )
         }
         Error::Call(CallError::Arity(function, expected)) => {
             let name = FUNCTIONS
@@ -267,18 +300,32 @@ fn unknown_contexts(offset: usize, expr: &SpannedExpr<'_>, problems: &mut Vec<Pr
             return;
         };
         let name = name.as_str();
-        if problems.len() >= MAX_PROBLEMS || CONTEXTS.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+        if problems.len() >= MAX_PROBLEMS
+            || CONTEXTS
+                .iter()
+                .any(|known| known.eq_ignore_ascii_case(name))
+        {
             return;
         }
-        let help = if FUNCTIONS.iter().any(|function| function.eq_ignore_ascii_case(name)) {
+        let help = if FUNCTIONS
+            .iter()
+            .any(|function| function.eq_ignore_ascii_case(name))
+        {
             format!("to call the function, write `{name}()`")
         } else {
             match crate::diagnostic::nearest(name, CONTEXTS) {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => format!("the contexts are {}; text stands in single quotes", CONTEXTS.join(", ")),
+                None => format!(
+                    "the contexts are {}; text stands in single quotes",
+                    CONTEXTS.join(", ")
+                ),
             }
         };
-        problems.push(problem(offset + at, format!("unknown context `{name}`"), Some(help)));
+        problems.push(problem(
+            offset + at,
+            format!("unknown context `{name}`"),
+            Some(help),
+        ));
     });
 }
 
@@ -347,7 +394,9 @@ fn each_context<'e, 's>(expr: &'e SpannedExpr<'s>, visit: &mut dyn FnMut(&'e Con
 pub(super) fn always_true(text: &str) -> Option<(&'static str, &'static str)> {
     let trimmed = text.trim();
     if trimmed.contains("${{") {
-        let whole = trimmed.strip_prefix("${{").and_then(|rest| Some(&rest[end(rest)? + 2..]));
+        let whole = trimmed
+            .strip_prefix("${{")
+            .and_then(|rest| Some(&rest[end(rest)? + 2..]));
         if whole != Some("") {
             return Some((
                 "the condition is always true: text around `${{ }}` makes all of it a text",
@@ -355,7 +404,9 @@ pub(super) fn always_true(text: &str) -> Option<(&'static str, &'static str)> {
             ));
         }
     }
-    let inner = trimmed.strip_prefix("${{").and_then(|rest| rest.strip_suffix("}}"));
+    let inner = trimmed
+        .strip_prefix("${{")
+        .and_then(|rest| rest.strip_suffix("}}"));
     let expr = parse(0, inner.unwrap_or(trimmed)).ok()?;
     match &expr.inner {
         Expr::Literal(Literal::String(text)) if !text.is_empty() => Some((

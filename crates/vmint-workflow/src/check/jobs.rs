@@ -1,8 +1,8 @@
 //! How jobs hang together: `needs`, matrices, where they run.
 
+use super::expressions::Field;
 use super::steps::Names;
 use super::uses::need;
-use super::expressions::Field;
 use super::{Checker, File, texts};
 use crate::diagnostic::{Spot, nearest};
 use crate::spec::{Job, JobBody, StepsJob, Text, Workflow};
@@ -16,7 +16,9 @@ impl Checker<'_> {
     /// A workflow: the one that is checked, or one that it calls.
     pub(super) fn workflow(&mut self, workflow: &Workflow, file: &File<'_>) {
         let mut found = Vec::new();
-        texts::of_workflow(workflow, &mut |field, text| found.push((field, text.clone())));
+        texts::of_workflow(workflow, &mut |field, text| {
+            found.push((field, text.clone()))
+        });
         self.expressions(file, &found);
         if let Some(shell) = &workflow.defaults.shell {
             self.shell(file, shell);
@@ -32,7 +34,10 @@ impl Checker<'_> {
         let mut found = Vec::new();
         texts::of_job(job, &mut |field, text| found.push((field, text.clone())));
         self.expressions(file, &found);
-        let matrix = job.strategy.as_ref().and_then(|strategy| strategy.matrix.as_ref());
+        let matrix = job
+            .strategy
+            .as_ref()
+            .and_then(|strategy| strategy.matrix.as_ref());
         if let Some(matrix) = matrix {
             self.matrix(file, matrix);
         }
@@ -42,7 +47,9 @@ impl Checker<'_> {
             matrix: matrix.and_then(keys),
             steps: None,
         };
-        let (outputs, others): (Vec<_>, Vec<_>) = found.iter().partition(|(field, _)| *field == Field::JobOutput);
+        let (outputs, others): (Vec<_>, Vec<_>) = found
+            .iter()
+            .partition(|(field, _)| *field == Field::JobOutput);
         for (field, text) in others {
             self.names(file, *field, text, &names);
         }
@@ -66,7 +73,11 @@ impl Checker<'_> {
         for label in &job.runs_on {
             self.label(file, &label.text, label.spot);
             // `runs-on: ${{ matrix.os }}`, which is how most say it.
-            let inner = label.text.trim().strip_prefix("${{").and_then(|text| text.strip_suffix("}}"));
+            let inner = label
+                .text
+                .trim()
+                .strip_prefix("${{")
+                .and_then(|text| text.strip_suffix("}}"));
             if let Some(key) = inner.and_then(|text| text.trim().strip_prefix("matrix.")) {
                 for value in values(matrix, key) {
                     if let Some(text) = value.text() {
@@ -98,18 +109,27 @@ impl Checker<'_> {
             .into_iter()
             .find(|system| lower == *system || lower.starts_with(&format!("{system}-")));
         if let Some(system) = system {
-            let message = format!("`{}` is {}, but machines run Linux", shown(label), match system {
-                "windows" => "Windows",
-                _ => "macOS",
-            });
-            let help = "run the job on Linux, or keep it in a workflow of its own that is not run here";
+            let message = format!(
+                "`{}` is {}, but machines run Linux",
+                shown(label),
+                match system {
+                    "windows" => "Windows",
+                    _ => "macOS",
+                }
+            );
+            let help =
+                "run the job on Linux, or keep it in a workflow of its own that is not run here";
             self.error(file, spot, message, help);
         }
     }
 
     fn needs(&mut self, file: &File<'_>, workflow: &Workflow) {
         let jobs: Vec<&Job> = workflow.jobs.values().collect();
-        let index: HashMap<String, usize> = jobs.iter().zip(0..).map(|(job, i)| (job.id.to_lowercase(), i)).collect();
+        let index: HashMap<String, usize> = jobs
+            .iter()
+            .zip(0..)
+            .map(|(job, i)| (job.id.to_lowercase(), i))
+            .collect();
         let mut edges: Vec<Vec<(usize, Spot)>> = Vec::with_capacity(jobs.len());
         for job in &jobs {
             let mut needed = Vec::new();
@@ -117,7 +137,11 @@ impl Checker<'_> {
                 match index.get(&need.text.to_lowercase()) {
                     Some(other) => needed.push((*other, need.spot)),
                     None => {
-                        let message = format!("the job `{}` needs `{}`, which is not there", shown(&job.id), shown(&need.text));
+                        let message = format!(
+                            "the job `{}` needs `{}`, which is not there",
+                            shown(&job.id),
+                            shown(&need.text)
+                        );
                         let near = nearest(&need.text, workflow.jobs.keys().map(String::as_str));
                         let help = near.map_or_else(
                             || "name a job of this workflow".to_owned(),
@@ -130,7 +154,10 @@ impl Checker<'_> {
             edges.push(needed);
         }
         for (circle, spot) in circles(&edges) {
-            let names: Vec<String> = circle.iter().map(|job| format!("`{}`", shown(&jobs[*job].id))).collect();
+            let names: Vec<String> = circle
+                .iter()
+                .map(|job| format!("`{}`", shown(&jobs[*job].id)))
+                .collect();
             let message = format!("jobs need each other in a circle: {}", names.join(" → "));
             self.error(file, spot, message, "remove one of these from `needs`");
         }
@@ -146,32 +173,54 @@ impl Checker<'_> {
             vectors.insert(key.text.to_lowercase());
             match &value.data {
                 Data::Sequence(values) if values.is_empty() => {
-                    let message = format!("`{}` of the matrix is empty, so no job would run", shown(&key.text));
+                    let message = format!(
+                        "`{}` of the matrix is empty, so no job would run",
+                        shown(&key.text)
+                    );
                     self.error(file, key.spot, message, "give it a value, or remove it");
                 }
-                Data::Sequence(values) => combinations = combinations.map(|n| n.saturating_mul(values.len())),
+                Data::Sequence(values) => {
+                    combinations = combinations.map(|n| n.saturating_mul(values.len()))
+                }
                 _ => combinations = None,
             }
         }
         let excluded = matrix.get("exclude");
         if matrix.entries().is_empty() && matches!(matrix.data, Data::Mapping(_)) {
-            self.error(file, matrix.spot, "the matrix is empty", "give it a key with a list of values, or `include`");
+            self.error(
+                file,
+                matrix.spot,
+                "the matrix is empty",
+                "give it a key with a list of values, or `include`",
+            );
         }
         if let (Some(n), None) = (combinations, excluded) {
-            let included = matrix.get("include").map_or(0, |include| include.items().len());
+            let included = matrix
+                .get("include")
+                .map_or(0, |include| include.items().len());
             let n = if vectors.is_empty() { included } else { n };
             if n > MAX_COMBINATIONS {
                 let message = format!("the matrix makes {n} jobs, more than {MAX_COMBINATIONS}");
-                self.error(file, matrix.spot, message, "use fewer values, or split the job");
+                self.error(
+                    file,
+                    matrix.spot,
+                    message,
+                    "use fewer values, or split the job",
+                );
             }
         }
         for entry in excluded.map_or(&[][..], Node::items) {
             for (key, _) in entry.entries() {
                 if !vectors.contains(&key.text.to_lowercase()) {
-                    let message = format!("`exclude` names `{}`, which is no key of the matrix", shown(&key.text));
+                    let message = format!(
+                        "`exclude` names `{}`, which is no key of the matrix",
+                        shown(&key.text)
+                    );
                     let help = match nearest(&key.text, vectors.iter().map(String::as_str)) {
                         Some(near) => format!("did you mean `{near}`?"),
-                        None => "nothing would be excluded; what `include` adds cannot be".to_owned(),
+                        None => {
+                            "nothing would be excluded; what `include` adds cannot be".to_owned()
+                        }
                     };
                     self.error(file, key.spot, message, help);
                 }
@@ -207,7 +256,11 @@ fn values<'n>(matrix: Option<&'n Node>, key: &str) -> Vec<&'n Node> {
     let Some(matrix) = matrix else {
         return Vec::new();
     };
-    let mut values: Vec<&Node> = matrix.get(key).map_or(&[][..], Node::items).iter().collect();
+    let mut values: Vec<&Node> = matrix
+        .get(key)
+        .map_or(&[][..], Node::items)
+        .iter()
+        .collect();
     let include = matrix.get("include").map_or(&[][..], Node::items);
     values.extend(include.iter().filter_map(|entry| entry.get(key)));
     values
@@ -242,7 +295,9 @@ fn circles(edges: &[Vec<(usize, Spot)>]) -> Vec<(Vec<usize>, Spot)> {
                     states[to] = State::Open;
                     path.push((to, 0));
                 }
-                Some((to, spot)) if states[to] == State::Open && circles.len() < crate::diagnostic::SHOWN => {
+                Some((to, spot))
+                    if states[to] == State::Open && circles.len() < crate::diagnostic::SHOWN =>
+                {
                     let from = path.iter().position(|(on, _)| *on == to).unwrap_or(0);
                     let mut circle: Vec<usize> = path[from..].iter().map(|(on, _)| *on).collect();
                     circle.push(to);

@@ -171,12 +171,24 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn error(&mut self, file: &File<'_>, spot: Spot, message: impl Into<String>, help: impl Into<String>) {
+    fn error(
+        &mut self,
+        file: &File<'_>,
+        spot: Spot,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
         let error = Diagnostic::error(file.path, spot, message);
         self.findings.add(error.help(help));
     }
 
-    fn warning(&mut self, file: &File<'_>, spot: Spot, message: impl Into<String>, help: impl Into<String>) {
+    fn warning(
+        &mut self,
+        file: &File<'_>,
+        spot: Spot,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
         let warning = Diagnostic::warning(file.path, spot, message);
         self.findings.add(warning.help(help));
     }
@@ -208,6 +220,8 @@ fn inside(path: &str) -> Option<PathBuf> {
 fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let limit = MAX_BYTES as u64 + 1;
-    std::fs::File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+    std::fs::File::open(path)?
+        .take(limit)
+        .read_to_end(&mut bytes)?;
     Ok(bytes)
 }

@@ -62,12 +62,17 @@ impl Checker<'_> {
 
     fn step(&mut self, file: &File<'_>, step: &Step, part: Part, names: &Names<'_>) {
         let mut found = Vec::new();
-        texts::of_step(step, part, &mut |field, text| found.push((field, text.clone())));
+        texts::of_step(step, part, &mut |field, text| {
+            found.push((field, text.clone()))
+        });
         self.expressions(file, &found);
         for (field, text) in &found {
             self.names(file, *field, text, names);
         }
-        if let StepBody::Run { shell: Some(shell), .. } = &step.body {
+        if let StepBody::Run {
+            shell: Some(shell), ..
+        } = &step.body
+        {
             self.shell(file, shell);
         }
     }
@@ -77,7 +82,10 @@ impl Checker<'_> {
         let text = shell.text.trim();
         match text {
             "bash" | "sh" => {}
-            "python" => self.requirements.tools.push(need("python".to_owned(), file, shell)),
+            "python" => self
+                .requirements
+                .tools
+                .push(need("python".to_owned(), file, shell)),
             "pwsh" | "powershell" | "cmd" => {
                 let message = format!("the shell `{text}` is not supported");
                 let help = "use bash, sh or python; if the image has PowerShell, write `shell: pwsh -File {0}`";
@@ -88,7 +96,10 @@ impl Checker<'_> {
                 let message = format!("the shell `{}` is not known", shown(text));
                 let help = match nearest(text, ["bash", "sh", "python"]) {
                     Some(near) => format!("did you mean `{near}`?"),
-                    None => format!("use bash, sh or python, or a template such as `{} {{0}}`", shown(text)),
+                    None => format!(
+                        "use bash, sh or python, or a template such as `{} {{0}}`",
+                        shown(text)
+                    ),
                 };
                 self.error(file, shell.spot, message, help);
             }
@@ -111,7 +122,9 @@ impl Checker<'_> {
                     ..error
                 });
             }
-            if let Some((message, help)) = always_true(&text.text).filter(|_| sound && field.is_condition()) {
+            if let Some((message, help)) =
+                always_true(&text.text).filter(|_| sound && field.is_condition())
+            {
                 self.warning(file, text.spot, message, help);
             }
         }
@@ -126,20 +139,35 @@ impl Checker<'_> {
             let key = reference.key.to_lowercase();
             let name = shown(&reference.key);
             let (message, help) = match (reference.context.as_str(), names) {
-                ("steps", Names { steps: Some((before, all)), .. }) if !before.contains(&key) => match all.get(&key) {
+                (
+                    "steps",
+                    Names {
+                        steps: Some((before, all)),
+                        ..
+                    },
+                ) if !before.contains(&key) => match all.get(&key) {
                     Some(number) => (
-                        format!("`steps.{name}` is read before the step `{name}` (number {number}) has run"),
+                        format!(
+                            "`steps.{name}` is read before the step `{name}` (number {number}) has run"
+                        ),
                         "its outputs are empty here; move the step or the reference".to_owned(),
                     ),
                     None => (
                         format!("there is no step with the id `{name}`"),
                         match nearest(&key, all.keys().map(String::as_str)) {
                             Some(near) => format!("did you mean `{near}`?"),
-                            None => "its outputs are empty; give the step that is meant an `id`".to_owned(),
+                            None => "its outputs are empty; give the step that is meant an `id`"
+                                .to_owned(),
                         },
                     ),
                 },
-                ("needs", Names { needs: Some((needs, jobs)), .. }) if !needs.contains(&key) => {
+                (
+                    "needs",
+                    Names {
+                        needs: Some((needs, jobs)),
+                        ..
+                    },
+                ) if !needs.contains(&key) => {
                     if jobs.contains(&key) {
                         (
                             format!("`needs.{name}` is read, but the job does not need `{name}`"),
@@ -155,7 +183,12 @@ impl Checker<'_> {
                         )
                     }
                 }
-                ("matrix", Names { matrix: Some(keys), .. }) if !keys.contains(&key) => (
+                (
+                    "matrix",
+                    Names {
+                        matrix: Some(keys), ..
+                    },
+                ) if !keys.contains(&key) => (
                     format!("the matrix of the job has no key `{name}`"),
                     match nearest(&key, keys.iter().map(String::as_str)) {
                         Some(near) => format!("did you mean `{near}`?"),

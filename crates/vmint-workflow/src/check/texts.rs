@@ -1,7 +1,10 @@
 //! Visits every text that may hold an expression, with the field that it stands in.
 
 use super::expressions::Field;
-use crate::spec::{Action, CallSecrets, Concurrency, Defaults, Job, JobBody, Map, Runs, Step, StepBody, Text, Workflow};
+use crate::spec::{
+    Action, CallSecrets, Concurrency, Defaults, Job, JobBody, Map, Runs, Step, StepBody, Text,
+    Workflow,
+};
 use crate::yaml::{Data, Node};
 
 type Visit<'v> = &'v mut dyn FnMut(Field, &Text);
@@ -48,7 +51,11 @@ pub(super) fn of_job(job: &Job, visit: Visit<'_>) {
             map(&steps.env, Field::JobEnv, visit);
             defaults(&steps.defaults, Field::JobDefaultsRun, visit);
             optional(steps.timeout_minutes.as_ref(), Field::JobTimeout, visit);
-            optional(steps.continue_on_error.as_ref(), Field::JobContinueOnError, visit);
+            optional(
+                steps.continue_on_error.as_ref(),
+                Field::JobContinueOnError,
+                visit,
+            );
             for (_, output) in &steps.outputs {
                 visit(Field::JobOutput, output);
             }
@@ -106,8 +113,16 @@ pub(super) fn of_step(step: &Step, part: Part, visit: Visit<'_>) {
     optional(step.name.as_ref(), field(Field::StepName), visit);
     optional(step.condition.as_ref(), field(Field::StepIf), visit);
     map(&step.env, field(Field::StepEnv), visit);
-    optional(step.timeout_minutes.as_ref(), field(Field::StepTimeout), visit);
-    optional(step.continue_on_error.as_ref(), field(Field::StepContinueOnError), visit);
+    optional(
+        step.timeout_minutes.as_ref(),
+        field(Field::StepTimeout),
+        visit,
+    );
+    optional(
+        step.continue_on_error.as_ref(),
+        field(Field::StepContinueOnError),
+        visit,
+    );
     match &step.body {
         StepBody::Run {
             script,
@@ -116,7 +131,11 @@ pub(super) fn of_step(step: &Step, part: Part, visit: Visit<'_>) {
         } => {
             visit(field(Field::StepRun), script);
             optional(shell.as_ref(), field(Field::StepShell), visit);
-            optional(working_directory.as_ref(), field(Field::StepWorkingDirectory), visit);
+            optional(
+                working_directory.as_ref(),
+                field(Field::StepWorkingDirectory),
+                visit,
+            );
         }
         StepBody::Uses { with, .. } => map(with, field(Field::StepWith), visit),
     }
@@ -160,8 +179,12 @@ fn node(node: Option<&Node>, field: Field, visit: Visit<'_>) {
                 spot: at.spot,
             },
         ),
-        Data::Sequence(items) => items.iter().for_each(|item| self::node(Some(item), field, visit)),
-        Data::Mapping(entries) => entries.iter().for_each(|(_, value)| self::node(Some(value), field, visit)),
+        Data::Sequence(items) => items
+            .iter()
+            .for_each(|item| self::node(Some(item), field, visit)),
+        Data::Mapping(entries) => entries
+            .iter()
+            .for_each(|(_, value)| self::node(Some(value), field, visit)),
         Data::Null | Data::Bool(_) | Data::Number(..) => {}
     }
 }
@@ -215,7 +238,11 @@ fn environment(environment: Option<&Node>, visit: Visit<'_>) {
     }
     for (key, value) in environment.entries() {
         let url = key.text == "url";
-        let field = if url { Field::JobEnvironmentUrl } else { Field::JobEnvironment };
+        let field = if url {
+            Field::JobEnvironmentUrl
+        } else {
+            Field::JobEnvironment
+        };
         node(Some(value), field, visit);
     }
 }

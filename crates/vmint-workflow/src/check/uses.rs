@@ -31,15 +31,29 @@ struct Input<'a> {
 
 impl Checker<'_> {
     /// Checks `uses` and `with` of a step. Says whether it is a checkout.
-    pub(super) fn used(&mut self, file: &File<'_>, uses: &Text, with: &Map, workspace: Workspace) -> bool {
+    pub(super) fn used(
+        &mut self,
+        file: &File<'_>,
+        uses: &Text,
+        with: &Map,
+        workspace: Workspace,
+    ) -> bool {
         match Uses::parse(uses.text.as_str()) {
             Ok(Uses::Docker(image)) => {
                 let what = image.raw().to_owned();
-                self.requirements.container_engine.push(need(what, file, uses));
+                self.requirements
+                    .container_engine
+                    .push(need(what, file, uses));
                 false
             }
             Ok(Uses::Local(local)) => {
-                self.local(file, uses, local.raw(), local.is_self_repository(), workspace);
+                self.local(
+                    file,
+                    uses,
+                    local.raw(),
+                    local.is_self_repository(),
+                    workspace,
+                );
                 self.inputs(file, uses, with);
                 false
             }
@@ -47,19 +61,29 @@ impl Checker<'_> {
                 match self.options.actions.find(&repository) {
                     Found::Builtin(builtin) => {
                         if let Some(tool) = builtin.tool() {
-                            self.requirements.tools.push(need(tool.to_owned(), file, uses));
+                            self.requirements
+                                .tools
+                                .push(need(tool.to_owned(), file, uses));
                         }
-                        self.actions.insert(uses.text.clone(), Resolved::Builtin(builtin));
+                        self.actions
+                            .insert(uses.text.clone(), Resolved::Builtin(builtin));
                     }
                     Found::Repository(root) => {
                         let path = repository.subpath().unwrap_or("");
                         match inside(path) {
-                            Some(path) => self.action(file, uses, &root.join(&path), &root.join(&path), Origin::Mirror),
+                            Some(path) => self.action(
+                                file,
+                                uses,
+                                &root.join(&path),
+                                &root.join(&path),
+                                Origin::Mirror,
+                            ),
                             None => self.outside(file, uses),
                         }
                     }
                     Found::Nothing { help } => {
-                        let message = format!("the action `{}` is not available", shown(&uses.text));
+                        let message =
+                            format!("the action `{}` is not available", shown(&uses.text));
                         self.error(file, uses.spot, message, help);
                     }
                 }
@@ -74,18 +98,32 @@ impl Checker<'_> {
 
     fn outside(&mut self, file: &File<'_>, uses: &Text) {
         let message = format!("`{}` leads out of the repository", shown(&uses.text));
-        self.error(file, uses.spot, message, "name a path below the root of the repository, without `..`");
+        self.error(
+            file,
+            uses.spot,
+            message,
+            "name a path below the root of the repository, without `..`",
+        );
     }
 
     fn local(&mut self, file: &File<'_>, uses: &Text, raw: &str, own: bool, workspace: Workspace) {
         if own && file.home == Home::Elsewhere {
             let message = "`$/` in an action of another repository is not supported";
-            self.error(file, uses.spot, message, "name the action by its repository");
+            self.error(
+                file,
+                uses.spot,
+                message,
+                "name the action by its repository",
+            );
             return;
         }
         if !own && workspace == Workspace::Empty {
-            let message = format!("no step before this one checks out the repository, so `{}` is not there", shown(raw));
-            let help = "on GitHub this fails; add a step with `uses: actions/checkout@v4` before it";
+            let message = format!(
+                "no step before this one checks out the repository, so `{}` is not there",
+                shown(raw)
+            );
+            let help =
+                "on GitHub this fails; add a step with `uses: actions/checkout@v4` before it";
             self.warning(file, uses.spot, message, help);
         }
         match inside(raw.trim_start_matches(['.', '$']).trim_start_matches('/')) {
@@ -98,7 +136,14 @@ impl Checker<'_> {
     }
 
     /// Loads and checks the action in a folder, which is shown to the user as `shown_as`.
-    fn action(&mut self, file: &File<'_>, uses: &Text, folder: &Path, shown_as: &Path, origin: Origin) {
+    fn action(
+        &mut self,
+        file: &File<'_>,
+        uses: &Text,
+        folder: &Path,
+        shown_as: &Path,
+        origin: Origin,
+    ) {
         if self.nested(file, uses) {
             return;
         }
@@ -156,26 +201,45 @@ impl Checker<'_> {
         let inner = File {
             path: &path,
             source: &source,
-            home: if origin == Origin::Local { file.home } else { Home::Elsewhere },
+            home: if origin == Origin::Local {
+                file.home
+            } else {
+                Home::Elsewhere
+            },
         };
         self.nesting.push(uses.text.clone());
         let mut found = Vec::new();
-        texts::of_action(&action, &mut |field, text| found.push((field, text.clone())));
+        texts::of_action(&action, &mut |field, text| {
+            found.push((field, text.clone()))
+        });
         self.expressions(&inner, &found);
         match &action.runs {
             Runs::Composite(steps) => {
-                let outputs: Vec<_> = action.outputs.iter().filter_map(|(_, value)| value.as_ref()).collect();
+                let outputs: Vec<_> = action
+                    .outputs
+                    .iter()
+                    .filter_map(|(_, value)| value.as_ref())
+                    .collect();
                 self.composite(&inner, steps, &outputs);
             }
             Runs::Node(node) => {
-                self.requirements.node.push(need(node.using.text.clone(), file, uses));
-                let hooks = [&node.pre, &node.post].into_iter().flatten().map(|(script, _)| script);
+                self.requirements
+                    .node
+                    .push(need(node.using.text.clone(), file, uses));
+                let hooks = [&node.pre, &node.post]
+                    .into_iter()
+                    .flatten()
+                    .map(|(script, _)| script);
                 for script in hooks.chain([&node.main]) {
                     self.script(&inner, folder, script, node.using.spot);
                 }
             }
             Runs::Docker(docker) => {
-                self.requirements.container_engine.push(need(docker.image.text.clone(), file, uses));
+                self.requirements.container_engine.push(need(
+                    docker.image.text.clone(),
+                    file,
+                    uses,
+                ));
                 let image = docker.image.text.trim();
                 if !image.starts_with("docker://") && !image.contains("${{") {
                     self.script(&inner, folder, image, docker.image.spot);
@@ -190,16 +254,26 @@ impl Checker<'_> {
             folder: folder.to_owned(),
             origin,
         };
-        self.actions.insert(uses.text.clone(), Resolved::Action(Box::new(loaded)));
+        self.actions
+            .insert(uses.text.clone(), Resolved::Action(Box::new(loaded)));
     }
 
     /// A file that an action names.
-    fn script(&mut self, file: &File<'_>, folder: &Path, name: &str, spot: crate::diagnostic::Spot) {
+    fn script(
+        &mut self,
+        file: &File<'_>,
+        folder: &Path,
+        name: &str,
+        spot: crate::diagnostic::Spot,
+    ) {
         // An action of the repository may be built by the workflow before it is used.
         if inside(name).is_some_and(|path| folder.join(path).is_file()) {
             return;
         }
-        let message = format!("the action names the file `{}`, which is not there", shown(name));
+        let message = format!(
+            "the action names the file `{}`, which is not there",
+            shown(name)
+        );
         let help = "fine if the workflow makes it before the action is used; else correct the path";
         self.warning(file, spot, message, help);
     }
@@ -218,7 +292,10 @@ impl Checker<'_> {
     /// Whether there is nothing to do for what is used here: it is known already, or nested in a way that is refused.
     pub(super) fn nested(&mut self, file: &File<'_>, uses: &Text) -> bool {
         if let Some(first) = self.nesting.iter().position(|outer| *outer == uses.text) {
-            let mut chain: Vec<String> = self.nesting[first..].iter().map(|uses| format!("`{}`", shown(uses))).collect();
+            let mut chain: Vec<String> = self.nesting[first..]
+                .iter()
+                .map(|uses| format!("`{}`", shown(uses)))
+                .collect();
             chain.push(format!("`{}`", shown(&uses.text)));
             let message = format!("`{}` uses itself: {}", shown(&uses.text), chain.join(" → "));
             self.error(file, uses.spot, message, "break the circle");
@@ -226,7 +303,8 @@ impl Checker<'_> {
         }
         let height = self.heights.get(&uses.text).copied();
         if self.nesting.len() + height.unwrap_or(1) > MAX_NESTING {
-            let message = format!("actions or workflows are nested more than {MAX_NESTING} deep here");
+            let message =
+                format!("actions or workflows are nested more than {MAX_NESTING} deep here");
             self.error(file, uses.spot, message, "use fewer levels");
             return true;
         }
@@ -234,14 +312,26 @@ impl Checker<'_> {
     }
 
     fn inputs(&mut self, file: &File<'_>, uses: &Text, with: &Map) {
-        let (Some(resolved), Map::Entries(given)) = (self.actions.get(&uses.text).cloned(), with) else {
+        let (Some(resolved), Map::Entries(given)) = (self.actions.get(&uses.text).cloned(), with)
+        else {
             return;
         };
-        let input = |needed| move |name: &&'static str| Input { name, needed, deprecated: None };
+        let input = |needed| {
+            move |name: &&'static str| Input {
+                name,
+                needed,
+                deprecated: None,
+            }
+        };
         let (declared, docker): (Vec<Input<'_>>, _) = match &resolved {
             Resolved::Builtin(builtin) => {
                 let needed = builtin.required().iter().map(input(true));
-                (needed.chain(builtin.optional().iter().map(input(false))).collect(), false)
+                (
+                    needed
+                        .chain(builtin.optional().iter().map(input(false)))
+                        .collect(),
+                    false,
+                )
             }
             Resolved::Action(loaded) => {
                 let inputs = loaded.action.inputs.iter().map(|(name, input)| Input {
@@ -249,7 +339,10 @@ impl Checker<'_> {
                     needed: input.required && input.default.is_none(),
                     deprecated: input.deprecation.as_deref(),
                 });
-                (inputs.collect(), matches!(loaded.action.runs, Runs::Docker(_)))
+                (
+                    inputs.collect(),
+                    matches!(loaded.action.runs, Runs::Docker(_)),
+                )
             }
         };
         let name = shown(&uses.text);
@@ -258,8 +351,14 @@ impl Checker<'_> {
             if docker && ["args", "entrypoint"].contains(&key.as_str()) {
                 continue;
             }
-            match declared.iter().find(|input| input.name.eq_ignore_ascii_case(key)) {
-                Some(Input { deprecated: Some(why), .. }) => {
+            match declared
+                .iter()
+                .find(|input| input.name.eq_ignore_ascii_case(key))
+            {
+                Some(Input {
+                    deprecated: Some(why),
+                    ..
+                }) => {
                     let message = format!("the input `{}` of `{name}` is deprecated", shown(key));
                     self.warning(file, value.spot, message, *why);
                 }
@@ -270,16 +369,26 @@ impl Checker<'_> {
                     let help = match nearest(key, names()) {
                         Some(near) => format!("did you mean `{near}`?"),
                         None if declared.is_empty() => "it has no inputs".to_owned(),
-                        None => format!("its inputs are {}", names().collect::<Vec<_>>().join(", ")),
+                        None => {
+                            format!("its inputs are {}", names().collect::<Vec<_>>().join(", "))
+                        }
                     };
                     self.warning(file, value.spot, message, help);
                 }
             }
         }
         for input in declared.iter().filter(|input| input.needed) {
-            if !given.iter().any(|(key, _)| input.name.eq_ignore_ascii_case(key)) {
+            if !given
+                .iter()
+                .any(|(key, _)| input.name.eq_ignore_ascii_case(key))
+            {
                 let message = format!("`{name}` needs the input `{}`", input.name);
-                self.error(file, uses.spot, message, format!("add `{}` to `with`", input.name));
+                self.error(
+                    file,
+                    uses.spot,
+                    message,
+                    format!("add `{}` to `with`", input.name),
+                );
             }
         }
     }

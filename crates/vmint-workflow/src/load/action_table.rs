@@ -3,8 +3,8 @@
 
 use super::schema::{Lift, Mapping, Null, Others, Scalar, Shape};
 use super::workflow_table::{
-    ACTION_USED, BACKGROUND, BACKGROUND_HELP, BOOL, CONDITION, DESCRIPTION, ENV, FILLED, ID, TEXT, WITH, by_id,
-    closed, declared, list, mapping, optional, refused, required, scalar,
+    ACTION_USED, BACKGROUND, BACKGROUND_HELP, BOOL, CONDITION, DESCRIPTION, ENV, FILLED, ID, TEXT,
+    WITH, by_id, closed, declared, list, mapping, optional, refused, required, scalar,
 };
 
 /// An `action.yml`.
@@ -49,7 +49,10 @@ static OUTPUT: Shape = Shape {
         "",
         &Mapping {
             what: "an output",
-            keys: &[optional("description", &DESCRIPTION), optional("value", &TEXT)],
+            keys: &[
+                optional("description", &DESCRIPTION),
+                optional("value", &TEXT),
+            ],
             others: Others::Ignored,
             wrong: None,
         },
@@ -71,7 +74,10 @@ static COMPOSITE: Mapping = closed(
 static NODE: Mapping = closed(
     "`runs` of a JavaScript action",
     &[
-        required("using", &scalar(Scalar::Word(&["node24", "node20", "node16", "node12"]))),
+        required(
+            "using",
+            &scalar(Scalar::Word(&["node24", "node20", "node16", "node12"])),
+        ),
         required("main", &FILLED),
         optional("pre", &FILLED),
         optional("pre-if", &CONDITION),
@@ -111,7 +117,8 @@ static UNKNOWN: Mapping = Mapping {
 
 static STEP: Shape = mapping(&[("uses", &USES_STEP), ("run", &RUN_STEP), ("", &EMPTY_STEP)]);
 const NO_TIMEOUT: &str = "`timeout-minutes` stands in a step of an action";
-const NO_TIMEOUT_HELP: &str = "set it on the step that uses the action, or use `timeout` in the script";
+const NO_TIMEOUT_HELP: &str =
+    "set it on the step that uses the action, or use `timeout` in the script";
 static USES_STEP: Mapping = closed(
     "a step with `uses`",
     &[
@@ -122,8 +129,16 @@ static USES_STEP: Mapping = closed(
         optional("with", &WITH),
         optional("env", &ENV),
         optional("continue-on-error", &BOOL),
-        refused("run", "the step has both `run` and `uses`", "make two steps of it"),
-        refused("shell", "`shell` stands in a step with `uses`", "`shell` belongs to steps with `run`"),
+        refused(
+            "run",
+            "the step has both `run` and `uses`",
+            "make two steps of it",
+        ),
+        refused(
+            "shell",
+            "`shell` stands in a step with `uses`",
+            "`shell` belongs to steps with `run`",
+        ),
         refused("timeout-minutes", NO_TIMEOUT, NO_TIMEOUT_HELP),
         refused("background", BACKGROUND, BACKGROUND_HELP),
     ],
@@ -139,7 +154,11 @@ static RUN_STEP: Mapping = closed(
         optional("working-directory", &FILLED),
         optional("env", &ENV),
         optional("continue-on-error", &BOOL),
-        refused("with", "`with` stands in a step with `run`", "pass values by `env`"),
+        refused(
+            "with",
+            "`with` stands in a step with `run`",
+            "pass values by `env`",
+        ),
         refused("timeout-minutes", NO_TIMEOUT, NO_TIMEOUT_HELP),
         refused("background", BACKGROUND, BACKGROUND_HELP),
     ],
@@ -148,5 +167,8 @@ static EMPTY_STEP: Mapping = Mapping {
     what: "a step",
     keys: &[],
     others: Others::Ignored,
-    wrong: Some(("the step has neither `run` nor `uses`", "a step runs a script or uses an action")),
+    wrong: Some((
+        "the step has neither `run` nor `uses`",
+        "a step runs a script or uses an action",
+    )),
 };

@@ -2,7 +2,8 @@
 
 use crate::diagnostic::{Diagnostic, Findings, Spot};
 use crate::spec::{
-    CallJob, CallSecrets, Concurrency, Defaults, Job, JobBody, Map, Step, StepBody, StepsJob, Strategy, Text, Workflow,
+    CallJob, CallSecrets, Concurrency, Defaults, Job, JobBody, Map, Step, StepBody, StepsJob,
+    Strategy, Text, Workflow,
 };
 use crate::yaml::{Data, Key, Node};
 use github_actions_models::workflow;
@@ -113,13 +114,19 @@ pub(super) fn steps(path: &Path, node: &Node, findings: &mut Findings) -> Vec<St
         None => (&[][..], node.spot),
     };
     if items.is_empty() {
-        findings.add(Diagnostic::error(path, spot, "`steps` is empty").help("add a step with `run` or `uses`"));
+        findings.add(
+            Diagnostic::error(path, spot, "`steps` is empty")
+                .help("add a step with `run` or `uses`"),
+        );
     }
     let mut step = |item: &Node| {
         let id = text_at(item, "id");
         if let Some(id) = &id {
             if let Some(first) = ids.insert(id.text.to_lowercase(), id.spot) {
-                let message = format!("the id `{}` is already taken by the step at {first}", id.text);
+                let message = format!(
+                    "the id `{}` is already taken by the step at {first}",
+                    id.text
+                );
                 let help = "give the step another id; case does not count";
                 findings.add(Diagnostic::error(path, id.spot, message).help(help));
             }
@@ -159,7 +166,8 @@ fn filters(path: &Path, on: &Node, findings: &mut Findings) {
             let ignore = format!("{filter}-ignore");
             if let (Some(_), Some((key, _))) = (body.get(filter), body.entry(&ignore)) {
                 let message = format!("`{}` has both `{filter}` and `{ignore}`", event.text);
-                let help = format!("use `{filter}` alone and exclude with patterns that begin with `!`");
+                let help =
+                    format!("use `{filter}` alone and exclude with patterns that begin with `!`");
                 findings.add(Diagnostic::error(path, key.spot, message).help(help));
             }
         }
@@ -217,7 +225,10 @@ fn map_at(node: &Node, key: &str) -> Map {
 }
 
 fn defaults(node: &Node) -> Defaults {
-    match node.get("defaults").and_then(|defaults| defaults.get("run")) {
+    match node
+        .get("defaults")
+        .and_then(|defaults| defaults.get("run"))
+    {
         Some(run) => Defaults {
             shell: text_at(run, "shell"),
             working_directory: text_at(run, "working-directory"),

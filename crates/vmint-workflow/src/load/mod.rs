@@ -13,9 +13,6 @@ mod schema;
 mod tests;
 mod workflow_table;
 
-
-
-
 use crate::diagnostic::{Diagnostic, Diagnostics, Findings, Spot};
 use crate::spec;
 use crate::yaml::{self, Node};
@@ -37,10 +34,7 @@ pub fn workflow(
 }
 
 /// Reads an `action.yml`. With warnings when it is well-formed.
-pub fn action(
-    path: &Path,
-    bytes: &[u8],
-) -> Result<(spec::Action, Vec<Diagnostic>), Diagnostics> {
+pub fn action(path: &Path, bytes: &[u8]) -> Result<(spec::Action, Vec<Diagnostic>), Diagnostics> {
     let (node, value, mut findings) = read(path, bytes, &action_table::ACTION)?;
     if model::<action::Action>(path, &node, value, &mut findings).is_none() {
         return Err(failure(findings));

@@ -122,12 +122,19 @@ pub(super) enum Need {
 /// Whether a text is a legal id.
 fn legal_id(text: &str) -> bool {
     let mut chars = text.chars();
-    chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
+    chars
+        .next()
+        .is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
         && chars.all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
 }
 
 /// Walks a document.
-pub(super) fn apply(file: &Path, node: &Node, shape: &'static Shape, findings: &mut Findings) -> Value {
+pub(super) fn apply(
+    file: &Path,
+    node: &Node,
+    shape: &'static Shape,
+    findings: &mut Findings,
+) -> Value {
     Walk { file, findings }.node(node, shape, None)
 }
 
@@ -147,15 +154,22 @@ impl Walk<'_> {
             Data::Null if shape.null == Null::Empty => Value::Mapping(ValueMapping::new()),
             Data::Null if shape.null != Null::Refused => Value::Null,
             Data::Null if matches!(shape.scalar, Scalar::Text) => Value::String(String::new()),
-            Data::Sequence(items) if matches!(shape.scalar, Scalar::Any) => {
-                Value::Sequence(items.iter().map(|item| self.node(item, shape, key)).collect())
-            }
+            Data::Sequence(items) if matches!(shape.scalar, Scalar::Any) => Value::Sequence(
+                items
+                    .iter()
+                    .map(|item| self.node(item, shape, key))
+                    .collect(),
+            ),
             Data::Mapping(entries) if matches!(shape.scalar, Scalar::Any) => {
-                let pairs = entries.iter().map(|(k, v)| (k.text.clone().into(), self.node(v, shape, Some(k))));
+                let pairs = entries
+                    .iter()
+                    .map(|(k, v)| (k.text.clone().into(), self.node(v, shape, Some(k))));
                 Value::Mapping(pairs.collect())
             }
             Data::Sequence(items) => match shape.list {
-                Some(item) => Value::Sequence(items.iter().map(|i| self.node(i, item, key)).collect()),
+                Some(item) => {
+                    Value::Sequence(items.iter().map(|i| self.node(i, item, key)).collect())
+                }
                 None => self.mismatch(node, shape, key),
             },
             Data::Mapping(entries) => match table(node, shape.mapping) {
@@ -172,7 +186,9 @@ impl Walk<'_> {
         let value = match (shape.scalar, &node.data) {
             (Scalar::Text, _) => Some(Value::String(text)),
             (Scalar::Filled, _) if !text.trim().is_empty() => Some(Value::String(text)),
-            (Scalar::Expression | Scalar::Bool | Scalar::Number | Scalar::Count, _) if expression => {
+            (Scalar::Expression | Scalar::Bool | Scalar::Number | Scalar::Count, _)
+                if expression =>
+            {
                 // The models want expressions without space around them.
                 Some(Value::String(text.trim().to_owned()))
             }
@@ -182,7 +198,9 @@ impl Walk<'_> {
                 "false" | "" => Some(Value::Bool(false)),
                 _ => None,
             },
-            (Scalar::Count, Data::Number(value, _)) if *value >= 1.0 && value.fract() == 0.0 && *value < 1e9 => {
+            (Scalar::Count, Data::Number(value, _))
+                if *value >= 1.0 && value.fract() == 0.0 && *value < 1e9 =>
+            {
                 Some(number_value(*value))
             }
             (Scalar::Action | Scalar::Workflow, _) => {
@@ -215,7 +233,8 @@ impl Walk<'_> {
 
     fn illegal_id(&mut self, spot: Spot, text: &str) {
         let message = format!("`{}` is not a legal id", shown(text));
-        let help = "an id begins with a letter or `_` and goes on with letters, digits, `-` and `_`";
+        let help =
+            "an id begins with a letter or `_` and goes on with letters, digits, `-` and `_`";
         self.error(spot, message, Some(help.to_owned()));
     }
 
@@ -231,11 +250,18 @@ impl Walk<'_> {
             (Scalar::Word(words), Data::String(text)) => {
                 nearest(text, words.iter().copied()).map(|word| format!("did you mean `{word}`?"))
             }
-            (Scalar::Bool | Scalar::Flag, Data::String(text)) if ["yes", "no", "on", "off"].contains(&text.as_str()) => {
-                Some(format!("in YAML 1.2 `{text}` is text; write `true` or `false`"))
+            (Scalar::Bool | Scalar::Flag, Data::String(text))
+                if ["yes", "no", "on", "off"].contains(&text.as_str()) =>
+            {
+                Some(format!(
+                    "in YAML 1.2 `{text}` is text; write `true` or `false`"
+                ))
             }
             (Scalar::Bool | Scalar::Flag | Scalar::Number | Scalar::Count, Data::String(text))
-                if matches!(crate::yaml::scalar::plain(text), Data::Bool(_) | Data::Number(..)) =>
+                if matches!(
+                    crate::yaml::scalar::plain(text),
+                    Data::Bool(_) | Data::Number(..)
+                ) =>
             {
                 Some("remove the quotes".to_owned())
             }
@@ -250,7 +276,13 @@ impl Walk<'_> {
         for (key, child) in entries {
             let known = table.keys.iter().find(|entry| entry.key == key.text);
             let shape = match (known, &table.others) {
-                (Some(Entry { need: Need::Refused(message, help), .. }), _) => {
+                (
+                    Some(Entry {
+                        need: Need::Refused(message, help),
+                        ..
+                    }),
+                    _,
+                ) => {
                     self.error(key.spot, (*message).to_owned(), Some((*help).to_owned()));
                     continue;
                 }
@@ -290,7 +322,8 @@ impl Walk<'_> {
             if matches!(entry.need, Need::Required) && node.get(entry.key).is_none() {
                 let message = format!("{} needs the key `{}`", table.what, entry.key);
                 let near = entries.iter().map(|(key, _)| key.text.as_str());
-                let help = nearest(entry.key, near).map(|key| format!("`{key}` may be meant as `{}`", entry.key));
+                let help = nearest(entry.key, near)
+                    .map(|key| format!("`{key}` may be meant as `{}`", entry.key));
                 self.error(node.spot, message, help);
             }
         }
@@ -304,7 +337,10 @@ impl Walk<'_> {
     }
 
     fn unknown(&mut self, key: &Key, table: &Mapping) {
-        let known = table.keys.iter().filter(|entry| !matches!(entry.need, Need::Refused(..)));
+        let known = table
+            .keys
+            .iter()
+            .filter(|entry| !matches!(entry.need, Need::Refused(..)));
         let known: Vec<&str> = known.map(|entry| entry.key).collect();
         let help = match nearest(&key.text, known.iter().copied()) {
             Some(near) => format!("did you mean `{near}`?"),
@@ -315,7 +351,10 @@ impl Walk<'_> {
     }
 }
 
-fn table(node: &Node, tables: &'static [(&'static str, &'static Mapping)]) -> Option<&'static Mapping> {
+fn table(
+    node: &Node,
+    tables: &'static [(&'static str, &'static Mapping)],
+) -> Option<&'static Mapping> {
     let present = tables.iter().find(|(key, _)| node.get(key).is_some());
     present.or(tables.last()).map(|(_, table)| *table)
 }
@@ -325,7 +364,9 @@ fn uses(text: &str, what: Scalar) -> Result<(), (String, &'static str)> {
     let text = text.trim();
     let name = shown(text);
     let help = match what {
-        Scalar::Workflow => "write `./.github/workflows/FILE.yml` or `OWNER/REPO/.github/workflows/FILE.yml@REF`",
+        Scalar::Workflow => {
+            "write `./.github/workflows/FILE.yml` or `OWNER/REPO/.github/workflows/FILE.yml@REF`"
+        }
         _ => "write `./PATH`, `OWNER/REPO@REF`, `OWNER/REPO/PATH@REF` or `docker://IMAGE`",
     };
     if text.contains("${{") {
@@ -348,9 +389,7 @@ fn uses(text: &str, what: Scalar) -> Result<(), (String, &'static str)> {
             Err((format!("`{name}` names no image"), help))
         }
         (Ok(_), _) => Ok(()),
-        (Err(_), _) if !text.contains('@') => {
-            Err((format!("`{name}` has no `@REF`"), help))
-        }
+        (Err(_), _) if !text.contains('@') => Err((format!("`{name}` has no `@REF`"), help)),
         (Err(_), _) => Err((format!("`{name}` names no repository"), help)),
     }
 }
@@ -393,7 +432,10 @@ fn expected(shape: &Shape) -> String {
     if !shape.mapping.is_empty() {
         kinds.push("a mapping".into());
     }
-    if matches!(shape.scalar, Scalar::Expression | Scalar::Bool | Scalar::Number | Scalar::Count) {
+    if matches!(
+        shape.scalar,
+        Scalar::Expression | Scalar::Bool | Scalar::Number | Scalar::Count
+    ) {
         kinds.push("one expression".into());
     }
     let kinds: Vec<&str> = kinds.iter().map(String::as_str).collect();

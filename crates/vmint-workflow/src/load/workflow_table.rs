@@ -43,7 +43,11 @@ const fn no_effect(key: &'static str, shape: &'static Shape, why: &'static str) 
 
 pub(super) const fn refused(key: &'static str, message: &'static str, help: &'static str) -> Entry {
     let need = Need::Refused(message, help);
-    Entry { key, need, shape: &ANY }
+    Entry {
+        key,
+        need,
+        shape: &ANY,
+    }
 }
 
 pub(super) const fn closed(what: &'static str, keys: &'static [Entry]) -> Mapping {
@@ -110,10 +114,13 @@ static WORKFLOW_KEYS: Mapping = closed(
         optional("defaults", &DEFAULTS),
         optional("concurrency", &CONCURRENCY),
         required("jobs", &JOBS),
-        no_effect("cache-mode", &CACHE_MODE, "caches are kept on this host and can be read and written"),
+        no_effect(
+            "cache-mode",
+            &CACHE_MODE,
+            "caches are kept on this host and can be read and written",
+        ),
     ],
 );
-
 
 static CACHE_MODE: Shape = scalar(Scalar::Word(&["read", "write", "write-only", "none"]));
 
@@ -121,12 +128,41 @@ static CACHE_MODE: Shape = scalar(Scalar::Word(&["read", "write", "write-only", 
 
 /// What GitHub knows as events.
 static EVENTS: &[&str] = &[
-    "branch_protection_rule", "check_run", "check_suite", "create", "delete", "deployment",
-    "deployment_status", "discussion", "discussion_comment", "fork", "gollum", "image_version",
-    "issue_comment", "issues", "label", "merge_group", "milestone", "page_build", "project",
-    "project_card", "project_column", "public", "pull_request", "pull_request_review",
-    "pull_request_review_comment", "pull_request_target", "push", "registry_package", "release",
-    "repository_dispatch", "schedule", "status", "watch", "workflow_call", "workflow_dispatch",
+    "branch_protection_rule",
+    "check_run",
+    "check_suite",
+    "create",
+    "delete",
+    "deployment",
+    "deployment_status",
+    "discussion",
+    "discussion_comment",
+    "fork",
+    "gollum",
+    "image_version",
+    "issue_comment",
+    "issues",
+    "label",
+    "merge_group",
+    "milestone",
+    "page_build",
+    "project",
+    "project_card",
+    "project_column",
+    "public",
+    "pull_request",
+    "pull_request_review",
+    "pull_request_review_comment",
+    "pull_request_target",
+    "push",
+    "registry_package",
+    "release",
+    "repository_dispatch",
+    "schedule",
+    "status",
+    "watch",
+    "workflow_call",
+    "workflow_dispatch",
     "workflow_run",
 ];
 static ON: Shape = Shape {
@@ -195,7 +231,10 @@ static IMAGE_VERSION: Shape = event_body(&[(
     "",
     &closed(
         "`image_version`",
-        &[optional("names", &ONE_OR_MORE), optional("versions", &ONE_OR_MORE)],
+        &[
+            optional("names", &ONE_OR_MORE),
+            optional("versions", &ONE_OR_MORE),
+        ],
     ),
 )]);
 static PUSH: Shape = event_body(&[(
@@ -286,7 +325,10 @@ static CALL_INPUT: Shape = mapping(&[(
     &closed(
         "an input",
         &[
-            required("type", &scalar(Scalar::Word(&["string", "boolean", "number"]))),
+            required(
+                "type",
+                &scalar(Scalar::Word(&["string", "boolean", "number"])),
+            ),
             optional("description", &DESCRIPTION),
             optional("required", &FLAG),
             optional("default", &TEXT),
@@ -298,19 +340,28 @@ static CALL_OUTPUT: Shape = mapping(&[(
     "",
     &closed(
         "an output",
-        &[required("value", &TEXT), optional("description", &DESCRIPTION)],
+        &[
+            required("value", &TEXT),
+            optional("description", &DESCRIPTION),
+        ],
     ),
 )]);
 static CALL_SECRET: Shape = event_body(&[(
     "",
     &closed(
         "a secret",
-        &[optional("description", &DESCRIPTION), optional("required", &FLAG)],
+        &[
+            optional("description", &DESCRIPTION),
+            optional("required", &FLAG),
+        ],
     ),
 )]);
 static WORKFLOW_DISPATCH: Shape = event_body(&[(
     "",
-    &closed("`workflow_dispatch`", &[optional("inputs", &DISPATCH_INPUTS)]),
+    &closed(
+        "`workflow_dispatch`",
+        &[optional("inputs", &DISPATCH_INPUTS)],
+    ),
 )]);
 static DISPATCH_INPUTS: Shape = declared(&[("", &by_id("`inputs`", &DISPATCH_INPUT))]);
 static DISPATCH_INPUT: Shape = Shape {
@@ -322,7 +373,13 @@ static DISPATCH_INPUT: Shape = Shape {
             &[
                 optional(
                     "type",
-                    &scalar(Scalar::Word(&["string", "boolean", "number", "choice", "environment"])),
+                    &scalar(Scalar::Word(&[
+                        "string",
+                        "boolean",
+                        "number",
+                        "choice",
+                        "environment",
+                    ])),
                 ),
                 optional("description", &DESCRIPTION),
                 optional("required", &FLAG),
@@ -374,7 +431,10 @@ static DEFAULTS: Shape = mapping(&[(
                 "",
                 &closed(
                     "`defaults.run`",
-                    &[optional("shell", &FILLED), optional("working-directory", &FILLED)],
+                    &[
+                        optional("shell", &FILLED),
+                        optional("working-directory", &FILLED),
+                    ],
                 ),
             )]),
         )],
@@ -385,7 +445,10 @@ static CONCURRENCY: Shape = Shape {
         "",
         &closed(
             "`concurrency`",
-            &[required("group", &FILLED), optional("cancel-in-progress", &BOOL)],
+            &[
+                required("group", &FILLED),
+                optional("cancel-in-progress", &BOOL),
+            ],
         ),
     )],
     ..scalar(Scalar::Filled)
@@ -437,8 +500,16 @@ static STEPS_JOB: Mapping = closed(
             "`snapshot` (images made from runners) is not supported",
             "remove it; `vmint workflow run --snapshot-steps` freezes the machine before each step",
         ),
-        no_effect("cancel-timeout-minutes", &NUMBER, "a cancelled job has five minutes to clean up"),
-        no_effect("cache-mode", &CACHE_MODE, "caches are kept on this host and can be read and written"),
+        no_effect(
+            "cancel-timeout-minutes",
+            &NUMBER,
+            "a cancelled job has five minutes to clean up",
+        ),
+        no_effect(
+            "cache-mode",
+            &CACHE_MODE,
+            "caches are kept on this host and can be read and written",
+        ),
     ],
 );
 static CALL_JOB: Mapping = closed(
@@ -469,7 +540,11 @@ static CALL_JOB: Mapping = closed(
             "`runs-on` stands in a job that calls a workflow",
             "remove it; the jobs of the called workflow say where they run",
         ),
-        no_effect("cache-mode", &CACHE_MODE, "caches are kept on this host and can be read and written"),
+        no_effect(
+            "cache-mode",
+            &CACHE_MODE,
+            "caches are kept on this host and can be read and written",
+        ),
     ],
 );
 static NEEDS: Shape = Shape {
@@ -494,7 +569,11 @@ static ENVIRONMENT: Shape = Shape {
         "",
         &closed(
             "`environment`",
-            &[required("name", &FILLED), optional("url", &TEXT), optional("deployment", &BOOL)],
+            &[
+                required("name", &FILLED),
+                optional("url", &TEXT),
+                optional("deployment", &BOOL),
+            ],
         ),
     )],
     ..scalar(Scalar::Filled)
@@ -515,7 +594,10 @@ static MATRIX: Shape = Shape {
         "",
         &Mapping {
             what: "`matrix`",
-            keys: &[optional("include", &MATRIX_FILTER), optional("exclude", &MATRIX_FILTER)],
+            keys: &[
+                optional("include", &MATRIX_FILTER),
+                optional("exclude", &MATRIX_FILTER),
+            ],
             others: Others::Names(&MATRIX_VALUES),
             wrong: None,
         },
@@ -583,8 +665,7 @@ static STEP: Shape = mapping(&[
     ("", &EMPTY_STEP),
 ]);
 pub(super) const BACKGROUND: &str = "steps in the background are not supported";
-pub(super) const BACKGROUND_HELP: &str =
-    "run the steps one after the other, or start the process in the script with `&` and wait for it there";
+pub(super) const BACKGROUND_HELP: &str = "run the steps one after the other, or start the process in the script with `&` and wait for it there";
 static USES_STEP: Mapping = closed(
     "a step with `uses`",
     &[
@@ -596,8 +677,16 @@ static USES_STEP: Mapping = closed(
         optional("env", &ENV),
         optional("continue-on-error", &BOOL),
         optional("timeout-minutes", &NUMBER),
-        refused("run", "the step has both `run` and `uses`", "make two steps of it"),
-        refused("shell", "`shell` stands in a step with `uses`", "`shell` belongs to steps with `run`"),
+        refused(
+            "run",
+            "the step has both `run` and `uses`",
+            "make two steps of it",
+        ),
+        refused(
+            "shell",
+            "`shell` stands in a step with `uses`",
+            "`shell` belongs to steps with `run`",
+        ),
         refused(
             "working-directory",
             "`working-directory` stands in a step with `uses`",
@@ -618,7 +707,11 @@ static RUN_STEP: Mapping = closed(
         optional("env", &ENV),
         optional("continue-on-error", &BOOL),
         optional("timeout-minutes", &NUMBER),
-        refused("with", "`with` stands in a step with `run`", "pass values by `env`"),
+        refused(
+            "with",
+            "`with` stands in a step with `run`",
+            "pass values by `env`",
+        ),
         refused("background", BACKGROUND, BACKGROUND_HELP),
     ],
 );
@@ -637,7 +730,10 @@ static BACKGROUND_STEP: Mapping = Mapping {
 static EMPTY_STEP: Mapping = Mapping {
     what: "a step",
     others: Others::Refused,
-    wrong: Some(("the step has neither `run` nor `uses`", "a step runs a script or uses an action")),
+    wrong: Some((
+        "the step has neither `run` nor `uses`",
+        "a step runs a script or uses an action",
+    )),
     keys: &[
         optional("name", &TEXT),
         optional("id", &ID),

@@ -75,6 +75,11 @@ impl Masks {
         Self::default()
     }
 
+    /// What it hides, in no order.
+    pub fn secrets(&self) -> impl Iterator<Item = &str> {
+        self.secrets.iter().map(String::as_str)
+    }
+
     /// Hides this too, from now on. White space alone is ignored, and so is what is known already.
     pub fn add(&mut self, secret: &str) -> Result<(), MaskError> {
         let secret = secret.trim();

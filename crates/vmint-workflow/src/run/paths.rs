@@ -10,6 +10,8 @@ pub const ACTIONS: &str = "/home/runner/work/_actions";
 pub const TOOL_CACHE: &str = "/opt/hostedtoolcache";
 /// `GITHUB_EVENT_PATH`.
 pub const EVENT: &str = "/home/runner/work/_temp/_github_workflow/event.json";
+/// Programs of vmint's own, the last in `PATH`.
+pub const BIN: &str = "/run/vmint/bin";
 /// What the session says of itself, in memory.
 pub const SESSION: &str = "/run/vmint/session";
 

@@ -160,7 +160,7 @@ impl Repository {
     }
 
     /// A folder without git.
-    fn plain(root: PathBuf) -> Self {
+    pub fn plain(root: PathBuf) -> Self {
         let default_branch = "main".to_owned();
         Self {
             slug: Slug::of_folder(&root),

@@ -19,18 +19,23 @@ const MAX_COPIED: usize = 10_000_000;
 
 /// Reads a document.
 pub fn parse(file: &Path, bytes: &[u8]) -> Result<Node, Diagnostics> {
-    let text = decode(bytes).map_err(|(spot, message, help)| {
-        Diagnostic::error(file, spot, message).help(help)
-    })?;
+    let text = decode(bytes)
+        .map_err(|(spot, message, help)| Diagnostic::error(file, spot, message).help(help))?;
     let mut builder = Builder::default();
     let unfinished = !text.ends_with(['\n', '\r']);
     let characters = if unfinished { text.chars().count() } else { 0 };
     let mut parser = Parser::new_from_str(text);
     while let Some(event) = parser.next_event() {
         let step = match event {
-            Ok((Event::Scalar(text, style, anchor, tag), span)) if is_block(style) && unfinished => {
+            Ok((Event::Scalar(text, style, anchor, tag), span))
+                if is_block(style) && unfinished =>
+            {
                 let at_end = span.end.index() >= characters;
-                let text = if at_end { without_added_break(text) } else { text };
+                let text = if at_end {
+                    without_added_break(text)
+                } else {
+                    text
+                };
                 builder.event(Event::Scalar(text, style, anchor, tag), spot(&span.start))
             }
             Ok((event, span)) => builder.event(event, spot(&span.start)),
@@ -64,7 +69,10 @@ pub(super) fn decode(bytes: &[u8]) -> Result<&str, (Spot, String, String)> {
     if bytes.len() > MAX_BYTES {
         return Err((
             Spot::START,
-            format!("the file has {} bytes, more than the limit of 5 MB", bytes.len()),
+            format!(
+                "the file has {} bytes, more than the limit of 5 MB",
+                bytes.len()
+            ),
             "move what is generated or long out of the file, into scripts or local actions".into(),
         ));
     }
@@ -92,7 +100,10 @@ pub(super) fn decode(bytes: &[u8]) -> Result<&str, (Spot, String, String)> {
         let c = text[at..].chars().next().unwrap_or_default();
         return Err((
             end_of(&text[..at]),
-            format!("the control character U+{:04X} is not allowed in YAML", c as u32),
+            format!(
+                "the control character U+{:04X} is not allowed in YAML",
+                c as u32
+            ),
             "write it as an escape in a double-quoted string, such as \"\\x1B\"".into(),
         ));
     }
@@ -136,7 +147,10 @@ impl Problem {
 /// A message of the parser, in words for those who do not know its insides.
 fn explain(text: &str, spot: Spot, info: &str) -> Problem {
     let line = text.lines().nth(spot.line as usize - 1).unwrap_or("");
-    let indented_by_tab = line.chars().take_while(|c| c.is_whitespace()).any(|c| c == '\t');
+    let indented_by_tab = line
+        .chars()
+        .take_while(|c| c.is_whitespace())
+        .any(|c| c == '\t');
     let (message, help) = if indented_by_tab {
         ("a tab is used for indentation", "indent with spaces")
     } else if info.contains("mapping values are not allowed") {
@@ -276,13 +290,27 @@ impl Builder {
     }
 
     /// A node is complete: it is a key, a value, an item, or the document.
-    fn value(&mut self, node: Node, anchor: usize, height: usize, plain: bool) -> Result<(), Problem> {
+    fn value(
+        &mut self,
+        node: Node,
+        anchor: usize,
+        height: usize,
+        plain: bool,
+    ) -> Result<(), Problem> {
         if anchor > 0 {
             // A copy is charged like an alias: anchors in anchors would else cost depth times size.
             let (nodes, bytes) = weight(&node);
             self.copy(nodes, bytes, node.spot)?;
             let node = node.clone();
-            self.anchors.insert(anchor, Anchored { node, height, nodes, bytes });
+            self.anchors.insert(
+                anchor,
+                Anchored {
+                    node,
+                    height,
+                    nodes,
+                    bytes,
+                },
+            );
         }
         let Some(open) = self.open.last_mut() else {
             self.root.get_or_insert(node);
@@ -356,7 +384,12 @@ fn weight(node: &Node) -> (usize, usize) {
     }
 }
 
-fn scalar(text: Cow<'_, str>, style: ScalarStyle, tag: Option<&Tag>, spot: Spot) -> Result<Data, Problem> {
+fn scalar(
+    text: Cow<'_, str>,
+    style: ScalarStyle,
+    tag: Option<&Tag>,
+    spot: Spot,
+) -> Result<Data, Problem> {
     let Some(tag) = tag else {
         return Ok(match style {
             ScalarStyle::Plain => plain(&text),
@@ -364,7 +397,8 @@ fn scalar(text: Cow<'_, str>, style: ScalarStyle, tag: Option<&Tag>, spot: Spot)
         });
     };
     let suffix = tag.is_yaml_core_schema().then_some(tag.suffix.as_str());
-    let non_specific = tag.handle.is_empty() && tag.suffix == "!" || tag.handle == "!" && tag.suffix.is_empty();
+    let non_specific =
+        tag.handle.is_empty() && tag.suffix == "!" || tag.handle == "!" && tag.suffix.is_empty();
     let data = match suffix {
         Some("str") => Some(Data::String(text.clone().into_owned())),
         Some("null" | "bool") => Some(plain(&text)),
@@ -378,14 +412,20 @@ fn scalar(text: Cow<'_, str>, style: ScalarStyle, tag: Option<&Tag>, spot: Spot)
         (_, data) => data.is_some(),
     };
     data.filter(|_| fits).ok_or_else(|| {
-        let message = format!("`{}` is not of the type that its tag says, `!!{}`", shown(&text), tag.suffix);
+        let message = format!(
+            "`{}` is not of the type that its tag says, `!!{}`",
+            shown(&text),
+            tag.suffix
+        );
         Problem::new(spot, message, "remove the tag or correct the value")
     })
 }
 
 fn collection_tag(tag: Option<&Tag>, own: &str, spot: Spot) -> Result<(), Problem> {
     match tag {
-        Some(tag) if !(tag.is_yaml_core_schema() && tag.suffix == own) => Err(unknown_tag(tag, spot)),
+        Some(tag) if !(tag.is_yaml_core_schema() && tag.suffix == own) => {
+            Err(unknown_tag(tag, spot))
+        }
         _ => Ok(()),
     }
 }

@@ -48,7 +48,14 @@ fn keys_and_scalars_are_those_of_yaml_1_2() {
     let node = read("[!!str 1, ! 2, !!int \"3\", \"4\", !!null ~, !!bool true]").unwrap();
     let data: Vec<&Data> = node.items().iter().map(|node| &node.data).collect();
     let text = |text: &str| Data::String(text.into());
-    let expected = [&text("1"), &text("2"), &Data::Number(3.0, "3".into()), &text("4"), &Data::Null, &Data::Bool(true)];
+    let expected = [
+        &text("1"),
+        &text("2"),
+        &Data::Number(3.0, "3".into()),
+        &text("4"),
+        &Data::Null,
+        &Data::Bool(true),
+    ];
     assert_eq!(data, expected);
 }
 
@@ -78,7 +85,10 @@ fn block_scalars_are_right_byte_for_byte() {
         ("run: |\r\n  a\r\n  b\r\n", "a\nb\n"),
         ("run: |\n  \ttab\n", "\ttab\n"),
         ("run: |\n  a\\n'\"\n", "a\\n'\"\n"),
-        ("run: >\n  a\n  b\n\n  c\n", "a b\n\nc\n".replace("\n\n", "\n").as_str()),
+        (
+            "run: >\n  a\n  b\n\n  c\n",
+            "a b\n\nc\n".replace("\n\n", "\n").as_str(),
+        ),
         ("run: >-\n  a\n    b\n  c\n", "a\n  b\nc"),
         ("run: >+\n  a\n\n", "a\n\n"),
         ("run: >\n\n  a\n  b\n", "\na b\n"),
@@ -89,7 +99,10 @@ fn block_scalars_are_right_byte_for_byte() {
         let (ours, theirs) = both(text);
         assert_eq!(ours.as_deref(), Some(value), "{text:?}");
         // libyaml refuses a tab where YAML allows it.
-        assert!(theirs.is_none_or(|theirs| theirs == value), "libyaml: {text:?}");
+        assert!(
+            theirs.is_none_or(|theirs| theirs == value),
+            "libyaml: {text:?}"
+        );
     }
 }
 
@@ -170,7 +183,11 @@ fn nesting_and_size_have_limits() {
     ci.yml:6:40: error: the document grows beyond 1,000,000 values here
         help: anchors and aliases count as often as they are used; split the file
     ");
-    let long = format!("a: &a {}\nb: [{}]\n", "x".repeat(1_000_000), vec!["*a"; 20].join(", "));
+    let long = format!(
+        "a: &a {}\nb: [{}]\n",
+        "x".repeat(1_000_000),
+        vec!["*a"; 20].join(", ")
+    );
     insta::assert_snapshot!(refusal(long.as_bytes()), @r"
     ci.yml:2:41: error: aliases add more than 10 MB of text to the document
         help: use fewer of them
@@ -214,9 +231,15 @@ fn hostile_files_of_5_mb_are_read_or_refused_in_bounded_time() {
     for case in cases {
         let head: String = case.chars().take(12).collect();
         let start = Instant::now();
-        let read = parse(Path::new("ci.yml"), &case.as_bytes()[..case.len().min(MAX_BYTES)]);
+        let read = parse(
+            Path::new("ci.yml"),
+            &case.as_bytes()[..case.len().min(MAX_BYTES)],
+        );
         let took = start.elapsed();
-        eprintln!("{head:?}: {took:?}, {}", if read.is_ok() { "read" } else { "refused" });
+        eprintln!(
+            "{head:?}: {took:?}, {}",
+            if read.is_ok() { "read" } else { "refused" }
+        );
         assert!(took < Duration::from_secs(15), "{head:?} took {took:?}");
     }
 }

@@ -1,0 +1,95 @@
+//! How a shell begins in the machine as it was before a step: what the step itself would have found.
+//!
+//! Kept beside the snapshot, as a file in the run's folder. The environment of a step may hold secrets, so the file is for
+//! its owner alone.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// Stands for the number of a step where a moment is that in which a step of the job had failed.
+pub const AT_FAILURE: u32 = 0;
+
+/// A longer file is no [`ShellState`]: GitHub's limit of all variables together is far below.
+const LONGEST: u64 = 16 << 20;
+
+/// What a step would have found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShellState {
+    /// Its variables, without `PATH`.
+    pub env: BTreeMap<String, String>,
+    /// `PATH`; the machine's own when empty.
+    pub path: String,
+    /// Its working directory.
+    pub cwd: String,
+    /// Who would have run it; root when absent.
+    pub user: Option<String>,
+}
+
+impl ShellState {
+    /// Where it is kept, relative to the run's folder, for the job at this index of
+    /// [`RunRecord::jobs`](crate::record::RunRecord::jobs) and the step with this
+    /// [`number`](crate::record::StepRecord::number).
+    pub fn file(job: usize, step: u32) -> PathBuf {
+        format!("moments/{job}-{step}.json").into()
+    }
+
+    /// Keeps it in the folder of a run.
+    pub fn write(&self, folder: &Path, job: usize, step: u32) -> io::Result<()> {
+        let path = folder.join(Self::file(job, step));
+        let parent = path.parent().expect("it lies in a folder");
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(parent)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(path)?;
+        let json = serde_json::to_vec(self).expect("it has no keys but strings");
+        file.write_all(&json)
+    }
+
+    /// Reads what was kept; nothing, if nothing was.
+    pub fn read(folder: &Path, job: usize, step: u32) -> io::Result<Option<Self>> {
+        let file = match File::open(folder.join(Self::file(job, step))) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        let mut json = Vec::new();
+        file.take(LONGEST).read_to_end(&mut json)?;
+        let invalid = |e| io::Error::new(io::ErrorKind::InvalidData, e);
+        serde_json::from_slice(&json).map(Some).map_err(invalid)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn what_was_kept_comes_back_and_is_for_its_owner_alone() {
+        let run = tempfile::tempdir().unwrap();
+        assert_eq!(ShellState::read(run.path(), 0, 3).unwrap(), None);
+        let state = ShellState {
+            env: [("A".to_owned(), "1\n2".to_owned())].into(),
+            path: "/usr/bin".into(),
+            cwd: "/w".into(),
+            user: None,
+        };
+        state.write(run.path(), 0, 3).unwrap();
+        assert_eq!(ShellState::read(run.path(), 0, 3).unwrap(), Some(state));
+        let path = run.path().join(ShellState::file(0, 3));
+        assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o600);
+        std::fs::write(path, "{").unwrap();
+        let error = ShellState::read(run.path(), 0, 3).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+}

@@ -1,0 +1,121 @@
+//! Fields of a file, evaluated when their time has come.
+
+use super::guest_files;
+use super::instance::{Instance, Trouble};
+use crate::expr::{self, EvalError, Scope, Value};
+use crate::spec::{Map, Text};
+use indexmap::IndexMap;
+
+impl Instance<'_> {
+    /// Evaluates something, with the digests of files that it asks for.
+    pub(super) async fn evaluate<T>(
+        &mut self,
+        scope: &mut Scope,
+        what: impl Fn(&Scope) -> Result<T, EvalError>,
+    ) -> Result<T, Trouble> {
+        loop {
+            match what(scope) {
+                Err(EvalError::HashPending(patterns)) => {
+                    let digest = guest_files::hash(self, &patterns).await?;
+                    scope.remember_hash(patterns, digest);
+                }
+                Err(error) => return Err(Trouble::Step(error.to_string())),
+                Ok(value) => return Ok(value),
+            }
+        }
+    }
+
+    /// A text with its expressions replaced.
+    pub(super) async fn text(&mut self, scope: &mut Scope, text: &Text) -> Result<String, Trouble> {
+        self.evaluate(scope, |scope| expr::interpolate(&text.text, scope))
+            .await
+    }
+
+    /// The same of a field that may be absent.
+    pub(super) async fn optional(
+        &mut self,
+        scope: &mut Scope,
+        text: Option<&Text>,
+    ) -> Result<Option<String>, Trouble> {
+        match text {
+            None => Ok(None),
+            Some(text) => self.text(scope, text).await.map(Some),
+        }
+    }
+
+    /// A mapping with its expressions replaced.
+    pub(super) async fn map(
+        &mut self,
+        scope: &mut Scope,
+        map: &Map,
+    ) -> Result<IndexMap<String, String>, Trouble> {
+        let mut evaluated = IndexMap::new();
+        match map {
+            Map::Entries(entries) => {
+                for (name, text) in entries {
+                    evaluated.insert(name.clone(), self.text(scope, text).await?);
+                }
+            }
+            Map::Expression(text) => {
+                let value = self
+                    .evaluate(scope, |scope| expr::evaluate_text(&text.text, scope))
+                    .await?;
+                evaluated = entries(&value, &text.text).map_err(Trouble::Step)?;
+            }
+        }
+        Ok(evaluated)
+    }
+
+    /// Whether a step is to run.
+    pub(super) async fn condition(
+        &mut self,
+        scope: &mut Scope,
+        condition: Option<&str>,
+    ) -> Result<bool, Trouble> {
+        self.evaluate(scope, |scope| expr::condition(condition, scope))
+            .await
+    }
+
+    /// A field that is true or false; false when absent.
+    pub(super) async fn flag(
+        &mut self,
+        scope: &mut Scope,
+        text: Option<&Text>,
+        field: &str,
+    ) -> Result<bool, Trouble> {
+        let Some(text) = text else { return Ok(false) };
+        let value = self
+            .evaluate(scope, |scope| expr::evaluate_text(&text.text, scope))
+            .await?;
+        truth(&value, field).map_err(Trouble::Step)
+    }
+}
+
+/// A value of a field that wants true or false.
+pub(super) fn truth(value: &Value, field: &str) -> Result<bool, String> {
+    match value {
+        Value::Bool(truth) => Ok(*truth),
+        Value::String(text) if text.eq_ignore_ascii_case("true") => Ok(true),
+        Value::String(text) if text.is_empty() || text.eq_ignore_ascii_case("false") => Ok(false),
+        Value::Null => Ok(false),
+        other => Err(format!(
+            "`{field}` is {:?}; it must be true or false",
+            other.to_text()
+        )),
+    }
+}
+
+/// The entries of an object, as text.
+pub(super) fn entries(value: &Value, text: &str) -> Result<IndexMap<String, String>, String> {
+    match value {
+        Value::Null => Ok(IndexMap::new()),
+        Value::Object(object) => Ok(object
+            .iter()
+            .map(|(name, value)| (name.to_owned(), value.to_text().into_owned()))
+            .collect()),
+        other => Err(format!(
+            "{text} gives {}, where a mapping is wanted",
+            other.kind()
+        )),
+    }
+}

@@ -1,0 +1,400 @@
+//! One combination of a job, from its name to its machine and back.
+
+use super::contexts::{OfJob, env_context};
+use super::fields;
+use super::instance::{Instance, Trouble};
+use super::jobs::{Caller, Counts, field_scope};
+use super::request::MachinePer;
+use super::session::Session;
+use super::state::{JobResult, JobState};
+use super::{Cancel, Run, now_ms};
+use crate::expr::{self, ContextName, Field, Scope, Value};
+use crate::guest::Place;
+use crate::limits::{self, Limits};
+use crate::matcher::Matchers;
+use crate::matrix::Combination;
+use crate::observe::Change;
+use crate::record::{JobRecord, Outcome};
+use crate::setup::probe::Inventory;
+use crate::spec::{Job, Map, StepsJob, Text};
+use indexmap::IndexMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use vmint_model::{ErrorKind, Fault, Name};
+
+/// What of a job is known before it has a machine.
+struct Prepared {
+    record: JobRecord,
+    place: Place,
+    env: IndexMap<String, String>,
+    limit: Option<Duration>,
+    counts: Counts,
+}
+
+impl<'r> Run<'r> {
+    /// Runs one combination of a job of steps.
+    pub(super) async fn instance(
+        &'r self,
+        caller: &Caller<'r>,
+        job: &'r Job,
+        body: &'r StepsJob,
+        of_job: OfJob,
+        combination: Option<&Combination>,
+        cancel: Cancel,
+    ) -> (Option<JobResult>, Counts) {
+        let key = combination.map_or_else(|| job.id.clone(), |c| c.name(&job.id));
+        let name = self.job_name(caller, job, &of_job, combination);
+        let matrix = combination.map(|c| Value::from(c.values.clone()));
+        let matrix = matrix.map(|matrix| serde_json::to_value(matrix).unwrap_or_default());
+        let record = self.job_record(caller, job, &key, &name, matrix);
+        if let Some(done) = self.taken_over(&record.key) {
+            return (Some(done), Counts::Fully);
+        }
+        let prepared = match self.prepare(caller, body, &of_job, record.clone()) {
+            Ok(prepared) => prepared,
+            Err(Trouble::Step(reason)) => {
+                return (Some(self.refused(record, &reason)), Counts::Fully);
+            }
+            Err(Trouble::Fault(fault)) => {
+                self.lose(record, fault);
+                return (None, Counts::Fully);
+            }
+        };
+        let counts = prepared.counts;
+        let result = self.with_machine(caller, job, body, of_job, prepared, cancel);
+        (result.await, counts)
+    }
+
+    /// `name`, evaluated; with the matrix's values unless it names some itself.
+    fn job_name(
+        &self,
+        caller: &Caller<'_>,
+        job: &Job,
+        of_job: &OfJob,
+        combination: Option<&Combination>,
+    ) -> String {
+        let with_values = |name: &str| combination.map_or(name.to_owned(), |c| c.name(name));
+        let Some(name) = &job.name else {
+            return with_values(&job.id);
+        };
+        let scope = field_scope(caller, of_job, Field::JobName);
+        let evaluated = expr::interpolate(&name.text, &scope);
+        let evaluated = self.mask(&evaluated.unwrap_or_else(|_| name.text.clone()));
+        if name.text.contains("${{") {
+            evaluated
+        } else {
+            with_values(&evaluated)
+        }
+    }
+
+    /// Notes a job that cannot be begun through its own fault.
+    pub(super) fn refused(&self, record: JobRecord, reason: &str) -> JobResult {
+        let at = self.recorder.add_job(record);
+        let reason = self.mask(reason);
+        self.recorder.job(at, |job| {
+            job.outcome = Some(Outcome::Failure);
+            job.reason = Some(reason);
+        });
+        self.recorder
+            .change(Change::JobStarted { job: at.0 }, |_| {});
+        self.recorder.change(Change::JobEnded { job: at.0 }, |_| {});
+        JobResult {
+            outcome: Outcome::Failure,
+            outputs: IndexMap::new(),
+        }
+    }
+
+    /// Notes a job that has no machine, or lost it.
+    fn lose(&self, record: JobRecord, fault: Fault) {
+        let at = self.recorder.add_job(record);
+        self.recorder
+            .change(Change::JobStarted { job: at.0 }, |_| {});
+        self.lost(at, fault);
+    }
+
+    /// Notes that vmint or a machine has failed a job.
+    pub(super) fn lost(&self, at: super::recorder::JobAt, fault: Fault) {
+        self.recorder.change(Change::JobEnded { job: at.0 }, |run| {
+            run.jobs[at.0].fault = Some(fault);
+            run.jobs[at.0].ended_at_ms = Some(now_ms());
+        });
+    }
+
+    fn prepare(
+        &self,
+        caller: &Caller<'_>,
+        body: &StepsJob,
+        of_job: &OfJob,
+        mut record: JobRecord,
+    ) -> Result<Prepared, Trouble> {
+        let scope = |field| field_scope(caller, of_job, field);
+        let wrong = |field: &str| {
+            let field = field.to_owned();
+            move |e: expr::EvalError| Trouble::Step(format!("`{field}` cannot be evaluated: {e}"))
+        };
+        record.runs_on = labels(&body.runs_on, &scope(Field::JobRunsOn))?;
+        let place = self.site.resolve(&record.runs_on).map_err(Trouble::Fault)?;
+        let value = |text: Option<&Text>, field, name: &str| -> Result<Option<Value>, Trouble> {
+            let value = text.map(|text| expr::evaluate_text(&text.text, &scope(field)));
+            value.transpose().map_err(wrong(name))
+        };
+        let may_fail = value(
+            body.continue_on_error.as_ref(),
+            Field::JobContinueOnError,
+            "continue-on-error",
+        )?;
+        let may_fail = fields::truth(&may_fail.unwrap_or_default(), "continue-on-error");
+        record.continue_on_error = may_fail.map_err(Trouble::Step)?;
+        let limit = value(
+            body.timeout_minutes.as_ref(),
+            Field::JobTimeoutMinutes,
+            "timeout-minutes",
+        )?;
+        let limit = limit.map(|value| limits::minutes(value.to_number()));
+        let limit = limit
+            .transpose()
+            .map_err(|e| Trouble::Step(e.to_string()))?;
+        let outer = scope(Field::Env);
+        let env = map(&caller.workflow.env, &outer, "env");
+        let mut env = env.map_err(Trouble::Step)?;
+        let mut job_scope = scope(Field::JobEnv);
+        job_scope.set(ContextName::Env, env_context(&env));
+        env.extend(map(&body.env, &job_scope, "env").map_err(Trouble::Step)?);
+        let counts = if record.continue_on_error {
+            Counts::NotAtAll
+        } else {
+            Counts::Fully
+        };
+        Ok(Prepared {
+            record,
+            place,
+            env,
+            limit,
+            counts,
+        })
+    }
+
+    /// Runs a job once it has a machine.
+    async fn with_machine(
+        &'r self,
+        caller: &Caller<'r>,
+        job: &'r Job,
+        body: &'r StepsJob,
+        of_job: OfJob,
+        prepared: Prepared,
+        cancel: Cancel,
+    ) -> Option<JobResult> {
+        let Prepared {
+            record,
+            place,
+            env,
+            limit,
+            ..
+        } = prepared;
+        let key = record.key.clone();
+        // In one machine the jobs follow each other; who waits for it holds nothing.
+        let mut shared = match self.request.options.machine_per {
+            MachinePer::Workflow => Some(self.machine.lock().await),
+            MachinePer::Job => None,
+        };
+        if let Some(by) = cancel.by() {
+            let at = self.recorder.add_job(record);
+            let reason = self.mask(&by);
+            self.recorder.job(at, |job| {
+                job.outcome = Some(Outcome::Cancelled);
+                job.reason = Some(reason);
+            });
+            self.recorder.change(Change::JobEnded { job: at.0 }, |_| {});
+            return Some(JobResult {
+                outcome: Outcome::Cancelled,
+                outputs: IndexMap::new(),
+            });
+        }
+        let at = self.recorder.add_job(record);
+        let resume = self.resume_of(&key);
+        let from = match (&self.request.resume, self.request.options.machine_per) {
+            (Some(resume), MachinePer::Workflow) => Some(&resume.snapshot),
+            _ => resume.map(|resume| &resume.snapshot),
+        };
+        let label = format!("workflow {} {key}", self.request.id);
+        let session = match &mut shared {
+            Some(machine) => {
+                self.shared(machine, &place, &key, label, from, &cancel)
+                    .await
+            }
+            None => self.acquire(&place, label, from, &cancel).await,
+        };
+        let session = match session {
+            Ok(session) => session,
+            Err(Acquiring::Cancelled(by)) => {
+                let reason = self.mask(&by);
+                self.recorder.change(Change::JobEnded { job: at.0 }, |run| {
+                    run.jobs[at.0].outcome = Some(Outcome::Cancelled);
+                    run.jobs[at.0].reason = Some(reason);
+                });
+                return Some(JobResult {
+                    outcome: Outcome::Cancelled,
+                    outputs: IndexMap::new(),
+                });
+            }
+            Err(Acquiring::Failed(fault)) => {
+                self.recorder
+                    .change(Change::JobStarted { job: at.0 }, |_| {});
+                self.lost(at, fault);
+                return None;
+            }
+        };
+        let index = session.index();
+        let own = shared.is_none().then(|| session.clone());
+        self.recorder
+            .change(Change::JobStarted { job: at.0 }, |run| {
+                run.jobs[at.0].machine = Some(index);
+                run.jobs[at.0].started_at_ms = Some(now_ms());
+            });
+        let state = match resume {
+            Some(resume) => resume.saved.state.clone(),
+            None => JobState {
+                env,
+                ..JobState::default()
+            },
+        };
+        for mask in &state.masks {
+            // Those that were refused were refused then.
+            let _ = self.masks().add(mask);
+        }
+        let instance = Instance {
+            run: self,
+            constant: caller.constant.clone(),
+            job,
+            body,
+            of_job,
+            at,
+            key: key.clone(),
+            session,
+            cancel,
+            limits: Limits::new(Instant::now(), limit, self.deadline),
+            ending: None,
+            state,
+            inventory: Inventory::default(),
+            matchers: Matchers::new(),
+            defaults: super::instance::Defaults::of(caller.workflow, body),
+            facts: Vec::new(),
+            runner: Value::Null,
+            planned_set_up: super::recorder::StepAt { job: at.0, step: 0 },
+            planned_pres: Vec::new(),
+            planned: Vec::new(),
+        };
+        let result = instance.run(resume.map(|resume| resume.saved.done)).await;
+        if shared.is_none()
+            && let Some(session) = own
+            && let Some(session) = Arc::into_inner(session)
+            && let Err(fault) = session.release(self.recorder).await
+        {
+            self.note_fault(&fault.context("a machine could not be given back"));
+        }
+        if let Some(result) = &result {
+            self.results().insert(key, result.clone());
+        }
+        result
+    }
+
+    /// The machine that all jobs share; acquired for the first.
+    async fn shared(
+        &self,
+        machine: &mut Option<Arc<Session>>,
+        place: &Place,
+        key: &str,
+        label: String,
+        from: Option<&Name>,
+        cancel: &Cancel,
+    ) -> Result<Arc<Session>, Acquiring> {
+        let Some(session) = machine else {
+            let session = self.acquire(place, label, from, cancel).await?;
+            *machine = Some(session.clone());
+            return Ok(session);
+        };
+        if session.is_lost() {
+            let message = "the machine of the workflow was lost before this job";
+            let fault = Fault::new(ErrorKind::MachineLost, message);
+            return Err(Acquiring::Failed(fault));
+        }
+        if session.place() != place {
+            let first = self.recorder.read(|run| run.jobs[0].name.clone());
+            let one = (first.as_str(), session.place().image.as_str());
+            let fault = super::jobs::cannot_share(one, (key, &place.image));
+            return Err(Acquiring::Failed(fault));
+        }
+        Ok(session.clone())
+    }
+
+    /// Waits for a machine, or for a cancellation.
+    async fn acquire(
+        &self,
+        place: &Place,
+        label: String,
+        from: Option<&Name>,
+        cancel: &Cancel,
+    ) -> Result<Arc<Session>, Acquiring> {
+        tokio::select! {
+            session = Session::acquire(self.site, place, label, from, self.recorder) => {
+                session.map(Arc::new).map_err(Acquiring::Failed)
+            }
+            by = cancel.cancelled() => Err(Acquiring::Cancelled(by)),
+        }
+    }
+}
+
+/// Why there is no machine.
+enum Acquiring {
+    Cancelled(String),
+    Failed(Fault),
+}
+
+/// The labels of `runs-on`.
+pub(super) fn labels(texts: &[Text], scope: &Scope) -> Result<Vec<String>, Trouble> {
+    let mut labels = Vec::new();
+    for text in texts {
+        let value = expr::evaluate_text(&text.text, scope)
+            .map_err(|e| Trouble::Step(format!("`runs-on` cannot be evaluated: {e}")))?;
+        match &value {
+            Value::Array(items) => labels.extend(items.iter().map(|i| i.to_text().into_owned())),
+            Value::Object(object) => {
+                let inner = object.get("labels").cloned().unwrap_or_default();
+                match &inner {
+                    Value::Array(items) => {
+                        labels.extend(items.iter().map(|i| i.to_text().into_owned()));
+                    }
+                    other => labels.push(other.to_text().into_owned()),
+                }
+            }
+            other => labels.push(other.to_text().into_owned()),
+        }
+    }
+    labels.retain(|label| !label.trim().is_empty());
+    if labels.is_empty() {
+        return Err(Trouble::Step("`runs-on` names no label".into()));
+    }
+    Ok(labels)
+}
+
+/// A mapping of a field outside of steps.
+pub(super) fn map(
+    map: &Map,
+    scope: &Scope,
+    field: &str,
+) -> Result<IndexMap<String, String>, String> {
+    let wrong = |e: expr::EvalError| format!("`{field}` cannot be evaluated: {e}");
+    match map {
+        Map::Entries(entries) => entries
+            .iter()
+            .map(|(name, text)| {
+                let value = expr::interpolate(&text.text, scope).map_err(wrong)?;
+                Ok((name.clone(), value))
+            })
+            .collect(),
+        Map::Expression(text) => {
+            let value = expr::evaluate_text(&text.text, scope).map_err(wrong)?;
+            fields::entries(&value, &text.text)
+        }
+    }
+}

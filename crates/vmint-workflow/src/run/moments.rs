@@ -1,0 +1,150 @@
+//! Moments that can be gone back to: the machine frozen, and what the job knew.
+
+use super::instance::{Frame, Instance};
+use super::recorder::StepAt;
+use super::request::Moments;
+use super::state::Saved;
+use crate::moment::ShellState;
+use crate::record::StepSnapshot;
+use crate::spec::{Map, Step, StepBody, Text};
+use indexmap::IndexMap;
+use sha2::{Digest, Sha256};
+use std::time::Instant;
+use vmint_model::{ErrorKind, Fault, Name};
+
+impl Instance<'_> {
+    /// Freezes the moment before a step, if that is asked for.
+    pub(super) async fn freeze_before(
+        &mut self,
+        index: usize,
+        at: StepAt,
+        frame: &Frame,
+        env: &IndexMap<String, String>,
+    ) -> Result<(), Fault> {
+        if self.run.request.options.moments != Moments::Steps {
+            return Ok(());
+        }
+        let number = self.run.recorder.step(at, |step| step.number);
+        let snapshot = self.freeze(number).await?;
+        self.save(number, index, frame, env)?;
+        self.run
+            .recorder
+            .step(at, |step| step.snapshot = Some(snapshot));
+        Ok(())
+    }
+
+    /// Freezes the moment after the last step, when one has failed.
+    pub(super) async fn freeze_end(&mut self, frame: &Frame) -> Result<(), Fault> {
+        let snapshot = self.freeze(crate::moment::AT_FAILURE).await?;
+        let env = self.state.env.clone();
+        self.save(
+            crate::moment::AT_FAILURE,
+            self.body.steps.len(),
+            frame,
+            &env,
+        )?;
+        self.run
+            .recorder
+            .job(self.at, |job| job.failed = Some(snapshot));
+        Ok(())
+    }
+
+    async fn freeze(&self, number: u32) -> Result<StepSnapshot, Fault> {
+        let (run, job) = (&self.run.request.id, self.at.0 + 1);
+        let name: Name = format!("{run}-{job}-{number}")
+            .parse()
+            .expect("a legal name");
+        let began = Instant::now();
+        let snapshot = self.session.guest().snapshot(&name).await?;
+        Ok(StepSnapshot {
+            name,
+            pause_ms: snapshot.pause_ms,
+            took_ms: began.elapsed().as_secs_f64() * 1000.0,
+            size: snapshot.size,
+        })
+    }
+
+    /// Writes down what the job knows, and how a shell begins there.
+    fn save(
+        &mut self,
+        number: u32,
+        index: usize,
+        frame: &Frame,
+        env: &IndexMap<String, String>,
+    ) -> Result<(), Fault> {
+        self.state.steps.clone_from(&frame.steps);
+        self.state.standing = frame.standing;
+        // Those that the user gives are given again.
+        let given = &self.run.request.secrets;
+        let masks = self.run.masks();
+        let added = masks
+            .secrets()
+            .filter(|mask| given.iter().all(|(_, secret)| secret.trim() != *mask));
+        self.state.masks = added.map(str::to_owned).collect();
+        drop(masks);
+        let saved = Saved {
+            run: self.run.request.id.clone(),
+            job: self.key.clone(),
+            done: index,
+            texts: self.step_texts(index),
+            state: self.state.clone(),
+            results: self.run.results().clone(),
+        };
+        // Only what the steps themselves have set: what vmint sets names files of steps that are over.
+        let shell = ShellState {
+            env: env.clone().into_iter().collect(),
+            path: self.search_path(env),
+            cwd: self.workspace(),
+            user: None,
+        };
+        let folder = self.run.recorder.folder();
+        let kept = shell.write(folder, self.at.0, number);
+        let kept = kept.and_then(|()| saved.write(folder, self.at.0, number));
+        kept.map_err(|e| {
+            let fault = Fault::from_error(ErrorKind::Host, &e);
+            fault.context(format!("cannot write into {}", folder.display()))
+        })
+    }
+
+    /// What the first steps of the file are, so that a change can be told.
+    pub(super) fn step_texts(&self, count: usize) -> Vec<String> {
+        let steps = self.body.steps.iter().take(count);
+        steps.map(|step| digest(&describe(step))).collect()
+    }
+}
+
+/// All of a step that makes a difference to what it does.
+fn describe(step: &Step) -> String {
+    let text = |text: &Option<Text>| text.as_ref().map(|text| text.text.clone());
+    let map = |map: &Map| match map {
+        Map::Entries(entries) => {
+            let entries = entries
+                .iter()
+                .map(|(name, text)| (name.clone(), text.text.clone()));
+            entries.collect()
+        }
+        Map::Expression(text) => vec![(String::new(), text.text.clone())],
+    };
+    let body = match &step.body {
+        StepBody::Run {
+            script,
+            shell,
+            working_directory,
+        } => {
+            format!("{:?}", (&script.text, text(shell), text(working_directory)))
+        }
+        StepBody::Uses { uses, with } => format!("{:?}", (&uses.text, map(with))),
+    };
+    format!(
+        "{:?}",
+        (&step.id, text(&step.condition), map(&step.env), body)
+    )
+}
+
+fn digest(text: &str) -> String {
+    let digest = Sha256::digest(text.as_bytes());
+    digest
+        .iter()
+        .take(8)
+        .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
+}

@@ -1,0 +1,87 @@
+//! Steps that run a script.
+
+use super::command::Launch;
+use super::instance::{Done, Frame, Instance, Trouble};
+use super::step::Surroundings;
+use crate::log::Kind;
+use crate::shell::{Found, Has, Shell};
+use crate::spec::Text;
+
+impl<'r> Instance<'r> {
+    /// Runs a script of a step.
+    pub(super) async fn script(
+        &mut self,
+        script: &'r Text,
+        own_shell: Option<&'r Text>,
+        directory: Option<&'r Text>,
+        frame: &Frame,
+        mut around: Surroundings<'_, 'r>,
+    ) -> Result<Done, Trouble> {
+        let text = self.text(&mut around.scope, script).await?;
+        let defaults = &self.defaults;
+        // The defaults are those of jobs; the steps of an action have none.
+        let is_inner = frame.action.is_some();
+        let wanted = own_shell.or(defaults.shell.filter(|_| !is_inner));
+        let wanted = self.optional(&mut around.scope, wanted).await?;
+        let directory = directory.or(self.defaults.working_directory.filter(|_| !is_inner));
+        let directory = self.optional(&mut around.scope, directory).await?;
+        let cwd = super::paths::below(&self.workspace(), &directory.unwrap_or_default());
+        let number = self.state.commands + 1;
+        let has = |name| match self.inventory.program(name) {
+            Some(_) => Found::Yes,
+            None => Found::No,
+        };
+        let has = Has {
+            bash: has("bash"),
+            python: has("python"),
+        };
+        let shell = Shell::new(wanted.as_deref(), has).map_err(|e| Trouble::Step(e.to_string()))?;
+        let file = format!("{number}{}", shell.extension());
+        let path = format!("{}/{file}", super::paths::TEMP);
+        let mut launch = Launch {
+            argv: shell.argv(&path),
+            env: around.env.clone(),
+            cwd,
+            ..Launch::default()
+        };
+        launch
+            .files
+            .file(&file, 0o755, shell.script(&text).as_bytes());
+        self.announce(&text, &shell.to_string(), &around)?;
+        let ran = self.command(&around, launch).await?;
+        Ok(Done::of(ran.end, ran.outputs))
+    }
+
+    /// Says at the beginning of a log what is run, as GitHub does.
+    fn announce(
+        &self,
+        script: &str,
+        shell: &str,
+        around: &Surroundings<'_, 'r>,
+    ) -> Result<(), Trouble> {
+        let say = |kind, text: &str| around.log.say(kind, self.run.mask(text));
+        let script = self.run.mask(script);
+        let mut lines = script.lines();
+        let first = lines.by_ref().find(|line| !line.trim().is_empty());
+        say(Kind::Group, &format!("Run {}", first.unwrap_or_default()))?;
+        for line in script.lines() {
+            say(Kind::Text, line)?;
+        }
+        say(Kind::Text, &format!("shell: {shell}"))?;
+        if !around.env.is_empty() {
+            say(Kind::Text, "env:")?;
+        }
+        for (name, value) in &around.env {
+            for (n, line) in value.lines().enumerate() {
+                let start = if n == 0 {
+                    format!("  {name}: ")
+                } else {
+                    "    ".into()
+                };
+                say(Kind::Text, &format!("{start}{line}"))?;
+            }
+        }
+        say(Kind::EndGroup, "")?;
+        Ok(())
+    }
+}

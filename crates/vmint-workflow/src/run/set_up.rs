@@ -1,0 +1,326 @@
+//! The first and the last command of a job in its machine.
+//!
+//! Set-up makes the folders, asks what the image is and has, and refuses what it lacks before any step runs. Of a machine
+//! that a job was in before, it ends what that job has left running and removes its workspace: as on GitHub, a job begins
+//! with an empty one.
+
+use super::instance::{Frame, Instance, Trouble};
+use super::paths;
+use super::recorder::StepLog;
+use super::session::Used;
+use super::supervise::{Seen, Supervised};
+use super::transfer::Parcel;
+use crate::event::context::{self, Machine, Scene};
+use crate::expr::Value;
+use crate::guest::Command;
+use crate::lines::{Piece, Splitter};
+use crate::log::{Kind, Line};
+use crate::record::{Outcome, StepEnd};
+use crate::setup::probe;
+use crate::setup::probe::Inventory;
+use indexmap::IndexMap;
+use vmint_model::{ErrorKind, Fault};
+
+/// Programs that are looked for.
+const PROGRAMS: [&str; 20] = [
+    "bash",
+    "sh",
+    "git",
+    "tar",
+    "sudo",
+    "node",
+    "npm",
+    "docker",
+    "podman",
+    "python",
+    "python3",
+    "go",
+    "java",
+    "ruby",
+    "rustc",
+    "cargo",
+    "rustup",
+    "uv",
+    "find",
+    "sha256sum",
+];
+
+/// What comes before the probe.
+const BEFORE: &str = include_str!("set_up_before.sh");
+/// What comes behind it.
+const AFTER: &str = include_str!("set_up_after.sh");
+/// What the last command does.
+const CLEAN_UP: &str = include_str!("clean_up.sh");
+/// Stands in for `sudo` where steps are root and the image has none.
+const SUDO: &str = include_str!("sudo.sh");
+/// The last line of the probe.
+const PROBED: &str = "vmint-probe end";
+
+impl<'r> Instance<'r> {
+    /// Makes the machine ready. A failure of the settings' own script is a failure of the job.
+    pub(super) async fn set_up(
+        &mut self,
+        frame: &mut Frame,
+        from: Option<usize>,
+    ) -> Result<(), Fault> {
+        let at = self.planned_set_up;
+        let log = self.begin(at)?;
+        let done = self.set_up_body(&log, from).await;
+        let done = match done {
+            // Nothing of the file has run: what the machine cannot do is not the workflow's failure.
+            Err(Trouble::Step(reason)) => Err(Trouble::Fault(Fault::new(ErrorKind::Guest, reason))),
+            Ok(end) => Ok(super::instance::Done::of(end, IndexMap::new())),
+            other => other.map(|_| unreachable!("handled above")),
+        };
+        let done = self.done(done, &log)?;
+        self.end(&log, &done, done.outcome)?;
+        Self::settle(frame, None, done.outcome, done.outcome, IndexMap::new());
+        if done.outcome != Outcome::Success {
+            frame.standing = super::state::Standing::Failed;
+        }
+        Ok(())
+    }
+
+    async fn set_up_body(
+        &mut self,
+        log: &StepLog<'r>,
+        from: Option<usize>,
+    ) -> Result<StepEnd, Trouble> {
+        let identity = self.session.guest().identity();
+        let accelerator = identity
+            .accelerator
+            .map_or("unknown".to_owned(), |a| a.to_string());
+        let image = &self.session.place().image;
+        log.say(
+            Kind::Text,
+            format!(
+                "Machine {}@{} of image {image}, executed by {accelerator}, lease {}",
+                identity.machine, identity.generation, identity.lease
+            ),
+        )?;
+        let used = self.session.use_it();
+        let mut parcel = Parcel::default();
+        let event = serde_json::to_vec_pretty(&self.run.request.event.payload);
+        let event = event.expect("JSON is JSON");
+        parcel.file("_github_workflow/event.json", 0o644, &event);
+        let script = [BEFORE, probe::SCRIPT, AFTER].concat();
+        parcel.file("_vmint/set-up.sh", 0o755, script.as_bytes());
+        parcel.file("_vmint/sudo", 0o755, SUDO.as_bytes());
+        let setup = self
+            .run
+            .request
+            .options
+            .setup
+            .as_deref()
+            .filter(|_| from.is_none());
+        parcel.file(
+            "_vmint/hook.sh",
+            0o755,
+            setup.unwrap_or_default().as_bytes(),
+        );
+        parcel.put(self.session.guest(), paths::TEMP).await?;
+        let workspace = self.workspace();
+        let folders = [&workspace, paths::TEMP, paths::ACTIONS, paths::TOOL_CACHE];
+        let mut env = probe::environment(&folders, &PROGRAMS, identity.user.as_deref());
+        let begins = match (from, used) {
+            (Some(_), _) => "resumed",
+            (None, Used::Before) => "used",
+            (None, Used::Fresh) => "fresh",
+        };
+        for (name, value) in [
+            ("VMINT_BEGINS", begins),
+            ("VMINT_WORKSPACE", &workspace),
+            ("VMINT_TEMP", paths::TEMP),
+            ("VMINT_BIN", paths::BIN),
+            ("VMINT_SESSION", paths::SESSION),
+            ("VMINT_RUN", self.run.request.id.as_str()),
+            ("VMINT_JOB", &self.key),
+            ("VMINT_HOOK", if setup.is_some() { "1" } else { "" }),
+        ] {
+            env.push((name.to_owned(), value.to_owned()));
+        }
+        let command = Command {
+            argv: vec!["sh".into(), format!("{}/_vmint/set-up.sh", paths::TEMP)],
+            env,
+            cwd: Some("/".into()),
+            user: Some("root".into()),
+            timeout: None,
+        };
+        let (end, probed) = self.talk(command, log, Some(PROBED)).await?;
+        if !probed.lines().any(|line| line == PROBED) {
+            let said: String = probed.chars().take(500).collect();
+            return Err(Trouble::Step(format!(
+                "the machine cannot be made ready: {end:?}: {said}"
+            )));
+        }
+        let inventory = Inventory::parse(probed.as_bytes());
+        self.inventory = inventory.map_err(|e| Trouble::Step(e.to_string()))?;
+        if let Some(home) = &identity.home {
+            self.inventory.home.clone_from(home);
+        }
+        let (index, boot_id) = (self.session.index(), self.inventory.boot_id.clone());
+        let recorder = self.run.recorder;
+        recorder.quietly(|run| run.machines[index].boot_id = Some(boot_id));
+        let (distribution, release) = (&self.inventory.distribution, &self.inventory.release);
+        log.say(
+            Kind::Text,
+            format!(
+                "{distribution} {release}, {}, boot {}, steps run as {}",
+                self.inventory.machine,
+                self.inventory.boot_id,
+                identity.user.as_deref().unwrap_or("root")
+            ),
+        )?;
+        self.facts = self.variables_of_job();
+        self.require()?;
+        Ok(end)
+    }
+
+    /// Refuses what the image lacks.
+    fn require(&self) -> Result<(), Trouble> {
+        let needs = &self.run.request.checked.requirements;
+        let refuse = |need: &crate::check::Need, what: &str, packages: &str| {
+            let (file, spot, image) = (need.file.display(), need.spot, &self.session.place().image);
+            let message = format!(
+                "{file}:{spot}: {} needs {what}, which the image {image} does not have",
+                need.what
+            );
+            let hint = format!("add {packages} to the packages of the image in vmint.toml");
+            Err(Trouble::Fault(
+                Fault::new(ErrorKind::Image, message).hint(hint),
+            ))
+        };
+        let has = |names: &[&str]| self.inventory.first(names).is_some();
+        if let Some(need) = needs.node.first().filter(|_| !has(&["node"])) {
+            return refuse(need, "Node.js", "\"nodejs\"");
+        }
+        let engine = needs.container_engine.first();
+        if let Some(need) = engine.filter(|_| !has(&["docker", "podman"])) {
+            return refuse(need, "a container engine", "\"podman\"");
+        }
+        for need in &needs.tools {
+            let (programs, packages): (&[&str], _) = match need.what.as_str() {
+                "python" => (&["python", "python3"], "\"python3\""),
+                "node" => (&["node"], "\"nodejs\""),
+                "go" => (&["go"], "\"golang-go\""),
+                "java" => (&["java"], "\"default-jdk-headless\""),
+                "ruby" => (&["ruby"], "\"ruby\""),
+                "rust" => (&["rustc", "rustup"], "\"rustc\", \"cargo\""),
+                _ => continue,
+            };
+            if !has(programs) {
+                return refuse(need, &need.what, packages);
+            }
+        }
+        Ok(())
+    }
+
+    /// What is the same for all steps of the job.
+    fn variables_of_job(&mut self) -> Vec<(String, String)> {
+        let workspace = self.workspace();
+        let arch = context::arch(&self.inventory.machine).to_owned();
+        let machine = Machine {
+            name: "vmint",
+            arch: &arch,
+            workspace: &workspace,
+            temp: paths::TEMP,
+            tool_cache: paths::TOOL_CACHE,
+            event_path: paths::EVENT,
+            debug: self.run.debug().then_some("1"),
+        };
+        let scene = Scene {
+            job: Some(&self.job.id),
+            machine: Some(machine),
+            ..self.run.scene()
+        };
+        let github = context::github(&scene);
+        let runner = context::runner(&machine);
+        let mut variables = context::variables(&scene);
+        variables.push(("VMINT_RUN".into(), self.run.request.id.to_string()));
+        // By this, what a job leaves running is found.
+        variables.push((
+            "RUNNER_TRACKING_ID".into(),
+            format!("vmint_{}_{}", self.run.request.id, self.at.0),
+        ));
+        self.constant.github = github;
+        self.runner = Value::from(runner);
+        variables
+    }
+
+    /// The last command.
+    pub(super) async fn tidy(&mut self, log: &StepLog<'r>) -> Result<StepEnd, Trouble> {
+        let hook = self.run.request.options.cleanup.clone();
+        let mut parcel = Parcel::default();
+        parcel.file("_vmint/clean-up.sh", 0o755, CLEAN_UP.as_bytes());
+        parcel.file(
+            "_vmint/hook.sh",
+            0o755,
+            hook.as_deref().unwrap_or_default().as_bytes(),
+        );
+        parcel.put(self.session.guest(), paths::TEMP).await?;
+        let env = [
+            ("VMINT_TEMP", paths::TEMP),
+            ("VMINT_HOOK", if hook.is_some() { "1" } else { "" }),
+        ];
+        let command = Command {
+            argv: vec!["sh".into(), format!("{}/_vmint/clean-up.sh", paths::TEMP)],
+            env: env
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .to_vec(),
+            cwd: Some("/".into()),
+            user: Some("root".into()),
+            timeout: None,
+        };
+        let (end, _) = self.talk(command, log, None).await?;
+        Ok(end)
+    }
+
+    /// Runs a command of vmint's own whose output is logged; but for what comes up to the line `until`, which is given.
+    async fn talk(
+        &mut self,
+        command: Command,
+        log: &StepLog<'r>,
+        until: Option<&str>,
+    ) -> Result<(StepEnd, String), Trouble> {
+        let allowed = match self.allowed(None) {
+            Ok(allowed) => allowed,
+            Err(end) => return Ok((end, String::new())),
+        };
+        let command = Command {
+            timeout: Some(allowed.time),
+            ..command
+        };
+        let session = self.session.clone();
+        let process = session.start(command, self.run.recorder).await?;
+        let mut supervised = Supervised::new(process, allowed, self.obeys());
+        let mut splitter = Splitter::new();
+        let mut kept = String::new();
+        let mut keeps = until.is_some();
+        let mut fault = None;
+        let mut take = |piece: Piece<'_>, fault: &mut Option<Fault>| {
+            let (Piece::Line(bytes) | Piece::Part(bytes) | Piece::Last(bytes)) = piece;
+            let text = String::from_utf8_lossy(bytes);
+            if keeps {
+                if kept.len() < probe::MAX_OUTPUT {
+                    kept.push_str(&text);
+                    kept.push('\n');
+                }
+                keeps = Some(&*text) != until;
+            } else {
+                let line = Line::new(super::now_ms(), Kind::Text, self.run.mask(&text));
+                *fault = fault.take().or_else(|| log.line(&line).err());
+            }
+        };
+        let end = loop {
+            match supervised.next().await? {
+                Seen::Output(bytes) => splitter.push(&bytes, |piece| take(piece, &mut fault)),
+                Seen::Ended(end) => break end,
+            }
+        };
+        splitter.finish(|piece| take(piece, &mut fault));
+        match fault {
+            Some(fault) => Err(fault.into()),
+            None => Ok((end, kept)),
+        }
+    }
+}

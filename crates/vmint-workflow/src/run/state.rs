@@ -1,0 +1,148 @@
+//! What a job knows at a moment; saved with each snapshot, so that a run can go on from there.
+
+use crate::expr::{Object, Value};
+use crate::record::Outcome;
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use vmint_model::RunId;
+
+/// A step as the `steps` context shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepResult {
+    /// Before `continue-on-error`.
+    pub outcome: Outcome,
+    /// After `continue-on-error`.
+    pub conclusion: Outcome,
+    /// Outputs.
+    pub outputs: IndexMap<String, String>,
+}
+
+/// Steps by their ids.
+pub type Steps = IndexMap<String, StepResult>;
+
+/// The `steps` context.
+pub fn steps_context(steps: &Steps) -> Value {
+    let of = |(id, step): (&String, &StepResult)| {
+        let outputs: Object = step
+            .outputs
+            .iter()
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect();
+        let mut object = Object::new();
+        object.insert("outputs", outputs);
+        object.insert("outcome", step.outcome.as_str());
+        object.insert("conclusion", step.conclusion.as_str());
+        (id.clone(), Value::from(object))
+    };
+    Value::from(steps.iter().map(of).collect::<Object>())
+}
+
+/// A `post` that is still to come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Post {
+    /// The step that has registered it, as an index path into the job's steps: `[2]`, or `[2, 0]` inside of a composite
+    /// action.
+    pub step: Vec<usize>,
+    /// The inputs that the step had.
+    pub inputs: IndexMap<String, String>,
+    /// What it has left in `GITHUB_STATE`.
+    pub state: IndexMap<String, String>,
+    /// The step's own environment.
+    pub env: IndexMap<String, String>,
+}
+
+/// How a job stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// No step has failed.
+    #[default]
+    Well,
+    /// A step has failed.
+    Failed,
+}
+
+/// What a job knows.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct JobState {
+    /// `env` of workflow and job, and what steps have added.
+    pub env: IndexMap<String, String>,
+    /// What steps have put before `PATH`, the last first.
+    pub path: Vec<String>,
+    /// Steps that have ended, by their ids.
+    pub steps: Steps,
+    /// How it stands.
+    pub standing: Standing,
+    /// `post`s to come, in the order in which they were registered.
+    pub posts: Vec<Post>,
+    /// `GITHUB_STATE` of `pre`s, by the step's index path.
+    pub states: Vec<(Vec<usize>, IndexMap<String, String>)>,
+    /// Where actions were copied to.
+    pub brought: Vec<String>,
+    /// Secrets that steps have named.
+    pub masks: Vec<String>,
+    /// How many commands were started; scripts and files are numbered by it.
+    pub commands: u32,
+    /// The `GITHUB_ACTION`s that were used, so that each is unique.
+    pub actions: u32,
+}
+
+/// A job that has ended, for those that need it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobResult {
+    /// For `needs`: success also when it was allowed to fail.
+    pub outcome: Outcome,
+    /// Outputs, as they are.
+    pub outputs: IndexMap<String, String>,
+}
+
+/// A moment of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Saved {
+    /// Of which run.
+    pub run: RunId,
+    /// The job, as its key.
+    pub job: String,
+    /// How many of its steps were done, or skipped.
+    pub done: usize,
+    /// What these steps were, so that a change can be told.
+    pub texts: Vec<String>,
+    /// What the job knew.
+    pub state: JobState,
+    /// Jobs that had ended, by their keys.
+    pub results: IndexMap<String, JobResult>,
+}
+
+impl Saved {
+    /// Where it is kept, relative to the run's folder; beside [`crate::moment::ShellState`].
+    fn file(job: usize, step: u32) -> PathBuf {
+        format!("moments/{job}-{step}.state").into()
+    }
+
+    /// Keeps it in the folder of a run, for its owner alone: outputs and variables may hold secrets.
+    pub(super) fn write(&self, folder: &Path, job: usize, step: u32) -> io::Result<()> {
+        let json = serde_json::to_vec(self).expect("it has no keys but strings");
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        let mut file = options.open(folder.join(Self::file(job, step)))?;
+        file.write_all(&json)
+    }
+
+    /// Reads what was kept; nothing, if nothing was.
+    pub fn read(folder: &Path, job: usize, step: u32) -> io::Result<Option<Self>> {
+        /// Outputs of all jobs are bounded far below.
+        const LONGEST: u64 = 256 << 20;
+        let file = match std::fs::File::open(folder.join(Self::file(job, step))) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        let mut json = Vec::new();
+        file.take(LONGEST).read_to_end(&mut json)?;
+        let invalid = |e| io::Error::new(io::ErrorKind::InvalidData, e);
+        serde_json::from_slice(&json).map(Some).map_err(invalid)
+    }
+}

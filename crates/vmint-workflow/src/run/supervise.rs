@@ -1,0 +1,131 @@
+//! A command from its start to its end: its limit is told, and a cancellation passed on.
+
+use super::cancel::Cancel;
+use crate::guest::{Exit, Happening, Process};
+use crate::record::{Limit, StepEnd};
+use bytes::Bytes;
+use std::time::Duration;
+use tokio::time::{Instant, sleep_until};
+use vmint_model::Fault;
+
+const SIGINT: i32 = 2;
+const SIGKILL: i32 = 9;
+const SIGTERM: i32 = 15;
+
+/// What a command that is cancelled gets, and how long it may then still take: as GitHub's own runner does it.
+const SIGNALS: [(i32, Duration); 3] = [
+    (SIGINT, Duration::from_millis(7500)),
+    (SIGTERM, Duration::from_millis(2500)),
+    (SIGKILL, Duration::from_secs(10)),
+];
+
+/// How long a command may take, and why no longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowed {
+    /// How long. The guest itself ends what takes longer.
+    pub time: Duration,
+    /// Whose limit it is.
+    pub whose: Limit,
+    /// The limit as it was set.
+    pub limit: Duration,
+}
+
+/// Which cancellations a command obeys.
+#[derive(Clone, Debug)]
+pub enum Obeys {
+    /// Any.
+    Cancelling(Cancel),
+    /// It runs because of a cancellation, or in spite of one; only haste ends it.
+    Haste(Cancel),
+}
+
+/// What a supervised command does.
+#[derive(Debug)]
+pub enum Seen {
+    /// It wrote this.
+    Output(Bytes),
+    /// It ended.
+    Ended(StepEnd),
+}
+
+/// A command that runs under a limit and can be cancelled.
+pub struct Supervised<'a> {
+    process: Box<dyn Process + 'a>,
+    allowed: Allowed,
+    obeys: Obeys,
+    stage: Stage,
+}
+
+/// How far cancelling has come.
+enum Stage {
+    /// Nobody has asked.
+    Running,
+    /// So many signals were sent; the next one is due then.
+    Ending { sent: usize, next: Instant },
+}
+
+impl<'a> Supervised<'a> {
+    /// Of a command that was started.
+    pub fn new(process: Box<dyn Process + 'a>, allowed: Allowed, obeys: Obeys) -> Self {
+        Self {
+            process,
+            allowed,
+            obeys,
+            stage: Stage::Running,
+        }
+    }
+
+    /// What it does next. A command that fails is no error; vmint or the machine failing is.
+    pub async fn next(&mut self) -> Result<Seen, Fault> {
+        loop {
+            let signal = next_signal(&self.obeys, &self.stage);
+            tokio::select! {
+                happening = self.process.next() => return Ok(match happening? {
+                    Happening::Output(bytes) => Seen::Output(bytes),
+                    Happening::Exited(exit) => Seen::Ended(self.end(exit)),
+                }),
+                at = signal => {
+                    let Some((signal, wait)) = SIGNALS.get(at) else {
+                        // Not even the kernel of the guest ends it. Dropping it has the agent kill what it can.
+                        return Ok(Seen::Ended(StepEnd::Cancelled));
+                    };
+                    self.process.signal(*signal);
+                    let next = Instant::now() + *wait;
+                    self.stage = Stage::Ending { sent: at + 1, next };
+                }
+            }
+        }
+    }
+
+    fn end(&self, exit: Exit) -> StepEnd {
+        match (exit, &self.stage) {
+            (Exit::TimedOut, _) => StepEnd::TimedOut {
+                whose: self.allowed.whose,
+                limit_ms: self.allowed.limit.as_millis() as u64,
+            },
+            (_, Stage::Ending { .. }) => StepEnd::Cancelled,
+            (Exit::Code(code), Stage::Running) => StepEnd::Exited { code },
+            (Exit::Signal(signal), Stage::Running) => StepEnd::Killed { signal },
+        }
+    }
+}
+
+/// Returns when a signal is due: which of [`SIGNALS`].
+async fn next_signal(obeys: &Obeys, stage: &Stage) -> usize {
+    const KILL: usize = SIGNALS.len() - 1;
+    let (Obeys::Cancelling(cancel) | Obeys::Haste(cancel)) = obeys;
+    match (stage, obeys) {
+        (Stage::Running, Obeys::Cancelling(cancel)) => {
+            cancel.cancelled().await;
+            if cancel.is_hastened() { KILL } else { 0 }
+        }
+        (Stage::Running, Obeys::Haste(cancel)) => {
+            cancel.hastened().await;
+            KILL
+        }
+        (Stage::Ending { sent, next }, _) => tokio::select! {
+            () = sleep_until(*next) => *sent,
+            () = cancel.hastened(), if *sent <= KILL => KILL,
+        },
+    }
+}

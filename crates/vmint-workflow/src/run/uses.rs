@@ -1,0 +1,167 @@
+//! Steps that use an action: which it is, and what it is given.
+
+use super::instance::{ActionPlace, Done, Frame, Instance, Trouble};
+use super::step::Surroundings;
+use crate::check::{LoadedAction, Origin, Resolved};
+use crate::expr::ContextName;
+use crate::log::Kind;
+use crate::spec::{Map, Runs, Text};
+use crate::workspace::Repository;
+use crate::workspace::folder::{self, GitFolder};
+use github_actions_models::common::Uses;
+use indexmap::IndexMap;
+
+impl<'r> Instance<'r> {
+    /// Runs a step that uses an action.
+    pub(super) async fn uses(
+        &mut self,
+        uses: &'r Text,
+        with: &'r Map,
+        frame: &mut Frame,
+        mut around: Surroundings<'_, 'r>,
+    ) -> Result<Done, Trouble> {
+        let with = self.map(&mut around.scope, with).await?;
+        let checked = &self.run.request.checked;
+        match checked.actions.get(&uses.text) {
+            Some(Resolved::Builtin(builtin)) => self.builtin(*builtin, uses, with, around).await,
+            Some(Resolved::Action(action)) => {
+                let place = self.place(uses, action);
+                let inputs = self.inputs(action, with, &mut around, &place).await?;
+                self.group(&around, &uses.text, &inputs)?;
+                match &action.action.runs {
+                    Runs::Composite(steps) => {
+                        self.composite(action, steps, place, inputs, frame, around)
+                            .await
+                    }
+                    Runs::Node(node) => self.node_main(node, action, place, inputs, around).await,
+                    Runs::Docker(docker) => {
+                        self.docker_action(docker, action, place, inputs, around)
+                            .await
+                    }
+                }
+            }
+            None => self.docker_image(uses, with, around).await,
+        }
+    }
+
+    /// Where an action is in the machine.
+    pub(super) fn place(&self, uses: &Text, action: &LoadedAction) -> ActionPlace {
+        let (repository, reference, path) = match Uses::parse(uses.text.as_str()) {
+            Ok(Uses::Repository(uses)) => {
+                let subpath = uses.subpath().unwrap_or_default().trim_matches('/');
+                (
+                    uses.slug().to_owned(),
+                    uses.git_ref().to_owned(),
+                    subpath.to_owned(),
+                )
+            }
+            Ok(Uses::Local(local)) => {
+                let path = local.raw().trim_start_matches(['.', '$']).to_owned();
+                (String::new(), String::new(), path)
+            }
+            _ => Default::default(),
+        };
+        let path = match action.origin {
+            Origin::Local => super::paths::below(&self.workspace(), path.trim_start_matches('/')),
+            Origin::Mirror => {
+                let root = format!("{}/{repository}/{reference}", super::paths::ACTIONS);
+                super::paths::below(&root, &path)
+            }
+        };
+        ActionPlace {
+            path,
+            repository,
+            reference,
+        }
+    }
+
+    /// The inputs of an action: those given, and the defaults of the others. Names in lower case.
+    pub(super) async fn inputs(
+        &mut self,
+        action: &LoadedAction,
+        with: IndexMap<String, String>,
+        around: &mut Surroundings<'_, 'r>,
+        place: &ActionPlace,
+    ) -> Result<IndexMap<String, String>, Trouble> {
+        let mut inputs: IndexMap<String, String> = with
+            .into_iter()
+            .map(|(name, value)| (name.to_lowercase(), value))
+            .collect();
+        // Defaults see the action that they belong to.
+        let mut scope = around.scope.clone();
+        if let Some(github) = scope.get(ContextName::Github).and_then(|g| g.as_object()) {
+            let mut github = github.clone();
+            github.insert("action_path", place.path.clone());
+            scope.set(ContextName::Github, github);
+        }
+        for (name, input) in &action.action.inputs {
+            let key = name.to_lowercase();
+            if inputs.contains_key(&key) {
+                if let Some(deprecation) = &input.deprecation {
+                    let text =
+                        format!("Input '{name}' has been deprecated with message: {deprecation}");
+                    around.log.say(Kind::Warning, self.run.mask(&text))?;
+                }
+                continue;
+            }
+            let default = match &input.default {
+                Some(default) => self.text(&mut scope, default).await?,
+                None => String::new(),
+            };
+            inputs.insert(key, default);
+        }
+        Ok(inputs)
+    }
+
+    /// Copies an action into the machine, unless it is there.
+    pub(super) async fn bring(
+        &mut self,
+        action: &LoadedAction,
+        place: &ActionPlace,
+    ) -> Result<(), Trouble> {
+        if self.state.brought.contains(&place.path) {
+            return Ok(());
+        }
+        let source = Repository::plain(action.folder.clone());
+        let pack = |pieces| folder::pack(&source, GitFolder::LeftOut, pieces);
+        self.send(&place.path, pack).await?;
+        self.state.brought.push(place.path.clone());
+        Ok(())
+    }
+
+    /// Says at the beginning of a log what is used, as GitHub does.
+    pub(super) fn group(
+        &self,
+        around: &Surroundings<'_, 'r>,
+        what: &str,
+        inputs: &IndexMap<String, String>,
+    ) -> Result<(), Trouble> {
+        let say = |kind, text: String| around.log.say(kind, self.run.mask(&text));
+        say(Kind::Group, format!("Run {what}"))?;
+        let shown: Vec<_> = inputs.iter().filter(|(_, v)| !v.is_empty()).collect();
+        if !shown.is_empty() {
+            say(Kind::Text, "with:".into())?;
+        }
+        for (name, value) in shown {
+            for (n, line) in value.lines().enumerate() {
+                let start = if n == 0 {
+                    format!("  {name}: ")
+                } else {
+                    "    ".to_owned()
+                };
+                say(Kind::Text, format!("{start}{line}"))?;
+            }
+        }
+        say(Kind::EndGroup, String::new())?;
+        Ok(())
+    }
+}
+
+/// The variables through which an action sees its inputs.
+pub(super) fn input_variables(inputs: &IndexMap<String, String>) -> Vec<(String, String)> {
+    let of = |(name, value): (&String, &String)| {
+        let name = name.to_uppercase().replace(' ', "_");
+        (format!("INPUT_{name}"), value.clone())
+    };
+    inputs.iter().map(of).collect()
+}
