@@ -144,9 +144,13 @@ impl Findings {
         !self.errors.is_empty()
     }
 
-    /// Whether no further error is shown.
-    pub fn full(&self) -> bool {
-        self.errors.len() >= SHOWN
+    /// Whether no more of this severity is shown, so that a good place and good help need not be searched for.
+    pub fn full(&self, severity: Severity) -> bool {
+        let list = match severity {
+            Severity::Error => &self.errors,
+            Severity::Warning => &self.warnings,
+        };
+        list.len() >= SHOWN
     }
 
     /// The warnings, sorted by place, or with an error all, sorted by place.
@@ -184,6 +188,8 @@ impl Findings {
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // Longer words are not typing errors, and the distance costs the product of the lengths.
     const LONGEST: usize = 64;
+    // Who has more names than this is not helped by a guess.
+    const MOST: usize = 1000;
     let folded = |text: &str| text.to_lowercase().replace('_', "-");
     let word: Vec<char> = folded(word).chars().take(LONGEST + 1).collect();
     if word.len() > LONGEST {
@@ -192,6 +198,7 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     let allowed = 1 + word.len() / 4;
     candidates
         .into_iter()
+        .take(MOST)
         .filter(|candidate| candidate.len() <= LONGEST)
         .map(|candidate| {
             let other: Vec<char> = folded(candidate).chars().collect();

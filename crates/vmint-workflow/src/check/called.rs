@@ -3,7 +3,7 @@
 
 use super::actions::Found;
 use super::{Checker, File, Home, inside, read};
-use crate::diagnostic::nearest;
+use crate::diagnostic::Severity;
 use crate::load;
 use crate::spec::{CallJob, CallSecrets, JobBody, Map, Text, Workflow};
 use crate::yaml::scalar::plain;
@@ -18,10 +18,10 @@ impl Checker<'_> {
     /// Checks a job that calls a workflow.
     pub(super) fn call(&mut self, file: &File<'_>, call: &CallJob) {
         let uses = &call.uses;
-        if !self.nested(file, uses) {
-            if let Some((path, shown_as, home)) = self.find_workflow(file, uses) {
-                self.load_called(file, uses, &path, &shown_as, home);
-            }
+        if !self.nested(file, uses)
+            && let Some((path, shown_as, home)) = self.find_workflow(file, uses)
+        {
+            self.load_called(file, uses, &path, &shown_as, home);
         }
         if let Some(workflow) = self.called.get(&uses.text) {
             let on = workflow.on_node.get("workflow_call").cloned();
@@ -202,7 +202,7 @@ impl Checker<'_> {
                 continue;
             }
             let names = || declared.iter().map(|(key, _)| key.text.as_str());
-            let help = match nearest(name, names()) {
+            let help = match self.near(Severity::Error, name, names()) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None if declared.is_empty() => format!("it has no {what}s"),
                 None => format!("its {what}s are {}", names().collect::<Vec<_>>().join(", ")),

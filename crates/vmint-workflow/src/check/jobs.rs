@@ -4,7 +4,7 @@ use super::expressions::Field;
 use super::steps::Names;
 use super::uses::need;
 use super::{Checker, File, texts};
-use crate::diagnostic::{Spot, nearest};
+use crate::diagnostic::{Severity, Spot};
 use crate::spec::{Job, JobBody, StepsJob, Text, Workflow};
 use crate::yaml::{Data, Node, shown};
 use std::collections::{HashMap, HashSet};
@@ -17,7 +17,7 @@ impl Checker<'_> {
     pub(super) fn workflow(&mut self, workflow: &Workflow, file: &File<'_>) {
         let mut found = Vec::new();
         texts::of_workflow(workflow, &mut |field, text| {
-            found.push((field, text.clone()))
+            found.push((field, text.clone()));
         });
         self.expressions(file, &found);
         if let Some(shell) = &workflow.defaults.shell {
@@ -134,22 +134,21 @@ impl Checker<'_> {
         for job in &jobs {
             let mut needed = Vec::new();
             for need in &job.needs {
-                match index.get(&need.text.to_lowercase()) {
-                    Some(other) => needed.push((*other, need.spot)),
-                    None => {
-                        let message = format!(
-                            "the job `{}` needs `{}`, which is not there",
-                            shown(&job.id),
-                            shown(&need.text)
-                        );
-                        let near = nearest(&need.text, workflow.jobs.keys().map(String::as_str));
-                        let help = near.map_or_else(
-                            || "name a job of this workflow".to_owned(),
-                            |near| format!("did you mean `{near}`?"),
-                        );
-                        self.error(file, need.spot, message, help);
-                    }
+                if let Some(other) = index.get(&need.text.to_lowercase()) {
+                    needed.push((*other, need.spot));
+                    continue;
                 }
+                let message = format!(
+                    "the job `{}` needs `{}`, which is not there",
+                    shown(&job.id),
+                    shown(&need.text)
+                );
+                let ids = workflow.jobs.keys().map(String::as_str);
+                let help = match self.near(Severity::Error, &need.text, ids) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => "name a job of this workflow".to_owned(),
+                };
+                self.error(file, need.spot, message, help);
             }
             edges.push(needed);
         }
@@ -180,7 +179,7 @@ impl Checker<'_> {
                     self.error(file, key.spot, message, "give it a value, or remove it");
                 }
                 Data::Sequence(values) => {
-                    combinations = combinations.map(|n| n.saturating_mul(values.len()))
+                    combinations = combinations.map(|n| n.saturating_mul(values.len()));
                 }
                 _ => combinations = None,
             }
@@ -216,7 +215,11 @@ impl Checker<'_> {
                         "`exclude` names `{}`, which is no key of the matrix",
                         shown(&key.text)
                     );
-                    let help = match nearest(&key.text, vectors.iter().map(String::as_str)) {
+                    let help = match self.near(
+                        Severity::Error,
+                        &key.text,
+                        vectors.iter().map(String::as_str),
+                    ) {
                         Some(near) => format!("did you mean `{near}`?"),
                         None => {
                             "nothing would be excluded; what `include` adds cannot be".to_owned()

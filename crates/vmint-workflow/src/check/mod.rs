@@ -17,7 +17,7 @@ mod uses;
 pub use actions::{Actions, Builtin, Found, Mirror};
 pub use expressions::{Expressions, Field, Problem, Syntax};
 
-use crate::diagnostic::{Diagnostic, Diagnostics, Findings, Spot};
+use crate::diagnostic::{Diagnostic, Diagnostics, Findings, Severity, Spot, nearest};
 use crate::load;
 use crate::spec::{Action, Text, Workflow};
 use crate::yaml::MAX_BYTES;
@@ -194,11 +194,26 @@ impl<'a> Checker<'a> {
     }
 
     /// The place of an offset in a text. When no more is shown, it is not searched for: that costs the length of the file.
-    fn spot(&self, file: &File<'_>, text: &Text, offset: usize) -> Spot {
-        if self.findings.full() {
+    fn spot(&self, severity: Severity, file: &File<'_>, text: &Text, offset: usize) -> Spot {
+        if self.findings.full(severity) {
             return text.spot;
         }
         file.source.locate(text.spot, &text.text, offset)
+    }
+}
+
+impl Checker<'_> {
+    /// The name that was probably meant, unless no more is shown.
+    fn near<'n>(
+        &self,
+        severity: Severity,
+        word: &str,
+        names: impl IntoIterator<Item = &'n str>,
+    ) -> Option<&'n str> {
+        if self.findings.full(severity) {
+            return None;
+        }
+        nearest(word, names)
     }
 }
 

@@ -4,7 +4,7 @@ use super::expressions::{Field, always_true, references};
 use super::texts::{self, Part};
 use super::uses::{Workspace, need};
 use super::{Checker, File};
-use crate::diagnostic::nearest;
+use crate::diagnostic::{Diagnostic, Severity, nearest};
 use crate::spec::{Step, StepBody, Text};
 use crate::yaml::shown;
 use std::collections::{HashMap, HashSet};
@@ -27,12 +27,12 @@ impl Checker<'_> {
         names.steps = Some((HashSet::new(), numbers(steps)));
         for step in steps {
             self.step(file, step, Part::Job, names);
-            if let StepBody::Uses { uses, with } = &step.body {
-                if self.used(file, uses, with, workspace) {
-                    workspace = Workspace::Filled;
-                }
+            if let StepBody::Uses { uses, with } = &step.body
+                && self.used(file, uses, with, workspace)
+            {
+                workspace = Workspace::Filled;
             }
-            self.done(step, names);
+            Self::done(step, names);
         }
     }
 
@@ -47,14 +47,14 @@ impl Checker<'_> {
             if let StepBody::Uses { uses, with } = &step.body {
                 self.used(file, uses, with, Workspace::Unknown);
             }
-            self.done(step, &mut names);
+            Self::done(step, &mut names);
         }
         for output in outputs {
             self.names(file, Field::ActionOutputValue, output, &names);
         }
     }
 
-    fn done(&self, step: &Step, names: &mut Names<'_>) {
+    fn done(step: &Step, names: &mut Names<'_>) {
         if let (Some(id), Some((before, _))) = (&step.id, &mut names.steps) {
             before.insert(id.to_lowercase());
         }
@@ -63,7 +63,7 @@ impl Checker<'_> {
     fn step(&mut self, file: &File<'_>, step: &Step, part: Part, names: &Names<'_>) {
         let mut found = Vec::new();
         texts::of_step(step, part, &mut |field, text| {
-            found.push((field, text.clone()))
+            found.push((field, text.clone()));
         });
         self.expressions(file, &found);
         for (field, text) in &found {
@@ -115,9 +115,9 @@ impl Checker<'_> {
             let problems = self.options.expressions.inspect(&text.text, *field);
             let sound = problems.is_empty();
             for problem in problems {
-                let spot = self.spot(file, text, problem.offset);
-                let error = crate::diagnostic::Diagnostic::error(file.path, spot, problem.message);
-                self.findings.add(crate::diagnostic::Diagnostic {
+                let spot = self.spot(Severity::Error, file, text, problem.offset);
+                let error = Diagnostic::error(file.path, spot, problem.message);
+                self.findings.add(Diagnostic {
                     help: problem.help,
                     ..error
                 });
@@ -154,7 +154,7 @@ impl Checker<'_> {
                     ),
                     None => (
                         format!("there is no step with the id `{name}`"),
-                        match nearest(&key, all.keys().map(String::as_str)) {
+                        match self.near(Severity::Warning, &key, all.keys().map(String::as_str)) {
                             Some(near) => format!("did you mean `{near}`?"),
                             None => "its outputs are empty; give the step that is meant an `id`"
                                 .to_owned(),
@@ -176,7 +176,11 @@ impl Checker<'_> {
                     } else {
                         (
                             format!("there is no job `{name}`"),
-                            match nearest(&key, jobs.iter().map(String::as_str)) {
+                            match self.near(
+                                Severity::Warning,
+                                &key,
+                                jobs.iter().map(String::as_str),
+                            ) {
                                 Some(near) => format!("did you mean `{near}`?"),
                                 None => "`needs` holds the jobs that the job needs".to_owned(),
                             },
@@ -190,14 +194,14 @@ impl Checker<'_> {
                     },
                 ) if !keys.contains(&key) => (
                     format!("the matrix of the job has no key `{name}`"),
-                    match nearest(&key, keys.iter().map(String::as_str)) {
+                    match self.near(Severity::Warning, &key, keys.iter().map(String::as_str)) {
                         Some(near) => format!("did you mean `{near}`?"),
                         None => "it is empty".to_owned(),
                     },
                 ),
                 _ => continue,
             };
-            let spot = self.spot(file, text, reference.offset);
+            let spot = self.spot(Severity::Warning, file, text, reference.offset);
             self.warning(file, spot, message, help);
         }
     }

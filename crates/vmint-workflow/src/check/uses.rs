@@ -3,7 +3,7 @@
 use super::actions::{Builtin, Found};
 use super::texts;
 use super::{Checker, File, Home, LoadedAction, MAX_NESTING, Need, Origin, Resolved, inside, read};
-use crate::diagnostic::nearest;
+use crate::diagnostic::{Severity, Spot};
 use crate::load;
 use crate::spec::{Map, Runs, Text};
 use crate::yaml::shown;
@@ -210,7 +210,7 @@ impl Checker<'_> {
         self.nesting.push(uses.text.clone());
         let mut found = Vec::new();
         texts::of_action(&action, &mut |field, text| {
-            found.push((field, text.clone()))
+            found.push((field, text.clone()));
         });
         self.expressions(&inner, &found);
         match &action.runs {
@@ -259,13 +259,7 @@ impl Checker<'_> {
     }
 
     /// A file that an action names.
-    fn script(
-        &mut self,
-        file: &File<'_>,
-        folder: &Path,
-        name: &str,
-        spot: crate::diagnostic::Spot,
-    ) {
+    fn script(&mut self, file: &File<'_>, folder: &Path, name: &str, spot: Spot) {
         // An action of the repository may be built by the workflow before it is used.
         if inside(name).is_some_and(|path| folder.join(path).is_file()) {
             return;
@@ -366,7 +360,7 @@ impl Checker<'_> {
                 None => {
                     let message = format!("`{name}` has no input `{}`", shown(key));
                     let names = || declared.iter().map(|input| input.name);
-                    let help = match nearest(key, names()) {
+                    let help = match self.near(Severity::Warning, key, names()) {
                         Some(near) => format!("did you mean `{near}`?"),
                         None if declared.is_empty() => "it has no inputs".to_owned(),
                         None => {

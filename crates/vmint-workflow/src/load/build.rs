@@ -121,15 +121,15 @@ pub(super) fn steps(path: &Path, node: &Node, findings: &mut Findings) -> Vec<St
     }
     let mut step = |item: &Node| {
         let id = text_at(item, "id");
-        if let Some(id) = &id {
-            if let Some(first) = ids.insert(id.text.to_lowercase(), id.spot) {
-                let message = format!(
-                    "the id `{}` is already taken by the step at {first}",
-                    id.text
-                );
-                let help = "give the step another id; case does not count";
-                findings.add(Diagnostic::error(path, id.spot, message).help(help));
-            }
+        if let Some(id) = &id
+            && let Some(first) = ids.insert(id.text.to_lowercase(), id.spot)
+        {
+            let message = format!(
+                "the id `{}` is already taken by the step at {first}",
+                id.text
+            );
+            let help = "give the step another id; case does not count";
+            findings.add(Diagnostic::error(path, id.spot, message).help(help));
         }
         let body = match text_at(item, "uses") {
             Some(uses) => StepBody::Uses {

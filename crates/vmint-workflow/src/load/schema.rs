@@ -418,6 +418,7 @@ fn expected(shape: &Shape) -> String {
         Scalar::Text | Scalar::Filled => kinds.push("text".into()),
         Scalar::Bool | Scalar::Flag | Scalar::LooseFlag => kinds.push("`true` or `false`".into()),
         Scalar::Number => kinds.push("a number of at least 0".into()),
+        Scalar::Word(words) if words.len() > 9 => kinds.push("the name of an event".into()),
         Scalar::Word(words) => {
             let words: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
             let words: Vec<&str> = words.iter().map(String::as_str).collect();

@@ -72,7 +72,10 @@ fn job(lines: &str) -> String {
 
 fn texts(map: &Map) -> Vec<(&str, &str)> {
     match map {
-        Map::Entries(entries) => entries.iter().map(|(key, text)| (&**key, &*text.text)).collect(),
+        Map::Entries(entries) => entries
+            .iter()
+            .map(|(key, text)| (&**key, &*text.text))
+            .collect(),
         Map::Expression(text) => vec![("", &text.text)],
     }
 }
@@ -82,28 +85,49 @@ fn a_workflow_is_loaded_with_all_that_it_says() {
     let (workflow, warnings) = workflow(Path::new("ci.yml"), WHOLE.as_bytes()).unwrap();
     assert_eq!(warnings, []);
     assert!(workflow.on.events.push.is_present() && workflow.on.events.workflow_call.is_present());
-    assert_eq!(texts(&workflow.env), [("A", "1.1"), ("B", "true"), ("C", ""), ("D", "31")]);
+    assert_eq!(
+        texts(&workflow.env),
+        [("A", "1.1"), ("B", "true"), ("C", ""), ("D", "31")]
+    );
     let build = &workflow.jobs["build"];
     let JobBody::Steps(steps) = &build.body else {
         panic!("a job of steps: {build:?}");
     };
-    assert_eq!(steps.runs_on.iter().map(|label| &*label.text).collect::<Vec<_>>(), ["self-hosted", "linux"]);
+    assert_eq!(
+        steps
+            .runs_on
+            .iter()
+            .map(|label| &*label.text)
+            .collect::<Vec<_>>(),
+        ["self-hosted", "linux"]
+    );
     assert_eq!(steps.timeout_minutes.as_ref().unwrap().text, "1.5");
     let StepBody::Uses { uses, with } = &steps.steps[0].body else {
         panic!("a step that uses: {:?}", steps.steps[0]);
     };
-    assert_eq!((&*uses.text, texts(with)), ("actions/checkout@v4", vec![("fetch-depth", "0")]));
+    assert_eq!(
+        (&*uses.text, texts(with)),
+        ("actions/checkout@v4", vec![("fetch-depth", "0")])
+    );
     let step = &steps.steps[1];
     let StepBody::Run { script, .. } = &step.body else {
         panic!("a step that runs: {step:?}");
     };
     assert_eq!(script.text, "echo \"v=1\" >> \"$GITHUB_OUTPUT\"\n");
-    assert_eq!(script.spot, Spot { line: 46, column: 11 });
+    assert_eq!(
+        script.spot,
+        Spot {
+            line: 43,
+            column: 11
+        }
+    );
     assert_eq!(texts(&step.env), [("", "${{ fromJSON('{}') }}")]);
     assert_eq!(step.condition.as_ref().unwrap().text, "0");
     let next = &workflow.jobs["next"];
     assert_eq!(next.needs[0].text, "build");
-    assert!(matches!(&next.body, JobBody::Call(call) if call.secrets == crate::spec::CallSecrets::Inherit));
+    assert!(
+        matches!(&next.body, JobBody::Call(call) if call.secrets == crate::spec::CallSecrets::Inherit)
+    );
 }
 
 #[test]
@@ -149,7 +173,7 @@ fn what_does_not_fit_the_syntax_is_told_with_its_place() {
     ci.yml:1:1: error: `jobs`: expected a mapping, found nothing
     ci.yml:1:1: error: the workflow needs the key `on`
     --
-    ci.yml:1:12: error: `on`: expected `branch_protection_rule`, `check_run`, `check_suite`, `create`, `delete`, `deployment`, `deployment_status`, `discussion`, `discussion_comment`, `fork`, `gollum`, `image_version`, `issue_comment`, `issues`, `label`, `merge_group`, `milestone`, `page_build`, `project`, `project_card`, `project_column`, `public`, `pull_request`, `pull_request_review`, `pull_request_review_comment`, `pull_request_target`, `push`, `registry_package`, `release`, `repository_dispatch`, `schedule`, `status`, `watch`, `workflow_call`, `workflow_dispatch` or `workflow_run`, found `pul_request`
+    ci.yml:1:12: error: `on`: expected the name of an event, found `pul_request`
         help: did you mean `pull_request`?
     ci.yml:2:7: error: `jobs` is empty
     --
@@ -249,10 +273,12 @@ fn what_does_not_fit_an_action_is_told_with_its_place() {
         "runs:\n  using: composite\n  steps:\n  - run: x\n  - uses: a/b@c\n    timeout-minutes: 1\n  - name: x\n",
         "runs: {using: docker, image: Dockerfile, arg: [x]}\n",
     ];
-    let all = cases.map(|case| match action(Path::new("action.yml"), case.as_bytes()) {
-        Ok((action, _)) => panic!("this was loaded: {action:?}"),
-        Err(wrong) => wrong.to_string(),
-    });
+    let all = cases.map(
+        |case| match action(Path::new("action.yml"), case.as_bytes()) {
+            Ok((action, _)) => panic!("this was loaded: {action:?}"),
+            Err(wrong) => wrong.to_string(),
+        },
+    );
     insta::assert_snapshot!(all.join("\n--\n"), @r"
     action.yml:1:1: error: the action needs the key `runs`
     --
@@ -275,7 +301,9 @@ fn what_does_not_fit_an_action_is_told_with_its_place() {
 
 #[test]
 fn what_has_no_effect_is_told() {
-    let text = job("runs-on: {group: big, labels: ubuntu-latest}\ncancel-timeout-minutes: 5\nsteps:\n- run: x");
+    let text = job(
+        "runs-on: {group: big, labels: ubuntu-latest}\ncancel-timeout-minutes: 5\nsteps:\n- run: x",
+    );
     let (_, warnings) = workflow(Path::new("ci.yml"), text.as_bytes()).unwrap();
     let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
     insta::assert_snapshot!(warnings.join("\n"), @r"
