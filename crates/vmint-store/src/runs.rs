@@ -73,6 +73,49 @@ impl Store {
         .map_err(|e| self.explain(e))
     }
 
+    /// Runs whose ids begin like this, the newest first, at most `limit`.
+    pub fn runs_with_prefix(
+        &self,
+        prefix: &str,
+        limit: usize,
+    ) -> Result<Vec<StoredRun>, StoreError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        // Ids are of `r`, digits and a to f: all that begin so lie between these two.
+        select(
+            &self.connection,
+            "WHERE id >= ?1 AND id < ?1 || '~' ORDER BY started_at_ms DESC, id DESC LIMIT ?2",
+            params![prefix, limit],
+        )
+        .map_err(|e| self.explain(e))
+    }
+
+    /// Whether there is a run with this id; does not read its record.
+    pub fn has_run(&self, id: &RunId) -> Result<bool, StoreError> {
+        self.connection
+            .prepare_cached("SELECT 1 FROM runs WHERE id = ?1")
+            .and_then(|mut statement| statement.exists([id.as_str()]))
+            .map_err(|e| self.fail(e))
+    }
+
+    /// The ids of the runs that have ended and are not among the last `keep`, the oldest first.
+    pub fn runs_beyond(&self, keep: u32) -> Result<Vec<RunId>, StoreError> {
+        let read = || -> Result<Vec<RunId>, Failure> {
+            let mut statement = self.connection.prepare_cached(
+                "SELECT id, ended_at_ms FROM runs ORDER BY started_at_ms DESC, id DESC LIMIT -1 OFFSET ?1",
+            )?;
+            let mut rows = statement.query([keep])?;
+            let mut ids = Vec::new();
+            while let Some(row) = rows.next()? {
+                if row.get::<_, Option<i64>>(1)?.is_some() {
+                    ids.push(parse(&row.get::<_, String>(0)?)?);
+                }
+            }
+            ids.reverse();
+            Ok(ids)
+        };
+        read().map_err(|e| self.explain(e))
+    }
+
     /// Deletes a run's record. Says whether there was one.
     pub fn delete_run(&mut self, id: &RunId) -> Result<bool, StoreError> {
         self.write(|transaction| {
@@ -101,9 +144,8 @@ fn select(
         };
         let owner: Option<ProcessRef> =
             serde_json::from_str(&row.get::<_, String>(1)?).map_err(|e| unreadable(e.into()))?;
-        let parsed = id.parse::<RunId>();
         runs.push(StoredRun {
-            id: parsed.map_err(|e| unreadable(e.into()))?,
+            id: parse(&id)?,
             owner: owner.ok_or_else(|| unreadable("it has no owner".into()))?,
             started_at_ms: row.get(2)?,
             ended_at_ms: row.get(3)?,
@@ -113,18 +155,26 @@ fn select(
     Ok(runs)
 }
 
+fn parse(id: &str) -> Result<RunId, Failure> {
+    id.parse()
+        .map_err(|source: vmint_model::InvalidName| Failure::Unreadable {
+            what: format!("run {id:?}"),
+            source: source.into(),
+        })
+}
+
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use std::time::Duration;
 
-    fn open() -> (Store, tempfile::TempDir) {
+    pub(crate) fn open() -> (Store, tempfile::TempDir) {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open_file(&folder.path().join("vmint.db"), Duration::from_secs(60));
         (store.unwrap(), folder)
     }
 
-    fn run(started_at_ms: i64) -> StoredRun {
+    pub(crate) fn run(started_at_ms: i64) -> StoredRun {
         StoredRun {
             id: RunId::random(),
             owner: crate::process::current().unwrap(),
@@ -163,5 +213,43 @@ mod tests {
         assert!(store.delete_run(&all[1].id).unwrap());
         assert!(!store.delete_run(&all[1].id).unwrap());
         assert_eq!(store.run(&all[1].id).unwrap(), None);
+    }
+
+    #[test]
+    fn runs_are_found_by_the_beginning_of_their_ids() {
+        let (mut store, _home) = open();
+        for id in ["r00000001", "r0000ffff", "r1fffffff"] {
+            let id = id.parse().unwrap();
+            store.put_run(&StoredRun { id, ..run(1) }).unwrap();
+        }
+        let found = |prefix| {
+            let found = store.runs_with_prefix(prefix, 5).unwrap();
+            found.into_iter().map(|run| run.id.to_string()).collect()
+        };
+        let expected: [(&str, &[&str]); 4] = [
+            ("r0", &["r0000ffff", "r00000001"]),
+            ("r1fffffff", &["r1fffffff"]),
+            ("r2", &[]),
+            ("r", &["r1fffffff", "r0000ffff", "r00000001"]),
+        ];
+        for (prefix, ids) in expected {
+            let all: Vec<String> = found(prefix);
+            assert_eq!(all, ids, "{prefix}");
+        }
+        assert!(store.has_run(&"r1fffffff".parse().unwrap()).unwrap());
+        assert!(!store.has_run(&"r2fffffff".parse().unwrap()).unwrap());
+    }
+
+    #[test]
+    fn what_is_beyond_the_last_runs_is_what_has_ended_and_the_oldest_comes_first() {
+        let (mut store, _home) = open();
+        let mut all = [run(1), run(2), run(3), run(4), run(5)];
+        for (n, run) in all.iter_mut().enumerate() {
+            run.ended_at_ms = (n != 1).then_some(9);
+            store.put_run(run).unwrap();
+        }
+        let beyond = store.runs_beyond(2).unwrap();
+        assert_eq!(beyond, [all[0].id.clone(), all[2].id.clone()]);
+        assert_eq!(store.runs_beyond(5).unwrap(), []);
     }
 }

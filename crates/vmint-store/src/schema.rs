@@ -171,6 +171,10 @@ const MIGRATIONS: &[&str] = &[
      ) STRICT, WITHOUT ROWID;
      CREATE INDEX runs_by_start ON runs (started_at_ms);
      CREATE INDEX runs_unended ON runs (started_at_ms) WHERE ended_at_ms IS NULL;",
+    // 5. Which run a snapshot belongs to, so that those of runs are found without reading all others.
+    "ALTER TABLE snapshots ADD COLUMN run TEXT;
+     UPDATE snapshots SET run = json_extract(record, '$.run') WHERE json_valid(record);
+     CREATE INDEX snapshots_of_runs ON snapshots (run) WHERE run IS NOT NULL;",
 ];
 
 /// The version that this vmint writes.

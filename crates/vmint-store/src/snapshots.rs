@@ -3,7 +3,7 @@
 use crate::error::StoreError;
 use crate::store::{Failure, Store};
 use rusqlite::{Connection, OptionalExtension, params};
-use vmint_model::{Name, SnapshotRecord};
+use vmint_model::{Name, RunId, SnapshotRecord};
 
 /// Which snapshots to list.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -13,6 +13,12 @@ pub enum SnapshotFilter {
     Explicit,
     /// Those that a user has made of the machine with this name.
     Of(Name),
+    /// Those that runs of workflows have made.
+    OfRuns,
+    /// Those that this run has made.
+    OfRun(RunId),
+    /// Those that runs have made that are no longer in the store.
+    OfLostRuns,
     /// All, those made by `vmint fork` for its children and by workflows included.
     All,
 }
@@ -29,8 +35,8 @@ impl Store {
             }
             transaction
                 .prepare_cached(
-                    "INSERT INTO snapshots (name, machine, implicit, created_at_ms, record)
-                     VALUES (?1, ?2, ?3, ?4, ?5)",
+                    "INSERT INTO snapshots (name, machine, implicit, created_at_ms, record, run)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
                 )?
                 .execute(params![
                     record.name.as_str(),
@@ -38,6 +44,7 @@ impl Store {
                     record.implicit,
                     record.created_at_ms,
                     serde_json::to_string(record).expect("a record has no keys but strings"),
+                    record.run.as_ref().map(RunId::as_str),
                 ])?;
             Ok(())
         })
@@ -53,17 +60,10 @@ impl Store {
         &self,
         filter: &SnapshotFilter,
     ) -> Result<Vec<SnapshotRecord>, StoreError> {
-        let (all, machine) = match filter {
-            SnapshotFilter::Explicit => (false, None),
-            SnapshotFilter::Of(name) => (false, Some(name.as_str())),
-            SnapshotFilter::All => (true, None),
-        };
+        let (query, of) = query(filter);
         let read = || {
-            let mut statement = self.connection.prepare_cached(
-                "SELECT name, record FROM snapshots
-                 WHERE (?1 OR NOT implicit) AND (?2 IS NULL OR machine = ?2) ORDER BY created_at_ms, name",
-            )?;
-            let mut rows = statement.query(params![all, machine])?;
+            let mut statement = self.connection.prepare_cached(&query)?;
+            let mut rows = statement.query(params![of])?;
             let mut snapshots = Vec::new();
             while let Some(row) = rows.next()? {
                 snapshots.push(parse(&row.get::<_, String>(0)?, &row.get::<_, String>(1)?)?);
@@ -85,6 +85,26 @@ impl Store {
     }
 }
 
+/// What to ask, and its parameter. Each is a condition of its own, so that each finds its index.
+fn query(filter: &SnapshotFilter) -> (String, Option<&str>) {
+    let (condition, of) = match filter {
+        SnapshotFilter::Explicit => ("NOT implicit AND ?1 IS NULL", None),
+        SnapshotFilter::Of(name) => ("NOT implicit AND machine = ?1", Some(name.as_str())),
+        SnapshotFilter::OfRuns => ("run IS NOT NULL AND ?1 IS NULL", None),
+        SnapshotFilter::OfRun(id) => ("run = ?1", Some(id.as_str())),
+        SnapshotFilter::OfLostRuns => (
+            "run IS NOT NULL AND ?1 IS NULL AND NOT EXISTS (SELECT 1 FROM runs WHERE id = snapshots.run)",
+            None,
+        ),
+        SnapshotFilter::All => ("?1 IS NULL", None),
+    };
+    let rest = "ORDER BY created_at_ms, name";
+    (
+        format!("SELECT name, record FROM snapshots WHERE {condition} {rest}"),
+        of,
+    )
+}
+
 fn read(connection: &Connection, name: &Name) -> Result<Option<SnapshotRecord>, Failure> {
     connection
         .prepare_cached("SELECT record FROM snapshots WHERE name = ?1")?
@@ -99,4 +119,80 @@ fn parse(name: &str, json: &str) -> Result<SnapshotRecord, Failure> {
         what: format!("snapshot {name:?}"),
         source: e.into(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runs::tests::{open, run};
+    use vmint_model::{Accelerator, ByteSize, MachineSpec, NetMode, Origin};
+
+    fn snapshot(name: &str, run: Option<&RunId>) -> SnapshotRecord {
+        SnapshotRecord {
+            name: name.parse().unwrap(),
+            machine: "box".parse().unwrap(),
+            spec: MachineSpec {
+                image: "tiny".into(),
+                memory: ByteSize::mib(64),
+                cpus: 1,
+                net: NetMode::None,
+                publish: Vec::new(),
+                origin: Origin::Template,
+                defaults: vmint_model::ExecDefaults::default(),
+            },
+            image_digest: None,
+            accelerator: Accelerator::Tcg,
+            pause_ms: 1.0,
+            size: ByteSize(1),
+            full: false,
+            implicit: run.is_some(),
+            run: run.cloned(),
+            created_at_ms: 1,
+        }
+    }
+
+    #[test]
+    fn the_snapshots_of_runs_are_told_from_a_user_s_and_those_of_lost_runs_from_others() {
+        let (mut store, _home) = open();
+        let (kept, lost) = (run(1), RunId::random());
+        store.put_run(&kept).unwrap();
+        for (name, run) in [("a", None), ("b", Some(&kept.id)), ("c", Some(&lost))] {
+            store.insert_snapshot(&snapshot(name, run)).unwrap();
+        }
+        let listed = |filter| {
+            let all = store.list_snapshots(&filter).unwrap();
+            let names = all.into_iter().map(|one| one.name.to_string());
+            names.collect::<Vec<_>>().concat()
+        };
+        for (filter, names) in [
+            (SnapshotFilter::Explicit, "a"),
+            (SnapshotFilter::Of("box".parse().unwrap()), "a"),
+            (SnapshotFilter::OfRuns, "bc"),
+            (SnapshotFilter::OfRun(kept.id.clone()), "b"),
+            (SnapshotFilter::OfLostRuns, "c"),
+            (SnapshotFilter::All, "abc"),
+        ] {
+            assert_eq!(listed(filter.clone()), names, "{filter:?}");
+        }
+    }
+
+    #[test]
+    fn to_look_for_those_of_runs_reads_no_others() {
+        let (store, _home) = open();
+        for filter in [
+            SnapshotFilter::OfRuns,
+            SnapshotFilter::OfRun(RunId::random()),
+            SnapshotFilter::OfLostRuns,
+        ] {
+            let (query, of) = query(&filter);
+            let mut statement = store
+                .connection
+                .prepare(&format!("EXPLAIN QUERY PLAN {query}"))
+                .unwrap();
+            let plan = statement.query_map(params![of], |row| row.get(3)).unwrap();
+            let plan: Vec<String> = plan.collect::<Result<_, _>>().unwrap();
+            let plan = plan.join("; ");
+            assert!(plan.contains("snapshots_of_runs"), "{filter:?}: {plan}");
+        }
+    }
 }
