@@ -13,7 +13,8 @@
 //!    jobs that makes, and in which order.
 //! 5. [`run`]: the engine. [`expr`] evaluates; [`commands`], [`files`], [`mask`], [`log`] are how a step talks back;
 //!    [`workspace`], [`artifacts`], [`cache`] stand in for GitHub's services.
-//! 6. [`record`]: what came of it, which is also what is stored; [`report`] shows it as a page, as JUnit and as JSON.
+//! 6. [`record`]: what came of it, which is also what is stored; [`report`] shows it as a page, as JUnit and as JSON;
+//!    [`moment`]: how a shell begins in a machine as it was before a step.
 
 pub mod artifacts;
 pub mod cache;

@@ -1,12 +1,14 @@
 //! What nobody needs any more: the left-overs that every command clears up, and what it does not, because it may be wanted
-//! again: templates that can never be forked again, and images that nothing means.
+//! again: runs of workflows and their snapshots beyond what is kept, templates that can never be forked again, and images
+//! that nothing means.
 
 use crate::Vmint;
+use crate::config::WorkflowSettings;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use vmint_image::store::Pruned;
 use vmint_image::{Digest, Progress};
-use vmint_model::{ByteSize, Fault};
+use vmint_model::{ByteSize, Fault, Name, RunId};
 use vmint_qemu::Frozen;
 use vmint_runner::machine::store_fault;
 use vmint_store::SnapshotFilter;
@@ -16,6 +18,10 @@ use vmint_store::SnapshotFilter;
 pub struct Garbage {
     /// Machines and folders that were left by commands that died; always removed.
     pub swept: Vec<String>,
+    /// Runs of workflows that are beyond those that are kept.
+    pub runs: Vec<RunId>,
+    /// Snapshots of runs that are too old, or beyond their quota.
+    pub snapshots: Vec<Name>,
     /// Fingerprints of templates that can never be forked again.
     pub templates: Vec<String>,
     /// Digests of images that nothing means, and of kernels that no image has.
@@ -26,11 +32,25 @@ pub struct Garbage {
 
 impl Vmint {
     /// Removes what nobody needs; with `dry_run` only tells of it, except for what every command clears up.
-    pub async fn gc(&self, dry_run: bool, progress: &dyn Progress) -> Result<Garbage, Fault> {
+    pub async fn gc(
+        &self,
+        keep: &WorkflowSettings,
+        dry_run: bool,
+        progress: &dyn Progress,
+    ) -> Result<Garbage, Fault> {
         let swept = self.sweep()?.into_iter().map(|f| f.message).collect();
+        // Before the images: what a snapshot needs may be needed no more.
+        let workflows = if dry_run {
+            self.prunable_runs(keep, &[])?
+        } else {
+            self.prune_runs(keep, &[])?
+        };
         let stale = self.stale_templates(progress).await?;
         let mut garbage = Garbage {
             swept,
+            runs: workflows.runs,
+            snapshots: workflows.snapshots,
+            bytes: workflows.bytes,
             ..Garbage::default()
         };
         for frozen in &stale {

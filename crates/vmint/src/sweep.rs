@@ -2,7 +2,8 @@
 //!
 //! A machine whose record says that it has a runner, and whose lock is free, has none: the runner died with `SIGKILL`,
 //! or the host was rebooted. Its hypervisor died with it; that is made sure of. Machines that go away with their
-//! owner go away now; the others are recorded as failed, with the reason.
+//! owner go away now; the others are recorded as failed, with the reason. Runs of workflows whose process is gone are
+//! recorded as abandoned.
 
 use crate::Vmint;
 use crate::machines::NEW_FOLDER;
@@ -36,6 +37,8 @@ impl Vmint {
         self.sweep_folders(&all);
         self.sweep_slots(&all)?;
         self.sweep_snapshots()?;
+        found.extend(self.sweep_runs()?);
+        self.sweep_lost_snapshots()?;
         Ok(found)
     }
 

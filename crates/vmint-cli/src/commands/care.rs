@@ -74,12 +74,15 @@ pub fn doctor(context: Context) -> Result<u8, Fault> {
 
 /// `vmint gc`.
 pub fn gc(context: Context, args: &Gc) -> Result<(), Fault> {
-    let (vmint, _config) = context.open_configured()?;
+    let (vmint, config) = context.open_configured()?;
     let progress = context.progress();
-    let garbage = context::wait(vmint.gc(args.dry_run, &progress))?;
+    let garbage = context::wait(vmint.gc(&config.workflow, args.dry_run, &progress))?;
     progress.finish();
     context.show(&garbage, || {
         let mut lines = garbage.swept.clone();
+        lines.extend(garbage.runs.iter().map(|run| format!("run {run}")));
+        let snapshots = garbage.snapshots.iter();
+        lines.extend(snapshots.map(|name| format!("snapshot {name} of a run")));
         lines.extend(garbage.templates.iter().map(|t| format!("template {t}")));
         lines.extend(
             garbage
