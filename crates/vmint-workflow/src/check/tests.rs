@@ -517,7 +517,7 @@ fn hostile_workflows_of_5_mb_are_checked_in_bounded_time() {
         steps(&format!(
             "- run: x\n  env: {{{}}}",
             fill("A: 1, ", 10)
-                + &(0..300_000).fold(String::new(), |s, i| s
+                + &(0..240_000).fold(String::new(), |s, i| s
                     + "K"
                     + &i.to_string()
                     + ": \"${{ x }}\",")

@@ -132,7 +132,11 @@ fn begun(request: &Request) -> RunRecord {
         concurrency: None,
         machines: Vec::new(),
         jobs: Vec::new(),
-        notes: Vec::new(),
+        notes: request
+            .note
+            .iter()
+            .map(|note| format!("on GitHub this would not start: {note}"))
+            .collect(),
     }
 }
 

@@ -29,6 +29,8 @@ pub struct Request {
     pub event: Event,
     /// Why the event does not start the workflow, if it does not.
     pub not_triggered: Option<String>,
+    /// What should be known of the event.
+    pub note: Option<String>,
     /// `inputs` of a `workflow_dispatch`.
     pub inputs: Object,
     /// `secrets`.

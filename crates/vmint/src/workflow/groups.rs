@@ -151,7 +151,8 @@ fn cancelled(group: &str, by: &str) -> Fault {
 async fn ended(process: &ProcessRef) {
     if process.pid != std::process::id()
         && let Ok(Some(pidfd)) = process::open_pidfd(process)
-        && let Ok(pidfd) = AsyncFd::new(pidfd)
+        // SAFETY: the descriptor is owned by the `AsyncFd` and stays open and the same until it is dropped.
+        && let Ok(pidfd) = unsafe { AsyncFd::register(pidfd) }
     {
         let pidfd: AsyncFd<OwnedFd> = pidfd;
         let _ = pidfd.readable().await;

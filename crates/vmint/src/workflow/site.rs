@@ -1,10 +1,12 @@
 //! Leases on pools as machines for workflows.
 
+use super::groups::{Entrance, InProgress, Membership};
 use crate::config::Config;
 use crate::exec::Running;
 use crate::{Acquire, Lease, Progress, Vmint};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -14,8 +16,10 @@ use tokio::sync::mpsc;
 use vmint_model::{ErrorKind, Fault, Name, NetMode, PoolSpec, RunId};
 use vmint_protocol::{ExitStatus, Streams};
 use vmint_workflow::guest::{
-    Command, Exit, Guest, Happening, Identity, Place, Process, Site, Snapshot, Want,
+    Command, Exit, GroupMode, Guest, Happening, Identity, Member, Place, Process, Site, Snapshot,
+    Want,
 };
+use vmint_workflow::run::Cancel;
 
 /// Labels of GitHub's own Linux runners, by how they begin.
 const GITHUB_LINUX: &str = "ubuntu-";
@@ -29,6 +33,8 @@ pub struct Pools<P> {
     config: Arc<Config>,
     /// The run that they are for, to which its snapshots belong.
     run: RunId,
+    /// The repository that its workflow is of, which has concurrency groups of its own.
+    repository: PathBuf,
     options: PoolOptions,
     progress: P,
 }
@@ -50,6 +56,7 @@ impl<P: Progress + Send + Sync> Pools<P> {
         vmint: Arc<Vmint>,
         config: Arc<Config>,
         run: RunId,
+        repository: PathBuf,
         options: PoolOptions,
         progress: P,
     ) -> Self {
@@ -57,6 +64,7 @@ impl<P: Progress + Send + Sync> Pools<P> {
             vmint,
             config,
             run,
+            repository,
             options,
             progress,
         }
@@ -181,6 +189,29 @@ impl<P: Progress + Send + Sync> Site for Pools<P> {
         Ok(pool.unwrap_or_else(|| self.own_pool(&target)))
     }
 
+    fn enter_group<'a>(
+        &'a self,
+        group: &'a str,
+        mode: GroupMode,
+        say: &'a (dyn Fn(&str) + Send + Sync),
+        cancel: &'a Cancel,
+    ) -> BoxFuture<'a, Result<Box<dyn Member>, Fault>> {
+        Box::pin(async move {
+            let who = format!("run {}", self.run);
+            let entrance = Entrance {
+                repository: &self.repository,
+                group,
+                in_progress: match mode {
+                    GroupMode::Queue => InProgress::Finishes,
+                    GroupMode::CancelInProgress => InProgress::IsCancelled,
+                },
+                who: &who,
+            };
+            let membership = self.vmint.enter_group(entrance, say, cancel).await?;
+            Ok(Box::new(Seat(membership)) as Box<dyn Member>)
+        })
+    }
+
     fn acquire<'a>(&'a self, want: Want<'a>) -> BoxFuture<'a, Result<Box<dyn Guest>, Fault>> {
         Box::pin(async move {
             self.ensure(want.place).await?;
@@ -205,6 +236,15 @@ impl<P: Progress + Send + Sync> Site for Pools<P> {
     }
 }
 
+/// A place in a concurrency group of this host.
+struct Seat(Membership);
+
+impl Member for Seat {
+    fn cancelled(&mut self) -> BoxFuture<'_, String> {
+        Box::pin(self.0.cancelled())
+    }
+}
+
 /// A machine that is lent to a run.
 struct Lent {
     lease: Lease,
@@ -222,6 +262,8 @@ impl Guest for Lent {
             generation: record.generation,
             lease: record.id,
             accelerator: machine.and_then(|machine| machine.accelerator),
+            user: self.user.clone(),
+            home: None,
         }
     }
 
