@@ -67,6 +67,88 @@ pub fn environment(args: &[EnvArg]) -> Result<Environment, Fault> {
     Ok(env)
 }
 
+/// `K=V`; the first `=` separates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    /// `K`, never empty.
+    pub name: String,
+    /// `V`.
+    pub value: String,
+}
+
+impl FromStr for Assignment {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            Some((name, value)) if !name.is_empty() => Ok(Self {
+                name: name.into(),
+                value: value.into(),
+            }),
+            _ => Err("not K=V".into()),
+        }
+    }
+}
+
+/// What nobody is to see: not shown in debugging output.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// A secret as it is given, not checked yet: a message about a wrong argument would show it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretArg(OsString);
+
+impl From<OsString> for SecretArg {
+    fn from(text: OsString) -> Self {
+        Self(text)
+    }
+}
+
+impl std::fmt::Debug for SecretArg {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl SecretArg {
+    /// Name, and value if it has one.
+    pub fn read(&self) -> Result<(String, Option<Secret>), Fault> {
+        let wrong = |message: String| Fault::new(ErrorKind::Usage, message);
+        let bytes = self.0.as_bytes();
+        let (name, value) = match bytes.iter().position(|&b| b == b'=') {
+            Some(at) => (&bytes[..at], Some(&bytes[at + 1..])),
+            None => (bytes, None),
+        };
+        let name = String::from_utf8_lossy(name).into_owned();
+        check_secret_name(&name).map_err(|why| wrong(format!("--secret: {why}")))?;
+        let value = value.map(|value| String::from_utf8(value.to_vec()).map(Secret));
+        let value = value.transpose();
+        Ok((
+            name.clone(),
+            value.map_err(|_| wrong(format!("the secret {name} is not UTF-8")))?,
+        ))
+    }
+}
+
+/// As GitHub's rule for names of secrets has it.
+pub fn check_secret_name(name: &str) -> Result<(), String> {
+    let starts = |b: u8| b.is_ascii_alphabetic() || b == b'_';
+    let legal = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    if name.bytes().next().is_some_and(starts) && name.bytes().all(legal) {
+        return Ok(());
+    }
+    let name: String = name.chars().take(80).collect();
+    Err(format!(
+        "{name:?} is no name of a secret: letters, digits and _, and no digit first"
+    ))
+}
+
 /// `SRC:DST`; the last colon separates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pair {

@@ -1,6 +1,6 @@
 //! What can be written on the command line.
 //!
-//! * [`pool`]: pools and leases.
+//! * [`pool`]: pools and leases; [`workflow`]: workflows.
 //! * [`machine`]: machines and commands in them; [`image`]: images, templates, snapshots; [`other`]: the rest.
 
 pub mod image;
@@ -8,6 +8,7 @@ pub mod machine;
 pub mod other;
 pub mod pool;
 pub mod top;
+pub mod workflow;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -50,9 +51,12 @@ Examples:
   vmint snapshot create box clean                 its memory and disk, now
   vmint restore box clean                         and back
 
-Exit codes of run, exec, shell and with:
+Exit codes of run, exec, shell, with and workflow shell:
   the command's own; 128+N if signal N killed it; 124 if it ran past --timeout;
   125 if vmint itself failed or was called wrongly; 126, 127 if the guest could not execute it, or not find it
+
+Exit codes of workflow run:
+  0 all jobs succeeded; 1 a job failed; 125 vmint itself failed; 130 cancelled
 
 Exit codes of all other commands:
   0 done; 1 failed; 2 wrong usage; 3 not found; 4 refused by a limit; 5 timed out waiting; 130 interrupted
@@ -103,6 +107,8 @@ pub enum Command {
     #[command(subcommand)]
     Lease(pool::Lease),
     With(pool::With),
+    #[command(subcommand)]
+    Workflow(workflow::Workflow),
     Doctor(other::Doctor),
     Gc(other::Gc),
     Events(other::Events),
@@ -117,15 +123,22 @@ pub enum Command {
 impl Command {
     /// Whether the exit code is that of a command in a machine.
     pub fn runs_a_command(&self) -> bool {
+        use workflow::Workflow;
         matches!(
             self,
-            Self::Run(_) | Self::Exec(_) | Self::Shell(_) | Self::With(_)
+            Self::Run(_)
+                | Self::Exec(_)
+                | Self::Shell(_)
+                | Self::With(_)
+                | Self::Workflow(Workflow::Run(_) | Workflow::Shell(_))
         )
     }
 
     /// Whether standard output carries something else than results.
     pub fn writes_raw(&self) -> bool {
-        self.runs_a_command()
+        // Of a workflow, JSON is the result.
+        let is_result = matches!(self, Self::Workflow(workflow::Workflow::Run(_)));
+        self.runs_a_command() && !is_result
             || matches!(
                 self,
                 Self::Cp(_) | Self::Logs(_) | Self::Completions(_) | Self::Man(_)

@@ -3,6 +3,7 @@
 //! * [`run`](mod@run): `run`, `exec`, `shell`; [`copy`]: `cp`.
 //! * [`machines`]: those for one or more machines; [`logs`].
 //! * [`pools`]: `pool`, `lease`, `with`.
+//! * [`workflow`]: `workflow` and its own.
 //! * [`images`], [`templates`], [`snapshots`]; [`removal`]: what `rm` of these has in common.
 //! * [`bench`]; [`undo`]: what an interrupted command has half done.
 //! * [`care`]: `doctor`, `gc`, `events`, `config`; [`generate`]: completions and man pages.
@@ -21,6 +22,7 @@ mod snapshots;
 mod templates;
 mod top;
 mod undo;
+mod workflow;
 
 use crate::args::{Cli, Command};
 use crate::context::Context;
@@ -52,16 +54,18 @@ pub fn run(args: &[OsString]) -> u8 {
                 let json = serde_json::to_string(&vmint::ErrorBody { error }).unwrap_or_default();
                 // Where nothing is known of the command, nothing is known of its output.
                 let raw = [
-                    "run",
-                    "exec",
-                    "shell",
-                    "with",
-                    "cp",
-                    "logs",
-                    "completions",
-                    "man",
+                    &["run"][..],
+                    &["exec"],
+                    &["shell"],
+                    &["with"],
+                    &["cp"],
+                    &["logs"],
+                    &["completions"],
+                    &["man"],
+                    &["workflow", "shell"],
                 ];
-                if named_command(args).is_none_or(|name| raw.contains(&name)) {
+                let named = named_command(args);
+                if named.is_empty() || raw.iter().any(|words| named.starts_with(words)) {
                     let _ = writeln!(std::io::stderr(), "{json}");
                 } else {
                     let _ = crate::output::line(&json);
@@ -92,8 +96,10 @@ pub fn run(args: &[OsString]) -> u8 {
 
 /// The exit code of a line that could not be parsed. A 2 of `run` would be taken for the command's own.
 fn usage_code(args: &[OsString]) -> u8 {
-    match named_command(args) {
-        Some("run" | "exec" | "shell" | "with") => failure::VMINT_FAILED,
+    match named_command(args).as_slice() {
+        ["run" | "exec" | "shell" | "with", ..] | ["workflow", "run" | "shell", ..] => {
+            failure::VMINT_FAILED
+        }
         _ => 2,
     }
 }
@@ -105,17 +111,18 @@ fn wants_json(args: &[OsString]) -> bool {
     words.contains(&"--format=json") || words.windows(2).any(|pair| pair == ["--format", "json"])
 }
 
-/// The command that was meant, of a line that could not be parsed.
-fn named_command(args: &[OsString]) -> Option<&str> {
-    let mut rest = args.iter().skip(1);
-    while let Some(arg) = rest.next() {
-        match arg.to_str()? {
+/// The command that was meant, of a line that could not be parsed, and what is written behind it, without flags.
+fn named_command(args: &[OsString]) -> Vec<&str> {
+    let (mut rest, mut words) = (args.iter().skip(1), Vec::new());
+    while let Some(arg) = rest.next().and_then(|arg| arg.to_str()) {
+        match arg {
+            "--" => break,
             "--format" => drop(rest.next()),
             flag if flag.starts_with('-') => {}
-            name => return Some(name),
+            word => words.push(word),
         }
     }
-    None
+    words
 }
 
 fn dispatch(context: Context, command: Command) -> Result<u8, Fault> {
@@ -146,6 +153,7 @@ fn dispatch(context: Context, command: Command) -> Result<u8, Fault> {
         Command::Pool(args) => pools::pool(context, args),
         Command::Lease(args) => pools::lease(context, args),
         Command::With(args) => pools::with(context, args),
+        Command::Workflow(args) => workflow::workflow(context, args),
         Command::Doctor(_) => care::doctor(context),
         Command::Gc(args) => care::gc(context, &args).map(done),
         Command::Events(args) => care::events(context, &args).map(done),
@@ -165,15 +173,13 @@ mod tests {
     fn the_command_of_a_wrong_line_is_found_behind_global_flags() {
         let named = |line: &str| {
             let args: Vec<OsString> = line.split(' ').map(Into::into).collect();
-            named_command(&args).map(ToOwned::to_owned)
+            named_command(&args).join(" ")
         };
-        assert_eq!(named("vmint run --nonsense").as_deref(), Some("run"));
-        assert_eq!(named("vmint --format json exec").as_deref(), Some("exec"));
-        assert_eq!(
-            named("vmint -q --format=json shell").as_deref(),
-            Some("shell")
-        );
-        assert_eq!(named("vmint --format").as_deref(), None);
+        assert_eq!(named("vmint run --nonsense"), "run");
+        assert_eq!(named("vmint --format json exec"), "exec");
+        assert_eq!(named("vmint -q --format=json shell"), "shell");
+        assert_eq!(named("vmint workflow -q shell -- run"), "workflow shell");
+        assert_eq!(named("vmint --format"), "");
         let json = |line: &str| wants_json(&line.split(' ').map(Into::into).collect::<Vec<_>>());
         assert!(json("vmint run --format json --nonsense") && json("vmint --format=json"));
         assert!(!json("vmint run --nonsense -- x --format json"));
@@ -186,6 +192,9 @@ mod tests {
         assert_eq!(code("vmint --format json exec"), 125);
         assert_eq!(code("vmint create Not_A_Name"), 2);
         assert_eq!(code("vmint nonsense"), 2);
+        assert_eq!(code("vmint workflow run --nonsense"), 125);
+        assert_eq!(code("vmint workflow shell"), 125);
+        assert_eq!(code("vmint workflow ls --nonsense"), 2);
         assert_eq!(code("vmint"), 2);
         assert_eq!(code("vmint --version"), 0);
         assert_eq!(code("vmint run --help"), 0);

@@ -88,7 +88,7 @@ async fn start(
 }
 
 /// What of an interrupted start is there already.
-async fn remove_own(vmint: &Vmint) {
+pub(super) async fn remove_own(vmint: &Vmint) {
     let own = std::process::id();
     let machines = vmint.machines().unwrap_or_default();
     for machine in machines
@@ -171,7 +171,7 @@ fn attached(context: Context, name: &str, command: Command) -> Result<u8, Fault>
     })
 }
 
-fn command(options: &CommandOptions, argv: Vec<OsString>) -> Result<Command, Fault> {
+pub(super) fn command(options: &CommandOptions, argv: Vec<OsString>) -> Result<Command, Fault> {
     let mut env = environment(&options.env)?;
     if options.tty
         && let Some(term) = std::env::var_os("TERM")

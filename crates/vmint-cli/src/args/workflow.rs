@@ -1,0 +1,308 @@
+//! Workflows.
+
+use crate::values::{self, Assignment, SecretArg};
+use clap::{Args, Subcommand, ValueEnum};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+use vmint::Name;
+
+/// Run GitHub Actions workflows in real machines, and look at what came of it
+#[derive(Clone, Debug, Subcommand)]
+pub enum Workflow {
+    Run(Box<Run>),
+    Check(Check),
+    Ls(List),
+    Show(Show),
+    Shell(Shell),
+    Rm(Remove),
+}
+
+/// Run a workflow file in a machine, as GitHub would
+///
+/// All of it runs in one machine, which is fresh and has root, systemd if the image has it, and a network; --machine-per
+/// job gives each job its own. What the file says is checked before anything runs, and nothing of it is skipped. The run
+/// is kept, with its logs: `vmint workflow show` shows it again.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Exit codes: 0 all jobs succeeded, or nothing was to be run; 1 a job failed; 125 vmint or the machine
+failed, or the file cannot be run; 130 cancelled. The first Ctrl-C cancels the run, and steps that clean up
+still run; the second ends it at once.
+
+Examples:
+  vmint workflow run ci                                     .github/workflows/ci.yml
+  vmint workflow run ci --job test --matrix os=ubuntu-24.04 one job, and what it needs, in one combination
+  vmint workflow run deploy --event workflow_dispatch --input target=staging --secret DEPLOY_KEY
+  vmint workflow run ci --snapshot-steps                    to go back to any step afterwards
+  vmint workflow shell latest                               the machine before the step that failed
+  vmint workflow run ci --resume latest --from test:4       on from there, with the edited file")]
+pub struct Run {
+    /// The workflow's file; a name without a folder is looked up in .github/workflows
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Run this job and those that it needs, not all
+    #[arg(long = "job", value_name = "JOB", help_heading = "What to run")]
+    pub jobs: Vec<String>,
+    /// Run only combinations of matrices with this value
+    #[arg(long, value_name = "K=V", help_heading = "What to run")]
+    pub matrix: Vec<Assignment>,
+    /// Check out this commit instead of the files as they are
+    #[arg(long, value_name = "REV", help_heading = "What to run")]
+    pub commit: Option<String>,
+    /// Go on in the machine of an earlier run, as it was before --from
+    #[arg(
+        long,
+        value_name = "RUN",
+        requires = "from",
+        help_heading = "What to run"
+    )]
+    pub resume: Option<String>,
+    /// The step to go on from: its number, id or name, or JOB:STEP
+    #[arg(
+        long,
+        value_name = "STEP",
+        requires = "resume",
+        help_heading = "What to run"
+    )]
+    pub from: Option<String>,
+    /// What has happened: push, pull_request, workflow_dispatch and so on [default: the first of push,
+    /// pull_request, workflow_dispatch and others that starts the workflow]
+    #[arg(long, value_name = "EVENT", help_heading = "What has happened")]
+    pub event: Option<String>,
+    /// The event's payload, as GitHub would send it: a file with a JSON object
+    #[arg(long, value_name = "FILE", help_heading = "What has happened")]
+    pub event_file: Option<PathBuf>,
+    /// An input of workflow_dispatch
+    #[arg(long = "input", value_name = "K=V", help_heading = "What has happened")]
+    pub inputs: Vec<Assignment>,
+    /// A secret; without =V it is this process's variable K, or is asked for on the terminal
+    #[arg(
+        long = "secret",
+        value_name = "K[=V]",
+        help_heading = "Values for the workflow"
+    )]
+    pub secrets: Vec<SecretArg>,
+    /// A file with secrets: lines of K=V, with quotes and comments as in .env files
+    #[arg(
+        long = "secret-file",
+        value_name = "FILE",
+        help_heading = "Values for the workflow"
+    )]
+    pub secret_files: Vec<PathBuf>,
+    /// A configuration variable (`vars`)
+    #[arg(
+        long = "var",
+        value_name = "K=V",
+        help_heading = "Values for the workflow"
+    )]
+    pub vars: Vec<Assignment>,
+    /// What has a machine of its own
+    #[arg(
+        long,
+        value_name = "workflow|job",
+        default_value = "workflow",
+        hide_possible_values = true,
+        help_heading = "Machines"
+    )]
+    pub machine_per: MachinePer,
+    /// Take all machines from this pool, whatever runs-on says
+    #[arg(
+        long,
+        value_name = "POOL",
+        conflicts_with = "image",
+        help_heading = "Machines"
+    )]
+    pub pool: Option<Name>,
+    /// Use this image for all machines, whatever runs-on says
+    #[arg(long, value_name = "IMAGE", help_heading = "Machines")]
+    pub image: Option<String>,
+    /// How long to wait for a machine
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = values::duration, help_heading = "Machines")]
+    pub wait: Duration,
+    /// Fail at once if no machine is free and there may be no more
+    #[arg(long, conflicts_with = "wait", help_heading = "Machines")]
+    pub no_wait: bool,
+    /// Cancel the run after this time [default: workflow.timeout of vmint.toml]
+    #[arg(long, value_name = "TIME", value_parser = values::duration, help_heading = "Machines")]
+    pub timeout: Option<Duration>,
+    /// Keep the machine as it is before each step
+    #[arg(long, help_heading = "What is kept")]
+    pub snapshot_steps: bool,
+    /// Keep the machine as it is when a step has failed
+    #[arg(long, help_heading = "What is kept")]
+    pub keep_on_failure: bool,
+    /// Write a report into this folder: a page, JUnit XML and JSON
+    #[arg(long, value_name = "DIR", help_heading = "What is kept")]
+    pub report: Option<PathBuf>,
+}
+
+/// What has a machine of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum MachinePer {
+    /// The run: its jobs follow each other in one machine
+    Workflow,
+    /// Each job; those that do not need each other run at once
+    Job,
+}
+
+/// Say what is wrong with workflow files, or cannot be run here
+///
+/// Everything is told with file, line, column and what to do about it. All files of .github/workflows are checked if none
+/// is named. Exit code 0 if there are no errors (warnings do not count), 1 if there are, 3 if there is no such file.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vmint workflow check
+  vmint workflow check ci release
+  vmint workflow check --format json | jq '.[] | select(.severity == \"error\")'")]
+pub struct Check {
+    /// Workflow files; a name without a folder is looked up in .github/workflows
+    #[arg(value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+}
+
+/// List the runs that are kept, the newest first
+#[derive(Clone, Debug, Args)]
+pub struct List {
+    /// How many at most
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: u32,
+}
+
+/// Show what came of a run: jobs, steps, annotations, and the moments that one can go back to
+#[derive(Clone, Debug, Args)]
+pub struct Show {
+    /// Run: its id, the beginning of it, or latest
+    #[arg(value_name = "RUN", default_value = vmint::workflow::runs::LATEST)]
+    pub run: String,
+}
+
+/// Open a shell in the machine as it was before a step
+///
+/// The machine is a fork of the snapshot that --snapshot-steps has taken, or --keep-on-failure; the run itself is not
+/// touched. The shell begins in the step's working directory, with its environment. The machine goes away with the shell.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Exit codes: the shell's or the command's own; 128+N if signal N killed it; 125 vmint failed or was called
+wrongly; 126, 127 the guest could not execute the command, or not find it.
+
+Examples:
+  vmint workflow shell latest                        before the step that failed
+  vmint workflow shell r0000cafe --before 'Run tests'
+  vmint workflow shell latest --before test:4 -- make test")]
+pub struct Shell {
+    /// Run: its id, the beginning of it, or latest
+    #[arg(value_name = "RUN")]
+    pub run: String,
+    /// The step: its number, id or name, or JOB:STEP [default: the one that failed first]
+    #[arg(long, value_name = "STEP")]
+    pub before: Option<String>,
+    /// A command instead of a shell
+    #[arg(last = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+/// Remove runs with their logs and snapshots
+#[derive(Clone, Debug, Args)]
+pub struct Remove {
+    /// Runs: ids, beginnings of them, or latest
+    #[arg(required = true, value_name = "RUN")]
+    pub runs: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Cli, Command};
+    use clap::Parser;
+
+    fn parse(line: &[&str]) -> Result<Workflow, String> {
+        let args = ["vmint", "workflow"].iter().chain(line);
+        match Cli::try_parse_from(args).map(|cli| cli.command) {
+            Ok(Command::Workflow(workflow)) => Ok(workflow),
+            Ok(other) => Err(format!("{other:?}")),
+            Err(e) => Err(e.to_string()),
+        }
+    }
+
+    fn run(line: &[&str]) -> Result<Run, String> {
+        let line: Vec<_> = ["run", "ci"].iter().chain(line).copied().collect();
+        match parse(&line)? {
+            Workflow::Run(run) => Ok(*run),
+            other => Err(format!("{other:?}")),
+        }
+    }
+
+    #[test]
+    fn a_run_without_flags_is_of_one_machine_and_waits_for_it() {
+        let run = run(&[]).unwrap();
+        assert_eq!(run.machine_per, MachinePer::Workflow);
+        assert_eq!((run.wait, run.no_wait), (Duration::from_secs(600), false));
+    }
+
+    #[test]
+    fn values_are_split_at_their_first_sign() {
+        let run = run(&[
+            "--input", "a=b=c", "--var", "V=", "--matrix", "os=linux", "--secret", "K", "--secret",
+            "L=x=y",
+        ])
+        .unwrap();
+        let pair = |name: &str, value: &str| Assignment {
+            name: name.into(),
+            value: value.into(),
+        };
+        assert_eq!(run.inputs, [pair("a", "b=c")]);
+        assert_eq!(run.vars, [pair("V", "")]);
+        assert_eq!(run.matrix, [pair("os", "linux")]);
+        assert_eq!(run.secrets.len(), 2);
+        let shown = format!("{run:?}");
+        assert!(!shown.contains("x=y"), "a secret is shown: {shown}");
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for line in [
+            &["--input", "a"][..],
+            &["--input", "=a"],
+            &["--var", "a"],
+            &["--matrix", ""],
+            &["--machine-per", "step"],
+            &["--pool", "p", "--image", "i"],
+            &["--pool", "No"],
+            &["--wait", "soon"],
+            &["--wait", "1s", "--no-wait"],
+            &["--resume", "r1"],
+            &["--from", "3"],
+            &["--timeout", "-1"],
+        ] {
+            run(line).expect_err(&format!("{line:?}"));
+        }
+        for line in [
+            &["run"][..],
+            &["rm"],
+            &["shell"],
+            &["shell", "latest", "make"],
+            &["ls", "--limit", "0"],
+        ] {
+            parse(line).expect_err(&format!("{line:?}"));
+        }
+    }
+
+    #[test]
+    fn no_message_about_a_wrong_line_tells_a_secret() {
+        let message = run(&["--secret", "K=hunter2", "--nonsense"]).unwrap_err();
+        assert!(!message.contains("hunter2"), "{message}");
+    }
+
+    #[test]
+    fn a_shell_s_command_stands_behind_the_dashes() {
+        let line = [
+            "shell", "latest", "--before", "test:4", "--", "make", "--before",
+        ];
+        let Ok(Workflow::Shell(shell)) = parse(&line) else {
+            panic!("not a shell");
+        };
+        assert_eq!(shell.before.as_deref(), Some("test:4"));
+        assert_eq!(shell.command, ["make", "--before"]);
+    }
+}

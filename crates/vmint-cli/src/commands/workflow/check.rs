@@ -1,0 +1,198 @@
+//! `workflow check`.
+
+use super::files;
+use crate::args::workflow::Check;
+use crate::context::{self, Context};
+use crate::output::printable;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use vmint::config::Config;
+use vmint::workflow::check::{self, Checked, Mirror, Options, Syntax};
+use vmint::workflow::diagnostic::{Diagnostic, Diagnostics, Severity};
+use vmint::workflow::yaml::MAX_BYTES;
+use vmint::{ErrorKind, Fault};
+
+/// Of a longer line, a part around the place is shown.
+const WIDTH: usize = 100;
+
+/// `vmint workflow check`.
+pub fn check(context: Context, args: &Check) -> Result<u8, Fault> {
+    let config = context::config()?;
+    let here = std::env::current_dir().map_err(|e| {
+        Fault::from_error(ErrorKind::Host, &e).context("cannot tell the working directory")
+    })?;
+    let wanted = if args.files.is_empty() {
+        files::all(&here)?
+    } else {
+        let found = args.files.iter().map(|given| files::find(&here, given));
+        found.collect::<Result<Vec<_>, _>>()?
+    };
+    let (mut all, mut sources) = (Vec::new(), HashMap::new());
+    for path in wanted {
+        let shown = path.strip_prefix(&here).unwrap_or(&path);
+        let bytes = read(&path)?;
+        all.extend(match one(&config, shown, &here.join(&path), &bytes) {
+            Ok(checked) => checked.warnings,
+            Err(Diagnostics(diagnostics)) => diagnostics,
+        });
+        sources.insert(shown.to_owned(), bytes);
+    }
+    let errors = all.iter().filter(|d| d.severity == Severity::Error).count();
+    let checked = sources.len();
+    context.show(&all, || {
+        let mut text: Vec<_> = all
+            .iter()
+            .map(|diagnostic| {
+                let path = here.join(&diagnostic.file);
+                // What a workflow uses is in files of its own.
+                let source = sources
+                    .entry(diagnostic.file.clone())
+                    .or_insert_with(|| read(&path).unwrap_or_default());
+                render(diagnostic, source)
+            })
+            .collect();
+        text.push(summary(checked, errors, all.len() - errors));
+        text.join("\n\n")
+    })?;
+    Ok(u8::from(errors > 0))
+}
+
+/// Checks the content of one file.
+pub fn one(
+    config: &Config,
+    shown: &Path,
+    path: &Path,
+    bytes: &[u8],
+) -> Result<Checked, Diagnostics> {
+    let repository: PathBuf = files::repository(path);
+    let options = Options {
+        repository: &repository,
+        actions: &Mirror {
+            folder: config.workflow.actions.clone(),
+        },
+        expressions: &Syntax,
+    };
+    check::check(shown, bytes, &options)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Fault> {
+    // One more than there may be: the checker tells of the rest.
+    super::asked::read_bounded(path, MAX_BYTES as u64 * 2, "check")
+}
+
+/// `ci.yml:12:9: error: …`, the line with a mark under the place, and what to do.
+pub fn render(diagnostic: &Diagnostic, source: &[u8]) -> String {
+    let severity = match diagnostic.severity {
+        Severity::Warning => "warning",
+        Severity::Error => "error",
+    };
+    let (file, spot) = (diagnostic.file.display().to_string(), diagnostic.spot);
+    let mut text = printable(&format!(
+        "{file}:{spot}: {severity}: {}",
+        diagnostic.message
+    ));
+    let line = source.split(|&b| b == b'\n').nth(spot.line as usize - 1);
+    if let Some(line) = line.filter(|line| !line.trim_ascii().is_empty()) {
+        let (line, column) = window(&String::from_utf8_lossy(line), spot.column as usize);
+        let number = spot.line.to_string();
+        let margin = " ".repeat(number.len());
+        let blank = " ".repeat(column);
+        text += &format!("\n{margin} |\n{number} | {line}\n{margin} | {blank}^");
+    }
+    if let Some(help) = &diagnostic.help {
+        text += &format!("\n  help: {}", printable(help).replace('\n', "\n        "));
+    }
+    text
+}
+
+/// The part of a line that is shown, and how many characters of it stand before the place.
+fn window(line: &str, column: usize) -> (String, usize) {
+    let line: Vec<char> = line.trim_end().chars().collect();
+    let at = column.saturating_sub(1).min(line.len());
+    let from = if line.len() <= WIDTH {
+        0
+    } else {
+        at.saturating_sub(WIDTH / 2)
+    };
+    let part: String = line[from..].iter().take(WIDTH).collect();
+    // A tab as one blank, so that the mark stands under the place.
+    (printable(&part.replace('\t', " ")), at - from)
+}
+
+fn summary(files: usize, errors: usize, warnings: usize) -> String {
+    let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+    let files = count(files, "file");
+    match (errors, warnings) {
+        (0, 0) => format!("{files}: nothing to complain about"),
+        _ => format!(
+            "{files}: {}, {}",
+            count(errors, "error"),
+            count(warnings, "warning")
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vmint::workflow::diagnostic::Spot;
+
+    fn diagnostic(line: u32, column: u32) -> Diagnostic {
+        let spot = Spot { line, column };
+        Diagnostic::error(Path::new("ci.yml"), spot, "there is no key `step`")
+            .help("did you mean `steps`?")
+    }
+
+    #[test]
+    fn a_place_is_shown_in_its_line_with_what_to_do() {
+        let source = "jobs:\n  a:\n\tü step: []\r\n";
+        let shown = render(&diagnostic(3, 4), source.as_bytes());
+        insta::assert_snapshot!(shown, @r"
+        ci.yml:3:4: error: there is no key `step`
+          |
+        3 |  ü step: []
+          |    ^
+          help: did you mean `steps`?
+        ");
+    }
+
+    #[test]
+    fn a_place_that_is_not_in_the_source_is_told_without_a_line() {
+        for (line, column) in [(9, 1), (2, 1)] {
+            let shown = render(&diagnostic(line, column), b"a\n \n");
+            assert_eq!(shown.lines().count(), 2, "{shown}");
+        }
+        let shown = render(&diagnostic(1, 99), b"abc");
+        assert!(shown.contains("\n1 | abc\n  |    ^\n"), "{shown}");
+    }
+
+    #[test]
+    fn of_a_long_line_the_part_around_the_place_is_shown() {
+        let line = format!("{}X{}", "a".repeat(1_000_000), "b".repeat(1_000_000));
+        let (part, before) = window(&line, 1_000_001);
+        assert_eq!(part.chars().count(), WIDTH);
+        assert_eq!(part.chars().nth(before), Some('X'));
+    }
+
+    #[test]
+    fn what_stands_in_a_file_commands_no_terminal() {
+        let shown = render(&diagnostic(1, 1), b"\x1b[2J: \xff");
+        assert!(!shown.contains('\x1b'), "{shown:?}");
+    }
+
+    #[test]
+    fn a_file_is_checked_against_its_repository() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join(".github/workflows/ci.yml");
+        let config = Config::load(root.path(), |_| None).unwrap();
+        let check = |steps: &str| {
+            let text = format!(
+                "on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n    steps:\n      - {steps}\n"
+            );
+            one(&config, Path::new("ci.yml"), &path, text.as_bytes())
+        };
+        assert!(check("run: make").is_ok());
+        let Diagnostics(all) = check("uses: ./actions/mine").unwrap_err();
+        assert_eq!((all[0].spot.line, all[0].severity), (6, Severity::Error));
+    }
+}

@@ -1,0 +1,177 @@
+//! `workflow shell`: in the machine as it was before a step.
+
+use crate::args::machine::CommandOptions;
+use crate::args::workflow::Shell;
+use crate::attach::{Ended, attach};
+use crate::commands::run;
+use crate::context::{Context, block_on, interrupted};
+use crate::failure::{signal_code, status_code};
+use crate::output::BROKEN_PIPE;
+use crate::signals::Signals;
+use std::ffi::OsString;
+use std::io::IsTerminal;
+use std::os::unix::ffi::OsStringExt;
+use vmint::workflow::moment::ShellState;
+use vmint::workflow::moments::Moment;
+use vmint::{Command, ErrorKind, Fault, Vmint};
+
+/// Goes to the step's folder, if it is there already, and becomes what is behind it: the command, or bash, or else sh. No
+/// login shell, which would set a `PATH` of its own.
+const ENTER: &str = r#"cd -- "$0" 2>/dev/null || echo "vmint: $0 does not exist yet; this is $PWD" >&2
+if [ $# -gt 0 ]; then exec "$@"; fi
+if command -v bash >/dev/null 2>&1; then exec bash; fi
+exec sh"#;
+
+/// `vmint workflow shell`.
+pub fn shell(context: Context, args: Shell) -> Result<u8, Fault> {
+    let (vmint, _config) = context.open_configured()?;
+    let run = vmint.run_record(&args.run)?;
+    let moment = vmint.moment(&run, args.before.as_deref())?;
+    let command = command(&moment, args.command)?;
+    block_on(async |signals| {
+        let machine = match open(context, &vmint, &moment, signals).await {
+            Ok(machine) => machine,
+            Err(fault) => {
+                run::remove_own(&vmint).await;
+                return Err(fault);
+            }
+        };
+        let id = machine.id.as_str();
+        let code = attach(&vmint, id, command, signals)
+            .await
+            .map(|ended| match ended {
+                Ended::Exited(status) => status_code(status),
+                Ended::Interrupted(signal) => signal_code(signal),
+                Ended::BrokenPipe => BROKEN_PIPE,
+            });
+        // Before the prompt is back nothing is left.
+        match (code, vmint.remove(id, true).await) {
+            // It may have removed itself: the guest shut down.
+            (code, Err(fault)) if fault.kind == ErrorKind::NotFound => code,
+            (Ok(_), Err(fault)) => {
+                Err(fault.context("the shell has ended, but its machine could not be removed"))
+            }
+            (code, _) => code,
+        }
+    })
+}
+
+async fn open(
+    context: Context,
+    vmint: &Vmint,
+    moment: &Moment,
+    signals: &mut Signals,
+) -> Result<vmint::MachineRecord, Fault> {
+    let progress = context.progress();
+    let opened = tokio::select! {
+        opened = vmint.open_moment(moment, &progress) => opened,
+        signal = signals.next() => Err(interrupted(signal)),
+    };
+    progress.finish();
+    let machine = opened?;
+    let accelerator = machine.accelerator.map(|a| a.to_string());
+    context.note(&format!(
+        "this is {} on {}, as it was before step {} of {} ({}) in run {}; it goes away with the shell",
+        machine.name,
+        accelerator.unwrap_or_default(),
+        moment.step,
+        moment.job_key,
+        moment.step_name,
+        moment.run
+    ));
+    Ok(machine)
+}
+
+/// What is run there: with a terminal if this is one and no command was given, or the command is at a terminal's both
+/// ends.
+fn command(moment: &Moment, asked: Vec<OsString>) -> Result<Command, Fault> {
+    let is_terminal = std::io::stdin().is_terminal();
+    let tty = is_terminal && (asked.is_empty() || std::io::stdout().is_terminal());
+    let options = CommandOptions {
+        env: Vec::new(),
+        workdir: None,
+        user: moment.shell.as_ref().and_then(|state| state.user.clone()),
+        interactive: true,
+        tty,
+        timeout: None,
+    };
+    let argv = argv(moment.shell.as_ref(), asked);
+    let mut command = run::command(&options, argv)?;
+    if let Some(state) = &moment.shell {
+        command.env.extend(environment(state));
+    }
+    Ok(command)
+}
+
+fn argv(state: Option<&ShellState>, asked: Vec<OsString>) -> Vec<OsString> {
+    let cwd = match state {
+        Some(state) if !state.cwd.is_empty() => state.cwd.as_str(),
+        _ => ".",
+    };
+    let enter = ["/bin/sh", "-c", ENTER, cwd].map(OsString::from);
+    enter.into_iter().chain(asked).collect()
+}
+
+/// The step's variables; `PATH` last, so that it counts.
+fn environment(state: &ShellState) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
+    let path = Some(("PATH".to_owned(), state.path.clone())).filter(|(_, path)| !path.is_empty());
+    let all = state.env.clone().into_iter().chain(path);
+    all.map(|(name, value)| {
+        (
+            OsString::from(name).into_vec(),
+            OsString::from(value).into_vec(),
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Output;
+
+    /// What the guest would do, done here.
+    fn done(state: &ShellState, asked: &[&str]) -> Output {
+        let asked = asked.iter().map(OsString::from).collect();
+        let argv = argv(Some(state), asked);
+        let pair = |(name, value)| (OsString::from_vec(name), OsString::from_vec(value));
+        std::process::Command::new(&argv[0])
+            .args(&argv[1..])
+            .envs(environment(state).map(pair))
+            .output()
+            .unwrap()
+    }
+
+    #[test]
+    fn a_command_finds_the_folder_and_the_variables_of_the_step() {
+        let folder = tempfile::tempdir().unwrap();
+        let cwd = folder.path().join("a folder's");
+        std::fs::create_dir(&cwd).unwrap();
+        let state = ShellState {
+            env: [("GREETING".to_owned(), "a\nb  c".to_owned())].into(),
+            path: "/bin:/usr/bin:/own".into(),
+            cwd: cwd.to_str().unwrap().into(),
+            user: None,
+        };
+        let script = r#"printf '%s|%s|%s|%s' "$PWD" "$PATH" "$GREETING" "$1""#;
+        let output = done(&state, &["sh", "-c", script, "sh", "an argument"]);
+        let said = String::from_utf8(output.stdout).unwrap();
+        let expected = format!("{}|/bin:/usr/bin:/own|a\nb  c|an argument", state.cwd);
+        assert_eq!(said, expected);
+        assert_eq!(done(&state, &["sh", "-c", "exit 7"]).status.code(), Some(7));
+    }
+
+    #[test]
+    fn a_folder_that_a_later_step_makes_is_missed_aloud() {
+        let state = ShellState {
+            cwd: "/no/such folder".into(),
+            ..ShellState::default()
+        };
+        let output = done(&state, &["echo", "still here"]);
+        assert_eq!(output.stdout, b"still here\n");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            said.starts_with("vmint: /no/such folder does not exist yet"),
+            "{said}"
+        );
+    }
+}
