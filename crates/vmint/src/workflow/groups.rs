@@ -12,15 +12,14 @@
 use crate::Vmint;
 use serde::{Deserialize, Serialize};
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tokio::io::unix::AsyncFd;
 use tokio::net::UnixDatagram;
 use tokio::time::Instant;
 use vmint_image::Digest;
 use vmint_model::{Bell, ErrorKind, Fault, Home, ProcessRef};
+use vmint_runner::watch::Watch;
 use vmint_store::bell::{self, BellSocket};
 use vmint_store::{FileLock, process};
 use vmint_workflow::run::cancel::Cancel;
@@ -147,18 +146,13 @@ fn cancelled(group: &str, by: &str) -> Fault {
     Fault::new(ErrorKind::Interrupted, message)
 }
 
-/// Returns when another process ends; never, if that cannot be told.
+/// Returns when another process ends; never, if it has ended already: then the bell or the clock tells.
 async fn ended(process: &ProcessRef) {
-    if process.pid != std::process::id()
-        && let Ok(Some(pidfd)) = process::open_pidfd(process)
-        // SAFETY: the descriptor is owned by the `AsyncFd` and stays open and the same until it is dropped.
-        && let Ok(pidfd) = unsafe { AsyncFd::register(pidfd) }
-    {
-        let pidfd: AsyncFd<OwnedFd> = pidfd;
-        let _ = pidfd.readable().await;
-        return;
+    if process.pid != std::process::id() && process::is_alive(process) {
+        Watch::of(process).ended().await;
+    } else {
+        std::future::pending().await
     }
-    std::future::pending().await
 }
 
 /// Who is in a group.
@@ -415,7 +409,11 @@ impl Drop for Seat {
         let _ = std::fs::remove_file(self.files.ticket(&self.ticket));
         self.lock = None;
         match self.leave() {
-            Ok(bells) => bells.iter().for_each(|bell| drop(bell::ring(bell))),
+            Ok(bells) => {
+                for bell in &bells {
+                    bell::ring(bell);
+                }
+            }
             Err(fault) => tracing::warn!("{fault}"),
         }
     }

@@ -1,128 +1,59 @@
-//! What a run is asked to be, with all values at hand: secrets asked for, files read, names looked up.
+//! What a run is asked to be, with all values at hand: secrets asked for, names looked up.
 
 use super::{files, secrets};
 use crate::args::workflow::{MachinePer, Run};
 use crate::context::Context;
-use crate::values::{Assignment, Secret};
-use serde_json::{Map, Value};
+use crate::values::Assignment;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use vmint::workflow::Asked;
+use vmint::workflow::run;
 use vmint::workflow::site::PoolOptions;
 use vmint::{ErrorKind, Fault};
 
-/// GitHub sends no payload that is longer.
-const LONGEST_EVENT: u64 = 25 << 20;
-
-/// What a run is asked to be.
-#[derive(Debug)]
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "for the engine, when it is there")
-)]
-pub struct Asked {
-    /// The workflow's file, absolute.
-    pub file: PathBuf,
-    /// These jobs and those that they need; all, if there are none.
-    pub jobs: Vec<String>,
-    /// Only combinations of matrices with these values.
-    pub matrix: Vec<(String, String)>,
-    /// What is checked out; the files as they are when absent.
-    pub commit: Option<String>,
-    /// Where to go on instead of beginning.
-    pub resume: Option<Resume>,
-    /// What has happened, if that was said.
-    pub event: Option<String>,
-    /// Its payload, if it was given.
-    pub payload: Option<Map<String, Value>>,
-    /// Inputs of `workflow_dispatch`.
-    pub inputs: Vec<(String, String)>,
-    /// Secrets.
-    pub secrets: Vec<(String, Secret)>,
-    /// `vars`.
-    pub vars: Vec<(String, String)>,
-    /// What has a machine of its own.
-    pub machine_per: MachinePer,
-    /// Where machines come from.
-    pub pools: PoolOptions,
-    /// How long the run may take; as the settings say when absent.
-    pub timeout: Option<Duration>,
-    /// Which moments are kept.
-    pub moments: Moments,
-    /// Where a report is written.
-    pub report: Option<PathBuf>,
-}
-
-/// Where a run goes on; for `Vmint::run_record` and `Vmint::moment`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Resume {
-    /// The earlier run, as the user names it.
-    pub run: String,
-    /// The step, as the user names it.
-    pub from: String,
-}
-
-/// Which moments of the machine are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Moments {
-    /// None.
-    None,
-    /// The one in which a step has failed.
-    Failures,
-    /// Those before each step, and in which a step has failed.
-    Steps,
-}
-
-impl Asked {
-    /// Reads all that the arguments name. What can be wrong is looked at before anything is asked for.
-    pub fn read(context: Context, args: Run) -> Result<Self, Fault> {
-        let host = |e: std::io::Error| {
-            Fault::from_error(ErrorKind::Host, &e).context("cannot tell the working directory")
-        };
-        let here = std::env::current_dir().map_err(host)?;
-        let file = here.join(files::find(&here, &args.file)?);
-        let payload = args.event_file.as_deref().map(read_payload).transpose()?;
-        let pairs = |all: Vec<Assignment>| {
-            let pairs = all.into_iter().map(|one| (one.name, one.value));
-            pairs.collect::<Vec<_>>()
-        };
-        let resume = args.resume.zip(args.from);
-        Ok(Self {
-            file,
-            jobs: args.jobs,
-            matrix: pairs(args.matrix),
-            commit: args.commit,
-            resume: resume.map(|(run, from)| Resume { run, from }),
-            event: args.event,
-            payload,
-            inputs: pairs(args.inputs),
-            secrets: secrets::read(context, &args.secrets, &args.secret_files)?,
-            vars: pairs(args.vars),
-            machine_per: args.machine_per,
-            pools: PoolOptions {
-                pool: args.pool,
-                image: args.image,
-                wait: (!args.no_wait).then_some(args.wait),
-            },
-            timeout: args.timeout,
-            moments: match (args.snapshot_steps, args.keep_on_failure) {
-                (true, _) => Moments::Steps,
-                (false, true) => Moments::Failures,
-                (false, false) => Moments::None,
-            },
-            report: args.report.map(|folder| here.join(folder)),
-        })
-    }
-}
-
-fn read_payload(path: &Path) -> Result<Map<String, Value>, Fault> {
-    let bytes = read_bounded(path, LONGEST_EVENT, "--event-file")?;
-    let wrong = |why: String| Fault::new(ErrorKind::Usage, format!("{}: {why}", path.display()));
-    match serde_json::from_slice(&bytes) {
-        Ok(Value::Object(payload)) => Ok(payload),
-        Ok(_) => Err(wrong("an event's payload is a JSON object".into())),
-        Err(e) => Err(wrong(format!("not JSON: {e}"))),
-    }
+/// What a run is asked to be, and where a report is written.
+pub fn read(context: Context, args: Run) -> Result<(Asked, Option<PathBuf>), Fault> {
+    let host = |e: std::io::Error| {
+        Fault::from_error(ErrorKind::Host, &e).context("cannot tell the working directory")
+    };
+    let here = std::env::current_dir().map_err(host)?;
+    let file = here.join(files::find(&here, &args.file)?);
+    let pairs = |all: Vec<Assignment>| {
+        let pairs = all.into_iter().map(|one| (one.name, one.value));
+        pairs.collect::<Vec<_>>()
+    };
+    let secrets = secrets::read(context, &args.secrets, &args.secret_files)?;
+    let asked = Asked {
+        file,
+        jobs: args.jobs,
+        matrix: pairs(args.matrix),
+        commit: args.commit,
+        resume: args.resume.zip(args.from),
+        event: args.event,
+        event_file: args.event_file,
+        inputs: pairs(args.inputs),
+        secrets: secrets
+            .into_iter()
+            .map(|(name, secret)| (name, secret.0))
+            .collect(),
+        vars: pairs(args.vars),
+        machine_per: match args.machine_per {
+            MachinePer::Workflow => run::MachinePer::Workflow,
+            MachinePer::Job => run::MachinePer::Job,
+        },
+        pools: PoolOptions {
+            pool: args.pool,
+            image: args.image,
+            wait: (!args.no_wait).then_some(args.wait),
+        },
+        timeout: args.timeout,
+        moments: match (args.snapshot_steps, args.keep_on_failure) {
+            (true, _) => run::Moments::Steps,
+            (false, true) => run::Moments::Failures,
+            (false, false) => run::Moments::None,
+        },
+    };
+    Ok((asked, args.report.map(|folder| here.join(folder))))
 }
 
 /// Reads a file that a flag names, if it is not longer than it may be.
@@ -153,8 +84,9 @@ mod tests {
     use crate::args::workflow::Workflow;
     use crate::args::{Cli, Command, Format};
     use clap::Parser;
+    use std::time::Duration;
 
-    fn asked(line: &[&str]) -> Result<Asked, Fault> {
+    fn asked(line: &[&str]) -> Result<(Asked, Option<PathBuf>), Fault> {
         let args = ["vmint", "workflow", "run"].iter().chain(line);
         let Command::Workflow(Workflow::Run(run)) = Cli::try_parse_from(args).unwrap().command
         else {
@@ -165,7 +97,7 @@ mod tests {
             quiet: true,
             tends: false,
         };
-        Asked::read(context, *run)
+        read(context, *run)
     }
 
     #[test]
@@ -174,9 +106,8 @@ mod tests {
         let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
         let (file, event, secrets) = (path("ci.yml"), path("event.json"), path("secrets"));
         std::fs::write(&file, "").unwrap();
-        std::fs::write(&event, r#"{"action": "opened"}"#).unwrap();
         std::fs::write(&secrets, "K=v").unwrap();
-        let all = asked(&[
+        let (all, report) = asked(&[
             &file,
             "--event",
             "pull_request",
@@ -197,32 +128,29 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(all.file, Path::new(&file));
-        assert_eq!(all.payload.unwrap()["action"], "opened");
-        assert_eq!(all.secrets, [("K".to_owned(), Secret("v".into()))]);
+        assert_eq!(all.event_file.as_deref(), Some(Path::new(&event)));
+        assert_eq!(all.secrets, [("K".to_owned(), "v".to_owned())]);
         assert_eq!(all.inputs, [("a".to_owned(), "1".to_owned())]);
-        assert_eq!((all.pools.wait, all.moments), (None, Moments::Failures));
-        assert_eq!(all.resume.unwrap().from, "test:3");
-        assert!(all.report.unwrap().is_absolute());
-        let plain = asked(&[&file, "--wait", "5s", "--snapshot-steps"]).unwrap();
+        assert_eq!(
+            (all.pools.wait, all.moments),
+            (None, run::Moments::Failures)
+        );
+        assert_eq!(all.resume.unwrap().1, "test:3");
+        assert!(report.unwrap().is_absolute());
+        let (plain, _) = asked(&[&file, "--wait", "5s", "--snapshot-steps"]).unwrap();
         assert_eq!(plain.pools.wait, Some(Duration::from_secs(5)));
-        assert_eq!(plain.moments, Moments::Steps);
+        assert_eq!(plain.moments, run::Moments::Steps);
     }
 
     #[test]
-    fn a_payload_that_is_none_is_told_with_its_file() {
+    fn a_file_that_is_too_long_or_not_there_is_told() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("event.json");
-        for (content, why) in [("[1]", "is a JSON object"), ("{", "not JSON")] {
-            std::fs::write(&path, content).unwrap();
-            let fault = read_payload(&path).unwrap_err();
-            assert_eq!(fault.kind, ErrorKind::Usage);
-            assert!(fault.message.contains("event.json: ") && fault.message.contains(why));
-        }
+        let path = folder.path().join("secrets");
         std::fs::write(&path, "12345").unwrap();
-        let fault = read_bounded(&path, 4, "--event-file").unwrap_err();
+        let fault = read_bounded(&path, 4, "--secret-file").unwrap_err();
         assert!(fault.message.ends_with("is longer than 4 bytes"), "{fault}");
-        assert_eq!(read_bounded(&path, 5, "--event-file").unwrap(), b"12345");
-        let fault = read_payload(Path::new("/no/such")).unwrap_err();
+        assert_eq!(read_bounded(&path, 5, "--secret-file").unwrap(), b"12345");
+        let fault = read_bounded(Path::new("/no/such"), 5, "--secret-file").unwrap_err();
         assert_eq!(fault.kind, ErrorKind::NotFound);
     }
 }

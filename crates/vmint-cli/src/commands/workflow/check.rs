@@ -5,6 +5,7 @@ use crate::args::workflow::Check;
 use crate::context::{self, Context};
 use crate::output::printable;
 use std::collections::HashMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use vmint::config::Config;
 use vmint::workflow::check::{self, Checked, Mirror, Options, Syntax};
@@ -55,6 +56,18 @@ pub fn check(context: Context, args: &Check) -> Result<u8, Fault> {
         text.join("\n\n")
     })?;
     Ok(u8::from(errors > 0))
+}
+
+/// All that is wrong with a file, with its places, for somebody who wanted to run it.
+pub fn tell(diagnostics: &Diagnostics) {
+    let mut sources = HashMap::new();
+    for diagnostic in &diagnostics.0 {
+        let path = &diagnostic.file;
+        let source: &Vec<u8> = sources
+            .entry(path.clone())
+            .or_insert_with(|| read(path).unwrap_or_default());
+        let _ = writeln!(std::io::stderr(), "{}\n", render(diagnostic, source));
+    }
 }
 
 /// Checks the content of one file.

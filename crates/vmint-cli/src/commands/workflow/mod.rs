@@ -3,16 +3,16 @@
 //! * [`asked`]: what a run is asked to be, with all values at hand; [`secrets`], [`dotenv`]: where secrets come from;
 //!   [`files`]: which file is meant.
 //! * [`live`]: a run as it happens; [`show`], [`list`]: what came of runs.
-//! * [`check`], [`shell`], [`remove`]: the commands of these names.
+//! * [`run`](mod@run), [`check`], [`shell`], [`remove`]: the commands of these names.
 
 mod asked;
 mod check;
 mod dotenv;
 mod files;
 mod list;
-#[expect(dead_code, reason = "for `workflow run`, when the engine is there")]
 mod live;
 mod remove;
+mod run;
 mod secrets;
 mod shell;
 mod show;
@@ -20,20 +20,13 @@ mod show;
 use crate::args::workflow::{List, Show, Workflow};
 use crate::context::Context;
 use crate::failure;
+use vmint::Fault;
 use vmint::workflow::report;
-use vmint::{ErrorKind, Fault};
 
 /// `vmint workflow`.
 pub fn workflow(context: Context, args: Workflow) -> Result<u8, Fault> {
     match args {
-        Workflow::Run(args) => {
-            let asked = asked::Asked::read(context, *args)?;
-            let message = format!(
-                "this vmint has no engine to run {} with",
-                asked.file.display()
-            );
-            Err(Fault::new(ErrorKind::Internal, message))
-        }
+        Workflow::Run(args) => run::run(context, *args),
         Workflow::Check(args) => check::check(context, &args),
         Workflow::Ls(args) => ls(context, &args).map(|()| 0),
         Workflow::Show(args) => show(context, &args).map(|()| 0),

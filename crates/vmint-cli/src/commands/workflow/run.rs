@@ -1,0 +1,107 @@
+//! `workflow run`.
+
+use super::live::{Face, Live};
+use super::{asked, check};
+use crate::args::Format;
+use crate::args::workflow::Run;
+use crate::context::{Context, block_on};
+use crate::failure::{self, VMINT_FAILED};
+use crate::signals::Signals;
+use std::io::Write;
+use std::sync::Arc;
+use vmint::workflow::record::{RunEnd, RunRecord};
+use vmint::workflow::run::Cancel;
+use vmint::workflow::{CannotRun, report};
+use vmint::{ErrorKind, Fault};
+
+/// `vmint workflow run`.
+pub fn run(context: Context, args: Run) -> Result<u8, Fault> {
+    let (asked, target) = asked::read(context, args)?;
+    let (vmint, config) = context.open_configured()?;
+    let (vmint, config) = (Arc::new(vmint), Arc::new(config));
+    block_on(async |signals| {
+        let request = match vmint.prepare_run(&config, &asked).await {
+            Ok(request) => request,
+            Err(CannotRun::Fault(fault)) => return Err(fault),
+            Err(CannotRun::Invalid(wrong)) => {
+                check::tell(&wrong);
+                let message = format!("{} cannot be run", asked.file.display());
+                return Err(Fault::new(ErrorKind::Usage, message));
+            }
+        };
+        for warning in &request.checked.warnings {
+            context.note(&warning.to_string());
+        }
+        let cancel = Cancel::new();
+        let pools = asked.pools.clone();
+        // The steps' output is the result, unless that is JSON.
+        let (face, out): (_, Box<dyn Write + Send>) = if context.format == Format::Json {
+            (Face::of(&std::io::stderr()), Box::new(std::io::stderr()))
+        } else {
+            (Face::of(&std::io::stdout()), Box::new(std::io::stdout()))
+        };
+        let watching = (Live::new(face, out), context.progress());
+        let ended = {
+            let running = vmint.run_workflow(&config, &request, pools, watching, &cancel);
+            tokio::pin!(running);
+            loop {
+                tokio::select! {
+                    ended = &mut running => break ended,
+                    signal = signals.next() => tell_it(signal, &cancel, context),
+                }
+            }
+        };
+        let (record, unkept) = ended;
+        if let Some(target) = &target {
+            write_report(context, &record, &request.folder, target)?;
+        }
+        conclude(context, &record)?;
+        match unkept {
+            // What happened is known, and what is kept is not that.
+            Some(fault) => Err(fault),
+            None => Ok(exit_code(&record)),
+        }
+    })
+}
+
+/// The first signal cancels the run, the next one ends it at once.
+fn tell_it(signal: i32, cancel: &Cancel, context: Context) {
+    let by = match signal {
+        2 => "Ctrl-C".to_owned(),
+        n => format!("signal {n}"),
+    };
+    if cancel.by().is_some() {
+        cancel.hasten(by);
+    } else {
+        context.note("cancelling; steps that clean up still run, once more ends it at once");
+        cancel.cancel(by);
+    }
+    Signals::forgive();
+}
+
+fn write_report(
+    context: Context,
+    record: &RunRecord,
+    folder: &std::path::Path,
+    target: &std::path::Path,
+) -> Result<(), Fault> {
+    report::write(record, folder, target).map_err(|e| {
+        Fault::from_error(ErrorKind::Host, &e).context("the report was not written")
+    })?;
+    context.note(&format!("the report is in {}", target.display()));
+    Ok(())
+}
+
+fn conclude(context: Context, record: &RunRecord) -> Result<(), Fault> {
+    if context.format == Format::Json {
+        context.show(&report::json(record), String::new)?;
+    }
+    if let Some(RunEnd::Fault { fault }) = &record.end {
+        failure::tell(fault);
+    }
+    Ok(())
+}
+
+fn exit_code(record: &RunRecord) -> u8 {
+    record.end.as_ref().map_or(VMINT_FAILED, RunEnd::exit_code)
+}
