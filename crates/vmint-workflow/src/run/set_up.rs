@@ -161,11 +161,14 @@ impl<'r> Instance<'r> {
         let (index, boot_id) = (self.session.index(), self.inventory.boot_id.clone());
         let recorder = self.run.recorder;
         recorder.quietly(|run| run.machines[index].boot_id = Some(boot_id));
-        let (distribution, release) = (&self.inventory.distribution, &self.inventory.release);
+        let system = match &*self.inventory.distribution {
+            "" => "Linux".to_owned(),
+            distribution => format!("{distribution} {}", self.inventory.release),
+        };
         log.say(
             Kind::Text,
             format!(
-                "{distribution} {release}, {}, boot {}, steps run as {}",
+                "{system}, {}, boot {}, steps run as {}",
                 self.inventory.machine,
                 self.inventory.boot_id,
                 identity.user.as_deref().unwrap_or("root")

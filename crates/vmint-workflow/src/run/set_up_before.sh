@@ -1,13 +1,9 @@
 # The first command of a job: see set_up.rs.
 if [ "$VMINT_BEGINS" = used ]; then
 	# What the job before has left running goes, as on GitHub; it is known by a variable that all of its steps had.
-	for environment in /proc/[0-9]*/environ; do
+	for environment in $(grep -l RUNNER_TRACKING_ID=vmint_ /proc/[0-9]*/environ 2>/dev/null); do
 		pid=${environment#/proc/}
-		pid=${pid%/environ}
-		[ "$pid" = $$ ] && continue
-		if tr '\000' '\n' <"$environment" 2>/dev/null | grep -q '^RUNNER_TRACKING_ID=vmint_'; then
-			kill -KILL "$pid" 2>/dev/null
-		fi
+		kill -KILL "${pid%/environ}" 2>/dev/null
 	done
 	rm -rf -- "$VMINT_WORKSPACE"
 	for left in "$VMINT_TEMP"/* "$VMINT_TEMP"/.[!.]*; do
