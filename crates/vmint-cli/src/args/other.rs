@@ -10,7 +10,8 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, Args)]
 pub struct Doctor {}
 
-/// Clear up what nothing needs: templates that cannot be forked any more, images without a name, left-overs
+/// Clear up what nothing needs: templates that cannot be forked any more, images without a name, workflow runs and snapshots
+/// beyond what is kept, left-overs
 #[derive(Clone, Debug, Args)]
 pub struct Gc {
     /// Only say what would be removed

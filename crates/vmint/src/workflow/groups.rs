@@ -151,7 +151,7 @@ async fn ended(process: &ProcessRef) {
     if process.pid != std::process::id() && process::is_alive(process) {
         Watch::of(process).ended().await;
     } else {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
