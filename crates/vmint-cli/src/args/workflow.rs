@@ -65,8 +65,7 @@ pub struct Run {
         help_heading = "What to run"
     )]
     pub from: Option<String>,
-    /// What has happened: push, pull_request, workflow_dispatch and so on [default: the first of push,
-    /// pull_request, workflow_dispatch and others that starts the workflow]
+    /// What has happened: push, pull_request, workflow_dispatch and so on; without it, what starts the workflow
     #[arg(long, value_name = "EVENT", help_heading = "What has happened")]
     pub event: Option<String>,
     /// The event's payload, as GitHub would send it: a file with a JSON object
@@ -99,9 +98,8 @@ pub struct Run {
     /// What has a machine of its own
     #[arg(
         long,
-        value_name = "workflow|job",
+        value_name = "WHAT",
         default_value = "workflow",
-        hide_possible_values = true,
         help_heading = "Machines"
     )]
     pub machine_per: MachinePer,

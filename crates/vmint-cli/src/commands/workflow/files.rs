@@ -45,11 +45,7 @@ pub fn find(here: &Path, given: &Path) -> Result<PathBuf, Fault> {
                 name.to_string_lossy().into_owned()
             };
             let names: Vec<_> = all.iter().map(name).collect();
-            fault.hint(format!(
-                "in {} there are {}",
-                folder.display(),
-                names.join(", ")
-            ))
+            fault.hint(format!("{} has {}", folder.display(), names.join(", ")))
         }
         _ => fault.hint(format!(
             "there is no {FOLDER} here, nor above; give the path of a file"
@@ -164,7 +160,7 @@ mod tests {
             fault
                 .hint
                 .unwrap()
-                .ends_with("there are ci.yml, nightly.yaml")
+                .ends_with(".github/workflows has ci.yml, nightly.yaml")
         );
         let fault = find(root.path(), Path::new("./deploy.yml")).unwrap_err();
         assert_eq!(fault.message, "there is no file ./deploy.yml");
