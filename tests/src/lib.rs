@@ -7,6 +7,7 @@
 //! * [`call`]: one call of `vmint`, with a deadline.
 //! * [`processes`]: what a home's machines are on the host. [`wait`]: waiting for a condition. [`terminal`]: a
 //!   terminal that can die.
+//! * [`project`]: a folder with files and a git repository, and workflows that are run in it.
 //! * [`bytes`]: what is sent, and known again.
 //! * [`fixture`]: what users bring along, and what befalls them.
 //!
@@ -17,6 +18,7 @@ pub mod call;
 pub mod fixture;
 pub mod home;
 pub mod processes;
+pub mod project;
 pub mod seed;
 pub mod terminal;
 pub mod wait;
@@ -24,5 +26,6 @@ pub mod wait;
 pub use call::{Call, Outcome, Started};
 pub use home::Home;
 pub use processes::Process;
+pub use project::{Project, Ran, Record};
 pub use terminal::Terminal;
 pub use wait::until;
