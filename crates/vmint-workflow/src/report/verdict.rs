@@ -210,15 +210,15 @@ pub fn step_note(run: &RunRecord, step: &StepRecord) -> Option<String> {
 pub fn rewind_commands(run: &RunRecord, job: &JobRecord, step: &StepRecord) -> Option<[String; 2]> {
     step.snapshot.as_ref()?;
     // A number alone names a step only where one job has any.
-    let of_job = match run.jobs.iter().filter(|job| !job.steps.is_empty()).count() {
-        0 | 1 => String::new(),
-        _ => format!(" --job {}", quoted(&job.key)),
-    };
     let (id, number, file) = (&run.id, step.number, run.file.to_string_lossy());
+    let which = match run.jobs.iter().filter(|job| !job.steps.is_empty()).count() {
+        0 | 1 => number.to_string(),
+        _ => quoted(&format!("{}:{number}", job.key)),
+    };
     Some([
-        format!("vmint workflow shell {id}{of_job} --before {number}"),
+        format!("vmint workflow shell {id} --before {which}"),
         format!(
-            "vmint workflow run {} --resume {id}{of_job} --from {number}",
+            "vmint workflow run {} --resume {id} --from {which}",
             quoted(&file)
         ),
     ])
@@ -282,8 +282,8 @@ mod tests {
             rewind_commands(run, job, &job.steps[2]).unwrap().join("\n")
         };
         insta::assert_snapshot!(commands(&run), @"
-        vmint workflow shell r0000cafe --job build --before 3
-        vmint workflow run '/home/me/my project/ci.yml' --resume r0000cafe --job build --from 3
+        vmint workflow shell r0000cafe --before build:3
+        vmint workflow run '/home/me/my project/ci.yml' --resume r0000cafe --from build:3
         ");
         run.jobs.truncate(1);
         insta::assert_snapshot!(commands(&run), @"

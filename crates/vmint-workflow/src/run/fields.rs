@@ -76,6 +76,17 @@ impl Instance<'_> {
             .await
     }
 
+    /// Whether a `pre` or a `post` is to run.
+    pub(super) async fn hook(
+        &mut self,
+        scope: &mut Scope,
+        condition: Option<&Text>,
+    ) -> Result<bool, Trouble> {
+        let condition = condition.map(|text| text.text.as_str());
+        self.evaluate(scope, |scope| expr::hook_condition(condition, scope))
+            .await
+    }
+
     /// A field that is true or false; false when absent.
     pub(super) async fn flag(
         &mut self,

@@ -5,7 +5,7 @@ use super::contexts::{Constant, OfJob};
 use super::recorder::{JobAt, StepAt, StepLog, now_ms};
 use super::session::Session;
 use super::state::{JobState, Post, Standing, StepResult, Steps};
-use crate::expr::{ContextName, Object, Scope, Status, Value};
+use crate::expr::{ContextName, Field, Object, Scope, Status, Value, availability};
 use crate::limits::Limits;
 use crate::log::Kind;
 use crate::matcher::Matchers;
@@ -188,10 +188,16 @@ impl<'r> Instance<'r> {
             &frame.steps,
             self.status(frame.standing),
         );
-        scope
+        let scope = scope
             .with(ContextName::Inputs, frame.inputs.clone())
             .with(ContextName::Job, self.job_context())
-            .with(ContextName::Runner, self.runner.clone())
+            .with(ContextName::Runner, self.runner.clone());
+        if frame.action.is_some() {
+            // The steps of an action see less than those of a job: no secrets, for one.
+            scope.limited_to(&availability(Field::ActionStepIf))
+        } else {
+            scope
+        }
     }
 
     /// The `github` context of a step.

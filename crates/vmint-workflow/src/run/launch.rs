@@ -9,7 +9,7 @@ use super::session::Session;
 use super::state::{JobResult, JobState};
 use super::{Cancel, Run, now_ms};
 use crate::expr::{self, ContextName, Field, Scope, Value};
-use crate::guest::Place;
+use crate::guest::{GroupMode, Place};
 use crate::limits::{self, Limits};
 use crate::matcher::Matchers;
 use crate::matrix::Combination;
@@ -29,6 +29,8 @@ struct Prepared {
     env: IndexMap<String, String>,
     limit: Option<Duration>,
     counts: Counts,
+    /// The concurrency group that it waits for.
+    group: Option<(String, GroupMode)>,
 }
 
 impl<'r> Run<'r> {
@@ -50,7 +52,7 @@ impl<'r> Run<'r> {
         if let Some(done) = self.taken_over(&record.key) {
             return (Some(done), Counts::Fully);
         }
-        let prepared = match self.prepare(caller, body, &of_job, record.clone()) {
+        let prepared = match self.prepare(caller, job, body, &of_job, record.clone()) {
             Ok(prepared) => prepared,
             Err(Trouble::Step(reason)) => {
                 return (Some(self.refused(record, &reason)), Counts::Fully);
@@ -104,6 +106,20 @@ impl<'r> Run<'r> {
         }
     }
 
+    /// Notes a job that was cancelled before it began.
+    fn cancelled(&self, record: JobRecord, by: &str) -> JobResult {
+        let at = self.recorder.add_job(record);
+        let reason = self.mask(by);
+        self.recorder.change(Change::JobEnded { job: at.0 }, |run| {
+            run.jobs[at.0].outcome = Some(Outcome::Cancelled);
+            run.jobs[at.0].reason = Some(reason);
+        });
+        JobResult {
+            outcome: Outcome::Cancelled,
+            outputs: IndexMap::new(),
+        }
+    }
+
     /// Notes a job that has no machine, or lost it.
     fn lose(&self, record: JobRecord, fault: Fault) {
         let at = self.recorder.add_job(record);
@@ -123,6 +139,7 @@ impl<'r> Run<'r> {
     fn prepare(
         &self,
         caller: &Caller<'_>,
+        job: &Job,
         body: &StepsJob,
         of_job: &OfJob,
         mut record: JobRecord,
@@ -160,6 +177,23 @@ impl<'r> Run<'r> {
         let mut job_scope = scope(Field::JobEnv);
         job_scope.set(ContextName::Env, env_context(&env));
         env.extend(map(&body.env, &job_scope, "env").map_err(Trouble::Step)?);
+        let group = match &job.concurrency {
+            Some(concurrency) => {
+                let group = self.group(concurrency, &scope(Field::JobConcurrency));
+                Some(group.map_err(Trouble::Step)?)
+            }
+            None => None,
+        };
+        if let Some((group, _)) = &group
+            && self.recorder.read(|run| {
+                run.concurrency
+                    .as_ref()
+                    .is_some_and(|own| own.eq_ignore_ascii_case(&self.mask(group)))
+            })
+        {
+            let reason = "its concurrency group is the workflow's own, so it would wait for itself";
+            return Err(Trouble::Step(reason.into()));
+        }
         let counts = if record.continue_on_error {
             Counts::NotAtAll
         } else {
@@ -171,6 +205,7 @@ impl<'r> Run<'r> {
             env,
             limit,
             counts,
+            group,
         })
     }
 
@@ -189,26 +224,31 @@ impl<'r> Run<'r> {
             place,
             env,
             limit,
+            group,
             ..
         } = prepared;
         let key = record.key.clone();
+        let mut member = None;
+        if let Some((group, mode)) = group {
+            let say = |text: &str| self.recorder.waiting(&self.mask(text));
+            match self.site.enter_group(&group, mode, &say, &cancel).await {
+                Ok(entered) => member = Some(entered),
+                Err(fault) if fault.kind == ErrorKind::Interrupted => {
+                    return Some(self.cancelled(record, &fault.message));
+                }
+                Err(fault) => {
+                    self.lose(record, fault);
+                    return None;
+                }
+            }
+        }
         // In one machine the jobs follow each other; who waits for it holds nothing.
         let mut shared = match self.request.options.machine_per {
             MachinePer::Workflow => Some(self.machine.lock().await),
             MachinePer::Job => None,
         };
         if let Some(by) = cancel.by() {
-            let at = self.recorder.add_job(record);
-            let reason = self.mask(&by);
-            self.recorder.job(at, |job| {
-                job.outcome = Some(Outcome::Cancelled);
-                job.reason = Some(reason);
-            });
-            self.recorder.change(Change::JobEnded { job: at.0 }, |_| {});
-            return Some(JobResult {
-                outcome: Outcome::Cancelled,
-                outputs: IndexMap::new(),
-            });
+            return Some(self.cancelled(record, &by));
         }
         let at = self.recorder.add_job(record);
         let resume = self.resume_of(&key);
@@ -262,6 +302,7 @@ impl<'r> Run<'r> {
             // Those that were refused were refused then.
             let _ = self.masks().add(mask);
         }
+        let whole = cancel.clone();
         let instance = Instance {
             run: self,
             constant: caller.constant.clone(),
@@ -284,7 +325,18 @@ impl<'r> Run<'r> {
             planned_pres: Vec::new(),
             planned: Vec::new(),
         };
-        let result = instance.run(resume.map(|resume| resume.saved.done)).await;
+        let running = instance.run(resume.map(|resume| resume.saved.done));
+        tokio::pin!(running);
+        let result = match &mut member {
+            None => running.await,
+            Some(member) => tokio::select! {
+                result = &mut running => result,
+                by = member.cancelled() => {
+                    whole.cancel(by);
+                    running.await
+                }
+            },
+        };
         if shared.is_none()
             && let Some(session) = own
             && let Some(session) = Arc::into_inner(session)

@@ -130,9 +130,8 @@ impl<'r> Instance<'r> {
             return Ok(());
         };
         let mut scope = self.scope(frame, &self.state.env, "");
-        let condition = condition.as_ref().map_or("always()", |text| &text.text);
         let log = self.begin(at)?;
-        let done = match self.condition(&mut scope, Some(condition)).await {
+        let done = match self.hook(&mut scope, condition.as_ref()).await {
             Ok(false) => {
                 self.skip(at);
                 return Ok(());
@@ -240,8 +239,7 @@ impl<'r> Instance<'r> {
         let Some((file, condition)) = &node.post else {
             return Ok(None);
         };
-        let condition = condition.as_ref().map_or("always()", |text| &text.text);
-        if !self.condition(&mut around.scope, Some(condition)).await? {
+        if !self.hook(&mut around.scope, condition.as_ref()).await? {
             return Ok(None);
         }
         let place = self.place(uses, action);

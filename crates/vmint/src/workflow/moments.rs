@@ -2,7 +2,7 @@
 
 use crate::{NewMachine, Progress, Vmint};
 use vmint_model::{ErrorKind, Fault, MachineRecord, Name, Origin, RunId};
-use vmint_workflow::moment::ShellState;
+use vmint_workflow::moment::{AT_FAILURE, ShellState};
 use vmint_workflow::record::{JobRecord, Outcome, RunRecord, StepEnd, StepRecord};
 
 /// How many steps a message names.
@@ -17,7 +17,7 @@ pub struct Moment {
     pub job: usize,
     /// [`JobRecord::key`].
     pub job_key: String,
-    /// [`StepRecord::number`].
+    /// [`StepRecord::number`], or [`AT_FAILURE`].
     pub step: u32,
     /// [`StepRecord::name`].
     pub step_name: String,
@@ -30,9 +30,22 @@ pub struct Moment {
 /// A step of a run, with the place of its job.
 type Place<'a> = (usize, &'a JobRecord, &'a StepRecord);
 
+impl Moment {
+    /// When it is, to be read after “as it was”.
+    pub fn when(&self) -> String {
+        let (number, job, name) = (self.step, &self.job_key, &self.step_name);
+        if number == AT_FAILURE {
+            format!("when the step {name} of {job} had failed")
+        } else {
+            format!("before step {number} of {job} ({name})")
+        }
+    }
+}
+
 impl Vmint {
     /// The moment before a step: `None` for the one that failed, the first of several, else by its number, its id or its
-    /// name, or as `JOB:STEP` with the key, the id or the name of the job.
+    /// name, or as `JOB:STEP` with the key, the id or the name of the job. Where nothing was kept from before the step that
+    /// failed, the moment in which it had.
     pub fn moment(&self, run: &RunRecord, which: Option<&str>) -> Result<Moment, Fault> {
         // With the snapshots that it had, to tell what was never there from what is gone.
         let written = self.written_record(&run.id)?;
@@ -42,7 +55,12 @@ impl Vmint {
             None => failed(run)?,
         };
         let described = format!("step {} of run {}", describe((at, job, step)), run.id);
-        let Some(snapshot) = &step.snapshot else {
+        // What a step has left behind when it failed, where nothing from before it was kept.
+        let (kept, number) = match (&step.snapshot, &job.failed, which) {
+            (None, Some(failed), None) => (Some(failed), AT_FAILURE),
+            (snapshot, _, _) => (snapshot.as_ref(), step.number),
+        };
+        let Some(snapshot) = kept else {
             return Err(Fault::new(
                 ErrorKind::NotFound,
                 format!("no snapshot was taken before {described}"),
@@ -54,7 +72,7 @@ impl Vmint {
             let message = format!("the snapshot from before {described} was pruned");
             return Err(Fault::new(ErrorKind::NotFound, message).hint(self.others(run)));
         }
-        let shell = ShellState::read(&self.home.run(&run.id), at, step.number).map_err(|e| {
+        let shell = ShellState::read(&self.home.run(&run.id), at, number).map_err(|e| {
             Fault::from_error(ErrorKind::Host, &e).context(format!(
                 "cannot read what the shell before {described} begins with"
             ))
@@ -63,7 +81,7 @@ impl Vmint {
             run: run.id.clone(),
             job: at,
             job_key: job.key.clone(),
-            step: step.number,
+            step: number,
             step_name: step.name.clone(),
             snapshot: snapshot.name.clone(),
             shell,
@@ -83,8 +101,8 @@ impl Vmint {
         };
         self.create_running(new, progress).await.map_err(|fault| {
             fault.context(format!(
-                "cannot go back to the moment before step {} of {}",
-                moment.step, moment.job_key
+                "cannot go back to the machine as it was {}",
+                moment.when()
             ))
         })
     }

@@ -466,8 +466,11 @@ fn abandon(mut record: RunRecord, now_ms: i64) -> RunRecord {
 }
 
 fn forget_snapshots(record: &mut RunRecord, is_there: impl Fn(&Name) -> bool) {
-    for step in record.jobs.iter_mut().flat_map(|job| &mut job.steps) {
-        step.snapshot = step.snapshot.take().filter(|s| is_there(&s.name));
+    for job in &mut record.jobs {
+        let steps = job.steps.iter_mut().map(|step| &mut step.snapshot);
+        for snapshot in steps.chain([&mut job.failed]) {
+            *snapshot = snapshot.take().filter(|s| is_there(&s.name));
+        }
     }
 }
 

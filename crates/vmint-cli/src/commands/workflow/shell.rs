@@ -71,12 +71,10 @@ async fn open(
     let machine = opened?;
     let accelerator = machine.accelerator.map(|a| a.to_string());
     context.note(&format!(
-        "this is {} on {}, as it was before step {} of {} ({}) in run {}; it goes away with the shell",
+        "this is {} on {}, as it was {} in run {}; it goes away with the shell",
         machine.name,
         accelerator.unwrap_or_default(),
-        moment.step,
-        moment.job_key,
-        moment.step_name,
+        moment.when(),
         moment.run
     ));
     Ok(machine)

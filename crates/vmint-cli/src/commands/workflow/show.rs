@@ -229,6 +229,13 @@ fn rewinding(run: &RunRecord) -> Vec<String> {
             )));
             lines.extend(commands.map(|command| format!("  {}", one_line(&command))));
         }
+        if let Some(failed) = &job.failed {
+            let (name, size) = (&job.name, size(failed.size));
+            lines.push(one_line(&format!(
+                "when a step of {name} had failed ({size})"
+            )));
+            lines.push(format!("  vmint workflow shell {}", run.id));
+        }
     }
     lines
 }
