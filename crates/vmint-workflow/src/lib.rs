@@ -20,6 +20,7 @@ pub mod artifacts;
 pub mod cache;
 pub mod check;
 pub mod commands;
+pub mod containers;
 pub mod diagnostic;
 pub mod event;
 pub mod expr;
