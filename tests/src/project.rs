@@ -116,6 +116,16 @@ impl Project {
         }
     }
 
+    /// The record of a run that was [started](Self::start) and has ended.
+    #[track_caller]
+    pub fn record_of(&self, home: &Home, outcome: &Outcome) -> Record {
+        let text = outcome.text();
+        let first = text.lines().next().unwrap_or_default();
+        let id = first.rsplit_once(", run ").map(|(_, id)| id);
+        let id = id.unwrap_or_else(|| panic!("it does not tell its run: {outcome}"));
+        self.record(home, id)
+    }
+
     /// What `workflow show` knows of a run.
     #[track_caller]
     pub fn record(&self, home: &Home, run: &str) -> Record {
@@ -157,16 +167,7 @@ impl Ran {
     /// What is kept of what a step wrote: its lines without their times.
     #[track_caller]
     pub fn log(&self, job: &str, step: &str) -> String {
-        let step = self.record.step(job, step);
-        let path = step["log"]
-            .as_str()
-            .unwrap_or_else(|| panic!("no log: {step}"));
-        let path = self.folder.join(path);
-        let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        let lines = text
-            .lines()
-            .map(|line| line.split_once(' ').map_or(line, |(_, text)| text));
-        lines.map(|line| format!("{line}\n")).collect()
+        self.record.log_in(&self.folder, job, step)
     }
 }
 
@@ -207,6 +208,24 @@ impl Record {
         let mut found = steps.iter();
         let found = found.find(|step| step["name"] == name || step["id"] == name);
         found.unwrap_or_else(|| panic!("no step {name} in {job}: {:#}", self.0))
+    }
+
+    /// As [`Ran::log`].
+    #[track_caller]
+    pub fn log(&self, home: &Home, job: &str, step: &str) -> String {
+        self.log_in(&home.root().join("runs").join(self.id()), job, step)
+    }
+
+    #[track_caller]
+    fn log_in(&self, folder: &Path, job: &str, step: &str) -> String {
+        let step = self.step(job, step);
+        let path = step["log"].as_str();
+        let path = folder.join(path.unwrap_or_else(|| panic!("no log: {step}")));
+        let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let lines = text
+            .lines()
+            .map(|line| line.split_once(' ').map_or(line, |(_, text)| text));
+        lines.map(|line| format!("{line}\n")).collect()
     }
 
     /// How a step ended: `success`, or `none` when vmint failed or it was not reached.
