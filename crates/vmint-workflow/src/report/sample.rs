@@ -79,6 +79,7 @@ pub(crate) fn job(key: &str, outcome: Option<Outcome>) -> JobRecord {
         ended_at_ms: None,
         outputs: Vec::new(),
         steps: Vec::new(),
+        failed: None,
         permissions: None,
         environment: None,
     }

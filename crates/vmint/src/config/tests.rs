@@ -71,8 +71,9 @@ fn without_file_and_environment_there_are_defaults() {
     assert!(!config.snapshots.full);
     assert_eq!(config.admission, crate::Admission::default());
     assert!(config.images.is_empty() && config.pools.is_empty());
+    assert_eq!(config.workflow, super::WorkflowSettings::default());
     let shown = config.show();
-    assert_eq!(shown.len(), 14);
+    assert_eq!(shown.len(), 27);
     assert!(shown.iter().all(|s| s.source == Source::Default));
 }
 
@@ -100,6 +101,36 @@ fn the_environment_wins_over_the_file_and_the_file_over_defaults() {
     assert_eq!(
         source(&config, "defaults.net"),
         ("\"none\"".into(), Source::Default)
+    );
+}
+
+#[test]
+fn workflows_have_images_limits_and_labels_of_their_own() {
+    let text = "[workflow]\nimage = \"ci\"\nmemory = \"2G\"\nmax = 2\nactions = \"mirror\"\nsnapshot-age = \"1d\"\n\
+                setup = \"mount -a\"\n[workflow.runs-on]\ngpu = \"cuda\"\n\"ubuntu-24.04\" = \"noble\"\n";
+    let world = World::with(text);
+    let config = world.load();
+    let workflow = &config.workflow;
+    assert_eq!(workflow.image.as_ref().map(ImageName::as_str), Some("ci"));
+    assert_eq!((workflow.memory, workflow.max), (ByteSize::mib(2048), 2));
+    assert_eq!(
+        workflow.actions,
+        Some(world.file().with_file_name("mirror"))
+    );
+    assert_eq!(workflow.snapshot_age, Duration::from_secs(86_400));
+    assert_eq!(workflow.setup.as_deref(), Some("mount -a"));
+    let runs_on: Vec<_> = workflow
+        .runs_on
+        .iter()
+        .map(|(l, i)| (l.as_str(), i.as_str()))
+        .collect();
+    assert_eq!(runs_on, [("gpu", "cuda"), ("ubuntu-24.04", "noble")]);
+    assert_eq!(source(&config, "workflow.runs-on.gpu").0, "\"cuda\"");
+    let world = World::with("[workflow]\nimgae = \"ci\"\n").env("VMINT_WORKFLOW_IMAGE", "x");
+    let error = world.error();
+    assert!(
+        error.contains("`imgae`") && error.contains("`image`"),
+        "{error}"
     );
 }
 

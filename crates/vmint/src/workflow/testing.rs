@@ -156,6 +156,7 @@ pub(crate) fn job(key: &str, id: &str, steps: Vec<StepRecord>) -> JobRecord {
         ended_at_ms: None,
         outputs: Vec::new(),
         steps,
+        failed: None,
         permissions: None,
         environment: None,
     }
