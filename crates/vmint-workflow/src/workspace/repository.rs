@@ -103,7 +103,15 @@ impl Repository {
             Err(error) => return Err(error.into()),
         };
         match top {
-            Some(top) => Self::read(PathBuf::from(top), "HEAD").await,
+            Some(top) => {
+                let repository = Self::read(PathBuf::from(top), "HEAD").await?;
+                let project = project_of(&path);
+                let nested = project.filter(|project| **project != repository.root);
+                Ok(match nested {
+                    Some(project) => repository.narrowed_to(project),
+                    None => repository,
+                })
+            }
             // A repository that git refuses (of another user) must not pass for a plain folder.
             None if folder
                 .ancestors()
@@ -157,6 +165,36 @@ impl Repository {
             None => Reference::Detached,
         };
         Ok(at)
+    }
+
+    /// A project of its own in a folder of the repository: one that has a `.github` there. Commit and branch are those of
+    /// the repository around it, files and changes its own; it has no `.git`.
+    fn narrowed_to(self, project: &Path) -> Self {
+        let below = |paths: Vec<String>| -> Vec<String> {
+            let inside = project.strip_prefix(&self.root).unwrap_or(project);
+            let paths = paths.iter().filter_map(|path| {
+                let path = Path::new(path).strip_prefix(inside).ok()?;
+                Some(path.to_string_lossy().into_owned())
+            });
+            paths.collect()
+        };
+        let owner = self.slug.owner.clone();
+        Self {
+            slug: Slug {
+                host: None,
+                owner,
+                ..Slug::of_folder(project)
+            },
+            managed: false,
+            head: self.head.map(|head| Head {
+                changed: head.changed.map(below),
+                changed_on_branch: head.changed_on_branch.map(below),
+                ..head
+            }),
+            uncommitted: below(self.uncommitted),
+            root: project.to_owned(),
+            ..self
+        }
     }
 
     /// A folder without git.
@@ -367,10 +405,15 @@ impl Slug {
 
 /// The folder that a plain file is of: the one that holds `.github`, when it lies in there.
 fn project_root(path: &Path, folder: &Path) -> PathBuf {
+    project_of(path).unwrap_or(folder).to_owned()
+}
+
+/// The folder whose `.github` a path is in.
+fn project_of(path: &Path) -> Option<&Path> {
     let github = path
         .ancestors()
         .find(|a| a.file_name().is_some_and(|n| n == ".github"));
-    github.and_then(Path::parent).unwrap_or(folder).to_owned()
+    github.and_then(Path::parent)
 }
 
 /// What `origin` says, else a branch with a usual name, else the branch that is checked out.
@@ -503,6 +546,29 @@ mod tests {
         ] {
             assert_eq!(without_password(url), shown);
         }
+    }
+
+    #[tokio::test]
+    async fn a_project_in_a_folder_of_a_repository_is_one_of_its_own() {
+        let scratch = scratch("outer");
+        scratch.init();
+        scratch.write("README", "1");
+        scratch.write("examples/inner/.github/workflows/ci.yml", "on: push");
+        scratch.write("examples/inner/a", "1");
+        scratch.commit("one");
+        scratch.write("examples/inner/a", "2");
+        scratch.write("README", "2");
+        let project = scratch.root.join("examples/inner");
+        let file = project.join(".github/workflows/ci.yml");
+        let inner = Repository::discover(&file).await.unwrap();
+        assert_eq!((&inner.root, inner.managed), (&project, false));
+        assert_eq!(
+            (&*inner.slug.name, inner.git_ref()),
+            ("inner", "refs/heads/main".to_owned())
+        );
+        assert_eq!(inner.uncommitted, ["a"]);
+        let outer = Repository::discover(&scratch.root).await.unwrap();
+        assert_eq!((outer.managed, inner.sha()), (true, outer.sha()));
     }
 
     #[tokio::test]
