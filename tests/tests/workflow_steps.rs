@@ -1,6 +1,7 @@
-//! What steps do in a real machine: variables, outputs, expressions, conditions, shells, matrices, called workflows.
+//! What steps do in a real machine: variables, outputs, expressions, conditions, shells, matrices; what they print, and
+//! what must not be seen of it.
 //!
-//! What they print, and what must not be seen of it, is in `workflow_output.rs`.
+//! What they use is in `workflow_actions.rs`: actions, and workflows that are called.
 
 use serde_json::json;
 use std::fmt::Write;
@@ -202,17 +203,18 @@ jobs:
         working-directory: ${{ vars.DIR }}
         shell: ${{ 'sh' }}
         run: basename "$PWD"; echo "${{ toJSON(job.status) }}"
-      - id: slow
-        timeout-minutes: ${{ fromJSON(needs.setup.outputs.minutes) }}
+      - id: fails
+        timeout-minutes: ${{ fromJSON('5') }}
         continue-on-error: ${{ vars.DIR == 'sub dir' }}
-        run: sleep 1000
+        run: exit 1
       - id: after
-        if: steps.slow.outcome == 'failure' && steps.slow.conclusion == 'success'
-        run: echo "outcome ${{ steps.slow.outcome }}, conclusion ${{ steps.slow.conclusion }}"
+        if: steps.fails.outcome == 'failure' && steps.fails.conclusion == 'success'
+        run: echo "outcome ${{ steps.fails.outcome }}, conclusion ${{ steps.fails.conclusion }}"
       - id: broken
         run: echo "${{ fromJSON('{') }}"
       - id: not-reached
         run: echo not reached
+      - {id: limit, if: always(), timeout-minutes: "${{ fromJSON(needs.setup.outputs.minutes) }}", run: echo}
 "#,
     );
     let ran = project
@@ -254,10 +256,10 @@ jobs:
         "{here}"
     );
     assert_eq!(said("there"), "sub dir\n\"success\"\n".replace('"', ""));
-    let slow = record.step("all", "slow");
+    let limit = record.step("all", "limit");
     assert_eq!(
-        slow["ended"]["reason"], "timeout-minutes is 0.05; give a number of minutes from 1 on",
-        "the limit was evaluated: {slow}"
+        limit["ended"]["reason"], "timeout-minutes is 0.05; give a number of minutes from 1 on",
+        "the limit was evaluated: {limit}"
     );
     assert_eq!(said("after"), "outcome failure, conclusion success\n");
     assert_eq!(record.outcome("all", "broken"), "failure");
@@ -424,11 +426,10 @@ jobs:
           shopt -q login_shell || echo no login
           false | true
           echo on
-      - {id: sh, shell: sh, run: 'echo "$- $(tr "\0" " " </proc/$$/cmdline)"; type [['}
-      - {id: perl, shell: "perl -w {0} 'an argument' \"two words\"", run: 'print "$^V[0] @ARGV|$ARGV[-1] $^W\n"'}
+      - {id: sh, shell: sh, continue-on-error: true, run: 'echo "$- $(tr "\0" " " </proc/$$/cmdline)"; type [['}
+      - {id: perl, shell: "perl -w {0} 'an argument' \"two words\"", run: 'print "@ARGV|$ARGV[-1] $^W\n"'}
       - {id: options, shell: "bash -x -u {0}", run: "echo x ${NONE}"}
       - {id: none, if: always(), continue-on-error: true, shell: "zsh {0}", run: echo}
-      - {id: no-python, if: always(), continue-on-error: true, shell: python, run: print(1)}
   defaults:
     runs-on: ubuntu-latest
     if: always()
@@ -477,12 +478,15 @@ jobs:
         "failure",
         "dash has no [["
     );
-    assert_eq!(ran.record.outcome("named", "perl"), "skipped");
-    for (step, program) in [("none", "zsh"), ("no-python", "python")] {
-        assert_eq!(ran.record.outcome("named", step), "failure");
-        let log = ran.log("named", step);
-        assert!(log.contains("##[error]") && log.contains(program), "{log}");
-    }
+    assert_eq!(said("perl"), "'an argument' two words|two words 1\n");
+    let options = ran.log("named", "options");
+    assert!(
+        options.contains("NONE: unbound variable"),
+        "it has -u: {options}"
+    );
+    assert_eq!(ran.record.outcome("named", "none"), "failure");
+    let log = ran.log("named", "none");
+    assert!(log.contains("##[error]") && log.contains("zsh"), "{log}");
     let defaults = |step| self::said(&ran, "defaults", step);
     assert_eq!(defaults("given"), "pipefail\n/tmp\n");
     assert_eq!(defaults("own"), "/usr\nnone\n");
@@ -537,20 +541,17 @@ jobs:
     );
     let ran = project.run(&home, "ci").ends("failure", 1);
     for (key, line, outcome) in [
-        (
-            "fixed (linux, 1, yes it is)",
-            "linux 1 yes it is 0/4 false",
-            "success",
-        ),
+        ("fixed (linux, 1)", "linux 1 yes it is 0/4 false", "success"),
         ("fixed (linux, 2)", "linux 2  1/4 false", "success"),
         ("fixed (bsd, 2)", "bsd 2  2/4 false", "failure"),
         ("fixed (plan9, 9)", "plan9 9  3/4 false", "success"),
-        ("dynamic (x, [object Object])", "x 7 true", "success"),
+        ("dynamic (x)", "x 7 true", "success"),
         ("dynamic (y)", "y  true", "success"),
         ("dynamic (z)", "z  true", "success"),
     ] {
         let text = said(&ran, key, "say");
-        assert_eq!(text.trim_end(), line.trim_end(), "{key}");
+        let first = text.lines().next().unwrap_or_default();
+        assert_eq!(first.trim_end(), line.trim_end(), "{key}");
         assert_eq!(ran.record.job(key)["outcome"], outcome, "{key}");
     }
     assert_eq!(ran.record.job("dynamic (y)")["name"], "D y");
@@ -573,99 +574,305 @@ jobs:
 }
 
 #[test]
-fn a_called_workflow_has_inputs_with_types_its_caller_s_secrets_and_gives_outputs() {
+fn commands_in_the_output_make_groups_annotations_and_nothing_while_they_are_stopped() {
     let home = Home::new();
     let project = Project::with(
         TINY,
-        r#"
+        r##"
 on: push
-env: {OUTER: outer}
 jobs:
-  heir:
-    uses: ./.github/workflows/called.yml
-    with: {word: "of ${{ github.event_name }}", number: 2, truth: true}
-    secrets: inherit
-  named:
-    needs: heir
-    strategy: {matrix: {word: [a, b]}}
-    uses: ./.github/workflows/called.yml
-    with: {word: "${{ matrix.word }}"}
-    secrets: {key: "${{ secrets.OTHER }}"}
-  after:
-    needs: [heir, named]
+  one:
     runs-on: ubuntu-latest
-    steps: [{id: say, run: "echo '${{ needs.heir.outputs.result }} ${{ needs.heir.result }} ${{ needs.named.outputs.result }}'"}]
-"#,
-    );
-    project.workflow(
-        "called",
-        r#"
-on:
-  workflow_call:
-    inputs:
-      word: {type: string, required: true}
-      number: {type: number, default: 40}
-      truth: {type: boolean, default: false}
-    secrets: {key: {required: false}}
-    outputs: {result: {value: "${{ jobs.work.outputs.result }}!"}}
-jobs:
-  work:
-    runs-on: ubuntu-latest
-    outputs: {result: "${{ steps.say.outputs.result }}"}
     steps:
-      - id: say
+      - id: commands
         run: |
-          echo "${{ inputs.word }} ${{ inputs.number == 2 }} ${{ inputs.truth == true }} [${{ env.OUTER }}] ${{ github.workflow_ref == '' }}"
-          echo "key has ${#KEY} bytes"
-          echo "result=<${{ inputs.word }}>" >>"$GITHUB_OUTPUT"
-        env: {KEY: "${{ secrets.key }}"}
-"#,
+          echo '::group::Inside'
+          echo 'in the group'
+          echo '::endgroup::'
+          echo '::error file=src/a.c,line=3,endLine=4,col=5,endColumn=7,title=Bad%3A it%2C is::first%0Asecond 100%25'
+          echo '::warning::careful'
+          echo '::notice title=T::note'
+          echo '::debug::not seen'
+          echo '##[warning]of the old kind'
+          echo 'before ::error::not at the beginning'
+          echo '::stop-commands::a-word'
+          echo '::error::only text'
+          echo '::set-output name=no::no'
+          echo '::a-word::'
+          echo '::notice::again'
+          echo '::unknown-thing::x'
+      - id: matched
+        run: |
+          cat >matcher.json <<'END'
+          {"problemMatcher": [{"owner": "mine", "severity": "warning", "pattern": [
+            {"regexp": "^(\\S+):(\\d+):(\\d+): (error|warning): (.*)$", "file": 1, "line": 2, "column": 3, "severity": 4, "message": 5}]}]}
+          END
+          echo '::add-matcher::matcher.json'
+          echo 'lib/b.c:12:9: error: no such thing'
+          echo 'no problem: 1:2'
+          echo '::remove-matcher owner=mine::'
+          echo 'lib/b.c:13:9: error: not looked for'
+      - {id: quiet, run: "for i in $(seq 150); do echo ::warning::w$i; done"}
+"##,
     );
-    let ran = project
+    let report = project.root().join("out");
+    let ran = project.run(&home, "ci --report out").ok();
+    let said = said(&ran, "one", "commands");
+    let expected = "##[group]Inside\nin the group\n##[endgroup]\n";
+    assert!(said.starts_with(expected), "{said}");
+    assert!(
+        said.contains("\n::error::only text\n::set-output name=no::no\n"),
+        "{said}"
+    );
+    assert!(!said.contains("not seen"), "{said}");
+    let annotations = |step| {
+        let step = ran.record.step("one", step);
+        let all = step["annotations"].as_array().unwrap().clone();
+        let text = |one: &Value| {
+            let place = format!("{}:{}:{}", one["file"], one["line"], one["column"]);
+            format!(
+                "{} {place} {} {}",
+                one["level"], one["title"], one["message"]
+            )
+            .replace('"', "")
+        };
+        (
+            all.iter().map(text).collect::<Vec<_>>(),
+            step["annotations_dropped"].clone(),
+        )
+    };
+    let of = annotations("commands").0;
+    assert_eq!(
+        of[..3],
+        [
+            "error src/a.c:3:5 Bad: it, is first\\nsecond 100%",
+            "warning null:null:null null careful",
+            "notice null:null:null T note"
+        ],
+        "{of:#?}"
+    );
+    assert!(
+        of.contains(&"notice null:null:null null again".to_owned()),
+        "{of:#?}"
+    );
+    assert!(
+        !of.iter()
+            .any(|one| one.contains("only text") || one.contains("at the beginning")),
+        "{of:#?}"
+    );
+    assert_eq!(
+        annotations("matched").0,
+        ["error lib/b.c:12:9 null no such thing"]
+    );
+    let (kept, dropped) = annotations("quiet");
+    assert_eq!((kept.len(), dropped), (100, json!(50)));
+    let page = std::fs::read_to_string(report.join("index.html")).unwrap();
+    assert!(
+        page.contains("no such thing") && page.contains("Bad: it, is"),
+        "the report has them"
+    );
+    let read: Value =
+        serde_json::from_slice(&std::fs::read(report.join("run.json")).unwrap()).unwrap();
+    assert_eq!(read["id"], ran.record.0["id"]);
+}
+
+/// All regular files below a folder that hold one of these texts.
+fn holding(folder: &Path, needles: &[Vec<u8>]) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let (path, kind) = (entry.path(), entry.file_type().unwrap());
+        if kind.is_dir() {
+            found.extend(holding(&path, needles));
+        } else if kind.is_file() {
+            let bytes = std::fs::read(&path).unwrap();
+            let held = needles
+                .iter()
+                .find(|needle| bytes.windows(needle.len()).any(|window| window == **needle));
+            found.extend(held.map(|held| (path, String::from_utf8_lossy(held).into_owned())));
+        }
+    }
+    found
+}
+
+const LEAKY: &str = r#"
+name: leaky
+run-name: Deploy with ${{ github.actor }}
+on: push
+jobs:
+  leak:
+    runs-on: ubuntu-latest
+    outputs: {whole: "${{ steps.plain.outputs.whole }}"}
+    env: {ONE: "${{ secrets.ONE }}", FROM_FILE: "${{ secrets.FROM_FILE }}", KEY: "${{ secrets.KEY }}"}
+    steps:
+      - id: plain
+        name: Name with ${{ secrets.ONE }}
+        run: |
+          echo "whole $ONE, of a file $FROM_FILE"
+          echo "::add-mask::added-$(printf 'in-the-%s' guest)"
+          echo "now added-in-the-guest"
+          echo "whole=$ONE" >>"$GITHUB_OUTPUT"
+          echo "summary of $ONE and added-in-the-guest" >>"$GITHUB_STEP_SUMMARY"
+          echo "::error file=$ONE,title=$FROM_FILE::$ONE"
+          echo "FILE_ENV=$ONE$FROM_FILE" >>"$GITHUB_ENV"
+      - id: split
+        run: |
+          # Each byte in a write of its own.
+          i=0; while [ $i -lt ${#ONE} ]; do printf '%s' "${ONE:$i:1}"; i=$((i+1)); done; echo
+          printf '%s' "${ONE:0:9}"; echo "cut off" >&2; printf '%s\n' "${ONE:9}"
+          printf '%s' "${FROM_FILE:0:4}"; cat /proc/uptime >/dev/null; echo "${FROM_FILE:4}"
+      - id: coded
+        run: |
+          printf '%s' "$ONE" | base64
+          printf 'user:%s' "$ONE" | base64
+          printf 'x%s and much more behind it, so that it is wrapped, and wrapped, and wrapped again' "$ONE$ONE" | base64 -w 40
+          printf '%s' "$ONE" | od -An -tx1 | tr -d ' \n'; echo
+      - id: lines
+        run: |
+          printf '%s\n' "$KEY"
+          printf '%s\n' "$KEY" | sed 's/^/    indented /'
+          printf '%s' "$KEY" | base64
+      - id: json
+        run: echo '${{ toJSON(secrets) }}'
+      - id: fails
+        continue-on-error: true
+        working-directory: /no/such/${{ secrets.ONE }}
+        run: echo
+      - id: bad
+        if: always()
+        continue-on-error: true
+        run: printf '%s without a sign' "$ONE" >>"$GITHUB_OUTPUT"
+      - id: empty
+        run: |
+          echo '::add-mask::'
+          echo '::add-mask::   '
+          echo "not all is a secret"
+  next:
+    needs: leak
+    runs-on: ubuntu-latest
+    steps:
+      - {id: say, env: {W: "${{ needs.leak.outputs.whole }}"}, run: 'echo "got <${#W}> $W"; tr "\0" " " </proc/cmdline; ps'}
+"#;
+
+/// Not in what is printed, not in what is kept, not in a report, not in the list of processes.
+#[test]
+fn a_secret_is_seen_nowhere() {
+    let home = Home::new();
+    let project = Project::with(TINY, LEAKY);
+    let one = "s3cret/value+with'quote";
+    let of_file = "of a file \"quoted\"";
+    let key = "-----BEGIN KEY-----\nMIIEvQIBADANBgkq\nhkiG9w0BAQEFAASC\n-----END KEY-----";
+    let shown = of_file.replace('"', "\\\"");
+    project.file("secrets.env", format!("# mine\nFROM_FILE=\"{shown}\"\n"));
+    let mut started = project
         .call(
             &home,
-            [
-                "workflow", "run", "ci", "--secret", "KEY", "--secret", "OTHER", "--format", "json",
-            ],
+            "workflow run ci --secret ONE --secret KEY --secret-file secrets.env --report out"
+                .split(' '),
         )
-        .env("KEY", "four-and-more")
-        .env("OTHER", "longer-than-that")
-        .run()
-        .exits(0);
-    let record = vmint_tests::Record(ran.json());
-    let folder = home.root().join("runs").join(record.id());
-    let ran = Ran {
-        outcome: ran,
-        record,
-        folder,
-    };
-    for (key, text) in [
-        (
-            "heir / work",
-            "of push true true [] false\nkey has 13 bytes\n",
-        ),
-        (
-            "named (a) / work",
-            "a false false [] false\nkey has 16 bytes\n",
-        ),
-        (
-            "named (b) / work",
-            "b false false [] false\nkey has 16 bytes\n",
-        ),
-        ("after", "<of push>! success <b>!\n"),
+        .env("ONE", one)
+        .env("KEY", key)
+        .start();
+    started.says("now ***");
+    let mut needles: Vec<Vec<u8>> = [
+        one,
+        of_file,
+        &shown,
+        "MIIEvQIBADANBgkq",
+        "hkiG9w0BAQEFAASC",
+        "added-in-the-guest",
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .to_vec();
+    let listed: Vec<_> = std::fs::read_dir("/proc").unwrap().flatten().collect();
+    let commands = listed
+        .iter()
+        .map(|entry| std::fs::read(entry.path().join("cmdline")).unwrap_or_default());
+    for command in commands {
+        for needle in &needles {
+            let shows = command
+                .windows(needle.len())
+                .any(|window| window == *needle);
+            // This test's own process holds none of them in its arguments.
+            assert!(
+                !shows,
+                "in the list of processes: {}",
+                String::from_utf8_lossy(&command)
+            );
+        }
+    }
+    let outcome = started.finish().ok();
+    // How base64 and hex write them, of which any eight bytes would do to tell.
+    let coded = [
+        "czNjcmV0L3ZhbHVl",
+        "6czNjcmV0",
+        "733363726574",
+        "TUlJRXZRSUJBREFOQmdrcQ",
+    ];
+    needles.extend(coded.map(|text| text.as_bytes().to_vec()));
+    for bytes in [&outcome.stdout, &outcome.stderr] {
+        for needle in &needles {
+            let at = bytes
+                .windows(needle.len())
+                .position(|window| window == *needle);
+            assert_eq!(
+                at,
+                None,
+                "{} is shown: {}",
+                String::from_utf8_lossy(needle),
+                String::from_utf8_lossy(bytes)
+            );
+        }
+    }
+    let kept = holding(home.root().join("runs").as_path(), &needles);
+    assert_eq!(kept, [], "it is kept");
+    assert_eq!(
+        holding(&project.root().join("out"), &needles),
+        [],
+        "it is reported"
+    );
+    for file in ["vmint.db", "vmint.db-wal"] {
+        let bytes = std::fs::read(home.root().join(file)).unwrap_or_default();
+        let held = needles
+            .iter()
+            .find(|needle| bytes.windows(needle.len()).any(|w| w == **needle));
+        assert_eq!(
+            held.map(|n| String::from_utf8_lossy(n)),
+            None,
+            "it is in {file}"
+        );
+    }
+    let text = outcome.text();
+    for line in [
+        "whole ***, of a file ***",
+        "now ***",
+        "Name with ***",
+        "not all is a secret",
+        "    indented ***",
     ] {
-        assert_eq!(said(&ran, key, "say"), text, "{key}");
+        assert!(text.contains(line), "{line}: {outcome}");
     }
-    project.workflow("wrong", "on: push\njobs:\n  a:\n    uses: ./.github/workflows/called.yml\n    with: {number: x, nonsense: 1}\n");
-    let wrong = project.vmint(&home, "workflow run wrong").run().exits(125);
-    for word in ["wrong.yml:", "word", "nonsense", "number"] {
-        assert!(wrong.error().contains(word), "{word}: {wrong}");
-    }
-    assert_eq!(home.left(), [] as [String; 0]);
+    // A job's output that holds a secret reaches the next job whole, which GitHub's does not, or not at all.
+    let got = text
+        .lines()
+        .find(|line| line.contains("got <"))
+        .unwrap_or_default();
+    assert!(got.contains("***") || got.contains("got <0>"), "{got}");
+    assert!(
+        !text.contains("\nn***ot"),
+        "an empty mask hides nothing: {text}"
+    );
+}
+
+/// The largest that it was, in KiB.
+fn peak(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    number.unwrap_or_else(|| panic!("no peak: {status}"))
 }
 
 #[test]
-fn hash_files_is_the_digest_of_the_digests_of_what_lies_in_the_workspace() {
+fn a_log_of_100_mb_is_complete_and_is_not_held_in_memory() {
     let home = Home::new();
     let project = Project::with(
         TINY,
@@ -675,31 +882,39 @@ jobs:
   one:
     runs-on: ubuntu-latest
     steps:
-      - uses: actions/checkout@v4
-      - run: printf made >made.lock
-      - id: say
-        run: |
-          echo "${{ hashFiles('a.lock') }}"
-          echo "${{ hashFiles('**/*.lock', '!made.lock') }}"
-          echo "${{ hashFiles('made.lock') }}"
-          echo "[${{ hashFiles('nothing/**') }}]"
-      - {id: if, if: "hashFiles('a.lock') != '' && hashFiles('none') == ''", run: echo}
+      - {id: small, run: echo small}
+      - id: large
+        run: yes "a line of the log that is a hundred bytes long, so that a million of them are a hundred megabytes" | head -n 1000000; echo all
+      - {id: last, run: "echo waits; while [ ! -e /tmp/go ] && [ $((i += 1)) -lt 600 ]; do sleep 0.1; done"}
 "#,
     );
-    project.file("a.lock", "first");
-    project.file("sub/.hidden/b.lock", "second \u{e9}\n");
-    let ran = project.run(&home, "ci").ok();
-    let of = |files: &[&str]| {
-        use sha2::Digest;
-        let all = files.iter().flat_map(|file| sha2::Sha256::digest(file));
-        hex(&all.collect::<Vec<_>>())
+    let mut started = project
+        .vmint(&home, "workflow run ci --format json")
+        .deadline(Duration::from_secs(500))
+        .start();
+    let pid = started.pid();
+    let folder = home.root().join("runs");
+    let logged = || {
+        let run = std::fs::read_dir(&folder).ok()?.flatten().next()?.path();
+        let read = |step: u32| std::fs::metadata(run.join(format!("logs/1/{step}.log"))).ok();
+        read(3).map(|meta| (run, meta.len()))
     };
-    let expected = format!(
-        "{}\n{}\n{}\n[]\n",
-        of(&["first"]),
-        of(&["first", "second \u{e9}\n"]),
-        of(&["made"])
+    let begun =
+        vmint_tests::wait::until_some(Duration::from_secs(60), "the large step has begun", logged);
+    let before = peak(pid);
+    let mut after = before;
+    // Its peak while it runs: a process that has ended tells none.
+    let whole = 100_000_000;
+    until(Duration::from_secs(400), "the log is there", || {
+        after = peak(pid);
+        logged().is_some_and(|(_, size)| size > whole)
+    });
+    started.signal(rustix::process::Signal::INT);
+    let outcome = started.finish();
+    drop(outcome);
+    drop(begun);
+    assert!(
+        after < before + 40 * 1024,
+        "{before} KiB before, {after} KiB after"
     );
-    assert_eq!(said(&ran, "one", "say"), expected);
-    assert_eq!(ran.record.outcome("one", "if"), "success");
 }

@@ -99,8 +99,6 @@ pub struct Identity {
     pub accelerator: Option<Accelerator>,
     /// Who runs the steps; root when absent.
     pub user: Option<String>,
-    /// That user's home, where it is known without asking the guest.
-    pub home: Option<String>,
 }
 
 /// A command in a machine, with standard output and error in one stream, in the order in which they were written.

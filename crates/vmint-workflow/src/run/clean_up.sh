@@ -1,7 +1,7 @@
 # The last command of a job: see set_up.rs.
 if [ -n "$VMINT_HOOK" ]; then
 	echo 'The script `cleanup` of vmint.toml:'
-	sh -e "$VMINT_TEMP/_vmint/hook.sh" || exit
+	sh -e "$VMINT_OWN/hook.sh" || exit
 fi
 while read -r name value unit; do
 	case $name in
@@ -9,9 +9,10 @@ while read -r name value unit; do
 	MemAvailable:) echo "Memory: $((value / 1024)) of $((total / 1024)) MiB are left" ;;
 	esac
 done </proc/meminfo
-df -P -k / 2>/dev/null | while read -r device blocks used left rest; do
-	case $left in
-	*[!0-9]*) ;;
-	*) echo "Disk: $((left / 1024)) of $((blocks / 1024)) MiB are left" ;;
-	esac
-done
+set -- $(df -P -k / 2>/dev/null)
+# The fourth value of the last line.
+while [ $# -gt 6 ]; do shift; done
+case ${4-x} in
+*[!0-9]*) ;;
+*) echo "Disk: $(($4 / 1024)) of $(($2 / 1024)) MiB are left" ;;
+esac

@@ -10,8 +10,10 @@ pub const ACTIONS: &str = "/home/runner/work/_actions";
 pub const TOOL_CACHE: &str = "/opt/hostedtoolcache";
 /// `GITHUB_EVENT_PATH`.
 pub const EVENT: &str = "/home/runner/work/_temp/_github_workflow/event.json";
+/// What vmint itself needs.
+pub const OWN: &str = "/home/runner/work/_temp/_vmint";
 /// Programs of vmint's own, the last in `PATH`.
-pub const BIN: &str = "/run/vmint/bin";
+pub const BIN: &str = "/home/runner/work/_temp/_vmint/bin";
 /// What the session says of itself, in memory.
 pub const SESSION: &str = "/run/vmint/session";
 

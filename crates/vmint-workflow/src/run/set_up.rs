@@ -99,13 +99,7 @@ impl<'r> Instance<'r> {
             ),
         )?;
         let used = self.session.use_it();
-        let mut parcel = Parcel::default();
-        let event = serde_json::to_vec_pretty(&self.run.request.event.payload);
-        let event = event.expect("JSON is JSON");
-        parcel.file("_github_workflow/event.json", 0o644, &event);
-        let script = [BEFORE, probe::SCRIPT, AFTER].concat();
-        parcel.file("_vmint/set-up.sh", 0o755, script.as_bytes());
-        parcel.file("_vmint/sudo", 0o755, SUDO.as_bytes());
+        let workspace = self.workspace();
         let setup = self
             .run
             .request
@@ -113,15 +107,8 @@ impl<'r> Instance<'r> {
             .setup
             .as_deref()
             .filter(|_| from.is_none());
-        parcel.file(
-            "_vmint/hook.sh",
-            0o755,
-            setup.unwrap_or_default().as_bytes(),
-        );
-        parcel.put(self.session.guest(), paths::TEMP).await?;
-        let workspace = self.workspace();
-        let folders = [&workspace, paths::TEMP, paths::ACTIONS, paths::TOOL_CACHE];
-        let mut env = probe::environment(&folders, &PROGRAMS, identity.user.as_deref());
+        self.lay_out(&workspace, setup.unwrap_or_default()).await?;
+        let mut env = probe::environment(&[], &PROGRAMS, identity.user.as_deref());
         let begins = match (from, used) {
             (Some(_), _) => "resumed",
             (None, Used::Before) => "used",
@@ -131,16 +118,13 @@ impl<'r> Instance<'r> {
             ("VMINT_BEGINS", begins),
             ("VMINT_WORKSPACE", &workspace),
             ("VMINT_TEMP", paths::TEMP),
-            ("VMINT_BIN", paths::BIN),
-            ("VMINT_SESSION", paths::SESSION),
-            ("VMINT_RUN", self.run.request.id.as_str()),
-            ("VMINT_JOB", &self.key),
+            ("VMINT_OWN", paths::OWN),
             ("VMINT_HOOK", if setup.is_some() { "1" } else { "" }),
         ] {
             env.push((name.to_owned(), value.to_owned()));
         }
         let command = Command {
-            argv: vec!["sh".into(), format!("{}/_vmint/set-up.sh", paths::TEMP)],
+            argv: vec!["sh".into(), format!("{}/set-up.sh", paths::OWN)],
             env,
             cwd: Some("/".into()),
             user: Some("root".into()),
@@ -155,9 +139,6 @@ impl<'r> Instance<'r> {
         }
         let inventory = Inventory::parse(probed.as_bytes());
         self.inventory = inventory.map_err(|e| Trouble::Step(e.to_string()))?;
-        if let Some(home) = &identity.home {
-            self.inventory.home.clone_from(home);
-        }
         let (index, boot_id) = (self.session.index(), self.inventory.boot_id.clone());
         let recorder = self.run.recorder;
         recorder.quietly(|run| run.machines[index].boot_id = Some(boot_id));
@@ -174,9 +155,48 @@ impl<'r> Instance<'r> {
                 identity.user.as_deref().unwrap_or("root")
             ),
         )?;
+        if self.inventory.program("sudo").is_none()
+            && identity.user.as_deref().is_none_or(|user| user == "root")
+        {
+            log.say(
+                Kind::Text,
+                "The image has no sudo, and steps run as root: `sudo COMMAND` runs COMMAND.",
+            )?;
+        }
         self.facts = self.variables_of_job();
         self.require()?;
         Ok(end)
+    }
+
+    /// Puts the folders of the session and vmint's own files into the machine, all at once.
+    async fn lay_out(&self, workspace: &str, setup: &str) -> Result<(), Trouble> {
+        let mut parcel = Parcel::default();
+        let relative = |path: &str| path.trim_start_matches('/').to_owned();
+        for folder in [workspace, paths::TEMP, paths::ACTIONS, paths::TOOL_CACHE] {
+            parcel.folder(&relative(folder), 0o755);
+        }
+        let event = serde_json::to_vec_pretty(&self.run.request.event.payload);
+        parcel.file(
+            &relative(paths::EVENT),
+            0o644,
+            &event.expect("JSON is JSON"),
+        );
+        let session = serde_json::json!({"run": self.run.request.id, "job": self.key});
+        parcel.file(
+            &relative(paths::SESSION),
+            0o644,
+            session.to_string().as_bytes(),
+        );
+        let script = [BEFORE, probe::SCRIPT, AFTER].concat();
+        let own = relative(paths::OWN);
+        parcel.file(&format!("{own}/set-up.sh"), 0o755, script.as_bytes());
+        parcel.file(&format!("{own}/hook.sh"), 0o755, setup.as_bytes());
+        parcel.file(
+            &format!("{}/sudo", relative(paths::BIN)),
+            0o755,
+            SUDO.as_bytes(),
+        );
+        Ok(parcel.put(self.session.guest(), "/").await?)
     }
 
     /// Refuses what the image lacks.
@@ -254,19 +274,16 @@ impl<'r> Instance<'r> {
     pub(super) async fn tidy(&mut self, log: &StepLog<'r>) -> Result<StepEnd, Trouble> {
         let hook = self.run.request.options.cleanup.clone();
         let mut parcel = Parcel::default();
-        parcel.file("_vmint/clean-up.sh", 0o755, CLEAN_UP.as_bytes());
-        parcel.file(
-            "_vmint/hook.sh",
-            0o755,
-            hook.as_deref().unwrap_or_default().as_bytes(),
-        );
-        parcel.put(self.session.guest(), paths::TEMP).await?;
+        parcel.file("clean-up.sh", 0o755, CLEAN_UP.as_bytes());
+        let script = hook.as_deref().unwrap_or_default();
+        parcel.file("hook.sh", 0o755, script.as_bytes());
+        parcel.put(self.session.guest(), paths::OWN).await?;
         let env = [
-            ("VMINT_TEMP", paths::TEMP),
+            ("VMINT_OWN", paths::OWN),
             ("VMINT_HOOK", if hook.is_some() { "1" } else { "" }),
         ];
         let command = Command {
-            argv: vec!["sh".into(), format!("{}/_vmint/clean-up.sh", paths::TEMP)],
+            argv: vec!["sh".into(), format!("{}/clean-up.sh", paths::OWN)],
             env: env
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .to_vec(),

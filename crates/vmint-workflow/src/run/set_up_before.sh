@@ -6,6 +6,8 @@ if [ "$VMINT_BEGINS" = used ]; then
 		kill -KILL "${pid%/environ}" 2>/dev/null
 	done
 	rm -rf -- "$VMINT_WORKSPACE"
+	mkdir -p -- "$VMINT_WORKSPACE"
+	[ -z "${VMINT_OWNER-}" ] || chown -- "$VMINT_OWNER" "$VMINT_WORKSPACE"
 	for left in "$VMINT_TEMP"/* "$VMINT_TEMP"/.[!.]*; do
 		case $left in
 		*/_vmint | */_github_workflow) ;;

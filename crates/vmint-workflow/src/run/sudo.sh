@@ -1,5 +1,9 @@
 #!/bin/sh
 # Stands in for sudo in a machine whose steps are root, and whose image has none.
+[ "$(id -u)" = 0 ] || {
+	echo "sudo: the image has no sudo: add \"sudo\" to its packages in vmint.toml" >&2
+	exit 1
+}
 while [ $# -gt 0 ]; do
 	case $1 in
 	-E | -H | -n | -S | -k | -K | --preserve-env | --preserve-env=* | --set-home | --non-interactive) shift ;;

@@ -35,6 +35,17 @@ impl Parcel {
         added.expect("a tar in memory takes any relative path");
     }
 
+    /// Adds a folder, under a relative path, with these permissions.
+    pub fn folder(&mut self, path: &str, mode: u32) {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Directory);
+        header.set_mode(mode);
+        header.set_mtime(super::recorder::now_ms() as u64 / 1000);
+        header.set_size(0);
+        let added = self.0.append_data(&mut header, path, &[][..]);
+        added.expect("a tar in memory takes any relative path");
+    }
+
     /// Adds a symbolic link.
     pub fn link(&mut self, path: &str, target: &str) {
         let mut header = tar::Header::new_gnu();

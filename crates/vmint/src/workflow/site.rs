@@ -263,7 +263,6 @@ impl Guest for Lent {
             lease: record.id,
             accelerator: machine.and_then(|machine| machine.accelerator),
             user: self.user.clone(),
-            home: None,
         }
     }
 
