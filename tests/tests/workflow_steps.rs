@@ -3,11 +3,14 @@
 //!
 //! What they use is in `workflow_actions.rs`: actions, and workflows that are called.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fmt::Write;
+use std::io::BufRead;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 use vmint_tests::bytes::hex;
 use vmint_tests::seed::Seed;
-use vmint_tests::{Home, Project, Ran};
+use vmint_tests::{Home, Project, Ran, until};
 
 const TINY: &str = "image = \"tiny\"";
 
@@ -589,7 +592,7 @@ jobs:
           echo '::group::Inside'
           echo 'in the group'
           echo '::endgroup::'
-          echo '::error file=src/a.c,line=3,endLine=4,col=5,endColumn=7,title=Bad%3A it%2C is::first%0Asecond 100%25'
+          echo '::error file=src/a.c,line=3,endLine=3,col=5,endColumn=7,title=Bad%3A it%2C is::first%0Asecond 100%25'
           echo '::warning::careful'
           echo '::notice title=T::note'
           echo '::debug::not seen'
@@ -863,58 +866,69 @@ fn a_secret_is_seen_nowhere() {
     );
 }
 
-/// The largest that it was, in KiB.
-fn peak(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-    number.unwrap_or_else(|| panic!("no peak: {status}"))
+/// The most memory that a process has had, in KiB; nothing when it has ended.
+fn peak(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 #[test]
 fn a_log_of_100_mb_is_complete_and_is_not_held_in_memory() {
     let home = Home::new();
-    let project = Project::with(
-        TINY,
-        r#"
+    let workflow = r#"
 on: push
 jobs:
   one:
     runs-on: ubuntu-latest
     steps:
-      - {id: small, run: echo small}
-      - id: large
-        run: yes "a line of the log that is a hundred bytes long, so that a million of them are a hundred megabytes" | head -n 1000000; echo all
-      - {id: last, run: "echo waits; while [ ! -e /tmp/go ] && [ $((i += 1)) -lt 600 ]; do sleep 0.1; done"}
-"#,
-    );
-    let mut started = project
+      - {id: large, run: "yes 'LINE' | head -n 1000000; echo all of it"}
+"#;
+    let line = "a line of the log, so that a million are ".repeat(3)[..99].to_owned();
+    let project = Project::with(TINY, &workflow.replace("LINE", &line));
+    let started = project
         .vmint(&home, "workflow run ci --format json")
         .deadline(Duration::from_secs(500))
         .start();
-    let pid = started.pid();
-    let folder = home.root().join("runs");
-    let logged = || {
-        let run = std::fs::read_dir(&folder).ok()?.flatten().next()?.path();
-        let read = |step: u32| std::fs::metadata(run.join(format!("logs/1/{step}.log"))).ok();
-        read(3).map(|meta| (run, meta.len()))
-    };
-    let begun =
-        vmint_tests::wait::until_some(Duration::from_secs(60), "the large step has begun", logged);
-    let before = peak(pid);
-    let mut after = before;
-    // Its peak while it runs: a process that has ended tells none.
-    let whole = 100_000_000;
-    until(Duration::from_secs(400), "the log is there", || {
-        after = peak(pid);
-        logged().is_some_and(|(_, size)| size > whole)
+    let (mut first, mut last) = (None, None);
+    until(Duration::from_secs(500), "the run has ended", || {
+        let now = peak(started.pid());
+        // What it takes to get as far as the log is not the log's.
+        let runs = home.root().join("runs");
+        let run = std::fs::read_dir(runs)
+            .ok()
+            .and_then(|mut runs| runs.next()?.ok());
+        let size = run.and_then(|run| Some(run.path().join("logs/1/2.log").metadata().ok()?.len()));
+        if first.is_none() && size.is_some_and(|size| size > 1 << 20) {
+            first = now;
+        }
+        last = now.or(last);
+        started.has_ended()
     });
-    started.signal(rustix::process::Signal::INT);
-    let outcome = started.finish();
-    drop(outcome);
-    drop(begun);
+    let outcome = started.finish().ok();
+    let record = vmint_tests::Record(outcome.json());
+    let log = record.step("one", "large")["log"].as_str().unwrap();
+    let log = std::fs::File::open(home.root().join("runs").join(record.id()).join(log)).unwrap();
+    let (mut same, mut others) = (0, Vec::new());
+    for read in std::io::BufReader::new(log).lines() {
+        let read = read.unwrap();
+        match read.split_once(' ') {
+            Some((_, text)) if text == line => same += 1,
+            _ => others.push(read),
+        }
+    }
+    assert_eq!(same, 1_000_000, "{others:?}");
     assert!(
-        after < before + 40 * 1024,
-        "{before} KiB before, {after} KiB after"
+        others
+            .last()
+            .is_some_and(|last| last.ends_with(" all of it")),
+        "{others:?}"
+    );
+    let (first, last) = (first.expect("it was seen"), last.expect("it was seen"));
+    assert!(
+        last < first + 32 * 1024,
+        "{first} KiB after a megabyte, {last} KiB at the end"
     );
 }
