@@ -20,13 +20,14 @@ impl Instance<'_> {
         at: StepAt,
         frame: &Frame,
         env: &IndexMap<String, String>,
+        cwd: String,
     ) -> Result<(), Fault> {
         if self.run.request.options.moments != Moments::Steps {
             return Ok(());
         }
         let number = self.run.recorder.step(at, |step| step.number);
         let snapshot = self.freeze(number).await?;
-        self.save(number, index, frame, env)?;
+        self.save(number, index, frame, env, cwd)?;
         self.run
             .recorder
             .step(at, |step| step.snapshot = Some(snapshot));
@@ -37,12 +38,12 @@ impl Instance<'_> {
     pub(super) async fn freeze_end(&mut self, frame: &Frame) -> Result<(), Fault> {
         let snapshot = self.freeze(crate::moment::AT_FAILURE).await?;
         let env = self.state.env.clone();
-        self.save(
+        let (number, done, cwd) = (
             crate::moment::AT_FAILURE,
             self.body.steps.len(),
-            frame,
-            &env,
-        )?;
+            self.workspace(),
+        );
+        self.save(number, done, frame, &env, cwd)?;
         self.run
             .recorder
             .job(self.at, |job| job.failed = Some(snapshot));
@@ -71,6 +72,7 @@ impl Instance<'_> {
         index: usize,
         frame: &Frame,
         env: &IndexMap<String, String>,
+        cwd: String,
     ) -> Result<(), Fault> {
         self.state.steps.clone_from(&frame.steps);
         self.state.standing = frame.standing;
@@ -94,7 +96,7 @@ impl Instance<'_> {
         let shell = ShellState {
             env: env.clone().into_iter().collect(),
             path: self.search_path(env),
-            cwd: self.workspace(),
+            cwd,
             user: None,
         };
         let folder = self.run.recorder.folder();

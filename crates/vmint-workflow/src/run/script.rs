@@ -3,9 +3,19 @@
 use super::command::Launch;
 use super::instance::{Done, Frame, Instance, Trouble};
 use super::step::Surroundings;
+use crate::expr::Scope;
 use crate::log::Kind;
 use crate::shell::{Found, Has, Shell};
 use crate::spec::Text;
+
+/// What a step is a step of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Within {
+    /// A job.
+    Job,
+    /// A composite action.
+    Action,
+}
 
 impl<'r> Instance<'r> {
     /// Runs a script of a step.
@@ -18,14 +28,17 @@ impl<'r> Instance<'r> {
         mut around: Surroundings<'_, 'r>,
     ) -> Result<Done, Trouble> {
         let text = self.text(&mut around.scope, script).await?;
-        let defaults = &self.defaults;
-        // The defaults are those of jobs; the steps of an action have none.
-        let is_inner = frame.action.is_some();
-        let wanted = own_shell.or(defaults.shell.filter(|_| !is_inner));
+        let within = match frame.action {
+            None => Within::Job,
+            Some(_) => Within::Action,
+        };
+        let default = match within {
+            Within::Job => self.defaults.shell,
+            Within::Action => None,
+        };
+        let wanted = own_shell.or(default);
         let wanted = self.optional(&mut around.scope, wanted).await?;
-        let directory = directory.or(self.defaults.working_directory.filter(|_| !is_inner));
-        let directory = self.optional(&mut around.scope, directory).await?;
-        let cwd = super::paths::below(&self.workspace(), &directory.unwrap_or_default());
+        let cwd = self.directory(&mut around.scope, directory, within).await?;
         let number = self.state.commands + 1;
         let has = |name| match self.inventory.program(name) {
             Some(_) => Found::Yes,
@@ -50,6 +63,22 @@ impl<'r> Instance<'r> {
         self.announce(&text, &shell.to_string(), &around)?;
         let ran = self.command(&around, launch).await?;
         Ok(Done::of(ran.end, ran.outputs))
+    }
+
+    /// Where a script runs. The defaults are those of jobs; the steps of an action have none.
+    pub(super) async fn directory(
+        &mut self,
+        scope: &mut Scope,
+        own: Option<&Text>,
+        within: Within,
+    ) -> Result<String, Trouble> {
+        let default = match within {
+            Within::Job => self.defaults.working_directory,
+            Within::Action => None,
+        };
+        let directory = self.optional(scope, own.or(default)).await?;
+        let directory = directory.unwrap_or_default();
+        Ok(super::paths::below(&self.workspace(), &directory))
     }
 
     /// Says at the beginning of a log what is run, as GitHub does.

@@ -10,6 +10,7 @@ use super::recorder::StepLog;
 use super::session::Used;
 use super::supervise::{Seen, Supervised};
 use super::transfer::Parcel;
+use crate::check::Need;
 use crate::event::context::{self, Machine, Scene};
 use crate::expr::Value;
 use crate::guest::Command;
@@ -202,12 +203,10 @@ impl<'r> Instance<'r> {
     /// Refuses what the image lacks.
     fn require(&self) -> Result<(), Trouble> {
         let needs = &self.run.request.checked.requirements;
-        let refuse = |need: &crate::check::Need, what: &str, packages: &str| {
+        let refuse = |need: &Need, who: &str, what: &str, packages: &str| {
             let (file, spot, image) = (need.file.display(), need.spot, &self.session.place().image);
-            let message = format!(
-                "{file}:{spot}: {} needs {what}, which the image {image} does not have",
-                need.what
-            );
+            let message =
+                format!("{file}:{spot}: {who} needs {what}, which the image {image} does not have");
             let hint = format!("add {packages} to the packages of the image in vmint.toml");
             Err(Trouble::Fault(
                 Fault::new(ErrorKind::Image, message).hint(hint),
@@ -215,24 +214,25 @@ impl<'r> Instance<'r> {
         };
         let has = |names: &[&str]| self.inventory.first(names).is_some();
         if let Some(need) = needs.node.first().filter(|_| !has(&["node"])) {
-            return refuse(need, "Node.js", "\"nodejs\"");
+            let who = format!("an action with `using: {}`", need.what);
+            return refuse(need, &who, "Node.js", "\"nodejs\"");
         }
         let engine = needs.container_engine.first();
         if let Some(need) = engine.filter(|_| !has(&["docker", "podman"])) {
-            return refuse(need, "a container engine", "\"podman\"");
+            return refuse(need, &need.what, "a container engine", "\"podman\"");
         }
         for need in &needs.tools {
-            let (programs, packages): (&[&str], _) = match need.what.as_str() {
-                "python" => (&["python", "python3"], "\"python3\""),
-                "node" => (&["node"], "\"nodejs\""),
-                "go" => (&["go"], "\"golang-go\""),
-                "java" => (&["java"], "\"default-jdk-headless\""),
-                "ruby" => (&["ruby"], "\"ruby\""),
-                "rust" => (&["rustc", "rustup"], "\"rustc\", \"cargo\""),
+            let (programs, what, packages): (&[&str], _, _) = match need.what.as_str() {
+                "python" => (&["python", "python3"], "Python", "\"python3\""),
+                "node" => (&["node"], "Node.js", "\"nodejs\""),
+                "go" => (&["go"], "Go", "\"golang-go\""),
+                "java" => (&["java"], "Java", "\"default-jdk-headless\""),
+                "ruby" => (&["ruby"], "Ruby", "\"ruby\""),
+                "rust" => (&["rustc", "rustup"], "Rust", "\"rustc\" and \"cargo\""),
                 _ => continue,
             };
             if !has(programs) {
-                return refuse(need, &need.what, packages);
+                return refuse(need, "this step", what, packages);
             }
         }
         Ok(())

@@ -1,8 +1,10 @@
 //! A step: whether it runs, with which environment and for how long; and how what it did counts.
 
 use super::instance::{Done, Frame, Instance, Trouble};
+use super::jobs::Counts;
 use super::node::Pre;
 use super::recorder::{StepAt, StepLog};
+use super::script::Within;
 use super::state::Standing;
 use crate::expr::{ContextName, Scope, Value};
 use crate::limits::{self, Deadline};
@@ -88,7 +90,9 @@ impl<'r> Instance<'r> {
             }
         };
         self.name_step(step, at, &mut prepared.scope).await;
-        self.freeze_before(index, at, frame, &prepared.env).await?;
+        let cwd = self.directory_of(step, &mut prepared.scope).await;
+        self.freeze_before(index, at, frame, &prepared.env, cwd)
+            .await?;
         let log = self.begin(at)?;
         let performed = self
             .perform(step, frame, prepared, &log, vec![index], None)
@@ -173,6 +177,18 @@ impl<'r> Instance<'r> {
         }))
     }
 
+    /// Where a step runs, for a shell before it. One that cannot be told is told when the step runs.
+    async fn directory_of(&mut self, step: &Step, scope: &mut Scope) -> String {
+        let own = match &step.body {
+            StepBody::Run {
+                working_directory, ..
+            } => working_directory.as_ref(),
+            StepBody::Uses { .. } => return self.workspace(),
+        };
+        let directory = self.directory(scope, own, Within::Job).await;
+        directory.unwrap_or_else(|_| self.workspace())
+    }
+
     async fn name_step(&mut self, step: &Step, at: StepAt, scope: &mut Scope) {
         let name = match &step.name {
             Some(name) => self.text(scope, name).await.ok(),
@@ -214,14 +230,19 @@ impl<'r> Instance<'r> {
                 "continue-on-error",
             )
             .await?;
-        let limit = self
-            .optional(&mut scope, step.timeout_minutes.as_ref())
-            .await?;
-        let limit = limit.map(|text| limits::minutes(Value::from(text).to_number()));
-        let limit = limit
-            .transpose()
-            .map_err(|e| Trouble::Step(e.to_string()))?;
-        let limit = limit.map(|limit| Deadline::new(Limit::Step, Instant::now(), limit));
+        let counts = if may_fail {
+            Counts::NotAtAll
+        } else {
+            Counts::Fully
+        };
+        let limit = match self.limit_of(step, &mut scope).await {
+            Err(Trouble::Step(reason)) => {
+                let done = Done::invalid(reason);
+                let conclusion = conclude(&done, counts);
+                return Ok((done, conclusion));
+            }
+            other => other?,
+        };
         let around = Surroundings {
             scope,
             env,
@@ -258,11 +279,23 @@ impl<'r> Instance<'r> {
             Err(Trouble::Step(reason)) => Done::invalid(reason),
             other => other?,
         };
-        let conclusion = match done.outcome {
-            Outcome::Failure if may_fail => Outcome::Success,
-            outcome => outcome,
-        };
+        let conclusion = conclude(&done, counts);
         Ok((done, conclusion))
+    }
+
+    /// When a step's own time will be over.
+    async fn limit_of(
+        &mut self,
+        step: &Step,
+        scope: &mut Scope,
+    ) -> Result<Option<Deadline>, Trouble> {
+        let text = step.timeout_minutes.as_ref();
+        let Some(text) = self.optional(scope, text).await? else {
+            return Ok(None);
+        };
+        let limit = limits::minutes(Value::from(text).to_number());
+        let limit = limit.map_err(|e| Trouble::Step(e.to_string()))?;
+        Ok(Some(Deadline::new(Limit::Step, Instant::now(), limit)))
     }
 
     /// What became of a step, when its trouble was its own.
@@ -311,6 +344,14 @@ impl<'r> Instance<'r> {
             action: None,
             path: Vec::new(),
         }
+    }
+}
+
+/// How a step counts, when it may fail or not.
+fn conclude(done: &Done, counts: Counts) -> Outcome {
+    match (done.outcome, counts) {
+        (Outcome::Failure, Counts::NotAtAll) => Outcome::Success,
+        (outcome, _) => outcome,
     }
 }
 
