@@ -265,11 +265,18 @@ impl<'r> Instance<'r> {
         log.finish()?;
         let StepAt { job, step } = at;
         let what = Change::StepEnded { job, step };
+        let ended = done.end.clone().map(|end| match end {
+            // It may quote what the step has written.
+            StepEnd::Invalid { reason } => StepEnd::Invalid {
+                reason: self.run.mask(&reason),
+            },
+            other => other,
+        });
         self.run.recorder.change(what, |run| {
             let step = &mut run.jobs[job].steps[step];
             step.outcome = Some(done.outcome);
             step.conclusion = Some(conclusion);
-            step.ended.clone_from(&done.end);
+            step.ended = ended;
             step.ended_at_ms = Some(now_ms());
         });
         Ok(())
@@ -283,11 +290,10 @@ impl<'r> Instance<'r> {
         let _ = log.finish();
         let StepAt { job, step } = log.at();
         let what = Change::StepEnded { job, step };
+        let fault = self.run.mask_fault(fault.clone());
         self.run.recorder.change(what, |run| {
             let step = &mut run.jobs[job].steps[step];
-            step.ended = Some(StepEnd::Fault {
-                fault: fault.clone(),
-            });
+            step.ended = Some(StepEnd::Fault { fault });
             step.ended_at_ms = Some(now_ms());
         });
     }

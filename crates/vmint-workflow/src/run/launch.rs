@@ -130,6 +130,7 @@ impl<'r> Run<'r> {
 
     /// Notes that vmint or a machine has failed a job.
     pub(super) fn lost(&self, at: super::recorder::JobAt, fault: Fault) {
+        let fault = self.mask_fault(fault);
         self.recorder.change(Change::JobEnded { job: at.0 }, |run| {
             run.jobs[at.0].fault = Some(fault);
             run.jobs[at.0].ended_at_ms = Some(now_ms());

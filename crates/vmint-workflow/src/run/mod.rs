@@ -412,6 +412,15 @@ impl<'a> Run<'a> {
         self.masks().mask(text).into_owned()
     }
 
+    /// Hides secrets in what is told of a failure.
+    fn mask_fault(&self, fault: Fault) -> Fault {
+        Fault {
+            message: self.mask(&fault.message),
+            hint: fault.hint.map(|hint| self.mask(&hint)),
+            ..fault
+        }
+    }
+
     fn masks(&self) -> MutexGuard<'_, Masks> {
         self.masks.lock().expect("nobody panics with the lock")
     }
