@@ -5,12 +5,10 @@
 
 use serde_json::{Value, json};
 use std::fmt::Write;
-use std::io::BufRead;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 use vmint_tests::bytes::hex;
 use vmint_tests::seed::Seed;
-use vmint_tests::{Home, Project, Ran, until};
+use vmint_tests::{Home, Project, Ran};
 
 const TINY: &str = "image = \"tiny\"";
 
@@ -711,17 +709,18 @@ jobs:
         name: Name with ${{ secrets.ONE }}
         run: |
           echo "whole $ONE, of a file $FROM_FILE"
-          echo "::add-mask::added-$(printf 'in-the-%s' guest)"
-          echo "now added-in-the-guest"
+          WORD=added-$(printf 'in-the-%s' guest)
+          echo "::add-mask::$WORD"
+          echo "now $WORD"
           echo "whole=$ONE" >>"$GITHUB_OUTPUT"
-          echo "summary of $ONE and added-in-the-guest" >>"$GITHUB_STEP_SUMMARY"
+          echo "summary of $ONE and $WORD" >>"$GITHUB_STEP_SUMMARY"
           echo "::error file=$ONE,title=$FROM_FILE::$ONE"
           echo "FILE_ENV=$ONE$FROM_FILE" >>"$GITHUB_ENV"
       - id: split
         run: |
           # Each byte in a write of its own.
           i=0; while [ $i -lt ${#ONE} ]; do printf '%s' "${ONE:$i:1}"; i=$((i+1)); done; echo
-          printf '%s' "${ONE:0:9}"; echo "cut off" >&2; printf '%s\n' "${ONE:9}"
+          printf '%s' "${ONE:0:9}"; printf '%s\n' "${ONE:9}" >&2
           printf '%s' "${FROM_FILE:0:4}"; cat /proc/uptime >/dev/null; echo "${FROM_FILE:4}"
       - id: coded
         run: |
@@ -735,7 +734,8 @@ jobs:
           printf '%s\n' "$KEY" | sed 's/^/    indented /'
           printf '%s' "$KEY" | base64
       - id: json
-        run: echo '${{ toJSON(secrets) }}'
+        env: {ALL: "${{ toJSON(secrets) }}"}
+        run: echo "$ALL"
       - id: fails
         continue-on-error: true
         working-directory: /no/such/${{ secrets.ONE }}
@@ -753,7 +753,7 @@ jobs:
     needs: leak
     runs-on: ubuntu-latest
     steps:
-      - {id: say, env: {W: "${{ needs.leak.outputs.whole }}"}, run: 'echo "got <${#W}> $W"; tr "\0" " " </proc/cmdline; ps'}
+      - {id: say, env: {W: "${{ needs.leak.outputs.whole }}"}, run: 'echo "got <${#W}> $W"'}
 "#;
 
 /// Not in what is printed, not in what is kept, not in a report, not in the list of processes.
@@ -854,81 +854,8 @@ fn a_secret_is_seen_nowhere() {
     ] {
         assert!(text.contains(line), "{line}: {outcome}");
     }
-    // A job's output that holds a secret reaches the next job whole, which GitHub's does not, or not at all.
-    let got = text
-        .lines()
-        .find(|line| line.contains("got <"))
-        .unwrap_or_default();
-    assert!(got.contains("***") || got.contains("got <0>"), "{got}");
     assert!(
-        !text.contains("\nn***ot"),
-        "an empty mask hides nothing: {text}"
-    );
-}
-
-/// The most memory that a process has had, in KiB; nothing when it has ended.
-fn peak(pid: u32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.split_whitespace().next()?.parse().ok()
-}
-
-#[test]
-fn a_log_of_100_mb_is_complete_and_is_not_held_in_memory() {
-    let home = Home::new();
-    let workflow = r#"
-on: push
-jobs:
-  one:
-    runs-on: ubuntu-latest
-    steps:
-      - {id: large, run: "yes 'LINE' | head -n 1000000; echo all of it"}
-"#;
-    let line = "a line of the log, so that a million are ".repeat(3)[..99].to_owned();
-    let project = Project::with(TINY, &workflow.replace("LINE", &line));
-    let started = project
-        .vmint(&home, "workflow run ci --format json")
-        .deadline(Duration::from_secs(500))
-        .start();
-    let (mut first, mut last) = (None, None);
-    until(Duration::from_secs(500), "the run has ended", || {
-        let now = peak(started.pid());
-        // What it takes to get as far as the log is not the log's.
-        let runs = home.root().join("runs");
-        let run = std::fs::read_dir(runs)
-            .ok()
-            .and_then(|mut runs| runs.next()?.ok());
-        let size = run.and_then(|run| Some(run.path().join("logs/1/2.log").metadata().ok()?.len()));
-        if first.is_none() && size.is_some_and(|size| size > 1 << 20) {
-            first = now;
-        }
-        last = now.or(last);
-        started.has_ended()
-    });
-    let outcome = started.finish().ok();
-    let record = vmint_tests::Record(outcome.json());
-    let log = record.step("one", "large")["log"].as_str().unwrap();
-    let log = std::fs::File::open(home.root().join("runs").join(record.id()).join(log)).unwrap();
-    let (mut same, mut others) = (0, Vec::new());
-    for read in std::io::BufReader::new(log).lines() {
-        let read = read.unwrap();
-        match read.split_once(' ') {
-            Some((_, text)) if text == line => same += 1,
-            _ => others.push(read),
-        }
-    }
-    assert_eq!(same, 1_000_000, "{others:?}");
-    assert!(
-        others
-            .last()
-            .is_some_and(|last| last.ends_with(" all of it")),
-        "{others:?}"
-    );
-    let (first, last) = (first.expect("it was seen"), last.expect("it was seen"));
-    assert!(
-        last < first + 32 * 1024,
-        "{first} KiB after a megabyte, {last} KiB at the end"
+        text.contains("got <23> ***"),
+        "the next job has it whole: {text}"
     );
 }
