@@ -1,418 +1,246 @@
-//! The seam through which expressions are inspected, and what is known of them without the rules of each field.
+//! Expressions: what is wrong with them, and whether GitHub allows what they use in the field that they stand in.
 
-use github_actions_expressions::call::Error as CallError;
-use github_actions_expressions::context::Context;
-use github_actions_expressions::literal::Literal;
-use github_actions_expressions::{Error, Expr, SpannedExpr};
+use super::{Checker, File};
+use crate::diagnostic::{Diagnostic, Severity, nearest};
+use crate::expr::error::{MAX_DEPTH, MAX_LENGTH};
+use crate::expr::inspect::MAX_WRONG;
+use crate::expr::{
+    Availability, ConditionForm, ContextName, EvalError, Field, Function, Inspection, Use, Used,
+    Wrong, availability, condition_form, inspect, inspect_condition,
+};
+use crate::spec::Text;
+use crate::yaml::shown;
 
-/// Who knows expressions.
-pub trait Expressions {
-    /// What is wrong with the expressions in a text. Offsets are in bytes of the text.
-    fn inspect(&self, text: &str, field: Field) -> Vec<Problem>;
+/// A text that was inspected.
+pub(super) struct Inspected {
+    /// Where it stands.
+    pub field: Field,
+    /// The text.
+    pub text: Text,
+    /// What its expressions use.
+    pub uses: Vec<Use>,
 }
 
-/// Something wrong with an expression.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// Where, in bytes of the text.
-    pub offset: usize,
-    /// What is wrong.
-    pub message: String,
-    /// What to do about it.
-    pub help: Option<String>,
+/// Something wrong with an expression; the offset is in bytes of the text.
+struct Problem {
+    offset: usize,
+    message: String,
+    help: Option<String>,
 }
 
-/// In which field a text stands: the rows of GitHub's table of the contexts that are available, and the fields of actions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Field {
-    /// `run-name`.
-    RunName,
-    /// `concurrency`.
-    Concurrency,
-    /// `env`.
-    Env,
-    /// `on.workflow_call.inputs.<inputs_id>.default`.
-    CallInputDefault,
-    /// `on.workflow_call.outputs.<output_id>.value`.
-    CallOutputValue,
-    /// `jobs.<job_id>.concurrency`.
-    JobConcurrency,
-    /// `jobs.<job_id>.container`.
-    Container,
-    /// `jobs.<job_id>.container.credentials`.
-    ContainerCredentials,
-    /// `jobs.<job_id>.container.env.<env_id>`.
-    ContainerEnv,
-    /// `jobs.<job_id>.container.image`.
-    ContainerImage,
-    /// `jobs.<job_id>.continue-on-error`.
-    JobContinueOnError,
-    /// `jobs.<job_id>.defaults.run`.
-    JobDefaultsRun,
-    /// `jobs.<job_id>.env`.
-    JobEnv,
-    /// `jobs.<job_id>.environment`.
-    JobEnvironment,
-    /// `jobs.<job_id>.environment.url`.
-    JobEnvironmentUrl,
-    /// `jobs.<job_id>.if`.
-    JobIf,
-    /// `jobs.<job_id>.name`.
-    JobName,
-    /// `jobs.<job_id>.outputs.<output_id>`.
-    JobOutput,
-    /// `jobs.<job_id>.runs-on`.
-    RunsOn,
-    /// `jobs.<job_id>.secrets.<secrets_id>`.
-    JobSecret,
-    /// `jobs.<job_id>.services`.
-    Services,
-    /// `jobs.<job_id>.services.<service_id>.credentials`.
-    ServiceCredentials,
-    /// `jobs.<job_id>.services.<service_id>.env.<env_id>`.
-    ServiceEnv,
-    /// `jobs.<job_id>.strategy`.
-    Strategy,
-    /// `jobs.<job_id>.timeout-minutes`.
-    JobTimeout,
-    /// `jobs.<job_id>.with.<with_id>`.
-    JobWith,
-    /// `jobs.<job_id>.steps.continue-on-error`.
-    StepContinueOnError,
-    /// `jobs.<job_id>.steps.env`.
-    StepEnv,
-    /// `jobs.<job_id>.steps.if`.
-    StepIf,
-    /// `jobs.<job_id>.steps.name`.
-    StepName,
-    /// `jobs.<job_id>.steps.run`.
-    StepRun,
-    /// `jobs.<job_id>.steps.shell`, which is not in GitHub's table.
-    StepShell,
-    /// `jobs.<job_id>.steps.timeout-minutes`.
-    StepTimeout,
-    /// `jobs.<job_id>.steps.with`.
-    StepWith,
-    /// `jobs.<job_id>.steps.working-directory`.
-    StepWorkingDirectory,
-    /// `defaults.run`, which is not in GitHub's table.
-    DefaultsRun,
-    /// `inputs.<input_id>.default` of an action.
-    ActionInputDefault,
-    /// `outputs.<output_id>.value` of a composite action.
-    ActionOutputValue,
-    /// `runs.steps[*].if` of a composite action.
-    ActionStepIf,
-    /// All other texts of a step of a composite action.
-    ActionStep,
-    /// `runs.pre-if` and `runs.post-if`.
-    ActionHookIf,
-    /// `runs.args` and `runs.env` of a docker action.
-    ActionDocker,
-}
-
-impl Field {
-    /// Whether the text is an expression also without `${{ }}`.
-    pub fn is_condition(self) -> bool {
-        matches!(
-            self,
-            Self::JobIf | Self::StepIf | Self::ActionStepIf | Self::ActionHookIf
-        )
-    }
-}
-
-/// Syntax, and the names of contexts and functions; not which of them are available where.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Syntax;
-
-/// The longest expression that GitHub reads.
-const MAX_LENGTH: usize = 21_000;
-/// Operators make the tree of an expression deep, and the trees are walked by recursion when they are dropped.
-const MAX_OPERATORS: usize = 1000;
-/// How many problems of one text are told.
-const MAX_PROBLEMS: usize = 20;
-const CONTEXTS: [&str; 12] = [
-    "github", "env", "vars", "job", "jobs", "steps", "runner", "secrets", "strategy", "matrix",
-    "needs", "inputs",
-];
-const FUNCTIONS: [&str; 13] = [
-    "contains",
-    "startsWith",
-    "endsWith",
-    "format",
-    "join",
-    "toJSON",
-    "fromJSON",
-    "hashFiles",
-    "case",
-    "success",
-    "failure",
-    "always",
-    "cancelled",
-];
-
-impl Expressions for Syntax {
-    fn inspect(&self, text: &str, field: Field) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        for piece in pieces(text, field) {
-            if problems.len() >= MAX_PROBLEMS {
-                break;
+impl Checker<'_> {
+    /// Inspects the expressions in texts, and gives those that use something.
+    pub(super) fn expressions(
+        &mut self,
+        file: &File<'_>,
+        texts: Vec<(Field, Text)>,
+    ) -> Vec<Inspected> {
+        let mut inspected = Vec::new();
+        for (field, text) in texts {
+            let inspection = match field.is_condition() {
+                true => inspect_condition(&text.text),
+                false if text.text.contains("${{") => inspect(&text.text),
+                false => continue,
+            };
+            if inspection.wrong.is_empty()
+                && field.is_condition()
+                && let Some((message, help)) = says_nothing(&text.text, &inspection)
+            {
+                self.warning(file, text.spot, message, help);
             }
-            match piece.and_then(|(offset, text)| parse(offset, text).map(|expr| (offset, expr))) {
-                Ok((offset, expr)) => unknown_contexts(offset, &expr, &mut problems),
-                Err(problem) => problems.push(problem),
+            let wrong = inspection.wrong.iter();
+            let wrong = wrong.map(|wrong| explain(&text.text, wrong));
+            let mut problems: Vec<Problem> = wrong.collect();
+            let room = MAX_WRONG.saturating_sub(problems.len());
+            let available = availability(field);
+            let refused = inspection.uses.iter();
+            let refused = refused.filter(|each| !available.allows(each));
+            problems.extend(
+                refused
+                    .map(|each| refuse(field, &available, each))
+                    .take(room),
+            );
+            for problem in problems {
+                let spot = self.spot(Severity::Error, file, &text, problem.offset);
+                let error = Diagnostic::error(file.path, spot, problem.message);
+                let help = problem.help;
+                self.findings.add(Diagnostic { help, ..error });
+            }
+            if !inspection.uses.is_empty() {
+                let uses = inspection.uses;
+                inspected.push(Inspected { field, text, uses });
             }
         }
-        problems
+        inspected
     }
 }
 
-/// The expressions in a text, with their offsets.
-pub(super) fn pieces(text: &str, field: Field) -> Vec<Result<(usize, &str), Problem>> {
-    if field.is_condition() && !text.contains("${{") {
-        return vec![Ok((0, text))];
-    }
-    let mut pieces = Vec::new();
-    let mut at = 0;
-    while let Some(found) = text[at..].find("${{") {
-        let start = at + found + 3;
-        let Some(length) = end(&text[start..]) else {
-            pieces.push(Err(Problem {
-                offset: start - 3,
-                message: "the expression that begins here is not closed".into(),
-                help: Some("close it with `}}`; text in it stands in single quotes".into()),
-            }));
-            break;
-        };
-        pieces.push(Ok((start, &text[start..start + length])));
-        at = start + length + 2;
-    }
-    pieces
-}
-
-/// Where the expression ends: at the first `}}` outside of quotes.
-fn end(text: &str) -> Option<usize> {
-    let mut quoted = false;
-    let bytes = text.as_bytes();
-    for (at, byte) in bytes.iter().enumerate() {
-        match byte {
-            b'\'' => quoted = !quoted,
-            b'}' if !quoted && bytes.get(at + 1) == Some(&b'}') => return Some(at),
-            _ => {}
+/// What is wrong, in the checker's words.
+fn explain(text: &str, wrong: &Wrong) -> Problem {
+    let split = || Some("split it, for example over `env`".to_owned());
+    let (message, help) = match &wrong.error {
+        EvalError::Unclosed { .. } => (
+            "the expression that begins here is not closed".to_owned(),
+            Some("close it with `}}`; text in it stands in single quotes".to_owned()),
+        ),
+        EvalError::Empty { .. } => (
+            "the expression is empty".to_owned(),
+            Some("write an expression, or remove `${{ }}`".to_owned()),
+        ),
+        EvalError::Syntax { message, .. } => (
+            format!("the expression is wrong here: {message}"),
+            hint(text.get(wrong.offset..).unwrap_or_default()),
+        ),
+        EvalError::TooDeep => (
+            format!("the expression is nested more than {MAX_DEPTH} deep"),
+            split(),
+        ),
+        EvalError::TooLong => (
+            format!("the expression has more than {MAX_LENGTH} characters"),
+            split(),
+        ),
+        EvalError::UnknownContext { name, .. } => unknown_context(name),
+        EvalError::UnknownFunction { name, .. } => {
+            let functions = || Function::ALL.into_iter().map(Function::as_str);
+            let help = match nearest(name, functions()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("the functions are {}", list(functions())),
+            };
+            (format!("unknown function `{}`", shown(name)), Some(help))
         }
-    }
-    None
-}
-
-fn problem(offset: usize, message: impl Into<String>, help: Option<String>) -> Problem {
+        // Arguments that cannot be; nothing else comes of what is only parsed.
+        other => (other.to_string(), None),
+    };
     Problem {
-        offset,
-        message: message.into(),
+        offset: wrong.offset,
+        message,
         help,
     }
 }
 
-/// Parses an expression that stands at an offset.
-pub(super) fn parse(offset: usize, text: &str) -> Result<SpannedExpr<'_>, Problem> {
-    if text.len() > MAX_LENGTH {
-        let message = format!("the expression has more than {MAX_LENGTH} characters");
-        return Err(problem(
-            offset,
-            message,
-            Some("split it, for example over `env`".into()),
-        ));
-    }
-    let operators = text.bytes().filter(|b| b"=<>&|".contains(b)).count();
-    if operators > 2 * MAX_OPERATORS {
-        let message = format!("the expression has more than {MAX_OPERATORS} operators");
-        return Err(problem(
-            offset,
-            message,
-            Some("split it, for example over `env`".into()),
-        ));
-    }
-    if text.trim().is_empty() {
-        let help = Some("write an expression, or remove `${{ }}`".to_owned());
-        return Err(problem(offset, "the expression is empty", help));
-    }
-    Expr::parse(text).map_err(|error| explain(offset, text, &error))
+/// What was probably meant by what the parser does not expect.
+fn hint(found: &str) -> Option<String> {
+    let hint = match found.chars().next()? {
+        '"' => "text stands in single quotes: 'like this'",
+        '+' | '-' | '*' | '/' | '%' => "expressions have no arithmetic; compute it in a `run` step",
+        '=' => "compare with `==`",
+        _ => return None,
+    };
+    Some(hint.to_owned())
 }
 
-fn explain(offset: usize, text: &str, error: &Error) -> Problem {
-    match error {
-        Error::Syntax(syntax) => {
-            let at = syntax.offset.min(text.len());
-            let found = text.get(at..).and_then(|rest| rest.chars().next());
-            let help = match found {
-                Some('"') => Some("text stands in single quotes: 'like this'".to_owned()),
-                Some('+' | '-' | '*' | '/' | '%') => {
-                    Some("expressions have no arithmetic; compute it in a `run` step".to_owned())
-                }
-                Some('=') => Some("compare with `==`".to_owned()),
-                _ => None,
-            };
-            problem(
-                offset + at,
-                format!("the expression is wrong here: {}", syntax.message),
-                help,
-            )
-        }
-        Error::Depth => problem(
-            offset,
-            "the expression is nested more than 50 deep",
-            Some("split it, for example over `env`".into()),
+fn unknown_context(name: &str) -> (String, Option<String>) {
+    let contexts = || ContextName::ALL.into_iter().map(ContextName::as_str);
+    let help = if Function::parse(name).is_some() {
+        format!("to call the function, write `{name}()`")
+    } else if let Some(near) = nearest(name, contexts()) {
+        format!("did you mean `{near}`?")
+    } else {
+        let contexts = list(contexts());
+        format!("the contexts are {contexts}; text stands in single quotes")
+    };
+    (format!("unknown context `{}`", shown(name)), Some(help))
+}
+
+/// Why something must not be used in a field.
+fn refuse(field: Field, available: &Availability, used: &Use) -> Problem {
+    let (message, help) = match &used.what {
+        Used::Context(context, _) => (
+            format!("the context `{context}` is not available in {field}"),
+            instead(field, available, *context),
         ),
-        Error::Call(CallError::UnknownFunction(name)) => {
-            let help = match crate::diagnostic::nearest(name, FUNCTIONS) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("the functions are {}", FUNCTIONS.join(", ")),
-            };
-            problem(
-                offset + place(text, name),
-                format!("unknown function `{name}`"),
-                Some(help),
-            )
-        }
-        Error::Call(CallError::Arity(function, expected)) => {
-            let name = FUNCTIONS
-                .iter()
-                .find(|name| name.eq_ignore_ascii_case(&format!("{function:?}")))
-                .copied()
-                .unwrap_or("the function");
-            let message = format!("`{name}` takes {expected}");
-            problem(offset + place(text, name), message, None)
-        }
+        Used::Function(function) => (
+            format!("`{function}()` is not available in {field}"),
+            match function.is_status() {
+                true => "the status is known in `if` only".to_owned(),
+                false => {
+                    "files are known in steps only; hand the digest on as an output".to_owned()
+                }
+            },
+        ),
+    };
+    Problem {
+        offset: used.offset,
+        message,
+        help: Some(help),
     }
 }
 
-/// Where a name is called in an expression.
-fn place(text: &str, name: &str) -> usize {
-    let text = text.to_ascii_lowercase();
-    let name = name.to_ascii_lowercase();
-    let calls = |at: &usize| text[at + name.len()..].trim_start().starts_with('(');
-    let mut found = text.match_indices(&name).map(|(at, _)| at);
-    found.find(calls).unwrap_or(0)
+/// How to reach what a context holds, and which contexts there are.
+fn instead(field: Field, available: &Availability, context: ContextName) -> String {
+    use ContextName as C;
+    let in_action = matches!(
+        field,
+        Field::ActionInputDefault
+            | Field::ActionOutputValue
+            | Field::ActionStepIf
+            | Field::ActionStep
+            | Field::ActionPreOrPostIf
+            | Field::ActionContainer
+    );
+    let way = match (field, context) {
+        (Field::StepShell, _) => {
+            "set it as `defaults.run.shell` of the job, which may use `matrix`"
+        }
+        (_, C::Secrets | C::Vars | C::Needs)
+            if in_action && available.allows_context(C::Inputs) =>
+        {
+            "give it to the action as an input, and read it from `inputs`"
+        }
+        (Field::StepIf, C::Secrets) => {
+            "say in `env` of the job whether it is there (`HAS_IT: ${{ secrets.IT != '' }}`), and test `env.HAS_IT == 'true'`"
+        }
+        (Field::JobIf, C::Secrets) => {
+            "let a job before this one test it, and read its output from `needs`"
+        }
+        (Field::JobIf, C::Matrix | C::Strategy) => {
+            "it is decided before the matrix makes jobs; put the condition on the steps, or use `exclude`"
+        }
+        (_, C::Env) if available.allows_context(C::Needs) => {
+            "use `vars`, or the output of a job before, from `needs`"
+        }
+        (_, C::Env) if available.allows_context(C::Vars) => "use `vars`",
+        _ => "",
+    };
+    let contexts = available.contexts.iter().map(|context| context.as_str());
+    let there = match available.contexts {
+        [] => "no context is available there".to_owned(),
+        _ => format!("available there: {}", list(contexts)),
+    };
+    match way {
+        "" => there,
+        _ => format!("{way}; {there}"),
+    }
 }
 
-fn unknown_contexts(offset: usize, expr: &SpannedExpr<'_>, problems: &mut Vec<Problem>) {
-    each_context(expr, &mut |context, at| {
-        let Some(Expr::Identifier(name)) = context.parts.first().map(|part| &part.inner) else {
-            return;
-        };
-        let name = name.as_str();
-        if problems.len() >= MAX_PROBLEMS
-            || CONTEXTS
-                .iter()
-                .any(|known| known.eq_ignore_ascii_case(name))
-        {
-            return;
-        }
-        let help = if FUNCTIONS
-            .iter()
-            .any(|function| function.eq_ignore_ascii_case(name))
-        {
-            format!("to call the function, write `{name}()`")
-        } else {
-            match crate::diagnostic::nearest(name, CONTEXTS) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!(
-                    "the contexts are {}; text stands in single quotes",
-                    CONTEXTS.join(", ")
-                ),
-            }
-        };
-        problems.push(problem(
-            offset + at,
-            format!("unknown context `{name}`"),
-            Some(help),
+/// Why a condition says nothing, though it hardly is meant so.
+fn says_nothing(text: &str, inspection: &Inspection) -> Option<(&'static str, &'static str)> {
+    if text.trim().is_empty() {
+        return Some((
+            "the condition is empty",
+            "remove it, or write an expression",
         ));
-    });
+    }
+    let form = |text| condition_form(Some(text)) == Ok(ConditionForm::Mixed);
+    if form(text) && form(text.trim()) {
+        return Some((
+            "the condition is always true: text around `${{ }}` makes all of it a text",
+            "put the whole condition into one `${{ }}`, or leave `${{ }}` out",
+        ));
+    }
+    if form(text) {
+        return Some((
+            "the condition is always true: space or a line break around `${{ }}` makes all of it a text",
+            "remove it (a block ends without a line break as `|-`), or leave `${{ }}` out",
+        ));
+    }
+    let constant = inspection.constant.as_deref()?;
+    (!constant.is_empty()).then_some((
+        "the condition is always true: it is a text",
+        "remove the quotes within the expression, or compare the text with something",
+    ))
 }
 
-/// A name that an expression reads: `steps.build`.
-#[derive(Debug, PartialEq)]
-pub(super) struct Reference {
-    /// The context in lower case.
-    pub context: String,
-    /// The key, as it is written.
-    pub key: String,
-    /// Where, in bytes of the text.
-    pub offset: usize,
-}
-
-/// What the expressions of a text read, as far as it does not depend on values. What is not an expression reads nothing.
-pub(super) fn references(text: &str, field: Field) -> Vec<Reference> {
-    let mut references = Vec::new();
-    for (offset, piece) in pieces(text, field).into_iter().flatten() {
-        let Ok(expr) = parse(offset, piece) else {
-            continue;
-        };
-        each_context(&expr, &mut |context, at| {
-            let [first, second, ..] = context.parts.as_slice() else {
-                return;
-            };
-            let Expr::Identifier(name) = &first.inner else {
-                return;
-            };
-            let key = match &second.inner {
-                Expr::Identifier(key) => key.as_str().to_owned(),
-                Expr::Index(index) => match &index.inner {
-                    Expr::Literal(Literal::String(key)) => key.to_string(),
-                    _ => return,
-                },
-                _ => return,
-            };
-            references.push(Reference {
-                context: name.as_str().to_ascii_lowercase(),
-                key,
-                offset: offset + at,
-            });
-        });
-    }
-    references
-}
-
-/// Visits all contexts of an expression with their offsets. Without recursion: chains of operators make deep trees.
-fn each_context<'e, 's>(expr: &'e SpannedExpr<'s>, visit: &mut dyn FnMut(&'e Context<'s>, usize)) {
-    let mut open = vec![expr];
-    while let Some(expr) = open.pop() {
-        match &expr.inner {
-            Expr::Context(context) => {
-                visit(context, expr.origin.span.start);
-                open.extend(&context.parts);
-            }
-            Expr::Index(index) => open.push(index),
-            Expr::Call(call) => open.extend(&call.args),
-            Expr::BinExpr(binary) => open.extend([&*binary.rhs, &*binary.lhs]),
-            Expr::UnExpr { expr, .. } => open.push(expr),
-            Expr::Literal(_) | Expr::Star | Expr::Identifier(_) => {}
-        }
-    }
-}
-
-/// Why a condition is always true, though it hardly is meant so.
-pub(super) fn always_true(text: &str) -> Option<(&'static str, &'static str)> {
-    let trimmed = text.trim();
-    if trimmed.contains("${{") {
-        let whole = trimmed
-            .strip_prefix("${{")
-            .and_then(|rest| Some(&rest[end(rest)? + 2..]));
-        if whole != Some("") {
-            return Some((
-                "the condition is always true: text around `${{ }}` makes all of it a text",
-                "put the whole condition into one `${{ }}`, or leave `${{ }}` out",
-            ));
-        }
-    }
-    let inner = trimmed
-        .strip_prefix("${{")
-        .and_then(|rest| rest.strip_suffix("}}"));
-    let expr = parse(0, inner.unwrap_or(trimmed)).ok()?;
-    match &expr.inner {
-        Expr::Literal(Literal::String(text)) if !text.is_empty() => Some((
-            "the condition is always true: it is a text",
-            "remove the quotes within the expression, or compare the text with something",
-        )),
-        _ => None,
-    }
+fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    names.collect::<Vec<_>>().join(", ")
 }

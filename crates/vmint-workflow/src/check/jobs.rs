@@ -1,10 +1,10 @@
 //! How jobs hang together: `needs`, matrices, where they run.
 
-use super::expressions::Field;
 use super::steps::Names;
 use super::uses::need;
 use super::{Checker, File, texts};
 use crate::diagnostic::{Severity, Spot};
+use crate::expr::Field;
 use crate::spec::{Job, JobBody, StepsJob, Text, Workflow};
 use crate::yaml::{Data, Node, shown};
 use std::collections::{HashMap, HashSet};
@@ -19,7 +19,7 @@ impl Checker<'_> {
         texts::of_workflow(workflow, &mut |field, text| {
             found.push((field, text.clone()));
         });
-        self.expressions(file, &found);
+        self.expressions(file, found);
         if let Some(shell) = &workflow.defaults.shell {
             self.shell(file, shell);
         }
@@ -33,7 +33,7 @@ impl Checker<'_> {
     fn job(&mut self, file: &File<'_>, job: &Job, jobs: &HashSet<String>) {
         let mut found = Vec::new();
         texts::of_job(job, &mut |field, text| found.push((field, text.clone())));
-        self.expressions(file, &found);
+        let read = self.expressions(file, found);
         let matrix = job
             .strategy
             .as_ref()
@@ -47,11 +47,10 @@ impl Checker<'_> {
             matrix: matrix.and_then(keys),
             steps: None,
         };
-        let (outputs, others): (Vec<_>, Vec<_>) = found
-            .iter()
-            .partition(|(field, _)| *field == Field::JobOutput);
-        for (field, text) in others {
-            self.names(file, *field, text, &names);
+        let (outputs, others): (Vec<_>, Vec<_>) =
+            read.iter().partition(|read| read.field == Field::JobOutput);
+        for read in others {
+            self.names(file, read, &names);
         }
         match &job.body {
             JobBody::Call(call) => self.call(file, call),
@@ -63,8 +62,8 @@ impl Checker<'_> {
                 self.job_steps(file, &steps.steps, &mut names);
             }
         }
-        for (field, text) in outputs {
-            self.names(file, *field, text, &names);
+        for read in outputs {
+            self.names(file, read, &names);
         }
     }
 

@@ -2,11 +2,11 @@
 //!
 //! [`check()`] loads a workflow, the actions and the workflows that it uses, and theirs. [`jobs`] looks at how jobs hang
 //! together, [`steps`] at what steps do, [`uses`] at what is used and with which inputs, [`texts`] visits every text that
-//! may hold an expression, and [`expressions`] is the seam through which they are inspected.
+//! may hold an expression, and [`expressions`] says what is wrong with those.
 
 pub mod actions;
 mod called;
-pub mod expressions;
+mod expressions;
 mod jobs;
 mod steps;
 #[cfg(test)]
@@ -15,7 +15,6 @@ mod texts;
 mod uses;
 
 pub use actions::{Actions, Builtin, Found, Mirror};
-pub use expressions::{Expressions, Field, Problem, Syntax};
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Findings, Severity, Spot, nearest};
 use crate::load;
@@ -36,8 +35,6 @@ pub struct Options<'a> {
     pub repository: &'a Path,
     /// Where other actions are found.
     pub actions: &'a dyn Actions,
-    /// Who knows expressions.
-    pub expressions: &'a dyn Expressions,
 }
 
 /// A workflow without errors, and all that it uses.

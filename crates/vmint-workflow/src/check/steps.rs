@@ -1,10 +1,11 @@
 //! What steps do: their shells, what they use, which steps and jobs their expressions read.
 
-use super::expressions::{Field, always_true, references};
+use super::expressions::Inspected;
 use super::texts::{self, Part};
 use super::uses::{Workspace, need};
 use super::{Checker, File};
-use crate::diagnostic::{Diagnostic, Severity, nearest};
+use crate::diagnostic::{Severity, nearest};
+use crate::expr::{ContextName, Field};
 use crate::spec::{Step, StepBody, Text};
 use crate::yaml::shown;
 use std::collections::{HashMap, HashSet};
@@ -36,8 +37,8 @@ impl Checker<'_> {
         }
     }
 
-    /// The steps of a composite action, and the outputs that read them.
-    pub(super) fn composite(&mut self, file: &File<'_>, steps: &[Step], outputs: &[&Text]) {
+    /// The steps of a composite action, and the outputs that read them, which are among the other texts of the action.
+    pub(super) fn composite(&mut self, file: &File<'_>, steps: &[Step], read: &[Inspected]) {
         let mut names = Names {
             steps: Some((HashSet::new(), numbers(steps))),
             ..Names::default()
@@ -49,8 +50,10 @@ impl Checker<'_> {
             }
             Self::done(step, &mut names);
         }
-        for output in outputs {
-            self.names(file, Field::ActionOutputValue, output, &names);
+        for output in read {
+            if output.field == Field::ActionOutputValue {
+                self.names(file, output, &names);
+            }
         }
     }
 
@@ -65,9 +68,8 @@ impl Checker<'_> {
         texts::of_step(step, part, &mut |field, text| {
             found.push((field, text.clone()));
         });
-        self.expressions(file, &found);
-        for (field, text) in &found {
-            self.names(file, *field, text, names);
+        for read in self.expressions(file, found) {
+            self.names(file, &read, names);
         }
         if let StepBody::Run {
             shell: Some(shell), ..
@@ -106,41 +108,17 @@ impl Checker<'_> {
         }
     }
 
-    /// Inspects the expressions in texts.
-    pub(super) fn expressions(&mut self, file: &File<'_>, texts: &[(Field, Text)]) {
-        for (field, text) in texts {
-            if !field.is_condition() && !text.text.contains("${{") {
-                continue;
-            }
-            let problems = self.options.expressions.inspect(&text.text, *field);
-            let sound = problems.is_empty();
-            for problem in problems {
-                let spot = self.spot(Severity::Error, file, text, problem.offset);
-                let error = Diagnostic::error(file.path, spot, problem.message);
-                self.findings.add(Diagnostic {
-                    help: problem.help,
-                    ..error
-                });
-            }
-            if let Some((message, help)) =
-                always_true(&text.text).filter(|_| sound && field.is_condition())
-            {
-                self.warning(file, text.spot, message, help);
-            }
-        }
-    }
-
     /// Steps, jobs and keys of the matrix that a text reads although they are not there.
-    pub(super) fn names(&mut self, file: &File<'_>, field: Field, text: &Text, names: &Names<'_>) {
-        if !field.is_condition() && !text.text.contains("${{") {
-            return;
-        }
-        for reference in references(&text.text, field) {
-            let key = reference.key.to_lowercase();
-            let name = shown(&reference.key);
-            let (message, help) = match (reference.context.as_str(), names) {
+    pub(super) fn names(&mut self, file: &File<'_>, read: &Inspected, names: &Names<'_>) {
+        for used in &read.uses {
+            let Some((context, key)) = used.context_and_name() else {
+                continue;
+            };
+            let name = shown(key);
+            let key = key.to_lowercase();
+            let (message, help) = match (context, names) {
                 (
-                    "steps",
+                    ContextName::Steps,
                     Names {
                         steps: Some((before, all)),
                         ..
@@ -162,7 +140,7 @@ impl Checker<'_> {
                     ),
                 },
                 (
-                    "needs",
+                    ContextName::Needs,
                     Names {
                         needs: Some((needs, jobs)),
                         ..
@@ -188,7 +166,7 @@ impl Checker<'_> {
                     }
                 }
                 (
-                    "matrix",
+                    ContextName::Matrix,
                     Names {
                         matrix: Some(keys), ..
                     },
@@ -201,7 +179,7 @@ impl Checker<'_> {
                 ),
                 _ => continue,
             };
-            let spot = self.spot(Severity::Warning, file, text, reference.offset);
+            let spot = self.spot(Severity::Warning, file, &read.text, used.offset);
             self.warning(file, spot, message, help);
         }
     }

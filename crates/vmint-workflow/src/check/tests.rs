@@ -1,7 +1,10 @@
 use super::*;
+use crate::expr::{inspect, inspect_condition};
 use proptest::prelude::*;
 use std::fmt::Write as _;
 use std::time::Instant;
+
+mod fields;
 
 /// A repository of files, and a mirror beside it.
 struct Repository(tempfile::TempDir);
@@ -24,7 +27,6 @@ impl Repository {
         let options = Options {
             repository: self.0.path(),
             actions: &mirror,
-            expressions: &Syntax,
         };
         check(Path::new("ci.yml"), text.as_bytes(), &options)
     }
@@ -245,8 +247,8 @@ fn expressions_are_checked_at_their_place_in_the_file() {
         help: expressions have no arithmetic; compute it in a `run` step
     ci.yml:17:18: error: unknown context `always`
         help: to call the function, write `always()`
-    ci.yml:18:13: error: the expression is empty
-        help: write an expression, or remove `${{ }}`
+    ci.yml:18:13: warning: the condition is empty
+        help: remove it, or write an expression
     ");
 }
 
@@ -551,12 +553,13 @@ proptest! {
 
     #[test]
     fn any_expression_is_inspected(text in "(\\$\\{\\{|\\}\\}|[a-z'\"().\\[\\]*&|=<>! é0-9,]|github|steps\\.|contains\\(){0,30}") {
-        for field in [Field::StepIf, Field::StepRun] {
-            for problem in Syntax.inspect(&text, field) {
-                prop_assert!(problem.offset <= text.len());
+        for inspection in [inspect(&text), inspect_condition(&text)] {
+            for wrong in inspection.wrong {
+                prop_assert!(text.is_char_boundary(wrong.offset), "{wrong:?}");
             }
-            let _ = expressions::references(&text, field);
-            let _ = expressions::always_true(&text);
+            for used in inspection.uses {
+                prop_assert!(text.is_char_boundary(used.offset), "{used:?}");
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Visits every text that may hold an expression, with the field that it stands in.
 
-use super::expressions::Field;
+use crate::expr::Field;
 use crate::spec::{
     Action, CallSecrets, Concurrency, Defaults, Job, JobBody, Map, Runs, Step, StepBody, Text,
     Workflow,
@@ -33,24 +33,28 @@ pub(super) fn of_job(job: &Job, visit: Visit<'_>) {
     optional(job.condition.as_ref(), Field::JobIf, visit);
     concurrency(job.concurrency.as_ref(), Field::JobConcurrency, visit);
     if let Some(strategy) = &job.strategy {
-        node(strategy.matrix.as_ref(), Field::Strategy, visit);
-        optional(strategy.fail_fast.as_ref(), Field::Strategy, visit);
-        optional(strategy.max_parallel.as_ref(), Field::Strategy, visit);
+        node(strategy.matrix.as_ref(), Field::JobStrategy, visit);
+        optional(strategy.fail_fast.as_ref(), Field::JobStrategy, visit);
+        optional(strategy.max_parallel.as_ref(), Field::JobStrategy, visit);
     }
     match &job.body {
         JobBody::Call(call) => {
             map(&call.with, Field::JobWith, visit);
             if let CallSecrets::Named(secrets) = &call.secrets {
-                map(secrets, Field::JobSecret, visit);
+                map(secrets, Field::JobSecrets, visit);
             }
         }
         JobBody::Steps(steps) => {
             for label in &steps.runs_on {
-                visit(Field::RunsOn, label);
+                visit(Field::JobRunsOn, label);
             }
             map(&steps.env, Field::JobEnv, visit);
             defaults(&steps.defaults, Field::JobDefaultsRun, visit);
-            optional(steps.timeout_minutes.as_ref(), Field::JobTimeout, visit);
+            optional(
+                steps.timeout_minutes.as_ref(),
+                Field::JobTimeoutMinutes,
+                visit,
+            );
             optional(
                 steps.continue_on_error.as_ref(),
                 Field::JobContinueOnError,
@@ -81,16 +85,16 @@ pub(super) fn of_action(action: &Action, visit: Visit<'_>) {
         Runs::Node(node) => [&node.pre, &node.post],
         Runs::Docker(docker) => {
             for (_, value) in &docker.env {
-                visit(Field::ActionDocker, value);
+                visit(Field::ActionContainer, value);
             }
             for arg in &docker.args {
-                visit(Field::ActionDocker, arg);
+                visit(Field::ActionContainer, arg);
             }
             [&docker.pre, &docker.post]
         }
     };
     for (_, condition) in hooks.into_iter().flatten() {
-        optional(condition.as_ref(), Field::ActionHookIf, visit);
+        optional(condition.as_ref(), Field::ActionPreOrPostIf, visit);
     }
 }
 
@@ -115,7 +119,7 @@ pub(super) fn of_step(step: &Step, part: Part, visit: Visit<'_>) {
     map(&step.env, field(Field::StepEnv), visit);
     optional(
         step.timeout_minutes.as_ref(),
-        field(Field::StepTimeout),
+        field(Field::StepTimeoutMinutes),
         visit,
     );
     optional(
@@ -190,7 +194,6 @@ fn node(node: Option<&Node>, field: Field, visit: Visit<'_>) {
 }
 
 struct ContainerFields {
-    image: Field,
     env: Field,
     credentials: Field,
     other: Field,
@@ -198,16 +201,14 @@ struct ContainerFields {
 
 impl ContainerFields {
     const JOB: Self = Self {
-        image: Field::ContainerImage,
-        env: Field::ContainerEnv,
-        credentials: Field::ContainerCredentials,
-        other: Field::Container,
+        env: Field::JobContainerEnv,
+        credentials: Field::JobContainerCredentials,
+        other: Field::JobContainer,
     };
     const SERVICE: Self = Self {
-        image: Field::Services,
-        env: Field::ServiceEnv,
-        credentials: Field::ServiceCredentials,
-        other: Field::Services,
+        env: Field::JobServicesEnv,
+        credentials: Field::JobServicesCredentials,
+        other: Field::JobServices,
     };
 }
 
@@ -216,11 +217,10 @@ fn container(container: Option<&Node>, fields: ContainerFields, visit: Visit<'_>
         return;
     };
     if container.entries().is_empty() {
-        node(Some(container), fields.image, visit);
+        node(Some(container), fields.other, visit);
     }
     for (key, value) in container.entries() {
         let field = match key.text.as_str() {
-            "image" => fields.image,
             "env" => fields.env,
             "credentials" => fields.credentials,
             _ => fields.other,

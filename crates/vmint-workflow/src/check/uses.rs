@@ -212,16 +212,9 @@ impl Checker<'_> {
         texts::of_action(&action, &mut |field, text| {
             found.push((field, text.clone()));
         });
-        self.expressions(&inner, &found);
+        let read = self.expressions(&inner, found);
         match &action.runs {
-            Runs::Composite(steps) => {
-                let outputs: Vec<_> = action
-                    .outputs
-                    .iter()
-                    .filter_map(|(_, value)| value.as_ref())
-                    .collect();
-                self.composite(&inner, steps, &outputs);
-            }
+            Runs::Composite(steps) => self.composite(&inner, steps, &read),
             Runs::Node(node) => {
                 self.requirements
                     .node

@@ -9,6 +9,7 @@ use ContextName::{
     Env, Github, Inputs, Job, Jobs, Matrix, Needs, Runner, Secrets, Steps, Strategy, Vars,
 };
 use Function::{Always, Cancelled, Failure, HashFiles, Success};
+use std::fmt;
 
 /// A field that may hold expressions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -92,8 +93,68 @@ pub enum Field {
     ActionPreOrPostIf,
     /// `runs.args` and `runs.env` of a docker action.
     ActionContainer,
-    /// Where GitHub evaluates nothing: `name`, `uses`, `id`, `needs`, `shell` of a step, …
-    Nowhere,
+    /// `jobs.<id>.steps.shell`, where GitHub evaluates nothing.
+    StepShell,
+    /// `defaults.run` of the workflow, where GitHub evaluates nothing.
+    DefaultsRun,
+}
+
+impl Field {
+    /// Whether the text is an expression also without `${{ }}`.
+    pub fn is_condition(self) -> bool {
+        matches!(
+            self,
+            Self::JobIf | Self::StepIf | Self::ActionStepIf | Self::ActionPreOrPostIf
+        )
+    }
+}
+
+impl fmt::Display for Field {
+    /// For messages: “`if` of a step”.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::RunName => "`run-name`",
+            Self::Concurrency => "`concurrency` of the workflow",
+            Self::Env => "`env` of the workflow",
+            Self::CallInputDefault => "the default of an input",
+            Self::CallOutputValue => "an output of the workflow",
+            Self::JobName => "`name` of a job",
+            Self::JobIf => "`if` of a job",
+            Self::JobStrategy => "`strategy`",
+            Self::JobRunsOn => "`runs-on`",
+            Self::JobConcurrency => "`concurrency` of a job",
+            Self::JobEnv => "`env` of a job",
+            Self::JobDefaultsRun => "`defaults` of a job",
+            Self::JobTimeoutMinutes => "`timeout-minutes` of a job",
+            Self::JobContinueOnError => "`continue-on-error` of a job",
+            Self::JobOutput => "`outputs` of a job",
+            Self::JobEnvironment => "`environment`",
+            Self::JobEnvironmentUrl => "`url` of `environment`",
+            Self::JobContainer => "`container`",
+            Self::JobContainerCredentials => "`credentials` of `container`",
+            Self::JobContainerEnv => "`env` of `container`",
+            Self::JobServices => "`services`",
+            Self::JobServicesCredentials => "`credentials` of `services`",
+            Self::JobServicesEnv => "`env` of `services`",
+            Self::JobWith => "`with` of a job",
+            Self::JobSecrets => "`secrets` of a job",
+            Self::StepName => "`name` of a step",
+            Self::StepIf => "`if` of a step",
+            Self::StepRun => "`run` of a step",
+            Self::StepEnv => "`env` of a step",
+            Self::StepWith => "`with` of a step",
+            Self::StepWorkingDirectory => "`working-directory` of a step",
+            Self::StepTimeoutMinutes => "`timeout-minutes` of a step",
+            Self::StepContinueOnError => "`continue-on-error` of a step",
+            Self::StepShell => "`shell` of a step",
+            Self::DefaultsRun => "`defaults` of the workflow",
+            Self::ActionInputDefault => "the default of an action's input",
+            Self::ActionOutputValue => "an output of an action",
+            Self::ActionStepIf | Self::ActionStep => "a step of an action",
+            Self::ActionPreOrPostIf => "`pre-if` and `post-if` of an action",
+            Self::ActionContainer => "`runs` of a container action",
+        })
+    }
 }
 
 /// What a field may use. `contains`, `format` and the like are allowed in all that may use anything.
@@ -186,7 +247,7 @@ pub fn availability(field: Field) -> Availability {
         ),
         Field::ActionStep => (IN_ACTION, HASH),
         Field::ActionContainer => (&[Inputs], &[]),
-        Field::Nowhere => (&[], &[]),
+        Field::StepShell | Field::DefaultsRun => (&[], &[]),
     };
     Availability {
         contexts,
@@ -201,12 +262,14 @@ mod tests {
     use super::*;
 
     fn refused(field: Field, text: &str) -> Vec<usize> {
-        let uses = match field {
-            Field::StepIf | Field::JobIf => inspect_condition(text),
-            _ => inspect(text),
+        let inspection = if field.is_condition() {
+            inspect_condition(text)
+        } else {
+            inspect(text)
         };
+        assert_eq!(inspection.wrong, []);
         let available = availability(field);
-        let uses = uses.unwrap().into_iter();
+        let uses = inspection.uses.into_iter();
         uses.filter(|used| !available.allows(used))
             .map(|used| used.offset)
             .collect()
@@ -240,7 +303,7 @@ mod tests {
             refused(Field::ActionStep, "${{ secrets.A }}${{ inputs.a }}"),
             [4]
         );
-        assert_eq!(refused(Field::Nowhere, "${{ github.ref }}"), [4]);
+        assert_eq!(refused(Field::StepShell, "${{ github.ref }}"), [4]);
         assert_eq!(
             refused(Field::RunName, "${{ format('{0}', github.actor) }}"),
             NOTHING

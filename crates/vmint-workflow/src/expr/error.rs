@@ -12,6 +12,20 @@ pub const MAX_BYTES: usize = 10 * 1024 * 1024;
 /// Why an expression has no value. Offsets are bytes from the beginning of the text that was evaluated.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EvalError {
+    /// There is none.
+    #[error("an expression is expected, at offset {offset} of the text")]
+    Empty {
+        /// Where.
+        offset: usize,
+    },
+    /// `${{` without `}}`.
+    #[error(
+        "`${{{{` is not closed: a `}}}}` outside of quotes is expected, at offset {offset} of the text"
+    )]
+    Unclosed {
+        /// Where it is opened.
+        offset: usize,
+    },
     /// It is none.
     #[error("{message}, at offset {offset} of the text")]
     Syntax {
@@ -49,6 +63,8 @@ pub enum EvalError {
         function: Function,
         /// What it takes.
         expected: String,
+        /// Where it is called.
+        offset: usize,
     },
     /// A context cannot be used here.
     #[error("the context `{context}` is not available here, at offset {offset} of the text")]
@@ -100,7 +116,10 @@ impl EvalError {
     /// The same error, of a text in which the expression begins at the offset.
     #[must_use]
     pub(super) fn moved(mut self, by: usize) -> Self {
-        if let Self::Syntax { offset, .. }
+        if let Self::Empty { offset }
+        | Self::Unclosed { offset }
+        | Self::Syntax { offset, .. }
+        | Self::WrongArguments { offset, .. }
         | Self::UnknownContext { offset, .. }
         | Self::UnknownFunction { offset, .. }
         | Self::ContextNotAvailable { offset, .. }
@@ -114,7 +133,10 @@ impl EvalError {
     /// Where it is wrong, in bytes from the beginning of the text; absent where it is known only of the whole.
     pub fn offset(&self) -> Option<usize> {
         match self {
-            Self::Syntax { offset, .. }
+            Self::Empty { offset }
+            | Self::Unclosed { offset }
+            | Self::Syntax { offset, .. }
+            | Self::WrongArguments { offset, .. }
             | Self::UnknownContext { offset, .. }
             | Self::UnknownFunction { offset, .. }
             | Self::ContextNotAvailable { offset, .. }

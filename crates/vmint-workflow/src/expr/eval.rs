@@ -89,7 +89,7 @@ impl<'s> Evaluation<'s> {
             }
             Node::All(nodes) => return self.first_that(nodes, Truth::Falsy),
             Node::Any(nodes) => return self.first_that(nodes, Truth::Truthy),
-            Node::Call(Function::Case, arguments, _) => return self.case(arguments),
+            Node::Call(Function::Case, arguments, offset) => return self.case(arguments, *offset),
             Node::Call(function, arguments, offset) => {
                 functions::call(self, *function, arguments, *offset)?
             }
@@ -115,10 +115,11 @@ impl<'s> Evaluation<'s> {
         Ok(last)
     }
 
-    fn case(&mut self, arguments: &[Node]) -> Result<Found, EvalError> {
+    fn case(&mut self, arguments: &[Node], offset: usize) -> Result<Found, EvalError> {
         let wrong = |expected: String| EvalError::WrongArguments {
             function: Function::Case,
             expected,
+            offset,
         };
         let (pairs, default) = arguments.as_chunks::<2>();
         for [predicate, value] in pairs {

@@ -34,7 +34,7 @@ pub(super) fn call(
         (Function::Join, [items, separator]) => join(evaluation, items, Some(separator)),
         (Function::ToJson, [value]) => to_json(evaluation, value),
         (Function::FromJson, [text]) => from_json(evaluation, text),
-        (Function::HashFiles, patterns) => hash_files(evaluation, patterns),
+        (Function::HashFiles, patterns) => hash_files(evaluation, patterns, offset),
         _ => match evaluation
             .scope
             .status()
@@ -48,6 +48,7 @@ pub(super) fn call(
             _ => Err(EvalError::WrongArguments {
                 function,
                 expected: "another number of arguments".to_owned(),
+                offset,
             }),
         },
     }
@@ -134,7 +135,11 @@ fn from_json(evaluation: &mut Evaluation<'_>, text: &Node) -> Result<Value, Eval
     })
 }
 
-fn hash_files(evaluation: &mut Evaluation<'_>, patterns: &[Node]) -> Result<Value, EvalError> {
+fn hash_files(
+    evaluation: &mut Evaluation<'_>,
+    patterns: &[Node],
+    offset: usize,
+) -> Result<Value, EvalError> {
     let patterns = patterns
         .iter()
         .map(|pattern| Ok(evaluation.value(pattern)?.to_text().into_owned()))
@@ -144,9 +149,11 @@ fn hash_files(evaluation: &mut Evaluation<'_>, patterns: &[Node]) -> Result<Valu
             if option.starts_with("--")
                 && !option.eq_ignore_ascii_case("--follow-symbolic-links") =>
         {
+            let option: String = option.chars().take(50).collect();
             return Err(EvalError::WrongArguments {
                 function: Function::HashFiles,
                 expected: format!("no option `{option}`; there is only `--follow-symbolic-links`"),
+                offset,
             });
         }
         _ => {}

@@ -1,11 +1,34 @@
 //! What a text uses, for those who check it before it is run.
 
-use super::condition;
 use super::error::EvalError;
 use super::names::{ContextName, Function};
-use super::template::Template;
+use super::template::{self, Segment};
 use super::tree::Node;
 use super::value::Value;
+use std::ops::Range;
+
+/// How many faults of one text are told: a text of 5 MB can have a million.
+pub const MAX_WRONG: usize = 20;
+
+/// What a text uses, and what is wrong with it. One expression that is wrong does not hide the others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inspection {
+    /// What its expressions use, in the text's order; also what would not be reached.
+    pub uses: Vec<Use>,
+    /// What is wrong, in the text's order. After [`MAX_WRONG`] of them nothing more is looked at.
+    pub wrong: Vec<Wrong>,
+    /// The text that it gives whatever the contexts hold: that of `${{ 'text' }}`, the only expression and all of it.
+    pub constant: Option<String>,
+}
+
+/// Something that is wrong with an expression.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wrong {
+    /// Where, in bytes from the beginning of the text; the beginning of the expression where no more is known.
+    pub offset: usize,
+    /// What.
+    pub error: EvalError,
+}
 
 /// Something that a text uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,23 +72,69 @@ impl Use {
     }
 }
 
-/// What the expressions of a text use, in its order; also what would not be reached. An error when one is none.
-pub fn inspect(text: &str) -> Result<Vec<Use>, EvalError> {
-    Ok(uses(&Template::parse(text)?))
-}
-
-/// The same of an `if`, which may come without `${{ }}`.
-pub fn inspect_condition(text: &str) -> Result<Vec<Use>, EvalError> {
-    Ok(uses(&condition::parse(text)?))
-}
-
-fn uses(template: &Template<'_>) -> Vec<Use> {
-    let mut uses = Vec::new();
-    for node in template.expressions() {
-        collect(node, &mut Vec::new(), &mut uses);
+/// Inspects a text.
+pub fn inspect(text: &str) -> Inspection {
+    let mut inspection = Inspection::default();
+    let mut pieces = 0;
+    for segment in template::segments(text) {
+        pieces += 1;
+        match segment {
+            Ok(Segment::Literal(_)) => {}
+            Ok(Segment::Expression(range)) => {
+                inspection.constant = inspection.expression(text, range);
+            }
+            Err(error) => inspection.add(0, error),
+        }
+        if inspection.wrong.len() >= MAX_WRONG {
+            break;
+        }
     }
-    uses.sort_by_key(|each| each.offset);
-    uses
+    if pieces != 1 {
+        inspection.constant = None;
+    }
+    inspection
+}
+
+/// Inspects an `if`, which may come without `${{ }}`, and may be empty.
+pub fn inspect_condition(text: &str) -> Inspection {
+    if text.contains(template::OPEN) {
+        return inspect(text);
+    }
+    let mut inspection = Inspection::default();
+    if !text.trim().is_empty() {
+        inspection.constant = inspection.expression(text, 0..text.len());
+    }
+    inspection
+}
+
+impl Inspection {
+    /// Inspects one expression, and gives the text if it is nothing but one.
+    fn expression(&mut self, text: &str, range: Range<usize>) -> Option<String> {
+        let start = range.start;
+        let node = match Node::parse_all(&text[range]) {
+            Ok(node) => node.moved(start),
+            Err(wrong) => {
+                for error in wrong {
+                    self.add(start, error.moved(start));
+                }
+                return None;
+            }
+        };
+        let before = self.uses.len();
+        collect(&node, &mut Vec::new(), &mut self.uses);
+        self.uses[before..].sort_by_key(|each| each.offset);
+        match node {
+            Node::Literal(Value::String(text)) => Some(text.to_string()),
+            _ => None,
+        }
+    }
+
+    fn add(&mut self, start: usize, error: EvalError) {
+        if self.wrong.len() < MAX_WRONG {
+            let offset = error.offset().unwrap_or(start);
+            self.wrong.push(Wrong { offset, error });
+        }
+    }
 }
 
 /// Collects what a piece uses. `path` is what stands behind it, the nearest last.
@@ -111,7 +180,8 @@ fn collect(node: &Node, path: &mut Vec<PathPart>, uses: &mut Vec<Use>) {
 mod tests {
     use super::*;
 
-    fn told(uses: Result<Vec<Use>, EvalError>) -> String {
+    fn told(inspection: Inspection) -> String {
+        assert_eq!(inspection.wrong, []);
         let each = |used: Use| {
             let what = match used.what {
                 Used::Context(name, path) => path.iter().fold(name.to_string(), |text, part| {
@@ -125,7 +195,7 @@ mod tests {
             };
             format!("{} {what}", used.offset)
         };
-        let uses = uses.unwrap().into_iter().map(each);
+        let uses = inspection.uses.into_iter().map(each);
         uses.collect::<Vec<_>>().join(", ")
     }
 
@@ -155,14 +225,42 @@ mod tests {
 
     #[test]
     fn the_first_name_behind_a_context_is_at_hand() {
-        let uses = inspect("${{ needs.build.result || needs.* || needs || success() }}").unwrap();
-        let names: Vec<_> = uses.iter().map(Use::context_and_name).collect();
+        let text = "${{ needs.build.result || needs.* || needs || success() }}";
+        let inspection = inspect(text);
+        let names: Vec<_> = inspection.uses.iter().map(Use::context_and_name).collect();
         let build = Some((ContextName::Needs, "build"));
         assert_eq!(names, [build, None, None, None]);
     }
 
     #[test]
     fn what_is_no_expression_is_an_error_with_its_place() {
-        assert_eq!(inspect("ab ${{ 1 2 }}").unwrap_err().offset(), Some(9));
+        let offsets = |text: &str| -> Vec<usize> {
+            let inspection = inspect(text);
+            inspection.wrong.iter().map(|wrong| wrong.offset).collect()
+        };
+        assert_eq!(offsets("ab ${{ 1 2 }}"), [9]);
+        assert_eq!(
+            offsets("${{ x || y.z }} ${{ env.A }} ${{ }} ${{ f() }} ${{"),
+            [4, 9, 32, 40, 47]
+        );
+        assert_eq!(offsets(&"${{ x }}".repeat(1000)).len(), MAX_WRONG);
+        let deep = format!("a ${{{{ {}", "!".repeat(60) + "1 }}");
+        assert_eq!(offsets(&deep), [5]);
+    }
+
+    #[test]
+    fn what_is_wrong_with_one_expression_does_not_hide_what_others_use() {
+        let inspection = inspect("${{ x }} ${{ env.A }}");
+        assert_eq!((inspection.uses.len(), inspection.wrong.len()), (1, 1));
+    }
+
+    #[test]
+    fn a_text_that_is_nothing_but_a_quoted_text_is_told() {
+        let constant = |text| inspect_condition(text).constant;
+        assert_eq!(constant("${{ 'it''s' }}").as_deref(), Some("it's"));
+        assert_eq!(constant("'no'").as_deref(), Some("no"));
+        for text in ["${{ 'a' }} ", "${{ 1 }}", "github.ref", "'a' == 'a'", ""] {
+            assert_eq!(constant(text), None, "{text}");
+        }
     }
 }

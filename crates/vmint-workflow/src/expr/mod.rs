@@ -34,7 +34,7 @@ pub use availability::{Availability, Field, availability};
 pub use condition::{ConditionForm, condition, condition_form, hook_condition};
 pub use error::EvalError;
 pub use eval::evaluate;
-pub use inspect::{PathPart, Use, Used, inspect, inspect_condition};
+pub use inspect::{Inspection, PathPart, Use, Used, Wrong, inspect, inspect_condition};
 pub use names::{ContextName, Function};
 pub use scope::{Scope, Status};
 pub use template::{NodeError, evaluate_node, evaluate_text, interpolate};

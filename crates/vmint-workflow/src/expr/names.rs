@@ -112,6 +112,23 @@ pub enum Function {
 }
 
 impl Function {
+    /// All, in the order of GitHub's documentation.
+    pub const ALL: [Self; 13] = [
+        Self::Contains,
+        Self::StartsWith,
+        Self::EndsWith,
+        Self::Format,
+        Self::Join,
+        Self::ToJson,
+        Self::FromJson,
+        Self::HashFiles,
+        Self::Case,
+        Self::Success,
+        Self::Failure,
+        Self::Always,
+        Self::Cancelled,
+    ];
+
     /// As GitHub documents it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -129,6 +146,13 @@ impl Function {
             Self::Always => "always",
             Self::Cancelled => "cancelled",
         }
+    }
+
+    /// The function of a name, in any case.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|function| function.as_str().eq_ignore_ascii_case(name))
     }
 
     /// Whether it asks how things went so far. An `if` without one of these implies `success()`.

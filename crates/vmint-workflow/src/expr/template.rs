@@ -10,7 +10,7 @@ use crate::yaml;
 use std::ops::Range;
 
 /// What opens an expression.
-const OPEN: &str = "${{";
+pub(super) const OPEN: &str = "${{";
 
 /// A piece of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,25 +23,30 @@ pub enum Segment {
 
 /// Splits a text into what stands and what is evaluated. A `}}` within quotes does not end an expression.
 pub fn split(text: &str) -> Result<Vec<Segment>, EvalError> {
-    let mut segments = Vec::new();
+    segments(text).collect()
+}
+
+/// The same one by one. An expression that is not closed is the last.
+pub(super) fn segments(text: &str) -> impl Iterator<Item = Result<Segment, EvalError>> {
     let mut from = 0;
-    while let Some(found) = text[from..].find(OPEN) {
-        let open = from + found;
+    std::iter::from_fn(move || {
+        if from >= text.len() {
+            return None;
+        }
+        let open = text[from..].find(OPEN).map_or(text.len(), |at| from + at);
         if open > from {
-            segments.push(Segment::Literal(from..open));
+            let literal = Segment::Literal(from..open);
+            from = open;
+            return Some(Ok(literal));
         }
         let start = open + OPEN.len();
-        let length = closing(&text[start..]).ok_or_else(|| EvalError::Syntax {
-            message: "`${{` is not closed: a `}}` outside of quotes is expected".to_owned(),
-            offset: open,
-        })?;
-        segments.push(Segment::Expression(start..start + length));
+        let Some(length) = closing(&text[start..]) else {
+            from = text.len();
+            return Some(Err(EvalError::Unclosed { offset: open }));
+        };
         from = start + length + "}}".len();
-    }
-    if from < text.len() {
-        segments.push(Segment::Literal(from..text.len()));
-    }
-    Ok(segments)
+        Some(Ok(Segment::Expression(start..start + length)))
+    })
 }
 
 /// Where `}}` is, outside of quotes. `''` within quotes ends them and begins them again.

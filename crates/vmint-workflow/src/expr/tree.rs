@@ -40,14 +40,34 @@ pub(super) enum Comparison {
 impl Node {
     /// Parses an expression.
     pub(super) fn parse(text: &str) -> Result<Self, EvalError> {
+        Self::parse_all(text).map_err(|mut wrong| wrong.swap_remove(0))
+    }
+
+    /// The same, with all contexts that there are not. Never an empty list.
+    pub(super) fn parse_all(text: &str) -> Result<Self, Vec<EvalError>> {
+        let mut lowering = Lowering {
+            text,
+            unknown: Vec::new(),
+        };
+        let lowered = Self::tree(text).and_then(|tree| lowering.lower(tree));
+        match lowered {
+            Ok(lowered) if lowering.unknown.is_empty() => Ok(lowered.node),
+            Ok(_) => Err(lowering.unknown),
+            Err(error) => {
+                lowering.unknown.push(error);
+                Err(lowering.unknown)
+            }
+        }
+    }
+
+    fn tree(text: &str) -> Result<SpannedExpr<'_>, EvalError> {
         if text.len() > MAX_LENGTH && text.chars().count() > MAX_LENGTH {
             return Err(EvalError::TooLong);
         }
         if operators(text) > MAX_OPERATORS {
             return Err(EvalError::TooDeep);
         }
-        let tree = Expr::parse(text).map_err(|error| from_parser(error, text))?;
-        Ok(Lowering { text }.lower(tree)?.node)
+        Expr::parse(text).map_err(|error| from_parser(error, text))
     }
 
     /// The same, of a text in which the expression begins at the offset.
@@ -117,12 +137,11 @@ fn operators(text: &str) -> usize {
 
 fn from_parser(error: parser::Error, text: &str) -> EvalError {
     match error {
+        parser::Error::Syntax(error) if text.trim().is_empty() => EvalError::Empty {
+            offset: error.offset,
+        },
         parser::Error::Syntax(error) => EvalError::Syntax {
-            message: if error.message == "empty expression" {
-                "an expression is expected".to_owned()
-            } else {
-                error.message.to_owned()
-            },
+            message: error.message.to_owned(),
             offset: error.offset,
         },
         parser::Error::Depth => EvalError::TooDeep,
@@ -133,9 +152,11 @@ fn from_parser(error: parser::Error, text: &str) -> EvalError {
             }
         }
         parser::Error::Call(parser::call::Error::Arity(function, expected)) => {
+            let function = Function::from(function);
             EvalError::WrongArguments {
-                function: function.into(),
+                function,
                 expected: expected.to_owned(),
+                offset: offset_of_call(function.as_str(), text),
             }
         }
     }
@@ -143,15 +164,18 @@ fn from_parser(error: parser::Error, text: &str) -> EvalError {
 
 /// Where a function is called for the first time; the parser does not say.
 fn offset_of_call(name: &str, text: &str) -> usize {
-    let mut quoted = false;
-    for (offset, c) in text.char_indices() {
-        quoted ^= c == '\'';
+    let is_part = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
+    let (mut quoted, mut within) = (false, false);
+    for (offset, byte) in text.bytes().enumerate() {
+        quoted ^= byte == b'\'';
+        let begins = !quoted && !within;
+        within = is_part(&byte);
         let called = || {
-            text[offset..]
-                .strip_prefix(name)
-                .is_some_and(|rest| rest.trim_start().starts_with('('))
+            let (called, rest) = text.get(offset..)?.split_at_checked(name.len())?;
+            let called = called.eq_ignore_ascii_case(name) && rest.trim_start().starts_with('(');
+            Some(called)
         };
-        if !quoted && called() {
+        if begins && called() == Some(true) {
             return offset;
         }
     }
@@ -183,14 +207,16 @@ impl Lowered {
 
 struct Lowering<'t> {
     text: &'t str,
+    /// What is no context.
+    unknown: Vec<EvalError>,
 }
 
 impl Lowering<'_> {
-    fn lower(&self, tree: SpannedExpr<'_>) -> Result<Lowered, EvalError> {
+    fn lower(&mut self, tree: SpannedExpr<'_>) -> Result<Lowered, EvalError> {
         let span = tree.origin.span;
         match tree.inner {
             Expr::Literal(literal) => Ok(Lowered::leaf(Node::Literal(value(&literal)))),
-            Expr::Identifier(name) => context(name.as_str(), span.start),
+            Expr::Identifier(name) => Ok(self.context(name.as_str(), span.start)),
             Expr::Context(context) => self.path(context.parts),
             Expr::Call(call) => self.call(call, span.start, span.end),
             Expr::BinExpr(first) => self.chain(first),
@@ -203,8 +229,18 @@ impl Lowering<'_> {
         }
     }
 
+    fn context(&mut self, name: &str, offset: usize) -> Lowered {
+        let Some(context) = ContextName::parse(name) else {
+            let name = name.to_owned();
+            let error = EvalError::UnknownContext { name, offset };
+            self.unknown.push(error);
+            return Lowered::leaf(Node::Literal(Value::Null));
+        };
+        Lowered::leaf(Node::Context(context, offset))
+    }
+
     /// `a.b[c].*`.
-    fn path(&self, parts: Vec<SpannedExpr<'_>>) -> Result<Lowered, EvalError> {
+    fn path(&mut self, parts: Vec<SpannedExpr<'_>>) -> Result<Lowered, EvalError> {
         let mut parts = parts.into_iter();
         let head = parts.next().ok_or_else(|| unexpected(0))?;
         let mut left = self.lower(head)?;
@@ -228,7 +264,7 @@ impl Lowering<'_> {
     }
 
     fn call(
-        &self,
+        &mut self,
         call: parser::call::Call<'_>,
         start: usize,
         end: usize,
@@ -238,6 +274,7 @@ impl Lowering<'_> {
             return Err(EvalError::WrongArguments {
                 function,
                 expected: "at least 1 argument".to_owned(),
+                offset: start,
             });
         }
         // The parser takes `join(a,)`; GitHub does not.
@@ -258,7 +295,7 @@ impl Lowering<'_> {
     }
 
     /// Binary operators, taken apart from the right; GitHub counts `a || b || c` as one level.
-    fn chain(&self, first: BinExpr<'_>) -> Result<Lowered, EvalError> {
+    fn chain(&mut self, first: BinExpr<'_>) -> Result<Lowered, EvalError> {
         let mut operations = Vec::new();
         let mut current = first;
         let mut left = loop {
@@ -315,16 +352,6 @@ fn join_logic(
             Lowered::above((left.depth - 1).max(right.depth), make(nodes))
         }
         Err(node) => Lowered::above(left.depth.max(right.depth), make(vec![node, right.node])),
-    }
-}
-
-fn context(name: &str, offset: usize) -> Result<Lowered, EvalError> {
-    match ContextName::parse(name) {
-        Some(context) => Ok(Lowered::leaf(Node::Context(context, offset))),
-        None => Err(EvalError::UnknownContext {
-            name: name.to_owned(),
-            offset,
-        }),
     }
 }
 

@@ -1,6 +1,6 @@
 //! From what a user asks to a run: the file is checked, the event made, the moment found where it goes on.
 
-use super::check::{self, Checked, Mirror, Syntax};
+use super::check::{self, Checked, Mirror};
 use super::diagnostic::Diagnostics;
 use super::event::inputs::{self, Of};
 use super::event::payload::{Details, Event};
@@ -85,7 +85,6 @@ pub async fn check_file(
     let options = check::Options {
         repository: &repository.root,
         actions: &mirror,
-        expressions: &Syntax,
     };
     let checked = check::check(shown, &bytes, &options)?;
     Ok((checked, repository))

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use vmint::config::Config;
-use vmint::workflow::check::{self, Checked, Mirror, Options, Syntax};
+use vmint::workflow::check::{self, Checked, Mirror, Options};
 use vmint::workflow::diagnostic::{Diagnostic, Diagnostics, Severity};
 use vmint::workflow::yaml::MAX_BYTES;
 use vmint::{ErrorKind, Fault};
@@ -83,7 +83,6 @@ pub fn one(
         actions: &Mirror {
             folder: config.workflow.actions.clone(),
         },
-        expressions: &Syntax,
     };
     check::check(shown, bytes, &options)
 }
