@@ -12,28 +12,37 @@ pub const GRACE: Duration = Duration::from_secs(5 * 60);
 /// The longest limit; GitHub ends each workflow run after 35 days.
 const LONGEST: f64 = 35.0 * 24.0 * 60.0;
 
+const HELP: &str = "give a number of minutes; the shortest limit is a second, 0.017";
+
 /// `timeout-minutes` that is no time limit.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 pub enum LimitError {
     /// It is not a number.
-    #[error("timeout-minutes is not a number; give a number of minutes from 1 on")]
+    #[error("timeout-minutes is not a number; {HELP}")]
     NotANumber,
-    /// It is less than a minute.
-    #[error("timeout-minutes is {0}; give a number of minutes from 1 on")]
+    /// It is less than a second.
+    #[error("timeout-minutes is {0}; {HELP}")]
     TooShort(f64),
 }
 
-/// The time that `timeout-minutes` stands for. A part of a minute is dropped, as GitHub does; what is longer than 35
-/// days is 35 days.
+impl LimitError {
+    /// What to do about it.
+    pub fn help(&self) -> &'static str {
+        HELP
+    }
+}
+
+/// The time that `timeout-minutes` stands for, to the millisecond. A part of a minute counts, which GitHub drops: what is
+/// tried out here is often short. What is longer than 35 days is 35 days.
 pub fn minutes(minutes: f64) -> Result<Duration, LimitError> {
     if minutes.is_nan() {
         return Err(LimitError::NotANumber);
     }
-    let whole = minutes.floor().min(LONGEST);
-    if whole < 1.0 {
+    let ms = (minutes.min(LONGEST) * 60_000.0).round();
+    if ms < 1000.0 {
         return Err(LimitError::TooShort(minutes));
     }
-    Ok(Duration::from_secs(whole as u64 * 60))
+    Ok(Duration::from_millis(ms as u64))
 }
 
 /// A moment at which something must have ended, and how long it had.
@@ -161,18 +170,20 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
 
     #[test]
-    fn minutes_are_floored_and_bounded() {
+    fn parts_of_minutes_count_down_to_a_second() {
         assert_eq!(minutes(1.0), Ok(MINUTE));
-        assert_eq!(minutes(2.9), Ok(2 * MINUTE));
+        assert_eq!(minutes(2.9), Ok(Duration::from_secs(174)));
+        assert_eq!(minutes(0.05), Ok(Duration::from_secs(3)));
+        assert_eq!(minutes(1.0 / 60.0), Ok(Duration::from_secs(1)));
         assert_eq!(minutes(1e300), Ok(35 * 24 * 60 * MINUTE));
         assert_eq!(minutes(f64::INFINITY), minutes(1e300));
-        assert_eq!(minutes(0.9), Err(LimitError::TooShort(0.9)));
+        assert_eq!(minutes(0.016), Err(LimitError::TooShort(0.016)));
         assert_eq!(minutes(0.0), Err(LimitError::TooShort(0.0)));
         assert_eq!(minutes(-3.0), Err(LimitError::TooShort(-3.0)));
         assert_eq!(minutes(f64::NAN), Err(LimitError::NotANumber));
         assert_eq!(
-            minutes(0.5).unwrap_err().to_string(),
-            "timeout-minutes is 0.5; give a number of minutes from 1 on"
+            minutes(0.01).unwrap_err().to_string(),
+            "timeout-minutes is 0.01; give a number of minutes; the shortest limit is a second, 0.017"
         );
     }
 

@@ -59,6 +59,7 @@ impl Checker<'_> {
                 if let Some(shell) = &steps.defaults.shell {
                     self.shell(file, shell);
                 }
+                self.time_limit(file, steps.timeout_minutes.as_ref());
                 self.job_steps(file, &steps.steps, &mut names);
             }
         }

@@ -6,8 +6,10 @@ use super::uses::{Workspace, need};
 use super::{Checker, File};
 use crate::diagnostic::{Severity, nearest};
 use crate::expr::{ContextName, Field};
+use crate::limits;
 use crate::spec::{Step, StepBody, Text};
-use crate::yaml::shown;
+use crate::yaml::scalar::plain;
+use crate::yaml::{Data, shown};
 use std::collections::{HashMap, HashSet};
 
 /// What can be read by expressions at a place. Names are in lower case.
@@ -71,11 +73,38 @@ impl Checker<'_> {
         for read in self.expressions(file, found) {
             self.names(file, &read, names);
         }
+        self.time_limit(file, step.timeout_minutes.as_ref());
         if let StepBody::Run {
             shell: Some(shell), ..
         } = &step.body
         {
             self.shell(file, shell);
+        }
+    }
+
+    /// `timeout-minutes`, as far as it is known before the run.
+    pub(super) fn time_limit(&mut self, file: &File<'_>, limit: Option<&Text>) {
+        let Some((text, Data::Number(minutes, _))) = limit.map(|text| (text, plain(&text.text)))
+        else {
+            return;
+        };
+        match limits::minutes(minutes) {
+            Err(error) => {
+                let message = format!("`timeout-minutes` is {}, which is too short", text.text);
+                self.error(file, text.spot, message, error.help());
+            }
+            Ok(limit) if minutes.fract() != 0.0 => {
+                let message = format!(
+                    "`timeout-minutes` is {}, but GitHub counts whole minutes",
+                    text.text
+                );
+                let help = format!(
+                    "here it is {}; GitHub drops the fraction",
+                    limits::text(limit)
+                );
+                self.warning(file, text.spot, message, help);
+            }
+            Ok(_) => {}
         }
     }
 

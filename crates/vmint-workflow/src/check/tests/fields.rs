@@ -123,3 +123,18 @@ fn a_wrong_expression_does_not_hide_another_of_its_text() {
         help: the contexts are github, env, vars, job, jobs, steps, runner, secrets, strategy, matrix, needs, inputs; text stands in single quotes
     ");
 }
+
+#[test]
+fn time_limits_are_at_least_a_second_and_whole_minutes_on_github() {
+    let text = "on: push\njobs:\n  a:\n    runs-on: x\n    timeout-minutes: 1.5\n    steps:\n    - {run: x, timeout-minutes: 0.05}\n    - {run: x, timeout-minutes: 0}\n    - {run: x, timeout-minutes: 0.001}\n    - {run: x, timeout-minutes: 10}\n    - {run: x, timeout-minutes: '${{ 0.5 }}'}\n";
+    insta::assert_snapshot!(said(text), @r"
+    ci.yml:5:22: warning: `timeout-minutes` is 1.5, but GitHub counts whole minutes
+        help: here it is 90 s; GitHub drops the fraction
+    ci.yml:7:33: warning: `timeout-minutes` is 0.05, but GitHub counts whole minutes
+        help: here it is 3 s; GitHub drops the fraction
+    ci.yml:8:33: error: `timeout-minutes` is 0, which is too short
+        help: give a number of minutes; the shortest limit is a second, 0.017
+    ci.yml:9:33: error: `timeout-minutes` is 0.001, which is too short
+        help: give a number of minutes; the shortest limit is a second, 0.017
+    ");
+}
