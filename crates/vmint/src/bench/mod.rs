@@ -10,6 +10,7 @@
 //! * `process`: whole processes timed; what processes and the host use.
 //! * `fork`, `commands`, `memory`, `many`, `branch`, `stream`, `raw`: the benchmarks.
 //! * `pool` and its kin: pools and leases; [`worker`] is a process that contends for them.
+//! * `workflow` and its kin: what runs of workflows add to the commands of their steps.
 
 mod branch;
 mod commands;
@@ -28,6 +29,10 @@ pub mod report;
 mod rig;
 mod stream;
 pub mod suite;
+mod workflow;
+mod workflow_check;
+mod workflow_memory;
+mod workflow_rig;
 
 pub use pool_worker::worker;
 pub use report::{Bound, Failure, Figures, Floor, HostFacts, Of, Report, Row, Target, Unit};

@@ -112,6 +112,14 @@ pub fn own_memory(process: &ProcessRef) -> Result<u64, Fault> {
     Ok((get("Pss_Anon")?.max(get("Private_Dirty")?)) * 1024)
 }
 
+/// The most memory that a process has had, shared pages included, in bytes.
+pub fn peak_memory(pid: u32) -> Result<u64, Fault> {
+    let path = format!("/proc/{pid}/status");
+    kilobytes(&read(&path)?, "VmHWM")
+        .map(|kb| kb * 1024)
+        .ok_or_else(|| strange(&path))
+}
+
 /// `MemAvailable`, in bytes.
 pub fn memory_available() -> Result<u64, Fault> {
     let path = "/proc/meminfo";
@@ -220,6 +228,7 @@ mod tests {
         }
         assert!(cpu(&own).unwrap() > before);
         assert!(own_memory(&own).unwrap() > 100_000);
+        assert!(peak_memory(own.pid).unwrap() > 100_000);
         assert!(memory_available().unwrap() < memory_total().unwrap().0);
         assert!(cpus() > 0 && load().unwrap() >= 0.0);
     }

@@ -2,7 +2,7 @@
 
 use super::report::{Failure, HostFacts, Report, Row};
 use super::rig::Rig;
-use super::{branch, commands, fork, many, memory, pool, pool_soak, process, stream};
+use super::{branch, commands, fork, many, memory, pool, pool_soak, process, stream, workflow};
 use crate::Vmint;
 use std::path::PathBuf;
 use vmint_image::Progress;
@@ -66,6 +66,10 @@ const ALL: &[(&str, &str)] = &[
     (
         "pool",
         "leases, resets and filling a pool, each against its floor; 200 processes for 8 machines",
+    ),
+    (
+        "workflow",
+        "what a run adds to the commands of its steps, in time and in memory; checking a long file",
     ),
     (
         LONG,
@@ -146,6 +150,7 @@ async fn one(rig: &Rig<'_>, name: &str, rows: &mut Vec<Row>) -> Result<(), Fault
         "branch" => branch::branch(rig, rows).await,
         "stream" => stream::stream(rig, rows).await,
         "pool" => pool::pool(rig, rows).await,
+        "workflow" => workflow::workflow(rig, rows).await,
         LONG => pool_soak::soak(rig, rows).await,
         other => unreachable!("{other} is no name of a benchmark"),
     }
