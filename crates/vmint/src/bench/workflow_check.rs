@@ -5,7 +5,7 @@ use super::report::{Row, Target};
 use super::rig::Rig;
 use super::workflow::row;
 use super::workflow_rig::write;
-use crate::workflow::check::{self, Mirror, Syntax};
+use crate::workflow::check::{self, Mirror};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Instant;
@@ -121,7 +121,6 @@ fn checked(text: &str) -> Result<(), Fault> {
     let options = check::Options {
         repository: Path::new("/nonexistent"),
         actions: &Mirror { folder: None },
-        expressions: &Syntax,
     };
     let checked = check::check(Path::new("long.yml"), text.as_bytes(), &options);
     let checked = checked.map_err(|e| Fault::new(ErrorKind::Internal, e.to_string()))?;
