@@ -87,8 +87,8 @@ fn a_run_is_shown_with_steps_annotations_and_how_to_rewind() {
 
     Rewind
       before step 2 of build, cargo test (9.4 MB)
-        vmint workflow shell r0000cafe --job build --before 2
-        vmint workflow run /home/me/clock/.github/workflows/ci.yml --resume r0000cafe --job build --from 2
+        vmint workflow shell r0000cafe --before build:2
+        vmint workflow run /home/me/clock/.github/workflows/ci.yml --resume r0000cafe --from build:2
     ");
 }
 

@@ -25,7 +25,7 @@ fn the_page_names_run_outcome_and_accelerator() {
         "7d3b1f9a-51c2-4e0b-9a61-0f6f5a3c2e11",
         "1 machine</a> of ubuntu-24.04, 9 commands",
         "src/clock.rs:42:9",
-        "vmint workflow shell r0000cafe --job build --before 3",
+        "vmint workflow shell r0000cafe --before build:3",
         "failed, allowed to: exit code 1; continue-on-error",
         "a job that it needs has failed: build",
     ] {
