@@ -45,6 +45,9 @@ impl<'r> Instance<'r> {
             Some(_) => Vec::new(),
         };
         self.plan_steps(&pres);
+        if let Some(from) = from {
+            self.note_changes(from);
+        }
         self.set_up(frame, from).await?;
         for (pre, at) in pres.into_iter().zip(self.planned_pres.clone()) {
             self.pre(pre, at, frame).await?;

@@ -108,8 +108,34 @@ impl Instance<'_> {
         })
     }
 
+    /// Says which steps before the one that a run goes on from are not what they were: they are not run again.
+    pub(super) fn note_changes(&self, from: usize) {
+        let Some(resume) = self.run.resume_of(&self.key) else {
+            return;
+        };
+        let (then, now) = (&resume.saved.texts, self.step_texts(from));
+        let changed = (0..from).filter(|&n| then.get(n) != now.get(n));
+        let names = changed.map(|n| match self.planned.get(n) {
+            Some(at) => self
+                .run
+                .recorder
+                .step(*at, |step| format!("{} ({})", step.number, step.name)),
+            None => "one that is not there any more".to_owned(),
+        });
+        let names: Vec<_> = names.collect();
+        if !names.is_empty() {
+            let text = format!(
+                "of {}, steps that are not run again have changed since run {}: {}",
+                self.key,
+                resume.record.id,
+                names.join(", ")
+            );
+            self.run.recorder.note(&self.run.mask(&text));
+        }
+    }
+
     /// What the first steps of the file are, so that a change can be told.
-    pub(super) fn step_texts(&self, count: usize) -> Vec<String> {
+    fn step_texts(&self, count: usize) -> Vec<String> {
         let steps = self.body.steps.iter().take(count);
         steps.map(|step| digest(&describe(step))).collect()
     }
