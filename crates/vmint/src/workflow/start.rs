@@ -72,7 +72,7 @@ pub async fn check_file(
     config: &Config,
 ) -> Result<(Checked, Repository), CannotRun> {
     let repository = Repository::discover(file).await.map_err(unreadable)?;
-    let bytes = std::fs::read(file).map_err(|e| {
+    let bytes = check::read(file).map_err(|e| {
         let kind = match e.kind() {
             std::io::ErrorKind::NotFound => ErrorKind::NotFound,
             _ => ErrorKind::Host,
@@ -122,7 +122,6 @@ impl Vmint {
         };
         let jobs = selected(&checked, &asked.jobs)?;
         let id = RunId::random();
-        let folder = self.run_folder(&id)?;
         let resume = match &asked.resume {
             Some((run, step)) => Some(self.find_resume(run, step)?),
             None => None,
@@ -132,9 +131,12 @@ impl Vmint {
         let records = kept.iter().filter_map(|kept| kept.record.as_ref().ok());
         let earlier = records.filter(|record| record.file == file).count();
         let settings = &config.workflow;
+        // Nothing can fail from here on that would leave it behind.
+        let owner = process::current().map_err(|e| Fault::from_error(ErrorKind::Host, &e))?;
+        let folder = self.run_folder(&id)?;
         Ok(Request {
             run_number: earlier as u64 + 1,
-            owner: process::current().map_err(|e| Fault::from_error(ErrorKind::Host, &e))?,
+            owner,
             path: path.display().to_string(),
             id,
             checked,
