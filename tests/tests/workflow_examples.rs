@@ -86,7 +86,7 @@ fn real_workflows_run_as_they_are_and_so_does_vmint_s_own() {
         .deadline(DEADLINE)
         .run()
         .ok();
-    assert_eq!(shell.text(), "1", "{shell}");
+    assert_eq!(shell.text().trim(), "1", "{shell}");
     let path = folder.join(".github/workflows/ci.yml");
     let file = std::fs::read_to_string(&path).expect("the example has a workflow");
     let mended = file.replace("migrate club.db\n", "migrate club.db --merge-members\n");

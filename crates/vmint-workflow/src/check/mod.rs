@@ -17,6 +17,8 @@ mod uses;
 pub use actions::{Actions, Builtin, Found, Mirror};
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Findings, Severity, Spot, nearest};
+use crate::event::On;
+use crate::event::inputs::{self, Of};
 use crate::load;
 use crate::spec::{Action, Text, Workflow};
 use crate::yaml::MAX_BYTES;
@@ -114,6 +116,7 @@ pub fn check(path: &Path, bytes: &[u8], options: &Options<'_>) -> Result<Checked
         source: &source,
         home: Home::Repository,
     };
+    checker.on(&workflow, &file);
     checker.workflow(&workflow, &file);
     let warnings = checker.findings.finish()?;
     Ok(Checked {
@@ -190,6 +193,23 @@ impl<'a> Checker<'a> {
         self.findings.add(warning.help(help));
     }
 
+    /// Checks what starts a workflow: filters, and the inputs of a `workflow_dispatch`.
+    fn on(&mut self, workflow: &Workflow, file: &File<'_>) {
+        let on = match On::read(&workflow.on_node) {
+            Ok(on) => on,
+            Err(wrong) => {
+                let help = "GitHub's documents call these filters: branches, tags, paths, types";
+                return self.error(file, wrong.spot, wrong.problem.to_string(), help);
+            }
+        };
+        let declared = on.get("workflow_dispatch").and_then(|f| f.inputs.as_ref());
+        if let Err(wrong) = inputs::declared(Of::Dispatch, declared) {
+            let help =
+                "an input has type, default, required, description and, of a choice, options";
+            self.error(file, wrong.spot, wrong.problem.to_string(), help);
+        }
+    }
+
     /// The place of an offset in a text. When no more is shown, it is not searched for: that costs the length of the file.
     fn spot(&self, severity: Severity, file: &File<'_>, text: &Text, offset: usize) -> Spot {
         if self.findings.full(severity) {
@@ -229,7 +249,7 @@ fn inside(path: &str) -> Option<PathBuf> {
 }
 
 /// The content of a file, one byte more than may be at the most.
-fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+pub fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let limit = MAX_BYTES as u64 + 1;
     std::fs::File::open(path)?

@@ -2,15 +2,15 @@
 
 use super::files;
 use crate::args::workflow::Check;
-use crate::context::{self, Context};
+use crate::context::{self, Context, wait};
 use crate::output::printable;
 use std::collections::HashMap;
 use std::io::Write;
-use std::path::{Path, PathBuf};
-use vmint::config::Config;
-use vmint::workflow::check::{self, Checked, Mirror, Options};
+use std::path::Path;
+use vmint::workflow::CannotRun;
+use vmint::workflow::check;
 use vmint::workflow::diagnostic::{Diagnostic, Diagnostics, Severity};
-use vmint::workflow::yaml::MAX_BYTES;
+use vmint::workflow::start::check_file;
 use vmint::{ErrorKind, Fault};
 
 /// Of a longer line, a part around the place is shown.
@@ -28,31 +28,30 @@ pub fn check(context: Context, args: &Check) -> Result<u8, Fault> {
         let found = args.files.iter().map(|given| files::find(&here, given));
         found.collect::<Result<Vec<_>, _>>()?
     };
-    let (mut all, mut sources) = (Vec::new(), HashMap::new());
+    let (mut all, mut files) = (Vec::new(), 0);
     for path in wanted {
         let shown = path.strip_prefix(&here).unwrap_or(&path);
-        let bytes = read(&path)?;
-        all.extend(match one(&config, shown, &here.join(&path), &bytes) {
-            Ok(checked) => checked.warnings,
-            Err(Diagnostics(diagnostics)) => diagnostics,
+        let checked = wait(async { Ok(check_file(&here.join(&path), shown, &config).await) })?;
+        all.extend(match checked {
+            Ok((checked, _)) => checked.warnings,
+            Err(CannotRun::Invalid(Diagnostics(diagnostics))) => diagnostics,
+            Err(CannotRun::Fault(fault)) => return Err(fault),
         });
-        sources.insert(shown.to_owned(), bytes);
+        files += 1;
     }
     let errors = all.iter().filter(|d| d.severity == Severity::Error).count();
-    let checked = sources.len();
     context.show(&all, || {
+        let mut sources = HashMap::new();
         let mut text: Vec<_> = all
             .iter()
             .map(|diagnostic| {
-                let path = here.join(&diagnostic.file);
                 // What a workflow uses is in files of its own.
-                let source = sources
-                    .entry(diagnostic.file.clone())
-                    .or_insert_with(|| read(&path).unwrap_or_default());
-                render(diagnostic, source)
+                let path = here.join(&diagnostic.file);
+                let text = sources.entry(path.clone()).or_insert_with(|| source(&path));
+                render(diagnostic, text)
             })
             .collect();
-        text.push(summary(checked, errors, all.len() - errors));
+        text.push(summary(files, errors, all.len() - errors));
         text.join("\n\n")
     })?;
     Ok(u8::from(errors > 0))
@@ -63,33 +62,14 @@ pub fn tell(diagnostics: &Diagnostics) {
     let mut sources = HashMap::new();
     for diagnostic in &diagnostics.0 {
         let path = &diagnostic.file;
-        let source: &Vec<u8> = sources
-            .entry(path.clone())
-            .or_insert_with(|| read(path).unwrap_or_default());
-        let _ = writeln!(std::io::stderr(), "{}\n", render(diagnostic, source));
+        let text: &Vec<u8> = sources.entry(path.clone()).or_insert_with(|| source(path));
+        let _ = writeln!(std::io::stderr(), "{}\n", render(diagnostic, text));
     }
 }
 
-/// Checks the content of one file.
-pub fn one(
-    config: &Config,
-    shown: &Path,
-    path: &Path,
-    bytes: &[u8],
-) -> Result<Checked, Diagnostics> {
-    let repository: PathBuf = files::repository(path);
-    let options = Options {
-        repository: &repository,
-        actions: &Mirror {
-            folder: config.workflow.actions.clone(),
-        },
-    };
-    check::check(shown, bytes, &options)
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, Fault> {
-    // One more than there may be: the checker tells of the rest.
-    super::asked::read_bounded(path, MAX_BYTES as u64 * 2, "check")
+/// What the user sees of a file's text; nothing, if it cannot be read any more.
+fn source(path: &Path) -> Vec<u8> {
+    check::read(path).unwrap_or_default()
 }
 
 /// `ci.yml:12:9: error: …`, the line with a mark under the place, and what to do.
@@ -190,21 +170,5 @@ mod tests {
     fn what_stands_in_a_file_commands_no_terminal() {
         let shown = render(&diagnostic(1, 1), b"\x1b[2J: \xff");
         assert!(!shown.contains('\x1b'), "{shown:?}");
-    }
-
-    #[test]
-    fn a_file_is_checked_against_its_repository() {
-        let root = tempfile::tempdir().unwrap();
-        let path = root.path().join(".github/workflows/ci.yml");
-        let config = Config::load(root.path(), |_| None).unwrap();
-        let check = |steps: &str| {
-            let text = format!(
-                "on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n    steps:\n      - {steps}\n"
-            );
-            one(&config, Path::new("ci.yml"), &path, text.as_bytes())
-        };
-        assert!(check("run: make").is_ok());
-        let Diagnostics(all) = check("uses: ./actions/mine").unwrap_err();
-        assert_eq!((all[0].spot.line, all[0].severity), (6, Severity::Error));
     }
 }

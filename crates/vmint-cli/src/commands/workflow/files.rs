@@ -65,19 +65,6 @@ pub fn all(here: &Path) -> Result<Vec<PathBuf>, Fault> {
     Ok(all)
 }
 
-/// The repository that a workflow file is of: the folder above `.github/workflows`, else that of git, else its own.
-pub fn repository(file: &Path) -> PathBuf {
-    let folder = file.parent().unwrap_or(Path::new("/"));
-    if folder.ends_with(FOLDER) {
-        let root = folder.parent().and_then(Path::parent);
-        return root.unwrap_or(folder).to_owned();
-    }
-    let git = folder
-        .ancestors()
-        .find(|folder| folder.join(".git").exists());
-    git.unwrap_or(folder).to_owned()
-}
-
 /// The nearest folder of workflows. A repository ends the search.
 fn folder(here: &Path) -> Option<PathBuf> {
     for above in here.ancestors() {
@@ -176,17 +163,5 @@ mod tests {
         );
         assert_eq!(all(&inner).unwrap_err().kind, ErrorKind::NotFound);
         assert_eq!(all(root.path()).unwrap().len(), 2);
-    }
-
-    #[test]
-    fn a_file_s_repository_is_above_the_workflows_or_git_s_or_its_folder() {
-        let root = repository_with_workflows();
-        let path = |path: &str| root.path().join(path);
-        assert_eq!(repository(&path(".github/workflows/ci.yml")), root.path());
-        assert_eq!(repository(&path("src/test/ci.yml")), root.path());
-        assert_eq!(
-            repository(Path::new("/no/such/ci.yml")),
-            Path::new("/no/such")
-        );
     }
 }
