@@ -57,6 +57,15 @@ impl<'r> Instance<'r> {
             cwd,
             ..Launch::default()
         };
+        if let Some(action) = &frame.action {
+            for (name, value) in [
+                ("GITHUB_ACTION_PATH", &action.path),
+                ("GITHUB_ACTION_REPOSITORY", &action.repository),
+                ("GITHUB_ACTION_REF", &action.reference),
+            ] {
+                launch.env.insert(name.to_owned(), value.clone());
+            }
+        }
         launch
             .files
             .file(&file, 0o755, shell.script(&text).as_bytes());
