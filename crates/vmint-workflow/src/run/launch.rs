@@ -389,7 +389,7 @@ impl<'r> Run<'r> {
         cancel: &Cancel,
     ) -> Result<Arc<Session>, Acquiring> {
         tokio::select! {
-            session = Session::acquire(self.site, place, label, from, self.recorder) => {
+            session = Session::acquire(self.site, place, label, from, self.recorder, &self.cancel) => {
                 session.map(Arc::new).map_err(Acquiring::Failed)
             }
             by = cancel.cancelled() => Err(Acquiring::Cancelled(by)),

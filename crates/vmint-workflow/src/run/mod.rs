@@ -36,6 +36,7 @@ mod lifecycle;
 mod moments;
 mod node;
 pub mod paths;
+mod patient;
 mod recorder;
 mod request;
 mod script;
@@ -243,6 +244,11 @@ impl<'a> Run<'a> {
 
     fn conclude(&self) -> RunEnd {
         let ended = self.recorder.record();
+        // In haste nothing is waited for, and what was cut off is no fault.
+        if self.cancel.is_hastened() {
+            let by = self.cancel.by().unwrap_or_default();
+            return RunEnd::Cancelled { by };
+        }
         let fault = ended.jobs.iter().find_map(|job| job.fault.clone());
         if let Some(fault) = fault {
             return RunEnd::Fault { fault };

@@ -1,5 +1,7 @@
 //! A machine for as long as a run, or one of its jobs, needs it.
 
+use super::cancel::Cancel;
+use super::patient::Patient;
 use super::recorder::{Recorder, now_ms};
 use crate::guest::{Command, Guest, Place, Process, Site, Want};
 use crate::record::MachineUse;
@@ -34,10 +36,11 @@ impl Session {
         label: String,
         from: Option<&Name>,
         recorder: &Recorder<'_>,
+        cancel: &Cancel,
     ) -> Result<Self, Fault> {
         let began = Instant::now();
         let want = Want { place, label, from };
-        let guest = site.acquire(want).await?;
+        let guest = Patient::new(site.acquire(want).await?, cancel.clone());
         let identity = guest.identity();
         let index = recorder.add_machine(MachineUse {
             machine: identity.machine,
@@ -53,7 +56,7 @@ impl Session {
             executions: 0,
         });
         Ok(Self {
-            guest,
+            guest: Box::new(guest),
             place: place.clone(),
             index,
             used: AtomicBool::new(false),

@@ -69,6 +69,10 @@ impl<'r> Instance<'r> {
     /// # Errors
     /// When vmint or the machine fails; nothing more of the job can be run then.
     pub(super) async fn main_step(&mut self, index: usize, frame: &mut Frame) -> Result<(), Fault> {
+        if self.cancel.is_hastened() {
+            // Not reached; nothing is said of its condition.
+            return Ok(());
+        }
         let step = &self.body.steps[index];
         let at = self.planned[index];
         let id = self.action_id(step);
@@ -125,6 +129,9 @@ impl<'r> Instance<'r> {
         path: Vec<usize>,
         limit: Option<Deadline>,
     ) -> Result<Outcome, Trouble> {
+        if self.cancel.is_hastened() {
+            return Ok(Outcome::Cancelled);
+        }
         let id = self.action_id(step);
         let Some(mut prepared) = self.prepare(step, frame, id).await? else {
             let skipped = Outcome::Skipped;
@@ -153,9 +160,6 @@ impl<'r> Instance<'r> {
         frame: &Frame,
         id: String,
     ) -> Result<Option<Prepared>, Trouble> {
-        if self.cancel.is_hastened() {
-            return Ok(None);
-        }
         let mut env = self.state.env.clone();
         env.extend(frame.env.iter().map(|(k, v)| (k.clone(), v.clone())));
         let mut scope = self.scope(frame, &env, &id);

@@ -6,7 +6,7 @@ use crate::args::Format;
 use crate::args::workflow::Run;
 use crate::context::{Context, block_on};
 use crate::failure::{self, VMINT_FAILED};
-use crate::signals::Signals;
+use crate::signals::{self, Signals};
 use std::io::Write;
 use std::sync::Arc;
 use vmint::workflow::record::{RunEnd, RunRecord};
@@ -19,7 +19,7 @@ pub fn run(context: Context, args: Run) -> Result<u8, Fault> {
     let (asked, target) = asked::read(context, args)?;
     let (vmint, config) = context.open_configured()?;
     let (vmint, config) = (Arc::new(vmint), Arc::new(config));
-    block_on(async |signals| {
+    block_on(async |received| {
         let request = match vmint.prepare_run(&config, &asked).await {
             Ok(request) => request,
             Err(CannotRun::Fault(fault)) => return Err(fault),
@@ -47,7 +47,7 @@ pub fn run(context: Context, args: Run) -> Result<u8, Fault> {
             loop {
                 tokio::select! {
                     ended = &mut running => break ended,
-                    signal = signals.next() => tell_it(signal, &cancel, context),
+                    signal = received.next() => tell_it(signal, &cancel, context),
                 }
             }
         };
@@ -64,13 +64,16 @@ pub fn run(context: Context, args: Run) -> Result<u8, Fault> {
     })
 }
 
-/// The first signal cancels the run, the next one ends it at once.
+/// The first signal cancels the run, the second ends it without clean-up, the third ends this process: the machine goes with
+/// its owner all the same.
 fn tell_it(signal: i32, cancel: &Cancel, context: Context) {
     let by = match signal {
         2 => "Ctrl-C".to_owned(),
         n => format!("signal {n}"),
     };
-    if cancel.by().is_some() {
+    if cancel.is_hastened() {
+        signals::exit(failure::signal_code(signal));
+    } else if cancel.by().is_some() {
         cancel.hasten(by);
     } else {
         context.note("cancelling; steps that clean up still run, once more ends it at once");
