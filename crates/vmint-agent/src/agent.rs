@@ -95,7 +95,7 @@ impl Unit {
     fn pid(&self) -> Option<i32> {
         match &self.work {
             Work::Exec(exec) => Some(exec.pid),
-            Work::Pack(pack) => Some(pack.pid),
+            Work::Pack(pack) => pack.pid,
             Work::Flush(pid) => Some(*pid),
             Work::Unpack(_) => None,
         }

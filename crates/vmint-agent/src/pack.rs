@@ -1,21 +1,32 @@
 //! Packing files into a tar stream: a forked child walks the tree and writes to a pipe, which is spliced to the host
 //! like any command's output. File content goes from the page cache into the pipe without passing through memory.
+//!
+//! A folder of a few small files is packed without a child: the pipe surely holds its archive. A fork is most of what such
+//! an archive costs, above all under emulation, and a workflow fetches one after each of its steps.
 
 use crate::exec::{failure, os, text};
 use crate::source::{From, Source};
 use crate::sys::{self, Forked};
 use crate::tarball::PackError;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
+use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 use vmint_protocol::{Channel, ErrorCode, GuestError, Sent, TarOut};
+
+/// So many files are few.
+const FEW: usize = 16;
+/// So many bytes of them are little. Their headers come on top, of 1.5 KiB each, and a pipe holds 64 KiB.
+const LITTLE: u64 = 16 << 10;
 
 /// A tar stream on its way out.
 #[derive(Debug)]
 pub struct Pack {
-    /// The child.
-    pub pid: i32,
+    /// The child, if it takes one.
+    pub pid: Option<i32>,
     /// The archive.
     pub source: Source,
     result: OwnedFd,
@@ -23,8 +34,36 @@ pub struct Pack {
 }
 
 impl Pack {
-    /// Starts the child.
+    /// Starts the child, unless there is so little to pack that it is done at once.
     pub fn start(spec: &TarOut) -> Result<Self, GuestError> {
+        if let Some(pack) = Self::at_once(&spec.path) {
+            return Ok(pack);
+        }
+        Self::fork(spec)
+    }
+
+    /// Packs the content of a folder of few small files. Nothing when it is no such folder, or anything fails: the child
+    /// says what, and has the time for it.
+    fn at_once(path: &[u8]) -> Option<Self> {
+        if !path.ends_with(b"/.") || !is_small(path).ok()? {
+            return None;
+        }
+        let (archive, archive_end) = pipe_with(PipeFlags::CLOEXEC).ok()?;
+        let (result, result_end) = pipe_with(PipeFlags::CLOEXEC).ok()?;
+        // A file that grows meanwhile does not fill the pipe and block the agent, but fails.
+        rustix::io::ioctl_fionbio(&archive_end, true).ok()?;
+        let sent = crate::tarball::pack(path, archive_end).ok()?;
+        rustix::io::write(&result_end, &encode(sent)).ok()?;
+        let source = Source::new(Rc::new(archive), From::Pipe, Channel::Output);
+        Some(Self {
+            pid: None,
+            source,
+            result,
+            ended: true,
+        })
+    }
+
+    fn fork(spec: &TarOut) -> Result<Self, GuestError> {
         let pipes = || {
             Ok((
                 pipe_with(PipeFlags::CLOEXEC)?,
@@ -47,7 +86,7 @@ impl Pack {
             Forked::Parent(pid) => {
                 let source = Source::new(Rc::new(archive), From::Pipe, Channel::Output);
                 Ok(Self {
-                    pid,
+                    pid: Some(pid),
                     source,
                     result,
                     ended: false,
@@ -64,9 +103,9 @@ impl Pack {
 
     /// Nobody listens any more.
     pub fn cancel(&mut self) {
-        if !self.ended {
+        if let Some(pid) = self.pid.filter(|_| !self.ended) {
             // It may just have ended.
-            let _ = sys::kill(self.pid, libc::SIGKILL);
+            let _ = sys::kill(pid, libc::SIGKILL);
         }
     }
 
@@ -79,6 +118,30 @@ impl Pack {
         let n = rustix::io::read(&self.result, &mut report).unwrap_or(0);
         Some(decode(&report[..n]))
     }
+}
+
+/// Whether all that a folder holds is few small files.
+fn is_small(folder: &[u8]) -> rustix::io::Result<bool> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = rustix::fs::open(OsStr::from_bytes(folder), flags, Mode::empty())?;
+    let (mut files, mut bytes) = (0, 0);
+    for entry in rustix::fs::Dir::read_from(&folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
+            continue;
+        }
+        let stat = rustix::fs::statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        files += 1;
+        bytes = u64::saturating_add(bytes, u64::try_from(stat.st_size).unwrap_or(u64::MAX));
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile
+            || files > FEW
+            || bytes > LITTLE
+        {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// A result as one write to a pipe: `0`, entries, bytes; or the error's code, and its message.
@@ -129,6 +192,52 @@ fn decode(report: &[u8]) -> Result<Sent, GuestError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The archive of a folder's content, and whether it took a process.
+    fn packed(folder: &std::path::Path) -> (Vec<u8>, bool) {
+        let path = [folder.as_os_str().as_bytes(), b"/."].concat();
+        let pack = Pack::start(&TarOut { path }).unwrap();
+        let mut archive = Vec::new();
+        let mut piece = [0; 4096];
+        while let n @ 1.. = rustix::io::read(pack.source.fd(), &mut piece).unwrap() {
+            archive.extend_from_slice(&piece[..n]);
+        }
+        if let Some(pid) = pack.pid.and_then(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
+        }
+        (archive, pack.pid.is_some())
+    }
+
+    #[test]
+    fn few_small_files_are_packed_without_a_process_and_the_same_as_with_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let empty = packed(folder.path());
+        assert_eq!(empty, (vec![0; 1024], false));
+        std::fs::write(at("env"), "A=b\n").unwrap();
+        std::fs::write(at("output"), "").unwrap();
+        let (few, forked) = packed(folder.path());
+        assert!(!forked, "two small files took a process");
+        // The last in the archive, and what makes it take a process.
+        std::os::unix::fs::symlink("env", at("z")).unwrap();
+        let (more, forked) = packed(folder.path());
+        assert!(forked, "a link took no process");
+        let of_files = few.len() - 1024;
+        assert_eq!(few[..of_files], more[..of_files]);
+        std::fs::remove_file(at("z")).unwrap();
+        std::fs::write(at("z"), vec![b'z'; LITTLE as usize]).unwrap();
+        assert!(packed(folder.path()).1, "a large file took no process");
+        std::fs::write(at("z"), vec![b'z'; LITTLE as usize - 4]).unwrap();
+        let (largest, forked) = packed(folder.path());
+        assert!(!forked, "as much as is little took a process");
+        assert!(largest.len() as u64 > LITTLE);
+        for n in 3..=FEW {
+            assert!(!packed(folder.path()).1, "{n} files took a process");
+            std::fs::write(at(&n.to_string()), "").unwrap();
+        }
+        std::fs::write(at("y"), "").unwrap();
+        assert!(packed(folder.path()).1, "{} files took no process", FEW + 2);
+    }
 
     #[test]
     fn a_result_survives_the_pipe() {

@@ -85,7 +85,8 @@ impl Archive {
         };
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => {
-                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                // It may be a fifo by now: one without a writer would never be opened.
+                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
                 let file = rustix::fs::openat(dir, path_os, flags, Mode::empty())
                     .map_err(self.error("open"))?;
                 // The size of what was opened, should it be another file by now.
