@@ -22,6 +22,17 @@ const FEW: usize = 16;
 /// So many bytes of them are little. Their headers come on top, of 1.5 KiB each, and a pipe holds 64 KiB.
 const LITTLE: u64 = 16 << 10;
 
+/// File systems that answer at once: ext, tmpfs, ramfs, overlay, XFS, Btrfs. Another may be of a network, or of a program
+/// that hangs, and the agent must not hang with it.
+const PROMPT: [u32; 6] = [
+    0xef53,
+    0x0102_1994,
+    0x8584_58f6,
+    0x794c_7630,
+    0x5846_5342,
+    0x9123_683e,
+];
+
 /// A tar stream on its way out.
 #[derive(Debug)]
 pub struct Pack {
@@ -124,6 +135,9 @@ impl Pack {
 fn is_small(folder: &[u8]) -> rustix::io::Result<bool> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let folder = rustix::fs::open(OsStr::from_bytes(folder), flags, Mode::empty())?;
+    if !PROMPT.contains(&(rustix::fs::fstatfs(&folder)?.f_type as u32)) {
+        return Ok(false);
+    }
     let (mut files, mut bytes) = (0, 0);
     for entry in rustix::fs::Dir::read_from(&folder)? {
         let entry = entry?;
