@@ -6,7 +6,7 @@ use crate::record::{Limit, StepEnd};
 use bytes::Bytes;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
-use vmint_model::Fault;
+use vmint_model::{ErrorKind, Fault};
 
 const SIGINT: i32 = 2;
 const SIGKILL: i32 = 9;
@@ -18,6 +18,10 @@ const SIGNALS: [(i32, Duration); 3] = [
     (SIGTERM, Duration::from_millis(2500)),
     (SIGKILL, Duration::from_secs(10)),
 ];
+
+/// How much longer than its limit a command may take to be reported as ended by the guest, which is what enforces the limit.
+/// A guest that is slow needs some; one that hangs would never say anything.
+const SLACK: Duration = Duration::from_secs(30);
 
 /// How long a command may take, and why no longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +58,8 @@ pub struct Supervised<'a> {
     allowed: Allowed,
     obeys: Obeys,
     stage: Stage,
+    /// When a guest that has said nothing of the command's end hangs.
+    hangs: Instant,
 }
 
 /// How far cancelling has come.
@@ -67,11 +73,14 @@ enum Stage {
 impl<'a> Supervised<'a> {
     /// Of a command that was started.
     pub fn new(process: Box<dyn Process + 'a>, allowed: Allowed, obeys: Obeys) -> Self {
+        let now = Instant::now();
         Self {
             process,
             allowed,
             obeys,
             stage: Stage::Running,
+            // No limit is longer than 35 days.
+            hangs: now.checked_add(allowed.time + SLACK).unwrap_or(now),
         }
     }
 
@@ -81,19 +90,36 @@ impl<'a> Supervised<'a> {
             let signal = next_signal(&self.obeys, &self.stage);
             tokio::select! {
                 happening = self.process.next() => return Ok(match happening? {
-                    Happening::Output(bytes) => Seen::Output(bytes),
+                    Happening::Output(bytes) => {
+                        self.heard();
+                        Seen::Output(bytes)
+                    }
                     Happening::Exited(exit) => Seen::Ended(self.end(exit)),
                 }),
                 at = signal => {
                     let Some((signal, wait)) = SIGNALS.get(at) else {
-                        // Not even the kernel of the guest ends it. Dropping it has the agent kill what it can.
-                        return Ok(Seen::Ended(StepEnd::Cancelled));
+                        return Err(hangs("a command in it was killed, and did not end"));
                     };
                     self.process.signal(*signal);
                     let next = Instant::now() + *wait;
                     self.stage = Stage::Ending { sent: at + 1, next };
                 }
+                () = sleep_until(self.hangs) => {
+                    return Err(hangs("it has not ended a command that ran past its time limit"));
+                }
             }
+        }
+    }
+
+    /// A guest that speaks does not hang. What a command has written before it was ended may take a while to arrive, and
+    /// comes before its end.
+    fn heard(&mut self) {
+        let now = Instant::now();
+        self.hangs = self.hangs.max(now + SLACK);
+        if let Stage::Ending { sent, next } = &mut self.stage
+            && let Some((_, wait)) = SIGNALS.last().filter(|_| *sent == SIGNALS.len())
+        {
+            *next = now + *wait;
         }
     }
 
@@ -108,6 +134,11 @@ impl<'a> Supervised<'a> {
             (Exit::Signal(signal), Stage::Running) => StepEnd::Killed { signal },
         }
     }
+}
+
+/// A machine of which nothing can be expected any more: whatever else is asked of it would be waited for, for ever.
+fn hangs(why: &str) -> Fault {
+    Fault::new(ErrorKind::MachineLost, format!("the machine hangs: {why}"))
 }
 
 /// Returns when a signal is due: which of [`SIGNALS`].
