@@ -222,10 +222,9 @@ impl Record {
         let path = step["log"].as_str();
         let path = folder.join(path.unwrap_or_else(|| panic!("no log: {step}")));
         let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        let lines = text
-            .lines()
-            .map(|line| line.split_once(' ').map_or(line, |(_, text)| text));
-        lines.map(|line| format!("{line}\n")).collect()
+        let lines = text.lines();
+        let lines = lines.map(|line| line.split_once(' ').map_or(line, |(_, text)| text));
+        lines.flat_map(|line| [line, "\n"]).collect()
     }
 
     /// How a step ended: `success`, or `none` when vmint failed or it was not reached.
