@@ -27,11 +27,11 @@ impl Asked {
             env: self.env,
             cwd: self.cwd,
             user: self.user,
-            terminal: None,
             stdin: self.input.is_some(),
             timeout: self
                 .timeout
                 .and_then(|s| Duration::try_from_secs_f64(s).ok()),
+            ..Command::default()
         };
         (command, self.input)
     }

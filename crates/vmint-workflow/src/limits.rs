@@ -157,8 +157,8 @@ pub fn text(limit: Duration) -> String {
     let ms = limit.as_millis();
     match ms {
         0..1000 => format!("{ms} ms"),
-        _ if ms % 3_600_000 == 0 => format!("{} h", ms / 3_600_000),
-        _ if ms % 60_000 == 0 => format!("{} min", ms / 60_000),
+        _ if ms.is_multiple_of(3_600_000) => format!("{} h", ms / 3_600_000),
+        _ if ms.is_multiple_of(60_000) => format!("{} min", ms / 60_000),
         _ => format!("{} s", ms as f64 / 1000.0),
     }
 }

@@ -151,11 +151,10 @@ fn refuse(field: Field, available: &Availability, used: &Use) -> Problem {
         ),
         Used::Function(function) => (
             format!("`{function}()` is not available in {field}"),
-            match function.is_status() {
-                true => "the status is known in `if` only".to_owned(),
-                false => {
-                    "files are known in steps only; hand the digest on as an output".to_owned()
-                }
+            if function.is_status() {
+                "the status is known in `if` only".to_owned()
+            } else {
+                "files are known in steps only; hand the digest on as an output".to_owned()
             },
         ),
     };

@@ -11,6 +11,7 @@ use crate::expr::{self, ContextName, Field, Object, Scope, Value, availability};
 use crate::matrix::Combination;
 use crate::record::Outcome;
 use crate::spec::{CallJob, CallSecrets, Job, Map};
+use crate::yaml::Node;
 use indexmap::IndexMap;
 
 impl<'r> Run<'r> {
@@ -29,7 +30,7 @@ impl<'r> Run<'r> {
         let inner = match prepared {
             Ok(prepared) => prepared,
             Err(reason) => {
-                let record = self.job_record(caller, job, &name, &name, None);
+                let record = Self::job_record(caller, job, &name, &name, None);
                 return Some(self.refused(record, &reason));
             }
         };
@@ -110,8 +111,8 @@ impl<'r> Run<'r> {
         let mut outputs = IndexMap::new();
         let declared = inner.workflow.on_node.get("workflow_call");
         let declared = declared.and_then(|on| on.get("outputs"));
-        for (name, output) in declared.into_iter().flat_map(|node| node.entries()) {
-            let text = output.get("value").and_then(|value| value.text());
+        for (name, output) in declared.into_iter().flat_map(Node::entries) {
+            let text = output.get("value").and_then(Node::text);
             let value = expr::interpolate(&text.unwrap_or_default(), &scope);
             match value {
                 Ok(value) => drop(outputs.insert(name.text.clone(), value)),

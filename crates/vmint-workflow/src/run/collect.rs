@@ -117,7 +117,6 @@ fn pick(
                 None => builder.append_data(&mut header, relative, &mut entry)?,
             }
         }
-        drop(archive);
         // What is behind the end of the archive is of no interest.
         let mut rest = [0; 4096];
         while inlet.read(&mut rest)? > 0 {}

@@ -15,7 +15,7 @@ use crate::record::{Level, Limit, StepEnd};
 use indexmap::IndexMap;
 use std::path::PathBuf;
 use std::time::Instant;
-use vmint_model::Fault;
+use vmint_model::{ErrorKind, Fault};
 
 /// Files through which a step talks back, below the folder of its command: the variable that names it, and its name.
 const FILES: [(&str, &str); 5] = [
@@ -298,7 +298,14 @@ impl<'r> Instance<'r> {
         folder: &str,
         around: &Surroundings<'_, 'r>,
     ) -> Result<Ran, Trouble> {
-        let left = transfer::fetch(self.session.guest(), &format!("{folder}/."), MOST_LEFT).await?;
+        let left = transfer::fetch(self.session.guest(), &format!("{folder}/."), MOST_LEFT).await;
+        let left = match left {
+            // In haste nothing is fetched, and nobody is to use it: the step was cancelled, and is told as that.
+            Err(fault) if fault.kind == ErrorKind::Interrupted && self.cancel.is_hastened() => {
+                Vec::new()
+            }
+            left => left?,
+        };
         let content = |name: &str| {
             let file = left.iter().find(|file| file.path == name);
             file.map_or(&b""[..], |file| &file.content)

@@ -68,14 +68,13 @@ impl<'r> Run<'r> {
 
     /// Notes that a job was never begun.
     fn never(&self, caller: &Caller<'_>, job: &Job, reason: &str) {
-        let mut record = self.job_record(caller, job, &job.id, &job.id, None);
+        let mut record = Self::job_record(caller, job, &job.id, &job.id, None);
         record.reason = Some(reason.to_owned());
         self.recorder.add_job(record);
     }
 
     /// A job's record before it begins.
     pub(super) fn job_record(
-        &self,
         caller: &Caller<'_>,
         job: &Job,
         key: &str,
@@ -177,7 +176,7 @@ impl<'r> Run<'r> {
     /// Notes that a job is not run.
     fn unrun(&self, caller: &Caller<'_>, job: &Job, outcome: Outcome, reason: String) -> JobResult {
         let name = job.name.as_ref().map_or(&job.id, |name| &name.text);
-        let record = self.job_record(caller, job, &job.id, name, None);
+        let record = Self::job_record(caller, job, &job.id, name, None);
         let at = self.recorder.add_job(record);
         let reason = self.mask(&reason);
         self.recorder.job(at, |job| {

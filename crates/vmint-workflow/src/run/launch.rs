@@ -48,7 +48,7 @@ impl<'r> Run<'r> {
         let name = self.job_name(caller, job, &of_job, combination);
         let matrix = combination.map(|c| Value::from(c.values.clone()));
         let matrix = matrix.map(|matrix| serde_json::to_value(matrix).unwrap_or_default());
-        let record = self.job_record(caller, job, &key, &name, matrix);
+        let record = Self::job_record(caller, job, &key, &name, matrix);
         if let Some(done) = self.taken_over(&record.key) {
             return (Some(done), Counts::Fully);
         }
@@ -180,7 +180,7 @@ impl<'r> Run<'r> {
         env.extend(map(&body.env, &job_scope, "env").map_err(Trouble::Step)?);
         let group = match &job.concurrency {
             Some(concurrency) => {
-                let group = self.group(concurrency, &scope(Field::JobConcurrency));
+                let group = Self::group(concurrency, &scope(Field::JobConcurrency));
                 Some(group.map_err(Trouble::Step)?)
             }
             None => None,

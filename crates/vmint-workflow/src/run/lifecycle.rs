@@ -154,17 +154,16 @@ impl<'r> Instance<'r> {
         let conclusion = result.map_or(Outcome::Success, |r| r.conclusion);
         let at = self.planned[index];
         let earlier = self.run.earlier_step(&self.key, index);
-        self.run.recorder.step(at, |step| match earlier {
-            // As it was; its log stays with the run that has run it.
-            Some(earlier) => {
+        self.run.recorder.step(at, |step| {
+            if let Some(earlier) = earlier {
+                // As it was; its log stays with the run that has run it.
                 let number = step.number;
                 *step = earlier;
                 step.number = number;
                 step.log = None;
                 step.log_bytes = 0;
                 step.summary = None;
-            }
-            None => {
+            } else {
                 step.outcome = Some(outcome);
                 step.conclusion = Some(conclusion);
             }

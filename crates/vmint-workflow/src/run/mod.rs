@@ -225,21 +225,18 @@ impl<'a> Run<'a> {
             match group {
                 Some(mut group) => {
                     let by = group.cancelled().await;
-                    // The place in the group is kept until the run has ended.
                     (by, Some(group))
                 }
                 None => std::future::pending().await,
             }
         };
-        tokio::pin!(replaced);
-        tokio::select! {
-            by = over => self.cancel.cancel(by),
-            (by, group) = &mut replaced => {
-                self.cancel.cancel(by);
-                drop(group);
-            }
-        }
-        std::future::pending().await
+        // The place in the group is kept as long as this is: until the run has ended.
+        let (by, _kept) = tokio::select! {
+            by = over => (by, None),
+            cancelled = replaced => cancelled,
+        };
+        self.cancel.cancel(by);
+        std::future::pending::<()>().await;
     }
 
     fn conclude(&self) -> RunEnd {
@@ -374,7 +371,7 @@ impl<'a> Run<'a> {
         };
         let scope = caller.constant.scope(&contexts::OfJob::default());
         let scope = scope.limited_to(&availability(Field::Concurrency));
-        let group = self.group(concurrency, &scope);
+        let group = Self::group(concurrency, &scope);
         let (group, mode) = group.map_err(|reason| RunEnd::Fault {
             fault: Fault::new(ErrorKind::Usage, reason),
         })?;
@@ -396,7 +393,6 @@ impl<'a> Run<'a> {
 
     /// A `concurrency`, evaluated.
     fn group(
-        &self,
         concurrency: &crate::spec::Concurrency,
         scope: &expr::Scope,
     ) -> Result<(String, crate::guest::GroupMode), String> {

@@ -250,17 +250,15 @@ fn make_event(
     let declared = declared.map_err(|e| usage(format!("{}: {}", e.spot, e.problem)))?;
     let dispatched =
         inputs::dispatch(&declared, &asked.inputs).map_err(|e| usage(e.to_string()))?;
-    let event = match &asked.event_file {
-        Some(path) => Event::read(&name, path, repository)
-            .map_err(|e| Fault::from_error(ErrorKind::Usage, &e))?,
-        None => {
-            let details = Details {
-                action: trigger::activity(on, &name).map(str::to_owned),
-                inputs: dispatched.texts,
-                schedule: filters.and_then(|filters| filters.crons.first().cloned()),
-            };
-            Event::simulate(&name, repository, details)
-        }
+    let event = if let Some(path) = &asked.event_file {
+        Event::read(&name, path, repository).map_err(|e| Fault::from_error(ErrorKind::Usage, &e))?
+    } else {
+        let details = Details {
+            action: trigger::activity(on, &name).map(str::to_owned),
+            inputs: dispatched.texts,
+            schedule: filters.and_then(|filters| filters.crons.first().cloned()),
+        };
+        Event::simulate(&name, repository, details)
     };
     let decision = decide(on, &event);
     Ok((event, dispatched.inputs, decision))

@@ -80,7 +80,7 @@ impl<'r> Instance<'r> {
         let draft = artifacts.begin(&name, taken).map_err(own)?;
         let (sender, receiver) = mpsc::channel(WAITING);
         let roots = patterns.search_roots();
-        let collected = self.collect(&roots, &listed, &base, sender);
+        let collected = self.collect(roots, &listed, &base, sender);
         let (draft, collected) = futures_util::future::join(draft.fill(receiver), collected).await;
         let draft = draft.map_err(|e| Fault::from_error(ErrorKind::Host, &e))?;
         collected?;

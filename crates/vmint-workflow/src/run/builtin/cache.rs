@@ -111,7 +111,7 @@ impl<'r> Instance<'r> {
         let draft = caches.begin(&key).map_err(own)?;
         let (sender, receiver) = mpsc::channel(WAITING);
         let roots = patterns.search_roots();
-        let collected = self.collect(&roots, &listed, "/", sender);
+        let collected = self.collect(roots, &listed, "/", sender);
         let (draft, collected) = futures_util::future::join(draft.fill(receiver), collected).await;
         collected?;
         let draft = draft.map_err(|e| Trouble::Step(format!("the cache cannot be saved: {e}")))?;

@@ -98,27 +98,20 @@ impl<'r> Instance<'r> {
         around: &Surroundings<'_, 'r>,
     ) -> Result<(), Trouble> {
         let repository = &self.run.request.repository;
-        let (packed, what) = match at {
-            Some(at) => {
-                let packed = self.send(target, |pieces| commit::pack(at, pieces)).await?;
-                (packed, format!("commit {}", at.sha()))
-            }
-            None => {
-                let pack = |pieces| folder::pack(repository, GitFolder::LeftOut, pieces);
-                let packed = self.send(target, pack).await?;
-                let changed = repository.uncommitted.len();
-                let what = match (&repository.head, changed) {
-                    (None, _) => "the folder as it is".to_owned(),
-                    (Some(head), 0) => format!("the working tree, at {}", head.commit.sha),
-                    (Some(head), n) => {
-                        format!(
-                            "the working tree, at {} with {n} files changed",
-                            head.commit.sha
-                        )
-                    }
-                };
-                (packed, what)
-            }
+        let (packed, what) = if let Some(at) = at {
+            let packed = self.send(target, |pieces| commit::pack(at, pieces)).await?;
+            (packed, format!("commit {}", at.sha()))
+        } else {
+            let pack = |pieces| folder::pack(repository, GitFolder::LeftOut, pieces);
+            let packed = self.send(target, pack).await?;
+            let changed = repository.uncommitted.len();
+            let head = repository.head.as_ref().map(|head| &head.commit.sha);
+            let what = match (head, changed) {
+                (None, _) => "the folder as it is".to_owned(),
+                (Some(sha), 0) => format!("the working tree, at {sha}"),
+                (Some(sha), n) => format!("the working tree, at {sha} with {n} files changed"),
+            };
+            (packed, what)
         };
         let text = format!(
             "Copied {what}: {} files, {}, to {target}",
