@@ -83,7 +83,7 @@ impl Engine {
     /// Asks a machine what it has.
     pub fn detect() -> Call {
         Call::new(["/bin/sh", "-c", DETECT])
-            .within(Duration::from_secs(120))
+            .within(Duration::from_mins(2))
             .showing(Show::Nothing)
     }
 

@@ -74,16 +74,29 @@ const TRIES: u32 = 3;
 const WRITE: &str =
     r#"umask 077 && mkdir -p -- "$1" && printf %s "$VMINT_CREDENTIALS" > "$1/config.json""#;
 
+/// Where the credentials are: in memory, and of a name of its own, for two jobs in one machine do not meet.
+fn folder(scope: &Scope) -> String {
+    format!("/run/vmint/registry_{scope}")
+}
+
+fn remove(folder: &str) -> Call {
+    Call::new(["rm", "-rf", "--", folder]).showing(Show::Nothing)
+}
+
 impl Fetch {
     /// Of an image, with the credentials of its registry.
     pub fn new(image: Image, credentials: Option<Credentials>, scope: &Scope) -> Self {
         Self {
             image,
             credentials,
-            // In memory, and of a name of its own: two jobs in one machine do not meet.
-            folder: format!("/run/vmint/registry_{scope}"),
+            folder: folder(scope),
             stage: Stage::Look,
         }
+    }
+
+    /// Removes the credentials that a dialogue which was cut off may have left.
+    pub fn forget(scope: &Scope) -> Call {
+        remove(&folder(scope))
     }
 
     /// What comes next.
@@ -110,10 +123,7 @@ impl Fetch {
                 self.stage = Stage::Pull { tries: *tries };
                 Turn::Say(Kind::Warning, text)
             }
-            Stage::Forget(_) => {
-                let call = Call::new(["rm", "-rf", "--", &self.folder]);
-                Turn::Run(call.showing(Show::Nothing))
-            }
+            Stage::Forget(_) => Turn::Run(remove(&self.folder)),
             Stage::End(end) => Turn::End(end.clone()),
         }
     }

@@ -1,9 +1,11 @@
 //! Whose containers and networks they are.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// A word that sets the containers of one job apart from others in the same machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Scope(String);
 
 /// A scope is 1 to 40 lower-case letters and digits.
@@ -37,6 +39,20 @@ impl Scope {
         let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
         let of: String = of.chars().filter(|c| fits(*c)).take(60).collect();
         format!("vmint_{of}_{self}")
+    }
+}
+
+impl TryFrom<String> for Scope {
+    type Error = NoScope;
+
+    fn try_from(name: String) -> Result<Self, NoScope> {
+        Self::new(name)
+    }
+}
+
+impl From<Scope> for String {
+    fn from(scope: Scope) -> Self {
+        scope.0
     }
 }
 

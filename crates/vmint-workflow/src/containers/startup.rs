@@ -27,7 +27,7 @@ use std::time::Duration;
 
 /// For a service whose engine never says that it is not healthy. Much more than GitHub's services take, for emulation is
 /// slow; the job's own limit may come first.
-pub const HEALTH_LIMIT: Duration = Duration::from_secs(30 * 60);
+pub const HEALTH_LIMIT: Duration = Duration::from_mins(30);
 
 /// The dialogue.
 #[derive(Debug)]
