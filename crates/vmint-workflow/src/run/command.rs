@@ -6,16 +6,15 @@ use super::step::Surroundings;
 use super::supervise::{Allowed, Obeys, Seen, Supervised};
 use super::transfer::{self, Parcel};
 use crate::commands::{Commands, Echo, Unsecure};
-use crate::files::{self, File, OutputBudget};
+use crate::containers::folders::Folders;
 use crate::guest::Command;
 use crate::limits::{Deadline, Phase};
 use crate::lines::{Debugging, Event, Interpreter, Job};
 use crate::log::Kind;
 use crate::record::{Level, Limit, StepEnd};
 use indexmap::IndexMap;
-use std::path::PathBuf;
 use std::time::Instant;
-use vmint_model::{ErrorKind, Fault};
+use vmint_model::Fault;
 
 /// Files through which a step talks back, below the folder of its command: the variable that names it, and its name.
 const FILES: [(&str, &str); 5] = [
@@ -25,8 +24,6 @@ const FILES: [(&str, &str); 5] = [
     ("GITHUB_STATE", "state"),
     ("GITHUB_STEP_SUMMARY", "summary"),
 ];
-/// What all of these of one command may hold, in bytes.
-const MOST_LEFT: usize = 64 << 20;
 /// What a file of problem matchers may hold, in bytes.
 const MOST_MATCHERS: usize = 1 << 20;
 
@@ -56,12 +53,12 @@ pub(super) struct Ran {
 
 /// What a command has said in its output that is not for the log.
 #[derive(Debug, Default)]
-struct Said {
-    outputs: IndexMap<String, String>,
-    state: IndexMap<String, String>,
-    env: Vec<(String, String)>,
-    path: Vec<String>,
-    failed: bool,
+pub(super) struct Said {
+    pub outputs: IndexMap<String, String>,
+    pub state: IndexMap<String, String>,
+    pub env: Vec<(String, String)>,
+    pub path: Vec<String>,
+    pub failed: bool,
     matchers: Vec<Wanted>,
     /// A log that could not be written.
     fault: Option<Fault>,
@@ -85,28 +82,10 @@ impl<'r> Instance<'r> {
     pub(super) async fn command(
         &mut self,
         around: &Surroundings<'_, 'r>,
-        mut launch: Launch,
+        launch: Launch,
     ) -> Result<Ran, Trouble> {
-        let allowed = match self.allowed(around.limit) {
-            Ok(allowed) => allowed,
-            Err(end) => {
-                return Ok(Ran {
-                    end,
-                    outputs: IndexMap::new(),
-                    state: IndexMap::new(),
-                });
-            }
-        };
-        let number = self.next_command();
-        let relative = format!("_runner_file_commands/{number}");
-        for (_, name) in FILES {
-            launch.files.file(&format!("{relative}/{name}"), 0o666, b"");
-        }
-        let folder = format!("{}/{relative}", super::paths::TEMP);
-        launch
-            .files
-            .put(self.session.guest(), super::paths::TEMP)
-            .await?;
+        let allowed = self.allowed(around.limit).map_err(Trouble::Ended)?;
+        let folder = self.lay(launch.files).await?;
         let command = Command {
             env: self.variables(&launch.env, &folder, &around.id),
             argv: launch.argv,
@@ -114,15 +93,21 @@ impl<'r> Instance<'r> {
             user: None,
             timeout: Some(allowed.time),
         };
-        let unsecure = match launch.env.get("ACTIONS_ALLOW_UNSECURE_COMMANDS") {
-            Some(text) if text == "true" => Unsecure::Allowed,
-            _ => Unsecure::Refused,
-        };
-        let said = self
-            .converse(command, allowed, around.log, unsecure)
+        let (end, said) = self
+            .converse(command, allowed, around.log, unsecure(&launch.env), None)
             .await?;
-        let (end, said) = said;
         self.gather(end, said, &folder, around).await
+    }
+
+    /// Puts a command's files into the machine, those through which it talks back among them; gives the folder of these.
+    pub(super) async fn lay(&mut self, mut files: Parcel) -> Result<String, Trouble> {
+        let number = self.next_command();
+        let relative = format!("_runner_file_commands/{number}");
+        for (_, name) in FILES {
+            files.file(&format!("{relative}/{name}"), 0o666, b"");
+        }
+        files.put(self.session.guest(), super::paths::TEMP).await?;
+        Ok(format!("{}/{relative}", super::paths::TEMP))
     }
 
     /// Runs a command that is vmint's own, and gives what it writes. More than `most` bytes are a failure.
@@ -135,6 +120,27 @@ impl<'r> Instance<'r> {
             Ok(allowed) => allowed,
             Err(end) => return Ok((end, Vec::new())),
         };
+        let mut output = Vec::new();
+        let hear = |bytes: &[u8]| {
+            if output.len() + bytes.len() > most {
+                return Err(Trouble::Step(format!(
+                    "a list of files in the machine is longer than {most} bytes"
+                )));
+            }
+            output.extend_from_slice(bytes);
+            Ok(())
+        };
+        let end = self.listen(command, allowed, hear).await?;
+        Ok((end, output))
+    }
+
+    /// Runs a command that is vmint's own to its end, and hands over what it writes.
+    pub(super) async fn listen(
+        &mut self,
+        command: Command,
+        allowed: Allowed,
+        mut hear: impl FnMut(&[u8]) -> Result<(), Trouble> + Send,
+    ) -> Result<StepEnd, Trouble> {
         let command = Command {
             timeout: Some(allowed.time),
             ..command
@@ -142,16 +148,10 @@ impl<'r> Instance<'r> {
         let session = self.session.clone();
         let process = session.start(command, self.run.recorder).await?;
         let mut supervised = Supervised::new(process, allowed, self.obeys());
-        let mut output = Vec::new();
         loop {
             match supervised.next().await? {
-                Seen::Output(bytes) if output.len() + bytes.len() > most => {
-                    return Err(Trouble::Step(format!(
-                        "a list of files in the machine is longer than {most} bytes"
-                    )));
-                }
-                Seen::Output(bytes) => output.extend_from_slice(&bytes),
-                Seen::Ended(end) => return Ok((end, output)),
+                Seen::Output(bytes) => hear(&bytes)?,
+                Seen::Ended(end) => return Ok(end),
             }
         }
     }
@@ -189,12 +189,15 @@ impl<'r> Instance<'r> {
         }
     }
 
-    async fn converse(
+    /// Runs a command of a step to its end, and does what it says. One that runs in a container sees the job's folders
+    /// elsewhere.
+    pub(super) async fn converse(
         &mut self,
         command: Command,
         allowed: Allowed,
         log: &StepLog<'r>,
         unsecure: Unsecure,
+        elsewhere: Option<&Folders>,
     ) -> Result<(StepEnd, Said), Trouble> {
         let (echo, debugging) = if self.run.debug() {
             (Echo::On, Debugging::Shown)
@@ -209,10 +212,10 @@ impl<'r> Instance<'r> {
         let end = loop {
             match supervised.next().await? {
                 Seen::Output(bytes) => {
-                    self.interpret(log, &mut said, |at_ms, job, sink| {
+                    self.interpret(log, &mut said, elsewhere, |at_ms, job, sink| {
                         interpreter.push(&bytes, at_ms, job, sink);
                     });
-                    self.match_problems(&mut said, log).await?;
+                    self.match_problems(&mut said, log, elsewhere).await?;
                 }
                 Seen::Ended(end) => break end,
             }
@@ -220,10 +223,10 @@ impl<'r> Instance<'r> {
                 return Err(fault.into());
             }
         };
-        self.interpret(log, &mut said, |at_ms, job, sink| {
+        self.interpret(log, &mut said, elsewhere, |at_ms, job, sink| {
             interpreter.finish(at_ms, job, sink);
         });
-        self.match_problems(&mut said, log).await?;
+        self.match_problems(&mut said, log, elsewhere).await?;
         match said.fault {
             Some(fault) => Err(fault.into()),
             None => Ok((end, said)),
@@ -234,6 +237,7 @@ impl<'r> Instance<'r> {
         &mut self,
         log: &StepLog<'r>,
         said: &mut Said,
+        elsewhere: Option<&Folders>,
         read: impl FnOnce(i64, Job<'_>, &mut dyn FnMut(Event)),
     ) {
         let run = self.run;
@@ -260,16 +264,22 @@ impl<'r> Instance<'r> {
             Event::Failed => said.failed = true,
         });
         drop(masks);
-        for annotation in annotations {
+        for mut annotation in annotations {
+            annotation.file = annotation.file.map(|file| outside(&file, elsewhere));
             self.keep_annotation(at, annotation);
         }
     }
 
     /// Fetches the problem matchers that were asked for.
-    async fn match_problems(&mut self, said: &mut Said, log: &StepLog<'r>) -> Result<(), Trouble> {
+    async fn match_problems(
+        &mut self,
+        said: &mut Said,
+        log: &StepLog<'r>,
+        elsewhere: Option<&Folders>,
+    ) -> Result<(), Trouble> {
         for wanted in said.matchers.drain(..) {
             let (Wanted::Added(path) | Wanted::Removed(path)) = &wanted;
-            let path = super::paths::below(&self.workspace(), path);
+            let path = super::paths::below(&self.workspace(), &outside(path, elsewhere));
             let found = transfer::fetch(self.session.guest(), &path, MOST_MATCHERS).await?;
             let result = match (found.first(), &wanted) {
                 (None, _) => Err(format!("there is no file {path}")),
@@ -290,118 +300,6 @@ impl<'r> Instance<'r> {
         Ok(())
     }
 
-    /// Fetches what the command has left in its files.
-    async fn gather(
-        &mut self,
-        mut end: StepEnd,
-        mut said: Said,
-        folder: &str,
-        around: &Surroundings<'_, 'r>,
-    ) -> Result<Ran, Trouble> {
-        let left = transfer::fetch(self.session.guest(), &format!("{folder}/."), MOST_LEFT).await;
-        let left = match left {
-            // In haste nothing is fetched, and nobody is to use it: the step was cancelled, and is told as that.
-            Err(fault) if fault.kind == ErrorKind::Interrupted && self.cancel.is_hastened() => {
-                Vec::new()
-            }
-            left => left?,
-        };
-        let content = |name: &str| {
-            let file = left.iter().find(|file| file.path == name);
-            file.map_or(&b""[..], |file| &file.content)
-        };
-        let mut failures = Vec::new();
-        let mut pairs = |file, name| {
-            let pairs = files::pairs(file, content(name));
-            pairs.unwrap_or_else(|error| {
-                failures.push(error.to_string());
-                Vec::new()
-            })
-        };
-        said.outputs.extend(pairs(File::Output, "output"));
-        said.state.extend(pairs(File::State, "state"));
-        let env = match files::variables(content("env")) {
-            Ok(variables) => {
-                // As on GitHub: shown as errors, and the step is well.
-                for refused in variables.refused {
-                    let text = refused.to_string();
-                    around.log.say(Kind::Error, self.run.mask(&text))?;
-                    self.annotate(around.log.at(), Level::Error, &text);
-                }
-                variables.set
-            }
-            Err(error) => {
-                failures.push(error.to_string());
-                Vec::new()
-            }
-        };
-        match files::paths(content("path")) {
-            Ok(paths) => said.path.extend(paths),
-            Err(error) => failures.push(error.to_string()),
-        }
-        match files::summary(content("summary")) {
-            Ok(None) => {}
-            Ok(Some(summary)) => self.keep_summary(around.log, &summary)?,
-            Err(error) => {
-                // As on GitHub: the step is well, its summary is not.
-                let text = error.to_string();
-                around.log.say(Kind::Error, self.run.mask(&text))?;
-                self.annotate(around.log.at(), Level::Error, &text);
-            }
-        }
-        let mut budget = OutputBudget::of_job();
-        for (name, value) in &said.outputs {
-            if let Err(error) = budget.take(name, value) {
-                failures.push(error.to_string());
-                break;
-            }
-        }
-        for (name, value) in said.env.into_iter().chain(env) {
-            self.state.env.insert(name, value);
-        }
-        for path in said.path {
-            self.state.path.retain(|known| *known != path);
-            self.state.path.insert(0, path);
-        }
-        if let (Some(reason), StepEnd::Exited { code: 0 }) = (failures.first(), &end) {
-            let reason = reason.clone();
-            end = StepEnd::Invalid { reason };
-        } else if let (true, StepEnd::Exited { code: 0 }) = (said.failed, &end) {
-            let reason = "a workflow command of its output could not be executed".to_owned();
-            end = StepEnd::Invalid { reason };
-        }
-        Ok(Ran {
-            end,
-            outputs: said.outputs,
-            state: said.state,
-        })
-    }
-
-    /// Keeps a step's summary, behind what is there.
-    fn keep_summary(&self, log: &StepLog<'r>, summary: &str) -> Result<(), Fault> {
-        use std::io::Write;
-        let at = log.at();
-        let number = self.run.recorder.step(at, |step| step.number);
-        let relative = PathBuf::from(format!("summaries/{}/{number}.md", at.job + 1));
-        let path = self.run.recorder.folder().join(&relative);
-        let written = (|| {
-            std::fs::create_dir_all(path.parent().unwrap_or(&path))?;
-            let mut file = std::fs::File::options()
-                .append(true)
-                .create(true)
-                .open(&path)?;
-            file.write_all(self.run.mask(summary).as_bytes())
-        })();
-        written.map_err(|e| {
-            let fault = Fault::from_error(vmint_model::ErrorKind::Host, &e);
-            fault.context(format!("cannot write {}", path.display()))
-        })?;
-        self.run
-            .recorder
-            .step(at, |step| step.summary = Some(relative));
-        Ok(())
-    }
-
     /// The environment of a command: the step's, what GitHub's runner adds, and `PATH`.
     fn variables(
         &self,
@@ -410,15 +308,18 @@ impl<'r> Instance<'r> {
         id: &str,
     ) -> Vec<(String, String)> {
         let mut all = env.clone();
-        for (name, value) in &self.facts {
-            all.insert(name.clone(), value.clone());
-        }
-        all.insert("GITHUB_ACTION".into(), id.to_owned());
-        for (name, file) in FILES {
-            all.insert(name.into(), format!("{folder}/{file}"));
-        }
+        all.extend(self.added_variables(folder, id));
         all.insert("PATH".into(), self.search_path(env));
         all.into_iter().collect()
+    }
+
+    /// What GitHub's runner adds to the environment of each command.
+    pub(super) fn added_variables(&self, folder: &str, id: &str) -> Vec<(String, String)> {
+        let mut added = self.facts.clone();
+        added.push(("GITHUB_ACTION".into(), id.to_owned()));
+        let files = FILES.map(|(name, file)| (name.to_owned(), format!("{folder}/{file}")));
+        added.extend(files);
+        added
     }
 
     /// `PATH`: what steps have added, the step's own or the image's, and vmint's.
@@ -428,6 +329,19 @@ impl<'r> Instance<'r> {
         let path: Vec<_> = path.chain([base.as_str(), super::paths::BIN]).collect();
         path.join(":")
     }
+}
+
+/// Whether a command of this environment may use the workflow commands that GitHub has withdrawn.
+pub(super) fn unsecure(env: &IndexMap<String, String>) -> Unsecure {
+    match env.get("ACTIONS_ALLOW_UNSECURE_COMMANDS") {
+        Some(text) if text == "true" => Unsecure::Allowed,
+        _ => Unsecure::Refused,
+    }
+}
+
+/// A path as the machine sees it.
+fn outside(path: &str, elsewhere: Option<&Folders>) -> String {
+    elsewhere.map_or_else(|| path.to_owned(), |folders| folders.translate_back(path))
 }
 
 /// Whose limit, in words.

@@ -5,6 +5,8 @@ use super::contexts::{Constant, OfJob};
 use super::recorder::{JobAt, StepAt, StepLog, now_ms};
 use super::session::Session;
 use super::state::{JobState, Post, Standing, StepResult, Steps};
+use crate::containers::Engine;
+use crate::containers::teardown::Teardown;
 use crate::expr::{ContextName, Field, Object, Scope, Status, Value, availability};
 use crate::limits::Limits;
 use crate::log::Kind;
@@ -40,8 +42,14 @@ pub(super) struct Instance<'r> {
     pub facts: Vec<(String, String)>,
     /// The `runner` context.
     pub runner: Value,
+    /// The container engine, once it is known.
+    pub engine: Option<Engine>,
+    /// What removes the services that this run has started.
+    pub teardown: Option<Teardown>,
     /// The set-up, as it stands in the record.
     pub planned_set_up: StepAt,
+    /// The start of the services, if there are any, as it stands in the record.
+    pub planned_services: Option<StepAt>,
     /// `pre`s, as they stand in the record.
     pub planned_pres: Vec<StepAt>,
     /// Steps of the file, as they stand in the record.
@@ -73,6 +81,8 @@ impl<'r> Defaults<'r> {
 pub(super) enum Trouble {
     /// Its own fault.
     Step(String),
+    /// It was cancelled, or its time was over, before it came to a command of its own, or in the midst of one for it.
+    Ended(StepEnd),
     /// vmint's, or the machine's.
     Fault(Fault),
 }
@@ -227,7 +237,7 @@ impl<'r> Instance<'r> {
         };
         job.insert("status", status);
         job.insert("container", Object::new());
-        job.insert("services", Object::new());
+        job.insert("services", self.services_context());
         job.into()
     }
 

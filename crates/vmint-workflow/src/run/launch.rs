@@ -61,6 +61,7 @@ impl<'r> Run<'r> {
                 self.lose(record, fault);
                 return (None, Counts::Fully);
             }
+            Err(Trouble::Ended(_)) => unreachable!("no command runs before there is a machine"),
         };
         let counts = prepared.counts;
         let result = self.with_machine(caller, job, body, of_job, prepared, cancel);
@@ -322,7 +323,10 @@ impl<'r> Run<'r> {
             defaults: super::instance::Defaults::of(caller.workflow, body),
             facts: Vec::new(),
             runner: Value::Null,
+            engine: None,
+            teardown: None,
             planned_set_up: super::recorder::StepAt { job: at.0, step: 0 },
+            planned_services: None,
             planned_pres: Vec::new(),
             planned: Vec::new(),
         };

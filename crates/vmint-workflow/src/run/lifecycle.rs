@@ -26,6 +26,10 @@ impl<'r> Instance<'r> {
             other => other,
         };
         let ended = match ended {
+            Ok(()) => self.stop_services(&mut frame).await,
+            other => other,
+        };
+        let ended = match ended {
             Ok(()) => self.clean_up(&mut frame).await,
             other => other,
         };
@@ -44,11 +48,12 @@ impl<'r> Instance<'r> {
             None => self.pres(),
             Some(_) => Vec::new(),
         };
-        self.plan_steps(&pres);
+        self.plan_steps(self.services(from), &pres);
         if let Some(from) = from {
             self.note_changes(from);
         }
         self.set_up(frame, from).await?;
+        self.start_services(frame).await?;
         for (pre, at) in pres.into_iter().zip(self.planned_pres.clone()) {
             self.pre(pre, at, frame).await?;
         }

@@ -3,12 +3,12 @@
 //! ```text
 //! run ── jobs ──┬── call ── jobs …               a reusable workflow
 //!               └── instance (session, job)      one combination of a matrix
-//!                     set-up ─ pre… ─ step… ─ post… ─ clean-up
-//!                                      │
-//!                                      ├── script      a command in the guest
-//!                                      ├── composite   steps again, with inputs and outputs of their own
-//!                                      ├── node        pre, main, post of a JavaScript action
-//!                                      └── builtin     checkout, artifacts, cache, setup-…
+//!                     set-up ─ services ─ pre… ─ step… ─ post… ─ services ─ clean-up
+//!                                                 │
+//!                                                 ├── script      a command in the guest
+//!                                                 ├── composite   steps again, with inputs and outputs of their own
+//!                                                 ├── parts       pre, main, post of an action: node or docker
+//!                                                 └── builtin     checkout, artifacts, cache, setup-…
 //! ```
 //!
 //! Invariants:
@@ -27,19 +27,23 @@ mod command;
 mod composite;
 mod contexts;
 mod docker;
+mod engine;
 mod fields;
 mod guest_files;
 mod instance;
 mod jobs;
 mod launch;
+mod left;
 mod lifecycle;
 mod moments;
 mod node;
+mod parts;
 pub mod paths;
 mod patient;
 mod recorder;
 mod request;
 mod script;
+mod services;
 mod session;
 mod set_up;
 pub mod state;

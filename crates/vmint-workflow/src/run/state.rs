@@ -1,5 +1,7 @@
 //! What a job knows at a moment; saved with each snapshot, so that a run can go on from there.
 
+use crate::containers::Scope;
+use crate::containers::running::Running;
 use crate::expr::{Object, Value};
 use crate::record::Outcome;
 use indexmap::IndexMap;
@@ -88,6 +90,20 @@ pub struct JobState {
     pub commands: u32,
     /// The `GITHUB_ACTION`s that were used, so that each is unique.
     pub actions: u32,
+    /// What it has of containers.
+    #[serde(default)]
+    pub containers: Containers,
+}
+
+/// What a job has of containers. A machine that goes on from a moment has them still, under the same names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Containers {
+    /// What sets them apart from those of other jobs; none before the first.
+    pub scope: Option<Scope>,
+    /// Images of docker actions, by the folders of the actions, and of those that steps may have changed also by the step.
+    pub images: IndexMap<String, String>,
+    /// Services that run; none of them before they were begun with.
+    pub services: Option<Vec<Running>>,
 }
 
 /// A job that has ended, for those that need it.

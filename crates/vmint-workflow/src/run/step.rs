@@ -2,9 +2,10 @@
 
 use super::instance::{Done, Frame, Instance, Trouble};
 use super::jobs::Counts;
-use super::node::Pre;
+use super::parts::Pre;
 use super::recorder::{StepAt, StepLog};
 use super::script::Within;
+use super::services::Services;
 use super::state::Standing;
 use crate::expr::{ContextName, Scope, Value};
 use crate::limits::{self, Deadline};
@@ -45,9 +46,11 @@ pub(super) struct Surroundings<'l, 'r> {
 
 impl<'r> Instance<'r> {
     /// Plans the steps, so that those to come can be seen.
-    pub(super) fn plan_steps(&mut self, pres: &[Pre<'r>]) {
+    pub(super) fn plan_steps(&mut self, services: Services, pres: &[Pre<'r>]) {
         let add = |record| self.run.recorder.add_step(self.at, record);
         self.planned_set_up = add(Self::planned_step(StepKind::SetUp, "Set up job"));
+        self.planned_services = (services == Services::Start)
+            .then(|| add(Self::planned_step(StepKind::SetUp, "Initialize containers")));
         let pres = pres.iter().map(|pre| {
             let mut record = Self::planned_step(StepKind::Pre, format!("Pre {}", pre.uses.text));
             record.line = Some(pre.step.spot.line);
@@ -281,6 +284,7 @@ impl<'r> Instance<'r> {
         };
         let done = match done {
             Err(Trouble::Step(reason)) => Done::invalid(reason),
+            Err(Trouble::Ended(end)) => Done::of(end, IndexMap::new()),
             other => other?,
         };
         let conclusion = conclude(&done, counts);
@@ -311,6 +315,7 @@ impl<'r> Instance<'r> {
         match done {
             Ok(done) => Ok(done),
             Err(Trouble::Step(reason)) => Ok(Done::invalid(reason)),
+            Err(Trouble::Ended(end)) => Ok(Done::of(end, IndexMap::new())),
             Err(Trouble::Fault(fault)) => {
                 self.end_with_fault(log, &fault);
                 Err(fault)

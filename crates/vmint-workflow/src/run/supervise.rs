@@ -43,6 +43,16 @@ pub enum Obeys {
     Haste(Cancel),
 }
 
+impl Obeys {
+    /// Returns when what obeys is to end.
+    pub async fn ended(&self) {
+        match self {
+            Self::Cancelling(cancel) => drop(cancel.cancelled().await),
+            Self::Haste(cancel) => cancel.hastened().await,
+        }
+    }
+}
+
 /// What a supervised command does.
 #[derive(Debug)]
 pub enum Seen {

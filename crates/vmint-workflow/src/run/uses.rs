@@ -1,6 +1,7 @@
 //! Steps that use an action: which it is, and what it is given.
 
 use super::instance::{ActionPlace, Done, Frame, Instance, Trouble};
+use super::parts::Program;
 use super::step::Surroundings;
 use crate::check::{LoadedAction, Origin, Resolved};
 use crate::expr::ContextName;
@@ -33,10 +34,13 @@ impl<'r> Instance<'r> {
                         self.composite(action, steps, place, inputs, frame, around)
                             .await
                     }
-                    Runs::Node(node) => self.node_main(node, action, place, inputs, around).await,
+                    Runs::Node(node) => {
+                        let program = Program::Node(node);
+                        self.main_part(program, action, place, inputs, around).await
+                    }
                     Runs::Docker(docker) => {
-                        self.docker_action(docker, action, place, inputs, around)
-                            .await
+                        let program = Program::Docker(docker);
+                        self.main_part(program, action, place, inputs, around).await
                     }
                 }
             }

@@ -1,0 +1,143 @@
+//! The container engine of a machine, driven: what a dialogue of [`crate::containers`] asks for is run in the machine, under the
+//! same limits and cancellations as all commands.
+
+use super::instance::{Instance, Trouble};
+use super::recorder::StepLog;
+use crate::containers::call::OUTPUT_LIMIT;
+use crate::containers::{Answer, Call, Engine, Scope, Show, Turn};
+use crate::guest::Exit;
+use crate::limits::Deadline;
+use crate::lines::{Piece, Splitter};
+use crate::log::{Kind, Line};
+use crate::record::StepEnd;
+use crate::report::text::quoted;
+use std::time::Duration;
+use vmint_model::Fault;
+
+impl<'r> Instance<'r> {
+    /// The engine, which is asked for once.
+    pub(super) async fn engine(
+        &mut self,
+        log: &StepLog<'r>,
+        limit: Option<Deadline>,
+    ) -> Result<Engine, Trouble> {
+        if let Some(engine) = &self.engine {
+            return Ok(engine.clone());
+        }
+        let answer = self.call(&Engine::detect(), log, limit).await?;
+        let engine = Engine::detected(&answer).map_err(|e| Trouble::Step(e.to_string()))?;
+        self.engine = Some(engine.clone());
+        Ok(engine)
+    }
+
+    /// What sets the job's containers apart from those of other jobs, also of those that were in the machine before it was
+    /// frozen.
+    pub(super) fn container_scope(&mut self) -> Scope {
+        let (run, job) = (&self.run.request.id, self.at.0);
+        let scope = &mut self.state.containers.scope;
+        let new =
+            || Scope::new(format!("{run}j{job}")).expect("a run's id is of letters and digits");
+        scope.get_or_insert_with(new).clone()
+    }
+
+    /// Carries out a dialogue: `next` is given what came of a call, and says what comes next.
+    pub(super) async fn dialogue<R>(
+        &mut self,
+        log: &StepLog<'r>,
+        limit: Option<Deadline>,
+        mut next: impl FnMut(Option<Answer>) -> Turn<R> + Send,
+    ) -> Result<R, Trouble> {
+        let mut answer = None;
+        let mut open = false;
+        loop {
+            match next(answer.take()) {
+                Turn::Say(kind, text) => {
+                    match kind {
+                        Kind::Group => open = true,
+                        Kind::EndGroup => open = false,
+                        _ => {}
+                    }
+                    log.say(kind, self.run.mask(&text))?;
+                }
+                Turn::Run(call) => match self.call(&call, log, limit).await {
+                    Ok(came) => answer = Some(came),
+                    Err(trouble) => {
+                        if open {
+                            // What is said of the trouble is not for a group that is shown folded.
+                            log.say(Kind::EndGroup, "")?;
+                        }
+                        return Err(trouble);
+                    }
+                },
+                Turn::End(end) => return Ok(end),
+            }
+        }
+    }
+
+    /// Runs a call. That it runs past a limit of its own is an answer; all else that cuts it off is trouble.
+    pub(super) async fn call(
+        &mut self,
+        call: &Call,
+        log: &StepLog<'r>,
+        limit: Option<Deadline>,
+    ) -> Result<Answer, Trouble> {
+        self.pause(call.after, limit).await?;
+        let mut allowed = self.allowed(limit).map_err(Trouble::Ended)?;
+        let own = call.limit.filter(|own| *own < allowed.time);
+        allowed.time = own.unwrap_or(allowed.time);
+        if call.show == Show::All {
+            self.say_call(call, log)?;
+        }
+        let run = self.run;
+        let mut end_of_output = Vec::new();
+        let mut splitter = Splitter::new();
+        let mut written: Result<(), Fault> = Ok(());
+        let write = |piece: Piece<'_>, written: &mut Result<(), Fault>| {
+            if call.show == Show::Nothing || written.is_err() {
+                return;
+            }
+            let (Piece::Line(bytes) | Piece::Part(bytes) | Piece::Last(bytes)) = piece;
+            let text = run.mask(&String::from_utf8_lossy(bytes));
+            *written = log.line(&Line::new(super::now_ms(), Kind::Text, text));
+        };
+        let hear = |bytes: &[u8]| {
+            splitter.push(bytes, |piece| write(piece, &mut written));
+            end_of_output.extend_from_slice(bytes);
+            if end_of_output.len() > 2 * OUTPUT_LIMIT {
+                end_of_output.drain(..end_of_output.len() - OUTPUT_LIMIT);
+            }
+            std::mem::replace(&mut written, Ok(())).map_err(Trouble::Fault)
+        };
+        let end = self.listen(call.command(), allowed, hear).await?;
+        splitter.finish(|piece| write(piece, &mut written));
+        written?;
+        let exit = match end {
+            StepEnd::Exited { code } => Exit::Code(code),
+            StepEnd::Killed { signal } => Exit::Signal(signal),
+            StepEnd::TimedOut { .. } if own.is_some() => Exit::TimedOut,
+            end => return Err(Trouble::Ended(end)),
+        };
+        Ok(Answer::new(exit, &end_of_output))
+    }
+
+    /// Says which command is run.
+    pub(super) fn say_call(&self, call: &Call, log: &StepLog<'r>) -> Result<(), Fault> {
+        // Masked before quotes could hide what is to be masked.
+        let words = call.argv.iter().map(|word| quoted(&self.run.mask(word)));
+        let line = words.collect::<Vec<_>>().join(" ");
+        log.say(Kind::Command, self.run.mask(&line))
+    }
+
+    /// Waits, unless something wants it to end before.
+    async fn pause(&mut self, time: Duration, limit: Option<Deadline>) -> Result<(), Trouble> {
+        if time.is_zero() {
+            return Ok(());
+        }
+        let allowed = self.allowed(limit).map_err(Trouble::Ended)?;
+        let obeys = self.obeys();
+        tokio::select! {
+            () = tokio::time::sleep(time.min(allowed.time)) => Ok(()),
+            () = obeys.ended() => Err(Trouble::Ended(StepEnd::Cancelled)),
+        }
+    }
+}
