@@ -1,6 +1,7 @@
 //! Events of the YAML parser to a tree, within bounds.
 
 use super::scalar::{number, plain};
+use super::source::lines;
 use super::{Data, Key, Node};
 use crate::diagnostic::{Diagnostic, Diagnostics, Spot};
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Tag};
@@ -112,12 +113,9 @@ pub(super) fn decode(bytes: &[u8]) -> Result<&str, (Spot, String, String)> {
 
 /// The place behind a text.
 fn end_of(text: &str) -> Spot {
-    let line = text.matches('\n').count();
-    let column = text.rsplit('\n').next().unwrap_or(text).chars().count();
-    Spot {
-        line: line as u32 + 1,
-        column: column as u32 + 1,
-    }
+    let (line, start) = (1..).zip(lines(text)).last().unwrap_or((1, 0));
+    let column = text[start..].chars().count() as u32 + 1;
+    Spot { line, column }
 }
 
 fn spot(marker: &Marker) -> Spot {
@@ -146,10 +144,10 @@ impl Problem {
 
 /// A message of the parser, in words for those who do not know its insides.
 fn explain(text: &str, spot: Spot, info: &str) -> Problem {
-    let line = text.lines().nth(spot.line as usize - 1).unwrap_or("");
-    let indented_by_tab = line
-        .chars()
-        .take_while(|c| c.is_whitespace())
+    let start = lines(text).nth(spot.line as usize - 1);
+    let indentation = text[start.unwrap_or(text.len())..].chars();
+    let indented_by_tab = indentation
+        .take_while(|c| matches!(c, ' ' | '\t'))
         .any(|c| c == '\t');
     let (message, help) = if indented_by_tab {
         ("a tab is used for indentation", "indent with spaces")

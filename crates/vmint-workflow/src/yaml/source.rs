@@ -4,6 +4,14 @@
 use super::build::decode;
 use crate::diagnostic::Spot;
 
+/// Where the lines of a text begin. YAML ends them with `\n`, `\r\n` and `\r`.
+pub(super) fn lines(text: &str) -> impl Iterator<Item = usize> {
+    let bytes = text.as_bytes();
+    let breaks = memchr::memchr2_iter(b'\n', b'\r', bytes);
+    let ends = breaks.filter(|at| bytes[*at] == b'\n' || bytes.get(at + 1) != Some(&b'\n'));
+    std::iter::once(0).chain(ends.map(|at| at + 1))
+}
+
 /// The text of a file, and where its lines begin.
 #[derive(Debug)]
 pub struct Source<'a> {
@@ -15,8 +23,7 @@ impl<'a> Source<'a> {
     /// Of a file; what is not text has one empty line.
     pub fn new(bytes: &'a [u8]) -> Self {
         let text = decode(bytes).unwrap_or("");
-        let breaks = text.match_indices('\n').map(|(at, _)| at + 1);
-        let lines = std::iter::once(0).chain(breaks).collect();
+        let lines = lines(text).collect();
         Self { text, lines }
     }
 

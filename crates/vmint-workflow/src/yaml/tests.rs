@@ -254,9 +254,7 @@ fn pieces_of_scalars_are_found_in_the_file() {
         "e: >\n  one\n  two ${{ a ||\n  b }}\n",
         "f: github.x == 'y' && oops\n",
     );
-    let source = source::Source::new(file.as_bytes());
-    let node = read(file).unwrap();
-    for (key, piece, line, column) in [
+    let places = [
         ("a", "b", 1, 10),
         ("b", "z", 2, 23),
         ("c", "d", 3, 28),
@@ -264,12 +262,37 @@ fn pieces_of_scalars_are_found_in_the_file() {
         ("d", "three", 8, 7),
         ("e", "b }", 12, 3),
         ("f", "oops", 13, 23),
-    ] {
-        let value = node.get(key).unwrap();
-        let text = value.text().unwrap();
-        let offset = text.rfind(piece).unwrap();
-        let found = source.locate(value.spot, &text, offset);
-        assert_eq!((found.line, found.column), (line, column), "{key}: {piece}");
+    ];
+    for end in ["\n", "\r\n", "\r"] {
+        let file = file.replace('\n', end);
+        let source = source::Source::new(file.as_bytes());
+        let node = read(&file).unwrap();
+        for (key, piece, line, column) in places {
+            let value = node.get(key).unwrap();
+            let text = value.text().unwrap();
+            let offset = text.rfind(piece).unwrap();
+            let found = source.locate(value.spot, &text, offset);
+            let found = (found.line, found.column);
+            assert_eq!(found, (line, column), "{end:?} {key}: {piece}");
+        }
+    }
+}
+
+#[test]
+fn lines_end_as_in_yaml_wherever_something_is_wrong() {
+    for (text, place) in [("a: 1|b: \u{7}", "2:4"), ("a:|\tb: c|", "2:")] {
+        for end in ["\n", "\r\n", "\r"] {
+            let said = refusal(text.replace('|', end).as_bytes());
+            assert!(
+                said.starts_with(&format!("ci.yml:{place}")),
+                "{end:?}: {said}"
+            );
+            assert_eq!(
+                said.contains("a tab is used"),
+                text.contains('\t'),
+                "{end:?}: {said}"
+            );
+        }
     }
 }
 
