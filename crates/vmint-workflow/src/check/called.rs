@@ -2,7 +2,7 @@
 //! with what the job gives.
 
 use super::actions::Found;
-use super::{Checker, File, Home, inside, read};
+use super::{Checker, File, Home, inside, listed, read};
 use crate::diagnostic::Severity;
 use crate::load;
 use crate::spec::{CallJob, CallSecrets, JobBody, Map, Text, Workflow};
@@ -10,6 +10,7 @@ use crate::yaml::scalar::plain;
 use crate::yaml::source::Source;
 use crate::yaml::{Data, Node, shown};
 use github_actions_models::common::Uses;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 const FOLDER: &str = ".github/workflows";
@@ -151,11 +152,13 @@ impl Checker<'_> {
         };
         if let Map::Entries(given) = &call.with {
             self.pairs(file, &call.uses, "input", "with", given, declared("inputs"));
+            let inputs = declared("inputs").iter();
+            let inputs: HashMap<String, &Node> = inputs
+                .map(|(key, input)| (key.text.to_ascii_lowercase(), input))
+                .collect();
             for (name, value) in given {
-                let input = declared("inputs")
-                    .iter()
-                    .find(|(key, _)| key.text.eq_ignore_ascii_case(name));
-                let kind = input.and_then(|(_, input)| input.get("type")?.text());
+                let input = inputs.get(&name.to_ascii_lowercase());
+                let kind = input.and_then(|input| input.get("type")?.text());
                 let fits = match (kind.as_deref(), plain(&value.text)) {
                     _ if value.text.contains("${{") => true,
                     (Some("boolean"), data) => matches!(data, Data::Bool(_)),
@@ -194,18 +197,19 @@ impl Checker<'_> {
         declared: &[(crate::yaml::Key, Node)],
     ) {
         let workflow = shown(&uses.text);
+        let known = declared.iter().map(|(key, _)| key.text.as_str());
+        let known: HashSet<String> = known.map(str::to_ascii_lowercase).collect();
+        let there = given.iter().map(|(key, _)| key.to_ascii_lowercase());
+        let there: HashSet<String> = there.collect();
         for (name, value) in given {
-            if declared
-                .iter()
-                .any(|(key, _)| key.text.eq_ignore_ascii_case(name))
-            {
+            if known.contains(&name.to_ascii_lowercase()) {
                 continue;
             }
             let names = || declared.iter().map(|(key, _)| key.text.as_str());
             let help = match self.near(Severity::Error, name, names()) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None if declared.is_empty() => format!("it has no {what}s"),
-                None => format!("its {what}s are {}", names().collect::<Vec<_>>().join(", ")),
+                None => format!("its {what}s are {}", listed(names())),
             };
             let message = format!("`{workflow}` has no {what} `{}`", shown(name));
             self.error(file, value.spot, message, help);
@@ -215,9 +219,7 @@ impl Checker<'_> {
                 input.get("required").map(|node| &node.data),
                 Some(Data::Bool(true))
             );
-            let missing = !given
-                .iter()
-                .any(|(key, _)| name.text.eq_ignore_ascii_case(key));
+            let missing = !there.contains(&name.text.to_ascii_lowercase());
             if required && missing && input.get("default").is_none() {
                 let message = format!("`{workflow}` needs the {what} `{}`", shown(&name.text));
                 self.error(

@@ -1,6 +1,6 @@
 //! Expressions: what is wrong with them, and whether GitHub allows what they use in the field that they stand in.
 
-use super::{Checker, File};
+use super::{Checker, File, listed};
 use crate::diagnostic::{Diagnostic, Severity, nearest};
 use crate::expr::error::{MAX_DEPTH, MAX_LENGTH};
 use crate::expr::inspect::MAX_WRONG;
@@ -104,7 +104,7 @@ fn explain(text: &str, wrong: &Wrong) -> Problem {
             let functions = || Function::ALL.into_iter().map(Function::as_str);
             let help = match nearest(name, functions()) {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => format!("the functions are {}", list(functions())),
+                None => format!("the functions are {}", listed(functions())),
             };
             (format!("unknown function `{}`", shown(name)), Some(help))
         }
@@ -136,7 +136,7 @@ fn unknown_context(name: &str) -> (String, Option<String>) {
     } else if let Some(near) = nearest(name, contexts()) {
         format!("did you mean `{near}`?")
     } else {
-        let contexts = list(contexts());
+        let contexts = listed(contexts());
         format!("the contexts are {contexts}; text stands in single quotes")
     };
     (format!("unknown context `{}`", shown(name)), Some(help))
@@ -204,7 +204,7 @@ fn instead(field: Field, available: &Availability, context: ContextName) -> Stri
     let contexts = available.contexts.iter().map(|context| context.as_str());
     let there = match available.contexts {
         [] => "no context is available there".to_owned(),
-        _ => format!("available there: {}", list(contexts)),
+        _ => format!("available there: {}", listed(contexts)),
     };
     match way {
         "" => there,
@@ -238,8 +238,4 @@ fn says_nothing(text: &str, inspection: &Inspection) -> Option<(&'static str, &'
         "the condition is always true: it is a text",
         "remove the quotes within the expression, or compare the text with something",
     ))
-}
-
-fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    names.collect::<Vec<_>>().join(", ")
 }

@@ -21,8 +21,8 @@ use crate::event::On;
 use crate::event::inputs::{self, Of};
 use crate::load;
 use crate::spec::{Action, Text, Workflow};
-use crate::yaml::MAX_BYTES;
 use crate::yaml::source::Source;
+use crate::yaml::{MAX_BYTES, shown};
 use std::collections::HashMap;
 use std::io::Read as _;
 use std::path::{Component, Path, PathBuf};
@@ -232,6 +232,17 @@ impl Checker<'_> {
         }
         nearest(word, names)
     }
+}
+
+/// Names, for a help; not all of very many.
+fn listed<'n>(names: impl IntoIterator<Item = &'n str>) -> String {
+    const MOST: usize = 30;
+    let mut names = names.into_iter();
+    let mut first: Vec<String> = names.by_ref().take(MOST).map(shown).collect();
+    if names.next().is_some() {
+        first.push("…".to_owned());
+    }
+    first.join(", ")
 }
 
 /// A path below a folder, if it does not lead out of it.

@@ -539,6 +539,34 @@ fn hostile_workflows_of_5_mb_are_checked_in_bounded_time() {
     }
 }
 
+#[test]
+fn very_many_inputs_are_compared_with_very_many_that_are_declared() {
+    // With each of the ones held against each of the others, and all told each time, this took hours.
+    let many = |name: &str, value: &str| -> String {
+        let entries = (0..30_000).map(|i| format!("  {name}{i}: {value}\n"));
+        entries.collect()
+    };
+    let runs = "runs: {using: composite, steps: [{run: x, shell: sh}]}\n";
+    let action = format!("inputs:\n{}{runs}", many("i", "{}"));
+    let called = format!(
+        "on:\n workflow_call:\n  inputs:\n{}jobs: {{x: {{runs-on: y, steps: [{{run: x}}]}}}}\n",
+        many("  i", "{type: string}")
+    );
+    let repository = Repository::new(&[
+        ("a/action.yml", &action),
+        (".github/workflows/c.yml", &called),
+    ]);
+    let uses = |uses: &str| format!("uses: {uses}\nwith:\n{}{}", many("x", "1"), many("I", "1"));
+    let step = steps(&format!("- {}", uses("./a").replace('\n', "\n  ")));
+    let job = uses("./.github/workflows/c.yml").replace('\n', "\n    ");
+    let job = format!("on: push\njobs:\n  a:\n    {job}");
+    for text in [step, job] {
+        let said = repository.said(&text);
+        assert!(said.contains("has no input `x0`"), "{}", &said[..1000]);
+        assert!(said.len() < 200_000, "{}", &said[..1000]);
+    }
+}
+
 proptest! {
     #[test]
     fn a_workflow_with_a_piece_changed_passes_or_is_refused(

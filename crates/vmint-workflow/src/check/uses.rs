@@ -2,13 +2,16 @@
 
 use super::actions::{Builtin, Found};
 use super::texts;
-use super::{Checker, File, Home, LoadedAction, MAX_NESTING, Need, Origin, Resolved, inside, read};
+use super::{
+    Checker, File, Home, LoadedAction, MAX_NESTING, Need, Origin, Resolved, inside, listed, read,
+};
 use crate::diagnostic::{Severity, Spot};
 use crate::load;
 use crate::spec::{Map, Runs, Text};
 use crate::yaml::shown;
 use crate::yaml::source::Source;
 use github_actions_models::common::Uses;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 /// Whether the repository is in the workspace when a step begins.
@@ -333,15 +336,18 @@ impl Checker<'_> {
             }
         };
         let name = shown(&uses.text);
+        let known: HashMap<String, &Input<'_>> = declared
+            .iter()
+            .map(|input| (input.name.to_ascii_lowercase(), input))
+            .collect();
+        let there = given.iter().map(|(key, _)| key.to_ascii_lowercase());
+        let there: HashSet<String> = there.collect();
         for (key, value) in given {
             // These two replace what a docker action says itself.
             if docker && ["args", "entrypoint"].contains(&key.as_str()) {
                 continue;
             }
-            match declared
-                .iter()
-                .find(|input| input.name.eq_ignore_ascii_case(key))
-            {
+            match known.get(&key.to_ascii_lowercase()) {
                 Some(Input {
                     deprecated: Some(why),
                     ..
@@ -356,19 +362,14 @@ impl Checker<'_> {
                     let help = match self.near(Severity::Warning, key, names()) {
                         Some(near) => format!("did you mean `{near}`?"),
                         None if declared.is_empty() => "it has no inputs".to_owned(),
-                        None => {
-                            format!("its inputs are {}", names().collect::<Vec<_>>().join(", "))
-                        }
+                        None => format!("its inputs are {}", listed(names())),
                     };
                     self.warning(file, value.spot, message, help);
                 }
             }
         }
         for input in declared.iter().filter(|input| input.needed) {
-            if !given
-                .iter()
-                .any(|(key, _)| input.name.eq_ignore_ascii_case(key))
-            {
+            if !there.contains(&input.name.to_ascii_lowercase()) {
                 let message = format!("`{name}` needs the input `{}`", input.name);
                 self.error(
                     file,
