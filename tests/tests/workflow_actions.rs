@@ -550,7 +550,7 @@ jobs:
     let ran = project.run(&home, "ci").ok();
     let of = |files: &[&str]| {
         use sha2::Digest;
-        let all = files.iter().flat_map(|file| sha2::Sha256::digest(file));
+        let all = files.iter().flat_map(sha2::Sha256::digest);
         hex(&all.collect::<Vec<_>>())
     };
     let expected = format!(

@@ -447,7 +447,7 @@ jobs:
     let of = |text: &str, flags: &str, command: &str| {
         let line = text.lines().next().unwrap_or_default();
         let (is, runs) = line.split_once(' ').unwrap_or_default();
-        let is_command = runs.trim_end().ends_with(".sh") && runs.contains(command);
+        let is_command = runs.contains(command) && runs.contains(".sh ");
         assert!(
             flags.chars().all(|flag| is.contains(flag)) && is_command,
             "expected the flags {flags} and {command}: {line}"
@@ -580,7 +580,7 @@ fn commands_in_the_output_make_groups_annotations_and_nothing_while_they_are_sto
     let home = Home::new();
     let project = Project::with(
         TINY,
-        r##"
+        r#"
 on: push
 jobs:
   one:
@@ -615,7 +615,7 @@ jobs:
           echo '::remove-matcher owner=mine::'
           echo 'lib/b.c:13:9: error: not looked for'
       - {id: quiet, run: "for i in $(seq 150); do echo ::warning::w$i; done"}
-"##,
+"#,
     );
     let report = project.root().join("out");
     let ran = project.run(&home, "ci --report out").ok();
