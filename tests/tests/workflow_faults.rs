@@ -13,7 +13,7 @@ const SOON: Duration = Duration::from_secs(60);
 /// A second is promised; this machine may have much else to do.
 const A_SECOND: Duration = Duration::from_secs(3);
 /// Of `timeout-minutes`: three seconds.
-const SHORT: &str = "1";
+const SHORT: &str = "0.05";
 
 /// What clean-up says is only in its log when it has run in the machine.
 const CLEANS_UP: &str = "cleanup = 'echo cleaned-up $(cat /run/marker)'";
@@ -284,6 +284,12 @@ fn a_second_ctrl_c_ends_what_cleans_up_too_and_gives_the_machine_back() {
     assert_eq!(record.end(), "cancelled");
     assert_eq!(record.outcome("only", "hangs"), "cancelled");
     assert_ne!(record.outcome("only", "later"), "success");
+    let job = record.job("only");
+    assert_eq!(
+        (&job["outcome"], &job["fault"]),
+        (&"cancelled".into(), &Value::Null),
+        "{job:#}"
+    );
     assert_ne!(record.outcome("only", "Complete job"), "success");
     given_back(&home, 1);
     home.empties(SOON);
@@ -425,6 +431,99 @@ fn a_machine_whose_qemu_dies_is_told_as_lost_and_not_as_a_failure() {
 #[test]
 fn a_machine_whose_runner_dies_is_told_as_lost_and_not_as_a_failure() {
     dies_in_the_middle(|runner, _| runner);
+}
+
+/// A guest that hangs cannot end what runs in it, nor say that it has.
+#[test]
+fn a_machine_that_hangs_does_not_hold_up_who_cancels() {
+    let home = Home::new();
+    let project = Project::with(CLEANS_UP, &ending("", HELD));
+    let (run, machine) = held(&project, &home, "ci");
+    let (_, hypervisor) = home.pids(&machine);
+    vmint_tests::processes::signal(hypervisor, Signal::STOP);
+    run.signal(Signal::INT);
+    let record = project.record_of(&home, &run.finish().exits(125));
+    assert_eq!(record.end(), "fault");
+    lost(&home, &record, "only");
+    home.empties(SOON);
+    given_back(&home, 1);
+}
+
+#[test]
+fn a_machine_that_hangs_does_not_outlast_the_limit_of_a_step() {
+    let home = Home::new();
+    let (name, _, script) = HELD;
+    let limit = format!("timeout-minutes: {SHORT}");
+    let project = Project::with(CLEANS_UP, &ending("", (name, &limit, script)));
+    let (run, machine) = held(&project, &home, "ci");
+    let (_, hypervisor) = home.pids(&machine);
+    vmint_tests::processes::signal(hypervisor, Signal::STOP);
+    let record = project.record_of(&home, &run.finish().exits(125));
+    assert_eq!(record.end(), "fault");
+    lost(&home, &record, "only");
+    home.empties(SOON);
+    given_back(&home, 1);
+}
+
+/// What a step does to its own machine is still no exit of the step.
+#[test]
+fn a_step_that_powers_its_machine_off_loses_it() {
+    for way in ["poweroff -f", "echo c >/proc/sysrq-trigger"] {
+        let home = Home::new();
+        let (name, extra, _) = HELD;
+        let script = format!("sync; {way}; sleep 1000");
+        let project = Project::with(CLEANS_UP, &ending("", (name, extra, &script)));
+        let ran = project.run(&home, "ci").ends("fault", 125);
+        lost(&home, &ran.record, "only");
+        given_back(&home, 1);
+        home.empties(SOON);
+    }
+}
+
+#[test]
+fn a_step_that_has_failed_before_its_machine_died_is_still_told_as_failed_and_the_run_as_a_fault() {
+    let home = Home::new();
+    let fails = ("fails", "", "exit 3");
+    let (name, _, script) = HELD;
+    let project = Project::with(
+        CLEANS_UP,
+        &steps("", &[MARKS, fails, (name, "if: always()", script)]),
+    );
+    let (run, machine) = held(&project, &home, "ci");
+    kill(home.pids(&machine).1);
+    let record = project.record_of(&home, &run.finish().exits(125));
+    assert_eq!(record.outcome("only", "fails"), "failure");
+    lost(&home, &record, "only");
+    given_back(&home, 1);
+}
+
+/// Whenever vmint dies, its machine is nobody's, and no run runs on in what is shown.
+#[test]
+fn a_run_killed_at_any_moment_holds_no_machine_and_is_not_shown_as_running() {
+    let home = Home::new();
+    let project = Project::with(CLEANS_UP, &ending("", HELD));
+    for delay in [0, 20, 60, 120, 250, 400, 600, 900] {
+        let run = project.start(&home, "ci");
+        // The delay is what is tried here, not what is waited for.
+        std::thread::sleep(Duration::from_millis(delay));
+        kill(run.pid());
+        run.finish();
+        until(
+            SOON,
+            "its machine is gone, or was never lent and is there for the next",
+            || {
+                home.column("SELECT machine FROM slots WHERE state <> 'ready' OR uses > 0")
+                    .is_empty()
+            },
+        );
+        assert!(home.rows().len() <= 1, "{:?}", home.rows());
+        let runs = home.json("workflow ls");
+        for run in runs.as_array().expect("an array") {
+            assert_eq!(run["end"]["kind"], "abandoned", "after {delay} ms: {run:#}");
+        }
+        let held = lent(&home);
+        assert_eq!(held, [] as [String; 0], "after {delay} ms");
+    }
 }
 
 #[test]
