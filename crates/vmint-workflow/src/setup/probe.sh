@@ -28,38 +28,25 @@ line_of() {
 	[ -r "$1" ] && IFS= read -r line <"$1"
 }
 
-of_release() {
-	found=
-	[ -r /etc/os-release ] || return 0
-	while IFS= read -r line; do
-		case $line in
-		"$1="*)
-			found=${line#*=}
-			found=${found#\"}
-			found=${found%\"}
-			return 0
-			;;
-		esac
-	done </etc/os-release
-}
-
+# The agent names who runs this. To read a file line by line is to call the kernel for each byte.
+user=${USER-}
+home=${HOME-}
 uid=
-while IFS="$tab " read -r name value rest; do
-	[ "$name" = Uid: ] && uid=$value && break
-done </proc/self/status
-user=
-home=
-# Who runs the steps, or this.
-while IFS=: read -r name _ number _ _ folder _; do
-	case ${VMINT_OWNER-} in
-	'') [ "$number" = "$uid" ] || continue ;;
-	*) [ "$name" = "${VMINT_OWNER%%:*}" ] || [ "$number" = "${VMINT_OWNER%%:*}" ] || continue ;;
-	esac
-	user=$name
-	home=$folder
-	break
-done 2>/dev/null </etc/passwd
-[ -n "${VMINT_OWNER-}" ] || home=${HOME:-$home}
+[ "$user" = root ] && uid=0
+if [ -z "$uid" ] || [ -n "${VMINT_OWNER-}" ]; then
+	uid=${uid:-$(id -u)}
+	user=
+	# Who runs the steps, or this.
+	while IFS=: read -r name _ number _ _ folder _; do
+		case ${VMINT_OWNER-} in
+		'') [ "$number" = "$uid" ] || continue ;;
+		*) [ "$name" = "${VMINT_OWNER%%:*}" ] || [ "$number" = "${VMINT_OWNER%%:*}" ] || continue ;;
+		esac
+		user=$name
+		[ -z "${VMINT_OWNER-}" ] && [ -n "$home" ] || home=$folder
+		break
+	done 2>/dev/null </etc/passwd
+fi
 
 printf 'vmint-probe 1\n'
 line_of /proc/sys/kernel/random/boot_id
@@ -73,10 +60,12 @@ line_of /proc/sys/kernel/arch
 say machine "$line"
 line_of /proc/sys/kernel/ostype
 say system "$line"
-of_release ID
-say distribution "$found"
-of_release VERSION_ID
-say release "$found"
+# Made to be read by shells.
+ID=
+VERSION_ID=
+[ -r /etc/os-release ] && . /etc/os-release
+say distribution "$ID"
+say release "$VERSION_ID"
 
 # By hand: `command -v` of busybox names its applets without a path, and that of other shells their own words.
 find_in_path() {
