@@ -587,7 +587,7 @@ fn of_a_concurrency_group_one_runs_the_newest_waits_and_one_between_is_replaced(
     project.workflow("other", &other);
     project.run(&home, "other").ok();
     assert!(!third.has_ended());
-    assert_eq!(lent(&home), [machine.clone()]);
+    assert_eq!(lent(&home), [machine.as_str()]);
     home.sh(&machine, "touch /run/go");
     first.finish().ok();
     third.says("is-held");
