@@ -44,12 +44,12 @@ env: {A: workflow, B: workflow, C: workflow, N: 12, T: true, V: "${{ vars.GIVEN 
 jobs:
   one:
     runs-on: ubuntu-latest
-    env: {B: job, C: job, SEES: "${{ env.A }}/${{ github.job }}"}
+    env: {B: job, C: job, SEES: "${{ vars.GIVEN }}"}
     steps:
       - id: first
         env: {C: step, GITHUB_SHA: mine}
         run: |
-          echo "$A $B $C $N $T $V"
+          echo "$A $B $C $N $T $V $SEES"
           [ "$GITHUB_SHA" != mine ] && [ "$GITHUB_JOB" = one ] && [ "$CI" = true ] && echo "GitHub's own are GitHub's"
           echo A=file >>"$GITHUB_ENV"
           echo B=file >>"$GITHUB_ENV"
@@ -84,7 +84,7 @@ jobs:
             .take(2)
             .collect::<Vec<_>>(),
         [
-            "workflow job step 12 true given",
+            "workflow job step 12 true given given",
             "GitHub's own are GitHub's"
         ]
     );
