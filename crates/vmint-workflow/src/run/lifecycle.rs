@@ -108,6 +108,15 @@ impl<'r> Instance<'r> {
         let mut outcome = outcome;
         for (name, text) in &self.body.outputs {
             match expr::interpolate(&text.text, &scope) {
+                // As on GitHub: a secret is not handed on to other jobs.
+                Ok(value) if self.run.mask(&value) != value => {
+                    let (job, key) = (&self.key, self.run.mask(name));
+                    let text = format!(
+                        "the output `{key}` of {job} may hold a secret and is not handed on"
+                    );
+                    self.run.recorder.note(&text);
+                    outputs.insert(name.clone(), String::new());
+                }
                 Ok(value) => drop(outputs.insert(name.clone(), value)),
                 Err(error) => {
                     reason = Some(format!("the output `{name}` cannot be evaluated: {error}"));
