@@ -163,18 +163,6 @@ fn evaluate(id: &str, node: &Node, scope: &Scope) -> Result<Value, String> {
         let path = format!(".{}", key.text);
         let evaluated = match &*key.text {
             "credentials" => value(&path, node, Field::JobServicesCredentials)?,
-            "env" if matches!(node.data, Data::Mapping(_)) => {
-                // Of variables, the case of the names counts.
-                let mut env = Object::case_sensitive();
-                for (name, node) in node.entries() {
-                    let path = format!("{path}.{}", name.text);
-                    env.insert(
-                        name.text.clone(),
-                        value(&path, node, Field::JobServicesEnv)?,
-                    );
-                }
-                env.into()
-            }
             "env" => value(&path, node, Field::JobServicesEnv)?,
             _ => value(&path, node, Field::JobServices)?,
         };
@@ -210,13 +198,12 @@ mod tests {
 
     #[test]
     fn expressions_of_a_service_see_what_github_lets_them_see() {
-        let text = "db: {image: 'redis:${{ matrix.v }}', env: {A: '${{ secrets.S }} ${{ env.E }}', a: low}, ports: ['${{ matrix.v }}:6379'], \
+        let text = "db: {image: 'redis:${{ matrix.v }}', env: {A: '${{ secrets.S }} ${{ env.E }}'}, ports: ['${{ matrix.v }}:6379'], \
                     credentials: {username: u, password: '${{ secrets.S }}'}}";
         let services = read(text).unwrap();
         assert_eq!(services[0].image.as_str(), "redis:7");
         let env: Vec<_> = services[0].env.inherited().collect();
         assert!(env.contains(&("A".into(), "s3cret env".into())), "{env:?}");
-        assert!(env.contains(&("a".into(), "low".into())), "{env:?}");
         let password = services[0].credentials.as_ref().map(|of| &*of.password);
         assert_eq!(password, Some("s3cret"));
         assert_eq!(services[0].ports[0].to_string(), "7:6379");
@@ -225,7 +212,7 @@ mod tests {
             ("db: '${{ secrets.S }}'", "services.db"),
             (
                 "db: {image: a, env: {A: '${{ steps.a }}'}}",
-                "services.db.env.A",
+                "services.db.env",
             ),
         ] {
             let error = read(text).unwrap_err();

@@ -219,7 +219,8 @@ impl<'r> Instance<'r> {
         }
         let engine = needs.container_engine.first();
         if let Some(need) = engine.filter(|_| !has(&["docker", "podman"])) {
-            return refuse(need, &need.what, "a container engine", "\"podman\"");
+            let packages = "\"podman\", \"crun\", \"netavark\", \"aardvark-dns\" and \"iptables\"";
+            return refuse(need, &need.what, "a container engine", packages);
         }
         for need in &needs.tools {
             let (programs, what, packages): (&[&str], _, _) = match need.what.as_str() {
