@@ -162,13 +162,18 @@ impl Out<'_> {
 
     /// Shows a text that is not masked yet. Its first line is of this kind.
     fn show(&mut self, kind: Kind, text: &str) {
-        let masked = self.job.masks.mask(text).into_owned();
+        let mut masked = self.job.masks.mask(text).into_owned();
+        if masked.contains('\r') {
+            // A space stands for a return within a line, and may make a secret of what was none: what is shown is masked.
+            let line = |line: &str| line.strip_suffix('\r').unwrap_or(line).replace('\r', " ");
+            let lines: Vec<String> = masked.split('\n').map(line).collect();
+            masked = self.job.masks.mask(&lines.join("\n")).into_owned();
+        }
         let mut kind = kind;
-        for line in masked.split('\n') {
-            let mut line = line.strip_suffix('\r').unwrap_or(line);
+        for mut line in masked.split('\n') {
             while !line.is_empty() || kind != Kind::Text {
                 let (now, later) = line.split_at(fitting(line));
-                self.line(kind, now.replace('\r', " "));
+                self.line(kind, now);
                 (kind, line) = (Kind::Text, later);
             }
         }

@@ -196,6 +196,17 @@ fn a_secret_over_several_lines_and_writes_is_hidden() {
 }
 
 #[test]
+fn a_secret_that_is_made_by_showing_a_return_as_a_space_is_hidden() {
+    let mut step = Step::new(&["two words"]);
+    step.push("::error::my two%0Dwords%0D%0Athe end%0D\n::group::two%0Dwords\n");
+    insta::assert_snapshot!(step.finish(), @r"
+    ##[error]my ***
+    the end
+    ##[group]***
+    ");
+}
+
+#[test]
 fn a_mask_that_is_too_long_is_not_shown() {
     let mut step = Step::new(&[]);
     step.push(format!("  ::ADD-MASK::{}", "secret ".repeat(200_000)));
