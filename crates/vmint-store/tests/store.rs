@@ -462,6 +462,20 @@ fn settings_are_remembered_replaced_and_forgotten() {
 }
 
 #[test]
+fn a_count_gives_each_of_many_another_number() {
+    let place = Place::new();
+    let count = || place.store().count_up("runs").unwrap();
+    let counted = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| [count(), count()])).collect();
+        let numbers = threads.into_iter().flat_map(|t| t.join().unwrap());
+        numbers.collect::<std::collections::BTreeSet<_>>()
+    });
+    assert_eq!(counted, (1..=8).collect());
+    place.store().set_setting("runs", "x").unwrap();
+    assert_eq!(place.store().count_up("runs").unwrap(), 1);
+}
+
+#[test]
 fn old_events_are_deleted_a_bounded_number_at_a_time() {
     let place = Place::new();
     let mut store = place.store();

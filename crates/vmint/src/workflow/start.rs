@@ -127,15 +127,16 @@ impl Vmint {
             None => None,
         };
         let path = file.strip_prefix(&repository.root).unwrap_or(&file);
-        let kept = self.runs(usize::MAX)?;
-        let records = kept.iter().filter_map(|kept| kept.record.as_ref().ok());
-        let earlier = records.filter(|record| record.file == file).count();
+        let count = self
+            .store()
+            .count_up(&format!("workflow-runs:{}", file.display()));
+        let run_number = count.map_err(vmint_runner::machine::store_fault)?;
         let settings = &config.workflow;
         // Nothing can fail from here on that would leave it behind.
         let owner = process::current().map_err(|e| Fault::from_error(ErrorKind::Host, &e))?;
         let folder = self.run_folder(&id)?;
         Ok(Request {
-            run_number: earlier as u64 + 1,
+            run_number,
             owner,
             path: path.display().to_string(),
             id,
