@@ -70,10 +70,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<&str, (Spot, String, String)> {
     if bytes.len() > MAX_BYTES {
         return Err((
             Spot::START,
-            format!(
-                "the file has {} bytes, more than the limit of 5 MB",
-                bytes.len()
-            ),
+            "the file is longer than 5,000,000 bytes, the longest that is read".into(),
             "move what is generated or long out of the file, into scripts or local actions".into(),
         ));
     }

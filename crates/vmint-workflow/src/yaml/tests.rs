@@ -171,7 +171,7 @@ fn nesting_and_size_have_limits() {
     assert!(read(&("[".repeat(100) + &"]".repeat(100))).is_ok());
     insta::assert_snapshot!(refusal(deep.as_bytes()), @"ci.yml:1:101: error: lists and mappings are nested more than 100 deep");
     insta::assert_snapshot!(refusal(&vec![b'a'; MAX_BYTES + 1]), @r"
-    ci.yml:1:1: error: the file has 5000001 bytes, more than the limit of 5 MB
+    ci.yml:1:1: error: the file is longer than 5,000,000 bytes, the longest that is read
         help: move what is generated or long out of the file, into scripts or local actions
     ");
     let mut laughs = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
