@@ -60,7 +60,7 @@ fn wrong() -> Vec<(&'static str, Vec<u8>, &'static str, &'static [&'static str])
         ("bomb", bomb.into_bytes(), "", &["1,000,000"]),
         ("nested", format!("on: push\njobs: {}{}\n", "[".repeat(90_000), "]".repeat(90_000)).into_bytes(), "", &["100 deep"]),
         ("deep", job(&deep), "3:", &["deep"]),
-        ("large", large, "1:1", &["5 MB"]),
+        ("large", large, "1:1", &["5,000,000 bytes"]),
         ("expression", job("steps: [{run: \"${{ github.sha == }}\"}, {run: \"${{ nonsense.x }}\"}]"), "3:", &["nonsense"]),
     ]
 }
