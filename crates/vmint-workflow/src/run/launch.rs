@@ -294,11 +294,8 @@ impl<'r> Run<'r> {
                 run.jobs[at.0].started_at_ms = Some(now_ms());
             });
         let state = match resume {
-            Some(resume) => resume.saved.state.clone(),
-            None => JobState {
-                env,
-                ..JobState::default()
-            },
+            Some(resume) => resume.saved.state.clone().with_edited(env),
+            None => JobState::beginning(env),
         };
         for mask in &state.masks {
             // Those that were refused were refused then.

@@ -72,6 +72,9 @@ pub enum Standing {
 pub struct JobState {
     /// `env` of workflow and job, and what steps have added.
     pub env: IndexMap<String, String>,
+    /// `env` of workflow and job alone, as it was in the file.
+    #[serde(default)]
+    pub given: IndexMap<String, String>,
     /// What steps have put before `PATH`, the last first.
     pub path: Vec<String>,
     /// Steps that have ended, by their ids.
@@ -104,6 +107,30 @@ pub struct Containers {
     pub images: IndexMap<String, String>,
     /// Services that run; none of them before they were begun with.
     pub services: Option<Vec<Running>>,
+}
+
+impl JobState {
+    /// Of a job that begins with this environment.
+    pub fn beginning(env: IndexMap<String, String>) -> Self {
+        Self {
+            given: env.clone(),
+            env,
+            ..Self::default()
+        }
+    }
+
+    /// The same with the environment of a file that was edited since; what steps have set stays.
+    pub fn with_edited(mut self, env: IndexMap<String, String>) -> Self {
+        let given = std::mem::replace(&mut self.given, env);
+        let is_of_file = |name: &String, value: &String| given.get(name) == Some(value);
+        self.env.retain(|name, value| !is_of_file(name, value));
+        for (name, value) in &self.given {
+            self.env
+                .entry(name.clone())
+                .or_insert_with(|| value.clone());
+        }
+        self
+    }
 }
 
 /// A job that has ended, for those that need it.
@@ -160,5 +187,33 @@ impl Saved {
         file.take(LONGEST).read_to_end(&mut json)?;
         let invalid = |e| io::Error::new(io::ErrorKind::InvalidData, e);
         serde_json::from_slice(&json).map(Some).map_err(invalid)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_edited_environment_counts_but_where_a_step_has_set_another() {
+        let env = |pairs: &[(&str, &str)]| -> IndexMap<String, String> {
+            let pairs = pairs
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            pairs.collect()
+        };
+        let mut state = JobState::beginning(env(&[("GONE", "1"), ("EDITED", "1"), ("SET", "1")]));
+        state.env.insert("SET".into(), "by a step".into());
+        state.env.insert("NEW".into(), "by a step".into());
+        let state = state.with_edited(env(&[("EDITED", "2"), ("SET", "2"), ("ADDED", "2")]));
+        let expected = [
+            ("ADDED", "2"),
+            ("EDITED", "2"),
+            ("NEW", "by a step"),
+            ("SET", "by a step"),
+        ];
+        let mut found = state.env.clone();
+        found.sort_keys();
+        assert_eq!(found, env(&expected));
     }
 }
