@@ -512,6 +512,8 @@ fn a_run_killed_at_any_moment_holds_no_machine_and_is_not_shown_as_running() {
             SOON,
             "its machine is gone, or was never lent and is there for the next",
             || {
+                // A slot whose maker died before there was a machine is freed by the next command, of any kind.
+                home.ok("ls --all");
                 home.column("SELECT machine FROM slots WHERE state <> 'ready' OR uses > 0")
                     .is_empty()
             },
