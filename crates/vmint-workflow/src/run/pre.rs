@@ -52,7 +52,12 @@ impl<'r> Instance<'r> {
     /// All `pre`s of the job's steps, in order.
     pub(super) fn pres(&self) -> Vec<Pre<'r>> {
         let mut pres = Vec::new();
-        self.collect_pres(&self.body.steps, &mut Vec::new(), &mut Vec::new(), &mut pres);
+        self.collect_pres(
+            &self.body.steps,
+            &mut Vec::new(),
+            &mut Vec::new(),
+            &mut pres,
+        );
         pres
     }
 
