@@ -79,6 +79,9 @@ pub async fn check_file(
         };
         Fault::from_error(kind, &e).context(format!("cannot read {}", file.display()))
     })?;
+    if let Some(folder) = &config.workflow.actions {
+        config.refuse_path("`actions` of [workflow]", folder)?;
+    }
     let mirror = Mirror {
         folder: config.workflow.actions.clone(),
     };
