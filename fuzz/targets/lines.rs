@@ -1,4 +1,4 @@
-//! The output of a step, in pieces: no secret is shown, lines are bounded, and how it comes in pieces does not matter.
+//! The output of a step, in pieces: no secret is shown, however a face of vmint shows a line, lines are bounded, and how it comes in pieces does not matter.
 //!
 //! The first byte says how long the pieces are.
 #![no_main]
@@ -10,10 +10,12 @@ use vmint_workflow::lines::{Debugging, Event, Interpreter, Job};
 use vmint_workflow::log::MAX_LINE;
 use vmint_workflow::mask::Masks;
 use vmint_workflow::matcher::Matchers;
+use vmint_workflow::report::ansi;
 
-/// Of several forms: a word, one with what is escaped in commands and in JSON, one of several lines.
-const SECRETS: [&str; 4] = [
+/// Of several forms: a word, one with what is escaped in commands and in JSON, one of several lines, one with a colour.
+const SECRETS: [&str; 5] = [
     "hunter2",
+    "col\u{1b}[1moured",
     "p%q:r,s",
     "a \"quoted\" one",
     "first-line\nsecond-line",
@@ -54,12 +56,19 @@ fn events(bytes: &[u8], length: usize) -> Vec<Event> {
     events
 }
 
+/// Neither as it is, nor without control characters, nor as a report or a terminal shows it.
 fn clean(text: &str, events: &[Event]) {
-    for secret in SECRETS {
-        assert!(
-            !text.contains(secret),
-            "{secret:?} in {text:?} of {events:?}"
-        );
+    let seen = |c: &char| *c == '\n' || !(c.is_control() || matches!(c, '\u{2400}'..='\u{2426}' | '\u{fffd}'));
+    let bare: String = text.chars().filter(seen).collect();
+    let lines: Vec<String> = text.split('\n').map(ansi::plain).collect();
+    let plain: String = lines.join("\n").chars().filter(seen).collect();
+    for secret in SECRETS.into_iter().chain(["coloured"]) {
+        for face in [text, &bare, &plain] {
+            assert!(
+                !face.contains(secret),
+                "{secret:?} in {face:?} of {events:?}"
+            );
+        }
     }
 }
 

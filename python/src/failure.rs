@@ -9,10 +9,10 @@ pub fn exception(fault: Fault) -> PyErr {
     Python::attach(|py| {
         let make = || {
             let errors = py.import("vmint._errors")?;
-            errors.call_method1(
-                "from_fault",
-                (fault.kind.as_str(), &fault.message, &fault.hint),
-            )
+            // A traceback is shown on a terminal.
+            let message = vmint::printable_lines(&fault.message);
+            let hint = fault.hint.as_deref().map(vmint::printable_lines);
+            errors.call_method1("from_fault", (fault.kind.as_str(), message, hint))
         };
         match make() {
             Ok(exception) => PyErr::from_value(exception),

@@ -26,11 +26,18 @@ fn bytes(size: &str) -> PyResult<u64> {
     Ok(host::read::<vmint::ByteSize>(size)?.0)
 }
 
+/// Text of a guest, made fit to be shown on a terminal.
+#[pyfunction]
+fn printable_lines(text: &str) -> String {
+    vmint::printable_lines(text).into_owned()
+}
+
 /// The module.
 #[pymodule(gil_used = false)]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_function(wrap_pyfunction!(bytes, module)?)?;
+    module.add_function(wrap_pyfunction!(printable_lines, module)?)?;
     module.add_class::<host::Host>()?;
     module.add_class::<machine::Machine>()?;
     module.add_class::<pool::Pool>()?;

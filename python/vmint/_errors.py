@@ -111,12 +111,15 @@ class CommandFailed(Exception):
             return f"killed by signal {number}"
 
     def __str__(self) -> str:
+        # A traceback is shown on a terminal, which must not obey what a guest has written.
+        from ._native import printable_lines
+
         lines = [f"{self.command}: {self._how()}"]
         for name, text in (("stdout", self.result.text), ("stderr", self.result.error)):
             if text.strip():
                 tail = text[-2000:].rstrip("\n")
                 lines.append(f"{name}:\n{tail}")
-        return "\n".join(lines)
+        return printable_lines("\n".join(lines))
 
 
 class CommandTimedOut(CommandFailed, TimeoutError):

@@ -278,3 +278,54 @@ fn a_guest_out_of_memory_loses_a_command_and_not_itself() {
     home.sh("box", "rm -f /tmp/f; echo alive");
     assert_eq!(home.state("box"), "running");
 }
+
+/// A checkout's `vmint.toml` takes nothing of this host along, and another user's is not obeyed, unless the user says so.
+#[test]
+fn a_hostile_checkout_takes_nothing_of_its_host_along() {
+    let home = Home::new();
+    let checkout = tempfile::tempdir().unwrap();
+    let file = checkout.path().join("vmint.toml");
+    let settings =
+        "[images.web]\nimport = \"/no/such/rootfs.tar\"\n[workflow]\nactions = \"/etc\"\n";
+    std::fs::write(&file, settings).unwrap();
+    std::fs::write(
+        checkout.path().join("ci.yml"),
+        "on: push\njobs: {a: {runs-on: x, steps: [{run: x}]}}\n",
+    )
+    .unwrap();
+    let call = |args: &str| {
+        home.call(args.split(' '))
+            .current_dir(checkout.path())
+            .run()
+    };
+    for args in ["run --image web -- true", "create web --image web"] {
+        let error = call(args).error();
+        assert!(
+            error.contains("lies outside of the folder of") && error.contains("--trust "),
+            "{args}: {error}"
+        );
+    }
+    let refused = call("workflow check ci.yml").error();
+    assert!(
+        refused.contains("`actions` of [workflow] is `/etc`"),
+        "{refused}"
+    );
+    // Trusted, it is read, and is not there.
+    let error = call("--trust . run --image web -- true").error();
+    assert!(
+        !error.contains("outside") && error.contains("/no/such/rootfs.tar"),
+        "{error}"
+    );
+    let trusted = home.call(["run", "--image", "web", "--", "true"]);
+    let error = trusted
+        .current_dir(checkout.path())
+        .env("VMINT_TRUST", checkout.path())
+        .run()
+        .error();
+    assert!(!error.contains("outside"), "{error}");
+    if std::os::unix::fs::chown(&file, Some(12345), None).is_ok() {
+        let fault = call("config show --format json").fault(2, "usage");
+        assert!(fault.contains("belongs to user 12345"), "{fault}");
+        call("--trust . config show").ok();
+    }
+}

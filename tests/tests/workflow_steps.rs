@@ -738,6 +738,94 @@ jobs:
       - {id: say, env: {W: "${{ needs.leak.outputs.whole }}"}, run: 'echo "got <${#W}> $W"'}
 "#;
 
+const COLOURED: &str = r#"
+on: push
+jobs:
+  leak:
+    name: Job ${{ github.job }}
+    runs-on: ubuntu-latest
+    env: {ONE: "${{ secrets.ONE }}", TWO: "${{ secrets.TWO }}"}
+    steps:
+      - id: odd
+        continue-on-error: true
+        run: |
+          e=$(printf '\033'); a=${ONE:0:7}; b=${ONE:7}
+          echo "begin $a$e[1;31m$b end"
+          echo "begin $a$e]0;title$(printf '\007')$b end"
+          printf 'begin %s\000%s end\n' "$a" "$b"
+          printf 'begin %sX\010%s end\n' "$a" "$b"
+          printf 'begin %s\342\200\213%s\377 end\n' "$a" "$b"
+          printf 'begin %s' "$a"; cat /proc/uptime >/dev/null; printf '%s[0m%s end\n' "$e" "$b"
+          echo "begin $TWO and coloured-value end"
+          echo "::error title=$a$e[0m$b::begin $a$e[0m$b end"
+          echo "summary $a$e[0m$b" >>"$GITHUB_STEP_SUMMARY"
+          exit 1
+"#;
+
+/// What of bytes a person reads: without sequences, or without control characters alone.
+fn read_by_people(bytes: &[u8]) -> [String; 2] {
+    let text = String::from_utf8_lossy(bytes);
+    let seen = |c: &char| {
+        !c.is_control() && !matches!(c, '\u{200b}' | '\u{fffd}' | '\u{2400}'..='\u{2426}')
+    };
+    let bare = text.chars().filter(seen).collect();
+    let mut plain = String::new();
+    for (index, part) in text.split('\u{1b}').enumerate() {
+        let shown = match part.chars().next() {
+            Some('[') if index > 0 => part.trim_start_matches(|c: char| !c.is_ascii_alphabetic()),
+            Some(']') if index > 0 => part.split_once('\u{7}').map_or("", |(_, rest)| rest),
+            _ => part,
+        };
+        let skipped = usize::from(index > 0 && part.starts_with('['));
+        plain.extend(shown.chars().skip(skipped).filter(seen));
+    }
+    [bare, plain]
+}
+
+/// A colour, a title, a null, a backspace or what has no width between its letters hides no secret from the mask; nor does
+/// a secret that holds such itself. In what is shown, kept and reported.
+#[test]
+fn a_secret_with_controls_between_its_letters_is_seen_nowhere() {
+    let home = Home::new();
+    let project = Project::with(TINY, COLOURED);
+    let outcome = project
+        .call(
+            &home,
+            "workflow run ci --secret ONE --secret TWO --report out".split(' '),
+        )
+        .env("ONE", "hunter2-is-mine")
+        .env("TWO", "col\u{1b}[1moured\u{7}-value")
+        .run()
+        .ok();
+    let mut files = vec![("stdout".into(), outcome.stdout.clone())];
+    files.push(("stderr".into(), outcome.stderr.clone()));
+    let mut folders = vec![home.root().join("runs"), project.root().join("out")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap().flatten() {
+            if entry.file_type().unwrap().is_dir() {
+                folders.push(entry.path());
+            } else {
+                let bytes = std::fs::read(entry.path()).unwrap();
+                files.push((entry.path(), bytes));
+            }
+        }
+    }
+    assert!(
+        files.iter().any(|(path, _)| path.ends_with("junit.xml")),
+        "{files:?}"
+    );
+    let mut stars = 0;
+    for (path, bytes) in files {
+        for text in read_by_people(&bytes) {
+            for secret in ["hunter2-is-mine", "coloured-value"] {
+                assert!(!text.contains(secret), "{}: {text}", path.display());
+            }
+            stars += text.matches("begin *** end").count();
+        }
+    }
+    assert!(stars > 10, "they are shown as stars: {outcome}");
+}
+
 /// Not in what is printed, not in what is kept, not in a report, not in the list of processes.
 #[test]
 fn a_secret_is_seen_nowhere() {

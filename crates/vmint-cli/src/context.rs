@@ -6,7 +6,9 @@ use crate::progress::Shown;
 use crate::signals::Signals;
 use serde::Serialize;
 use std::io::Write;
-use vmint::config::{AcceleratorChoice, Config};
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use vmint::config::{AcceleratorChoice, Config, TRUST_VARIABLE};
 use vmint::{ErrorKind, Fault, Options, Vmint};
 
 /// What was said of all commands.
@@ -47,7 +49,11 @@ impl Context {
     /// Says something on standard error that is no failure.
     pub fn note(self, message: &str) {
         if !self.quiet {
-            let _ = writeln!(std::io::stderr(), "vmint: note: {message}");
+            let _ = writeln!(
+                std::io::stderr(),
+                "vmint: note: {}",
+                vmint::printable_lines(message)
+            );
         }
     }
 
@@ -67,7 +73,33 @@ pub fn config() -> Result<Config, Fault> {
     let here = std::env::current_dir().map_err(|e| {
         Fault::from_error(ErrorKind::Host, &e).context("cannot tell the working directory")
     })?;
-    Ok(Config::load(&here, |name| std::env::var_os(name))?)
+    let trusted = TRUSTED.get().map_or(&[][..], Vec::as_slice);
+    let env = |name: &str| {
+        let value = std::env::var_os(name);
+        if name != TRUST_VARIABLE || trusted.is_empty() {
+            return value;
+        }
+        let value = value.unwrap_or_default();
+        let given = std::env::split_paths(&value).chain(trusted.iter().cloned());
+        std::env::join_paths(given).ok()
+    };
+    Ok(Config::load(&here, env)?)
+}
+
+/// The folders of `--trust`.
+static TRUSTED: OnceLock<Vec<PathBuf>> = OnceLock::new();
+
+/// Trusts the `vmint.toml` of these folders in this process.
+pub fn trust(folders: &[PathBuf]) -> Result<(), Fault> {
+    let real = folders.iter().map(|folder| {
+        std::fs::canonicalize(folder).map_err(|e| {
+            Fault::from_error(ErrorKind::Usage, &e)
+                .context(format!("cannot trust {}", folder.display()))
+        })
+    });
+    let real: Vec<PathBuf> = real.collect::<Result<_, _>>()?;
+    let _ = TRUSTED.set(real);
+    Ok(())
 }
 
 /// How to open vmint with these settings.

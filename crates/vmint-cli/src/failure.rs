@@ -4,7 +4,7 @@ use crate::args::Format;
 use crate::{output, signals};
 use std::io::Write;
 use vmint::protocol::ExitStatus;
-use vmint::{ErrorBody, ErrorKind, Fault};
+use vmint::{ErrorBody, ErrorKind, Fault, printable_lines};
 
 /// vmint itself failed, under a command whose own exit codes are 0 to 255.
 pub const VMINT_FAILED: u8 = 125;
@@ -48,9 +48,9 @@ pub fn tell(fault: &Fault) {
         return;
     }
     let mut stderr = std::io::stderr().lock();
-    let _ = writeln!(stderr, "vmint: {}", fault.message);
+    let _ = writeln!(stderr, "vmint: {}", printable_lines(&fault.message));
     if let Some(hint) = &fault.hint {
-        let _ = writeln!(stderr, "hint: {hint}");
+        let _ = writeln!(stderr, "hint: {}", printable_lines(hint));
     }
 }
 
@@ -66,7 +66,7 @@ pub fn report(fault: &Fault, codes: Codes, format: Format, writes_raw: bool) -> 
         let body = ErrorBody {
             error: fault.clone(),
         };
-        let json = serde_json::to_string(&body).unwrap_or_default();
+        let json = output::printable_json(&serde_json::to_string(&body).unwrap_or_default());
         if writes_raw {
             let _ = writeln!(std::io::stderr(), "{json}");
         } else {

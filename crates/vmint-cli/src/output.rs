@@ -5,7 +5,7 @@ use comfy_table::{Table, presets};
 use serde::Serialize;
 use std::io::{self, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use vmint::{ErrorKind, Fault};
+use vmint::{ErrorKind, Fault, is_unprintable};
 
 /// The exit code of a process whose reader has gone, as a shell gives for `SIGPIPE`.
 pub const BROKEN_PIPE: u8 = 141;
@@ -41,14 +41,29 @@ pub fn checked(written: io::Result<()>) -> Result<(), Fault> {
 pub fn json(value: &impl Serialize) -> Result<(), Fault> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|e| Fault::new(ErrorKind::Internal, e.to_string()))?;
-    line(&text)
+    line(&printable_json(&text))
 }
 
 /// Prints a value as JSON on one line.
 pub fn json_line(value: &impl Serialize) -> Result<(), Fault> {
     let text =
         serde_json::to_string(value).map_err(|e| Fault::new(ErrorKind::Internal, e.to_string()))?;
-    line(&text)
+    line(&printable_json(&text))
+}
+
+/// JSON that commands no terminal and means the same: what it holds of such characters is in strings, and is escaped there.
+pub fn printable_json(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c == '\n' || !is_unprintable(c) {
+            text.push(c);
+            continue;
+        }
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            text.push_str(&format!("\\u{unit:04x}"));
+        }
+    }
+    text
 }
 
 /// Prints a value as asked for; nothing if the text for people is empty.
@@ -61,7 +76,8 @@ pub fn show(
         Format::Json => json(value),
         Format::Table => match text() {
             text if text.is_empty() => Ok(()),
-            text => line(&text),
+            // Each part was made printable where it was put together, or else it is here.
+            text => line(&vmint::printable_lines(&text)),
         },
     }
 }
@@ -107,17 +123,10 @@ fn plain(table: &mut Table) -> String {
     table.trim_fmt()
 }
 
-/// Without what would command a terminal.
+/// Without what would command a terminal; line breaks stay.
 pub fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| {
-            if c.is_control() && c != '\n' {
-                '\u{fffd}'
-            } else {
-                c
-            }
-        })
-        .collect()
+    let lines: Vec<_> = text.split('\n').map(vmint::printable).collect();
+    lines.join("\n")
 }
 
 /// A moment in milliseconds since 1970, as RFC 3339 in UTC.
@@ -174,7 +183,12 @@ mod tests {
 
     #[test]
     fn what_would_command_a_terminal_is_not_passed_on() {
-        assert_eq!(printable("a\x1b[2Jb\tü"), "a\u{fffd}[2Jb\u{fffd}ü");
+        assert_eq!(printable("a\x1b[2Jb\tü\nc"), "a\\x1b[2Jb\\tü\nc");
+        let text = serde_json::to_string("\x1b\u{9b}\x7f\u{202e}\u{e0001}").unwrap();
+        let shown = printable_json(&text);
+        assert_eq!(shown, r#""\u001b\u009b\u007f\u202e\udb40\udc01""#);
+        let value: String = serde_json::from_str(&shown).unwrap();
+        assert_eq!(value, serde_json::from_str::<String>(&text).unwrap());
     }
 
     #[test]

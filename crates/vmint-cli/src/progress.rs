@@ -134,7 +134,7 @@ impl vmint::Progress for Shown {
     }
 
     fn output(&self, line: &str) {
-        let line = crate::output::printable(line);
+        let line = vmint::printable_lines(line);
         match &self.0 {
             Kind::Quiet => {}
             Kind::Plain => drop(writeln!(std::io::stderr(), "{line}")),

@@ -113,8 +113,11 @@ pub struct ErrorBody {
 }
 
 /// A failure with what its reader needs: what happened, and what to do.
+///
+/// The message may quote a guest, an archive or another's file. It is kept as it is, so that secrets are found in it; `Display`
+/// shows it [printable](crate::printable_lines).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("{message}")]
+#[error("{}", crate::printable_lines(message))]
 pub struct Fault {
     /// What kind of failure.
     pub kind: ErrorKind,
@@ -186,6 +189,13 @@ mod tests {
         let fault = Fault::from_error(ErrorKind::Host, &full);
         assert_eq!(fault.kind, ErrorKind::NoSpace);
         assert_eq!(fault.message, "cannot write the overlay: no storage space");
+    }
+
+    #[test]
+    fn what_a_message_quotes_commands_no_terminal() {
+        let fault = Fault::new(ErrorKind::Guest, "no \x1b]0;x\x07\nfile").context("cp");
+        assert_eq!(fault.to_string(), "cp: no \\x1b]0;x\\x07\nfile");
+        assert!(fault.message.contains('\x1b'));
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! * [`ledger`], [`backend`]: where leases are claimed and machines live, as traits.
 //! * [`process`]: a process named so that no other can be mistaken for it.
 //! * [`home`]: where everything is kept.
+//! * [`printable`](mod@printable): text of others, made fit to be shown.
 //! * `sim`: a simulated host for tests, with the feature of this name.
 //! * [`error`]: kinds of failure and their exit codes.
 
@@ -21,6 +22,7 @@ pub mod id;
 pub mod lease;
 pub mod ledger;
 pub mod pool;
+pub mod printable;
 pub mod process;
 pub mod record;
 #[cfg(any(test, feature = "sim"))]
@@ -40,6 +42,7 @@ pub use ledger::{
     Ring, Waiter,
 };
 pub use pool::{Counts, PoolRecord, PoolSpec, PoolState, Slot, SlotState};
+pub use printable::{printable, printable_bytes, printable_lines};
 pub use process::ProcessRef;
 pub use record::{MachineRecord, SnapshotRecord};
 pub use size::{ByteSize, parse_duration};

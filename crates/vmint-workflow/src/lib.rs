@@ -42,6 +42,7 @@ pub mod report;
 pub mod run;
 pub mod setup;
 pub mod shell;
+pub mod sight;
 pub mod spec;
 pub mod spool;
 pub mod workspace;

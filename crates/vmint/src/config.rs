@@ -18,7 +18,7 @@
 //! from = "debian:12"                # or import = "docker://nginx", "oci:DIR", "oci-archive:FILE", "rootfs.tar"
 //! packages = ["nginx"]
 //! run = ["systemctl enable nginx"]
-//! copy = ["site:/var/www/"]         # paths are relative to the file's folder
+//! copy = ["site:/var/www/"]         # paths are relative to the file's folder, and lie in it: see `trust`
 //! size = "8G"
 //! kernel = "vmlinuz"                # with modules = "FOLDER" unless all drivers are built in
 //!
@@ -60,6 +60,7 @@
 //! * `document`: finds the file, reads it, and knows where in it everything is.
 //! * `sections`: the tables and their keys; `admission`, `workflow`: those of these tables.
 //! * `parse`: what a single value may be; the same in the file and in the environment.
+//! * `trust`: how far a file is believed.
 //! * `setting`: a setting and where it comes from, for `vmint config show`.
 //! * `nearest`: which known key was meant.
 
@@ -72,10 +73,12 @@ mod sections;
 mod setting;
 #[cfg(test)]
 mod tests;
+mod trust;
 mod workflow;
 
 pub use error::{ConfigError, Place};
 pub use setting::{Setting, Source, Value};
+pub use trust::{Trust, VARIABLE as TRUST_VARIABLE};
 pub use workflow::WorkflowSettings;
 
 use document::Document;
@@ -91,6 +94,8 @@ use vmint_model::{Accelerator, ByteSize, Name, NetMode};
 pub struct Config {
     /// The `vmint.toml` that was read, if there is one.
     pub file: Option<PathBuf>,
+    /// How far that file is believed.
+    pub trust: Trust,
     /// What executes guests.
     pub accelerator: AcceleratorChoice,
     /// For machines.
@@ -212,9 +217,13 @@ impl Config {
     /// # Errors
     /// The first mistake in the environment or the file, with its place.
     pub fn load(cwd: &Path, env: impl Fn(&str) -> Option<OsString>) -> Result<Self, ConfigError> {
-        let path = document::find(cwd)?;
-        let document = path.map(Document::read).transpose()?;
-        sections::config(document.as_ref(), &env)
+        let Some((path, folder)) = document::find(cwd)? else {
+            return sections::config(None, &env);
+        };
+        let trust = trust::of(&path, folder, &env)?;
+        let document = Document::read(path)?;
+        let config = sections::config(Some(&document), &env)?;
+        Ok(Self { trust, ..config })
     }
 
     /// Every setting with its value and where that comes from, in the order of the file's description.

@@ -43,6 +43,7 @@ impl Vmint {
         else {
             return Ok(());
         };
+        config.refuse_outside(name, definition)?;
         match definition {
             ImageDefinition::Build(recipe) => {
                 self.build_image(name, recipe, progress).await.map(drop)

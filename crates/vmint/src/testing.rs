@@ -298,20 +298,11 @@ impl Drop for Lent {
 fn tail(text: &str) -> String {
     let lines: Vec<_> = text.trim_end().lines().collect();
     let last = &lines[lines.len().saturating_sub(TAIL_LINES)..];
-    let plain = |c: char| {
-        if c.is_control() && c != '\n' && c != '\t' {
-            '\u{fffd}'
-        } else {
-            c
-        }
-    };
-    last.iter()
+    let last: Vec<_> = last
+        .iter()
         .map(|line| line.trim_end_matches('\r'))
-        .collect::<Vec<_>>()
-        .join("\n")
-        .chars()
-        .map(plain)
-        .collect()
+        .collect();
+    crate::printable_lines(&last.join("\n")).into_owned()
 }
 
 /// vmint, opened once for all tests of a process.
@@ -355,7 +346,7 @@ mod tests {
         let lines: Vec<_> = (0..100).map(|n| format!("line {n}\r\n")).collect();
         let shown = tail(&(lines.concat() + "\x1b[2J\r\n"));
         assert!(shown.starts_with("line 61\n"), "{shown}");
-        assert!(shown.ends_with("line 99\n\u{fffd}[2J"), "{shown}");
+        assert!(shown.ends_with("line 99\n\\x1b[2J"), "{shown}");
     }
 
     #[test]

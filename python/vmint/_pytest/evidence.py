@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Union
 import pytest
 
 from .._errors import VmintError
+from .._native import printable_lines
 
 if TYPE_CHECKING:
     from .. import Lease, Machine
@@ -42,13 +43,13 @@ def _pressure() -> str:
 
 
 def console(machine: Union[Lease, Machine]) -> str:
-    """The end of what the machine has said on its console."""
+    """The end of what the machine has said on its console, printable."""
     try:
         lines = machine.console().splitlines()
     except (VmintError, OSError) as e:
         return f"(not to be had any more: {e})"
     omitted = [f"... {len(lines) - LINES} lines before"] if len(lines) > LINES else []
-    return "\n".join(omitted + lines[-LINES:]) or "(empty)"
+    return printable_lines("\n".join(omitted + lines[-LINES:])) or "(empty)"
 
 
 def keep(machine: Union[Lease, Machine], item: pytest.Item) -> Union[str, VmintError]:

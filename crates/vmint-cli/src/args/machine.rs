@@ -255,9 +255,16 @@ pub struct Logs {
     /// What its runner logged
     #[arg(long, group = "which")]
     pub runner: bool,
-    /// Go on printing until the machine is down
+    /// Keep printing until the machine stops
     #[arg(short, long)]
     pub follow: bool,
+    /// Print the bytes as they are, on a terminal, too
+    ///
+    /// On a terminal, escape sequences are left out and other control characters are made visible: a guest could retitle
+    /// or rewrite the terminal with them. Into a file or a pipe, the bytes are always unchanged.
+    /// Example: vmint logs web --raw | less -R
+    #[arg(long)]
+    pub raw: bool,
 }
 
 /// Wait until a machine is ready or stopped

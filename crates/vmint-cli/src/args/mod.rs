@@ -29,6 +29,13 @@ pub struct Cli {
     /// No progress and no notes on standard error
     #[arg(short, long, global = true)]
     pub quiet: bool,
+    /// Obey the vmint.toml of this folder, and of those below, whoever owns it
+    ///
+    /// It may then also name files outside of its folder: sources of `copy`, imports, kernels, a mirror of actions.
+    /// Can be given several times. To trust a folder for good, write trust = ["DIR"] into ~/.config/vmint/config.toml, or
+    /// set VMINT_TRUST. Example: vmint --trust . image build web
+    #[arg(long, global = true, value_name = "DIR")]
+    pub trust: Vec<std::path::PathBuf>,
     #[command(subcommand)]
     pub command: Command,
 }
@@ -63,7 +70,8 @@ Exit codes of all other commands:
 
 Files:
   VMINT_HOME (by default the XDG state directory) holds images, templates, machines and snapshots.
-  vmint.toml in the working directory or above declares defaults, images and pools.";
+  vmint.toml in the working directory or above declares defaults, images and pools.
+  ~/.config/vmint/config.toml names the folders whose vmint.toml is trusted: trust = [\"DIR\"].";
 
 /// How results are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

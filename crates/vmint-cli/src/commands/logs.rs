@@ -1,14 +1,19 @@
-//! `logs`.
+//! `logs`: on a terminal without what commands it, elsewhere, or with `--raw`, byte for byte.
 
 use crate::args::machine::Logs;
 use crate::context::{self, Context};
 use crate::output;
 use std::fs::File;
-use std::io::{self, Read, Seek};
+use std::io::{self, IsTerminal, Read, Seek};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use vmint::workflow::report::ansi;
+use vmint::workflow::sight;
 use vmint::{ErrorKind, Fault, Vmint};
+
+/// A longer line is broken.
+const LONGEST_LINE: usize = 64 << 10;
 
 /// How long `--follow` waits at most before it looks again.
 const SLOWEST: Duration = Duration::from_millis(250);
@@ -25,11 +30,64 @@ pub fn logs(context: Context, args: &Logs) -> Result<(), Fault> {
     } else {
         dir.console_log()
     };
-    let mut log = Tail::new(path);
-    if !args.follow {
-        return log.print().map(drop);
+    let shown = if args.raw || !io::stdout().is_terminal() {
+        Shown::Raw
+    } else {
+        Shown::Printable(Vec::new())
+    };
+    let mut log = Tail::new(path, shown);
+    if args.follow {
+        context::wait(follow(&vmint, record.id.as_str(), &mut log))?;
+    } else {
+        log.print()?;
     }
-    context::wait(follow(&vmint, record.id.as_str(), &mut log))
+    log.shown.finish()
+}
+
+/// How a log is printed.
+enum Shown {
+    /// As it is.
+    Raw,
+    /// Line by line, without what commands a terminal. A line that has not ended yet is kept.
+    Printable(Vec<u8>),
+}
+
+impl Shown {
+    fn print(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+        let Self::Printable(kept) = self else {
+            return output::bytes(bytes);
+        };
+        kept.extend_from_slice(bytes);
+        let mut text = String::new();
+        let mut rest = &kept[..];
+        while let Some(end) = rest.iter().position(|b| *b == b'\n') {
+            text += &printable(&rest[..end]);
+            text.push('\n');
+            rest = &rest[end + 1..];
+        }
+        while rest.len() > LONGEST_LINE {
+            let (now, later) = rest.split_at(sight::part(rest, LONGEST_LINE));
+            text += &printable(now);
+            text.push('\n');
+            rest = later;
+        }
+        *kept = rest.to_vec();
+        output::bytes(text.as_bytes())
+    }
+
+    /// The last line has no end.
+    fn finish(&mut self) -> Result<(), Fault> {
+        match self {
+            Self::Printable(kept) if !kept.is_empty() => {
+                output::line(&printable(&std::mem::take(kept)))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn printable(line: &[u8]) -> String {
+    vmint::printable_lines(&ansi::plain(&String::from_utf8_lossy(line))).into_owned()
 }
 
 async fn follow(vmint: &Vmint, id: &str, log: &mut Tail) -> Result<(), Fault> {
@@ -62,11 +120,16 @@ async fn follow(vmint: &Vmint, id: &str, log: &mut Tail) -> Result<(), Fault> {
 struct Tail {
     path: PathBuf,
     file: Option<File>,
+    shown: Shown,
 }
 
 impl Tail {
-    fn new(path: PathBuf) -> Self {
-        Self { path, file: None }
+    fn new(path: PathBuf, shown: Shown) -> Self {
+        Self {
+            path,
+            file: None,
+            shown,
+        }
     }
 
     /// Prints what is new; whether there was anything.
@@ -94,7 +157,7 @@ impl Tail {
         loop {
             match file.read(&mut buffer).map_err(fail)? {
                 0 => return Ok(any),
-                n => output::bytes(&buffer[..n])?,
+                n => self.shown.print(&buffer[..n])?,
             }
             any = true;
         }

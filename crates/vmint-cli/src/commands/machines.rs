@@ -90,7 +90,7 @@ fn each(
             if let (Ok(Outcome::Is(record)), Format::Table) = (&result, context.format) {
                 let text = text(record);
                 if !text.is_empty() {
-                    output::line(&text)?;
+                    output::line(&output::printable(&text))?;
                 }
             }
             results.push((name, result));

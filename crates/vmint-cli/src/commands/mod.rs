@@ -52,6 +52,7 @@ pub fn run(args: &[OsString]) -> u8 {
                     .trim_start_matches("error: ");
                 let error = Fault::new(vmint::ErrorKind::Usage, message);
                 let json = serde_json::to_string(&vmint::ErrorBody { error }).unwrap_or_default();
+                let json = crate::output::printable_json(&json);
                 // Where nothing is known of the command, nothing is known of its output.
                 let raw = [
                     &["run"][..],
@@ -86,7 +87,7 @@ pub fn run(args: &[OsString]) -> u8 {
         Codes::Own
     };
     let writes_raw = cli.command.writes_raw();
-    let result = dispatch(context, cli.command);
+    let result = crate::context::trust(&cli.trust).and_then(|()| dispatch(context, cli.command));
     vmint::pools::wait_for_tenders();
     match result {
         Ok(code) => code,

@@ -473,7 +473,7 @@ fn acquire(context: Context, args: args::Acquire) -> Result<(), Fault> {
     // For scripts before people, as the contract says.
     let json = serde_json::to_string(&LeaseView::from(&lease))
         .map_err(|e| Fault::from_error(ErrorKind::Internal, &e))?;
-    output::line(&json)
+    output::line(&output::printable_json(&json))
 }
 
 /// The process with this id, or the one that called this one.

@@ -3,11 +3,12 @@
 use super::steps::Names;
 use super::uses::need;
 use super::{Checker, File, texts};
-use crate::diagnostic::{Severity, Spot};
+use crate::diagnostic::{SHOWN, Severity, Spot};
 use crate::expr::Field;
+use crate::graph::{Ids, walk};
 use crate::spec::{Job, JobBody, StepsJob, Text, Workflow};
 use crate::yaml::{Data, Node, shown};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 /// How many combinations a matrix may have, as on GitHub.
 const MAX_COMBINATIONS: usize = 256;
@@ -125,17 +126,15 @@ impl Checker<'_> {
 
     fn needs(&mut self, file: &File<'_>, workflow: &Workflow) {
         let jobs: Vec<&Job> = workflow.jobs.values().collect();
-        let index: HashMap<String, usize> = jobs
-            .iter()
-            .zip(0..)
-            .map(|(job, i)| (job.id.to_lowercase(), i))
-            .collect();
-        let mut edges: Vec<Vec<(usize, Spot)>> = Vec::with_capacity(jobs.len());
+        let ids = Ids::new(workflow.jobs.keys().map(String::as_str));
+        let mut edges: Vec<Vec<usize>> = Vec::with_capacity(jobs.len());
+        let mut spots: Vec<Vec<Spot>> = Vec::with_capacity(jobs.len());
         for job in &jobs {
-            let mut needed = Vec::new();
+            let (mut needed, mut at) = (Vec::new(), Vec::new());
             for need in &job.needs {
-                if let Some(other) = index.get(&need.text.to_lowercase()) {
-                    needed.push((*other, need.spot));
+                if let Some(other) = ids.find(&need.text) {
+                    needed.push(other);
+                    at.push(need.spot);
                     continue;
                 }
                 let message = format!(
@@ -151,12 +150,19 @@ impl Checker<'_> {
                 self.error(file, need.spot, message, help);
             }
             edges.push(needed);
+            spots.push(at);
         }
-        for (circle, spot) in circles(&edges) {
+        for circle in walk(&edges, SHOWN).cycles {
             let names: Vec<String> = circle
                 .iter()
                 .map(|job| format!("`{}`", shown(&jobs[*job].id)))
                 .collect();
+            // The edge that closes it.
+            let [.., last, first] = circle[..] else {
+                continue;
+            };
+            let closing = edges[last].iter().position(|to| *to == first);
+            let spot = closing.map_or(jobs[last].spot, |edge| spots[last][edge]);
             let message = format!("jobs need each other in a circle: {}", names.join(" → "));
             self.error(file, spot, message, "remove one of these from `needs`");
         }
@@ -267,48 +273,4 @@ fn values<'n>(matrix: Option<&'n Node>, key: &str) -> Vec<&'n Node> {
     let include = matrix.get("include").map_or(&[][..], Node::items);
     values.extend(include.iter().filter_map(|entry| entry.get(key)));
     values
-}
-
-/// Circles in a graph, each once: the nodes in order with the first one again at the end, and the place of the edge that
-/// closes it. Without recursion: a file can name hundreds of thousands of jobs.
-fn circles(edges: &[Vec<(usize, Spot)>]) -> Vec<(Vec<usize>, Spot)> {
-    #[derive(Clone, Copy, PartialEq)]
-    enum State {
-        New,
-        Open,
-        Done,
-    }
-    let mut states = vec![State::New; edges.len()];
-    let mut circles = Vec::new();
-    for start in 0..edges.len() {
-        if states[start] != State::New {
-            continue;
-        }
-        states[start] = State::Open;
-        let mut path = vec![(start, 0_usize)];
-        while let Some((node, next)) = path.last_mut() {
-            let (node, edge) = (*node, edges[*node].get(*next).copied());
-            *next += 1;
-            match edge {
-                None => {
-                    states[node] = State::Done;
-                    path.pop();
-                }
-                Some((to, _)) if states[to] == State::New => {
-                    states[to] = State::Open;
-                    path.push((to, 0));
-                }
-                Some((to, spot))
-                    if states[to] == State::Open && circles.len() < crate::diagnostic::SHOWN =>
-                {
-                    let from = path.iter().position(|(on, _)| *on == to).unwrap_or(0);
-                    let mut circle: Vec<usize> = path[from..].iter().map(|(on, _)| *on).collect();
-                    circle.push(to);
-                    circles.push((circle, spot));
-                }
-                Some(_) => {}
-            }
-        }
-    }
-    circles
 }

@@ -178,6 +178,20 @@ fn needs_are_jobs_and_make_no_circle() {
 }
 
 #[test]
+fn a_job_is_needed_by_its_name_whatever_its_case_and_names_differ_by_more() {
+    let job = |id: &str, needs: &str| {
+        format!("  {id}:\n    needs: [{needs}]\n    runs-on: x\n    steps: [{{run: x}}]\n")
+    };
+    let jobs = job("build", "") + &job("test", "Build");
+    assert_eq!(said(&format!("on: push\njobs:\n{jobs}")), "");
+    let twins = jobs + &job("Build", "");
+    insta::assert_snapshot!(said(&format!("on: push\njobs:\n{twins}")), @r"
+    ci.yml:11:3: error: the key `Build` is already defined at 3:3
+        help: keep one of the two; keys that differ only in case are the same
+    ");
+}
+
+#[test]
 fn matrices_make_some_jobs_but_not_too_many() {
     let job = |matrix: &str| {
         format!(

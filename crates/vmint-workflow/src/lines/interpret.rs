@@ -6,6 +6,7 @@ use crate::log::{Kind, Line, MAX_LINE};
 use crate::mask::{MaskError, Masker, Masks};
 use crate::matcher::Matchers;
 use crate::record::{Annotation, Level};
+use crate::sight;
 use std::borrow::Cow;
 
 /// What comes of a step's output, in order.
@@ -320,7 +321,7 @@ impl Rest {
             rest = &rest[end + 1..];
         }
         while rest.len() > MAX_LINE {
-            let (now, later) = rest.split_at(boundary(rest, MAX_LINE));
+            let (now, later) = rest.split_at(sight::part(rest, MAX_LINE));
             give_line(now, out);
             rest = later;
         }
@@ -416,19 +417,7 @@ fn give_line(bytes: &[u8], out: &mut Out<'_>) {
 
 /// How much of a text fits in a line.
 fn fitting(text: &str) -> usize {
-    if text.len() <= MAX_LINE {
-        return text.len();
-    }
-    boundary(text.as_bytes(), MAX_LINE)
-}
-
-/// Where bytes can be cut without cutting a character: at `at`, or up to three bytes before.
-fn boundary(bytes: &[u8], at: usize) -> usize {
-    let continues = |index: &usize| bytes[*index] & 0xc0 == 0x80;
-    (at - 3..=at)
-        .rev()
-        .find(|index| !continues(index))
-        .unwrap_or(at)
+    sight::cut(text, MAX_LINE)
 }
 
 /// The line without the sequences that colour it, which matchers do not expect.

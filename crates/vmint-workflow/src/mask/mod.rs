@@ -9,9 +9,14 @@
 //!   JSON, XML, URLs and shells, and as base64 and hex, wherever they stand in a longer encoded text, and also when
 //!   that text is wrapped over several lines.
 //!
+//! Each of these is hidden as it is written and as a person sees it: characters that a terminal obeys and those that have no look
+//! may stand between those of the secret, and in the secret itself. What is hidden includes them, and a sequence is hidden whole
+//! or not at all; [`sight`](crate::sight) knows what is seen.
+//!
 //! Matches that overlap or touch become one `***`. A line break inside of a match stays, so that a text has as many
 //! lines masked as unmasked.
 
+mod cursor;
 mod forms;
 mod stream;
 
@@ -94,7 +99,16 @@ impl Masks {
             return Err(MaskError::TooLarge);
         }
         let mut new = forms::of(secret);
+        for seen in crate::sight::seen(secret) {
+            let seen = seen.trim();
+            // A secret whose characters are hardly seen would turn whole logs into stars.
+            if seen.len() >= MIN_DERIVED {
+                new.extend(forms::of(seen));
+            }
+        }
         new.retain(|form| !self.forms.contains(form));
+        new.sort_unstable();
+        new.dedup();
         let size: usize = new.iter().map(|form| form.bytes.len()).sum();
         if self.bytes + size > MAX_BYTES {
             return Err(MaskError::TooLarge);
@@ -160,7 +174,7 @@ impl Masks {
 }
 
 /// How a text is read when it is searched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Reading {
     /// As it is.
     Plain,

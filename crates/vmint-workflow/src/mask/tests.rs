@@ -138,9 +138,9 @@ fn quotes_around_a_secret_are_no_part_of_it() {
 fn masks_that_come_later_hide_what_is_held_back() {
     let mut masks = masks(&["secret one"]);
     let mut masker = Masker::new();
-    assert_eq!(masker.push(&masks, b"a secret"), b"a ");
+    assert_eq!(masker.push(&masks, b"a secret"), b"");
     masks.add("secret two").unwrap();
-    assert_eq!(masker.push(&masks, b" two"), b"***");
+    assert_eq!(masker.push(&masks, b" two\n"), b"a ***\n");
     assert_eq!(masker.finish(), b"");
 }
 
@@ -148,11 +148,11 @@ fn masks_that_come_later_hide_what_is_held_back() {
 fn only_what_could_begin_a_secret_is_held_back() {
     let masks = masks(&["abcdef", "-----BEGIN\nsecond line\nthird line"]);
     let mut masker = Masker::new();
-    assert_eq!(masker.push(&masks, b"hello abc"), b"hello ");
-    assert_eq!(masker.push(&masks, b"x"), b"abcx");
+    assert_eq!(masker.push(&masks, b"hello\nabc"), b"hello\n");
+    assert_eq!(masker.push(&masks, b"x\n"), b"abcx\n");
     assert_eq!(masker.push(&masks, b"a line\n"), b"a line\n");
     assert_eq!(masker.push(&masks, b"-----BEGIN\nsecond "), b"");
-    assert!(masker.holds());
+    assert!(masker.held() > 0);
     assert_eq!(masker.push(&masks, b"chance\n"), b"***\nsecond chance\n");
 }
 
@@ -183,6 +183,96 @@ fn many_masks_are_found_as_few_are() {
         );
     }
 }
+
+#[test]
+fn what_a_person_reads_as_the_secret_is_hidden() {
+    let masks = masks(&["hunter2"]);
+    for (text, masked) in [
+        ("a hun\x1b[1;31mter2 b", "a *** b"),
+        ("a hun\x1b]0;title\x07ter2 b", "a *** b"),
+        ("a hun\x1b]8;;http://x\x1b\\ter2 b", "a *** b"),
+        ("a hun\u{9b}31mter\u{9d}x\u{9c}2 b", "a *** b"),
+        ("a hun\x1bter2 b", "a *** b"),
+        ("a h\0u\x7fn\u{200b}t\u{ad}e\u{feff}r\u{fffd}2 b", "a *** b"),
+        ("a hunX\x08ter2 b", "a *** b"),
+        (
+            "a h\x08hu\x08un\x08nt\x08te\x08er\x08r2\x082 b",
+            "a h\x08*** b",
+        ),
+        ("hunXXXX\rhunter2 b", "hunXXXX\r*** b"),
+        ("___ter2\rhun b", "*** b"),
+        // A sequence goes whole, so that what is left of it swallows nothing.
+        ("a\x1b[hunter2mb", "a***b"),
+        ("a \x1bhunter2 b", "a *** b"),
+    ] {
+        assert_eq!(masks.mask(text), masked, "{text:?}");
+    }
+    let masked = masks.mask("a \x1b[31mred\x1b[0m hunter2 b\n\x1b[32mgreen\x1b[0m\n");
+    assert_eq!(masked, "a \x1b[31mred\x1b[0m *** b\n\x1b[32mgreen\x1b[0m\n");
+    assert_eq!(
+        streamed(&masks, &[b"hun\xff", b"ter\xe2\x80", b"2"]),
+        b"***"
+    );
+}
+
+#[test]
+fn a_secret_with_controls_in_it_is_hidden_as_it_is_and_as_it_is_seen() {
+    let masks = masks(&[
+        "cor\x1b[1mrect\x07 horse",
+        "line\u{200b}one\nline two",
+        "a\x1b[0mb",
+    ]);
+    for text in [
+        "cor\x1b[1mrect\x07 horse",
+        "correct horse",
+        "cor[1mrect horse",
+        "c\x1b[7morrect horse",
+        "lineone",
+        "line two",
+        "a\x1b[0mb",
+    ] {
+        assert_eq!(masks.mask(&format!("<{text}>")), "<***>", "{text:?}");
+    }
+    // What is left of the third is too short to be hidden everywhere.
+    assert_eq!(masks.mask("ab"), "ab");
+}
+
+#[test]
+fn what_is_not_seen_is_not_held_back_without_end() {
+    let masks = masks(&["hunter2"]);
+    let mut masker = Masker::new();
+    let mut out = 0;
+    for _ in 0..1000 {
+        out += masker.push(&masks, &[b'h'; 10]).len();
+        out += masker.push(&masks, &[0; 10_000]).len();
+        assert!(masker.held() < 400 << 10, "{}", masker.held());
+    }
+    assert!(out > 9_000_000);
+}
+
+/// All that a face shows of a text, line by line.
+fn faces(text: &str) -> Vec<String> {
+    use crate::report::{ansi, text::Escaped};
+    let lines = || text.split('\n');
+    let plain: Vec<String> = lines().map(ansi::plain).collect();
+    let coloured = |line| ansi::plain(&ansi::coloured(line, &mut ansi::Style::default()));
+    let pictures = |c: &char| matches!(c, '\u{2400}'..='\u{2426}' | '\u{fffd}');
+    let bare = |text: &str| text.chars().filter(|c| !pictures(c)).collect::<String>();
+    let valid =
+        |c: &char| *c == '\n' || *c == '\t' || *c >= ' ' && !matches!(c, '\u{fffe}' | '\u{ffff}');
+    vec![
+        text.to_owned(),
+        bare(&plain.join("\n")),
+        bare(&lines().map(coloured).collect::<Vec<_>>().join("\n")),
+        text.chars().filter(valid).collect(),
+        bare(&Escaped(text).to_string()),
+        text.chars()
+            .filter(|c| !c.is_control() || *c == '\n')
+            .collect(),
+    ]
+}
+
+const ODD: &str = "(\x1b\\[[0-9;:?]{0,4}[a-zA-Z~é]|\x1b\\][a-e]{0,3}(\x07|\x1b\\\\|\u{9c})|\u{9b}[0-9]{0,2}m|\u{9d}a\u{9c}|\x1b|\x1b\\(B|\x08|[\x00-\x07\x0b-\x0c\x0e-\x1f\x7f-\u{9f}]|[\u{200b}\u{ad}\u{feff}\u{202e}\u{fffd}\u{fffe}])";
 
 /// Every place in every secret that stands in the text, found in the simplest way.
 fn oracle(secrets: &[String], text: &str) -> String {
@@ -240,6 +330,44 @@ proptest! {
             prop_assert!(!expected.contains(secret));
         }
         prop_assert_eq!(expected.matches('\n').count(), whole.matches('\n').count());
+    }
+
+    #[test]
+    fn no_face_shows_a_secret_whatever_stands_between_its_letters(
+        secret in "[a-f0-9é\\[;m]{5,9}",
+        odd in prop::collection::vec((ODD, 0usize..10), 0..8),
+        around in prop::collection::vec(prop_oneof![ODD, "[a-f \n]{0,3}"], 0..8),
+        sizes in prop::collection::vec(1usize..9, 1..4),
+    ) {
+        let masks = masks(&[&secret]);
+        // Once whole, once with something between its letters.
+        let mut letters: Vec<String> = secret.chars().map(String::from).collect();
+        for (odd, at) in odd {
+            let at = at % letters.len();
+            letters[at].push_str(&odd);
+        }
+        let text = format!("{}{}{}{secret}", around.concat(), letters.concat(), around.concat());
+        let masked = masks.mask(&text).into_owned();
+        for face in faces(&masked) {
+            prop_assert!(!face.contains(&secret), "{text:?} became {masked:?}, shown as {face:?}");
+        }
+        prop_assert_eq!(masked.matches('\n').count(), text.matches('\n').count());
+        let (mut pieces, mut rest, mut n) = (Vec::new(), text.as_bytes(), 0);
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(sizes[n % sizes.len()].min(rest.len()));
+            pieces.push(now);
+            (rest, n) = (later, n + 1);
+        }
+        let streamed = streamed(&masks, &pieces);
+        prop_assert_eq!(String::from_utf8_lossy(&streamed), masked);
+    }
+
+    #[test]
+    fn what_holds_no_secret_stays_as_it_is(
+        text in prop::collection::vec(prop_oneof![ODD, "[a-f \n\r]{0,3}"], 0..20),
+    ) {
+        let text = text.concat();
+        prop_assert_eq!(masks(&["SECRET-SECRET", "TWO\nLINES"]).mask(&text), &*text);
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! Escape sequences of terminals in a guest's output: colours are kept, all else is dropped or made visible.
 //!
 //! A guest must be able to colour its text, and must not be able to move the cursor, set a title, or answer for the
-//! terminal. So [`pieces`] knows one sequence, SGR (`ESC [ … m`), and swallows the others whole.
+//! terminal. So [`pieces`] knows one sequence, SGR (`ESC [ … m`), and swallows the others whole; where one ends is [`sight`]'s
+//! rule, which the mask follows, too.
 
 use super::text::visible;
+use crate::sight;
 use std::fmt::Write as _;
 
 /// How text looks. Colours are the 16 that themes define; others become the nearest of these, which stays readable on
@@ -162,68 +164,25 @@ fn nearest([red, green, blue]: [u8; 3]) -> u8 {
 /// would command a terminal. `style` is that of the line's beginning, and afterwards of its end.
 pub fn pieces(line: &str, style: &mut Style, mut each: impl FnMut(&str, Style)) {
     let mut piece = String::new();
-    let mut rest = line.strip_suffix('\r').unwrap_or(line).chars();
-    while let Some(c) = rest.next() {
-        let introduced = match c {
-            '\x1b' => rest.clone().next(),
-            '\u{9b}' => Some('['),
-            '\u{90}' | '\u{98}' | '\u{9d}'..='\u{9f}' => Some(']'),
-            c => {
-                piece.push(visible(c));
-                continue;
-            }
+    let mut rest = line.strip_suffix('\r').unwrap_or(line);
+    while let Some(c) = rest.chars().next() {
+        let Some(sequence) = sight::sequence(rest) else {
+            piece.push(visible(c));
+            rest = &rest[c.len_utf8()..];
+            continue;
         };
-        if c == '\x1b' {
-            rest.next();
-        }
-        match introduced {
-            Some('[') => {
-                if let Some(parameters) = control_sequence(&mut rest) {
-                    let before = *style;
-                    style.obey(parameters);
-                    if *style != before && !piece.is_empty() {
-                        each(&piece, before);
-                        piece.clear();
-                    }
-                }
+        rest = &rest[sequence.len..];
+        if let Some(parameters) = sequence.colour {
+            let before = *style;
+            style.obey(parameters);
+            if *style != before && !piece.is_empty() {
+                each(&piece, before);
+                piece.clear();
             }
-            Some(']' | 'P' | 'X' | '^' | '_') => control_string(&mut rest),
-            // Two characters, or three when the second is an intermediate: `ESC ( B`.
-            Some(' '..='/') => drop(rest.next()),
-            _ => {}
         }
     }
     if !piece.is_empty() {
         each(&piece, *style);
-    }
-}
-
-/// Swallows a control sequence, and gives its parameters if it is SGR. One that is not well-formed ends where it is not.
-fn control_sequence<'a>(rest: &mut std::str::Chars<'a>) -> Option<&'a str> {
-    let text = rest.as_str();
-    let end = text.find(|c| !(' '..='?').contains(&c))?;
-    let last = text[end..].chars().next()?;
-    let well_formed = ('@'..='~').contains(&last);
-    *rest = text[end + usize::from(well_formed)..].chars();
-    let plain = text[..end]
-        .bytes()
-        .all(|b| b.is_ascii_digit() || b == b';' || b == b':');
-    (last == 'm' && plain).then_some(&text[..end])
-}
-
-/// Swallows a title, a link or another string for the terminal, up to its terminator or to the end of the line.
-fn control_string(rest: &mut std::str::Chars<'_>) {
-    while let Some(c) = rest.next() {
-        match c {
-            '\x07' | '\u{9c}' => return,
-            '\x1b' => {
-                if rest.as_str().starts_with('\\') {
-                    rest.next();
-                }
-                return;
-            }
-            _ => {}
-        }
     }
 }
 

@@ -294,7 +294,7 @@ impl<'r> Instance<'r> {
 
     /// Ends a step that vmint or the machine has failed.
     pub(super) fn end_with_fault(&self, log: &StepLog<'_>, fault: &Fault) {
-        let text = format!("vmint: {fault}");
+        let text = format!("vmint: {}", fault.message);
         // The log's own disk may be what has failed.
         let _ = log.say(Kind::Error, self.run.mask(&text));
         let _ = log.finish();

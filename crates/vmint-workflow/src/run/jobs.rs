@@ -4,6 +4,7 @@ use super::contexts::{Constant, OfJob, needs_context};
 use super::state::JobResult;
 use super::{Cancel, Run};
 use crate::expr::{self, Availability, Field, Object, Scope, Status, Value, availability};
+use crate::graph::Graph;
 use crate::matrix;
 use crate::observe::Change;
 use crate::record::{JobRecord, Outcome};
@@ -11,7 +12,7 @@ use crate::spec::{Job, JobBody, Text, Workflow};
 use futures_util::stream::{self, FuturesUnordered, StreamExt};
 use indexmap::IndexMap;
 use std::collections::HashSet;
-use vmint_model::Fault;
+use vmint_model::{ErrorKind, Fault};
 
 /// A workflow in its surroundings: the one that was started, or one that a job calls.
 #[derive(Debug)]
@@ -29,21 +30,26 @@ pub(super) type Results = IndexMap<String, Option<JobResult>>;
 impl<'r> Run<'r> {
     /// Runs the jobs of a workflow to their ends.
     pub(super) async fn jobs(&'r self, caller: &Caller<'r>, only: &[String]) -> Results {
-        let mut pending: Vec<&'r Job> = caller.workflow.jobs.values().collect();
-        pending.retain(|job| only.is_empty() || only.contains(&job.id));
+        let mut pending: Vec<(usize, &'r Job)> =
+            caller.workflow.jobs.values().enumerate().collect();
+        pending.retain(|(_, job)| only.is_empty() || only.contains(&job.id));
         let mut results = Results::new();
+        let graph = match Graph::of(caller.workflow) {
+            Ok(graph) => graph,
+            // The check has refused what cannot be ordered.
+            Err(error) => return self.stuck(caller, pending, results, &error.to_string()),
+        };
         let mut under_way = FuturesUnordered::new();
         loop {
-            let (ready, rest): (Vec<_>, Vec<_>) = pending.into_iter().partition(|job| {
-                job.needs
-                    .iter()
-                    .all(|need| results.contains_key(&need.text))
+            let (ready, rest): (Vec<_>, Vec<_>) = pending.into_iter().partition(|(at, _)| {
+                let mut needs = graph.needs(*at).iter();
+                needs.all(|need| results.contains_key(graph.name(*need)))
             });
             pending = rest;
             let has_ready = !ready.is_empty();
-            for job in ready {
-                let lost = job.needs.iter().any(|need| results[&need.text].is_none());
-                if lost {
+            for (at, job) in ready {
+                let mut needed = graph.needs(at).iter();
+                if needed.any(|need| results[graph.name(*need)].is_none()) {
                     self.never(
                         caller,
                         job,
@@ -52,18 +58,36 @@ impl<'r> Run<'r> {
                     results.insert(job.id.clone(), None);
                     continue;
                 }
-                let needs = needs(job, &results);
-                let status = ancestors(caller.workflow, job, &results);
+                let needs = needs(&graph, at, &results);
+                let status = ancestors(&graph, at, &results);
                 let id = job.id.clone();
                 under_way.push(async move { (id, self.job(caller, job, needs, status).await) });
             }
             match under_way.next().await {
                 Some((id, result)) => drop(results.insert(id, result)),
-                // Without a cycle, which the check refuses, all have ended.
-                None if !has_ready => return results,
-                None => {}
+                None if has_ready => {}
+                None if pending.is_empty() => return results,
+                None => return self.stuck(caller, pending, results, "its `needs` never ended"),
             }
         }
+    }
+
+    /// Jobs that can never begin are a mistake of vmint's, and the run is not green for them.
+    fn stuck(
+        &self,
+        caller: &Caller<'_>,
+        pending: Vec<(usize, &Job)>,
+        mut results: Results,
+        why: &str,
+    ) -> Results {
+        for (_, job) in pending {
+            let mut record = Self::job_record(caller, job, &job.id, &job.id, None);
+            let message = format!("job `{}` was never started: {why}", job.id);
+            record.fault = Some(self.mask_fault(Fault::new(ErrorKind::Internal, message)));
+            self.recorder.add_job(record);
+            results.insert(job.id.clone(), None);
+        }
+        results
     }
 
     /// Notes that a job was never begun.
@@ -322,28 +346,23 @@ pub(super) fn field_scope(caller: &Caller<'_>, of_job: &OfJob, field: Field) -> 
     caller.constant.scope(of_job).limited_to(availability)
 }
 
-/// The results of the jobs that a job needs.
-fn needs(job: &Job, results: &Results) -> IndexMap<String, JobResult> {
-    let of = |need: &Text| {
-        let result = results.get(&need.text)?.clone()?;
-        Some((need.text.clone(), result))
+/// The results of the jobs that a job needs, by their ids as they stand in the file.
+fn needs(graph: &Graph, job: usize, results: &Results) -> IndexMap<String, JobResult> {
+    let of = |need: &usize| {
+        let id = graph.name(*need);
+        Some((id.to_owned(), results.get(id)?.clone()?))
     };
-    job.needs.iter().filter_map(of).collect()
+    graph.needs(job).iter().filter_map(of).collect()
 }
 
 /// What `success()` and `failure()` say in the `if` of a job: all that it needs counts, with all that those need.
-fn ancestors(workflow: &Workflow, job: &Job, results: &Results) -> Status {
-    let mut seen = HashSet::new();
-    let mut queue: Vec<&str> = job.needs.iter().map(|need| need.text.as_str()).collect();
-    let mut outcomes = HashSet::new();
-    while let Some(id) = queue.pop() {
-        if !seen.insert(id) {
-            continue;
-        }
-        outcomes.extend(results.get(id).and_then(Option::as_ref).map(|r| r.outcome));
-        let needs = workflow.jobs.get(id).map(|job| job.needs.iter());
-        queue.extend(needs.into_iter().flatten().map(|need| need.text.as_str()));
-    }
+fn ancestors(graph: &Graph, job: usize, results: &Results) -> Status {
+    let ended = |job: usize| results.get(graph.name(job)).and_then(Option::as_ref);
+    let ancestors = graph.ancestors(job).into_iter();
+    let outcomes: HashSet<Outcome> = ancestors
+        .filter_map(ended)
+        .map(|result| result.outcome)
+        .collect();
     if outcomes.contains(&Outcome::Failure) {
         Status::Failure
     } else if outcomes.contains(&Outcome::Skipped) || outcomes.contains(&Outcome::Cancelled) {
@@ -402,6 +421,6 @@ pub(super) fn cannot_share(one: (&str, &str), other: (&str, &str)) -> Fault {
         "job {} runs on {} and job {} on {}, and a workflow has one machine",
         one.0, one.1, other.0, other.1
     );
-    Fault::new(vmint_model::ErrorKind::Usage, message)
+    Fault::new(ErrorKind::Usage, message)
         .hint("give each job a machine of its own: --machine-per job")
 }

@@ -431,6 +431,7 @@ impl<'a> Run<'a> {
 
     /// Notes a failure of vmint that is nobody's result.
     pub(super) fn note_fault(&self, fault: &Fault) {
-        self.recorder.note(&self.mask(&format!("vmint: {fault}")));
+        self.recorder
+            .note(&self.mask(&format!("vmint: {}", fault.message)));
     }
 }

@@ -4,10 +4,8 @@ use super::error::{ConfigError, Place};
 use super::nearest::nearest;
 use super::parse::Parsed;
 use super::setting::Source;
-use rustix::process::geteuid;
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -19,37 +17,20 @@ const LARGEST: u64 = 1 << 20;
 /// How much of a value is shown in a message, in characters.
 const SHOWN: usize = 60;
 
-/// The nearest file, from `cwd` up to the root.
-pub(super) fn find(cwd: &Path) -> Result<Option<PathBuf>, ConfigError> {
+/// The nearest file, from `cwd` up to the root, and its folder.
+pub(super) fn find(cwd: &Path) -> Result<Option<(PathBuf, &Path)>, ConfigError> {
     use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
     for folder in cwd.ancestors() {
         let path = folder.join(FILE);
         match fs::metadata(&path) {
             Ok(meta) if !meta.is_file() => return Err(ConfigError::NotAFile { path }),
-            Ok(meta) => {
-                refuse_a_trap(&path, folder, &meta)?;
-                return Ok(Some(path));
-            }
+            Ok(_) => return Ok(Some((path, folder))),
             // A folder that may not be searched holds no settings for this user.
             Err(e) if matches!(e.kind(), NotFound | NotADirectory | PermissionDenied) => {}
             Err(source) => return Err(ConfigError::Read { path, source }),
         }
     }
     Ok(None)
-}
-
-/// Refuses what another user put where everybody can put something, as into `/tmp`.
-fn refuse_a_trap(path: &Path, folder: &Path, meta: &fs::Metadata) -> Result<(), ConfigError> {
-    let owner = meta.uid();
-    let own = owner == 0 || owner == geteuid().as_raw();
-    let open = fs::metadata(folder).is_ok_and(|meta| meta.mode() & 0o002 != 0);
-    if open && !own {
-        return Err(ConfigError::Foreign {
-            path: path.to_owned(),
-            owner,
-        });
-    }
-    Ok(())
 }
 
 /// A file of settings, read.

@@ -40,13 +40,21 @@ pub enum ConfigError {
         /// What it is.
         path: PathBuf,
     },
-    /// It may be a trap: anybody can put a file there, and a recipe may copy any file of the user's into a guest.
-    #[error("{} belongs to user {owner}, in a folder that everybody can write to", path.display())]
+    /// Another user's. It says what that user wants, and a recipe may copy files into a guest.
+    #[error("{} belongs to user {owner}, neither to you nor to root", path.display())]
     Foreign {
         /// The file.
         path: PathBuf,
         /// Its owner's number.
         owner: u32,
+    },
+    /// Others can write to it.
+    #[error("{} can be written by other users: its mode is {mode:03o}", path.display())]
+    Writable {
+        /// The file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
     },
     /// Larger than a file of settings can be.
     #[error("{} is larger than {} KiB", path.display(), limit / 1024)]
@@ -152,9 +160,11 @@ impl ConfigError {
     /// What to do.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Foreign { .. } => {
-                Some("work in a folder of your own, or remove the file".to_owned())
-            }
+            Self::Foreign { path, .. } => Some(format!(
+                "work in another folder; if you trust this file, add `--trust {}`",
+                path.parent().unwrap_or(path).display()
+            )),
+            Self::Writable { path, .. } => Some(format!("chmod go-w {}", path.display())),
             Self::UnknownKey { known, table, .. } => {
                 Some(format!("known {table}: {}", known.join(", ")))
             }

@@ -4,7 +4,9 @@ use super::document::{Document, Form, Given, Named, shorten};
 use super::error::ConfigError;
 use super::parse::{self, Parsed};
 use super::setting::{Setting, Source, ToValue};
-use super::{AcceleratorChoice, Config, Defaults, ImageDefinition, PoolDefinition, Snapshots};
+use super::{
+    AcceleratorChoice, Config, Defaults, ImageDefinition, PoolDefinition, Snapshots, Trust,
+};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -66,6 +68,7 @@ pub(super) fn config(document: Option<&Document>, env: Env<'_>) -> Result<Config
     let workflow = super::workflow::workflow(&top.table("workflow")?, folder, env, &mut settings)?;
     Ok(Config {
         file: document.map(|document| document.path().to_owned()),
+        trust: Trust::default(),
         accelerator,
         defaults,
         snapshots,

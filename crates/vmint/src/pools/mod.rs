@@ -21,6 +21,7 @@
 
 pub mod lease;
 mod local;
+pub(crate) mod suit;
 mod tend;
 
 pub use lease::Lease;

@@ -3,6 +3,7 @@
 use super::Asked;
 use crate::blocking::{self, Lease};
 use crate::config::Config;
+use crate::pools::suit::{of_image, pool_name};
 use crate::{Acquire, ErrorKind, Fault, Name, PoolSpec, PoolState};
 use std::time::Duration;
 use vmint_image::Silent;
@@ -12,7 +13,7 @@ pub const MACHINE_TTL: Duration = Duration::from_secs(60);
 
 /// The pool to lend from instead of one of the tests' own.
 const POOL_VARIABLE: &str = "VMINT_TEST_POOL";
-const PREFIX: &str = "test-";
+const PURPOSE: &str = "test";
 /// A pool of tests that has had no machine and is older than this goes when another one is made.
 const FORGOTTEN_AFTER_MS: i64 = 3_600_000;
 /// A pool can be removed by another run between our looking and our asking, but not over and over.
@@ -91,30 +92,9 @@ fn at_once(env: impl Fn(&str) -> Option<String>) -> u32 {
     threads.unwrap_or(processors).max(slot).clamp(1, 10_000)
 }
 
-/// The name of the tests' pool of such machines: readable, and another one for any other machine.
+/// The name of the tests' pool of such machines.
 fn name_of(spec: &PoolSpec) -> Name {
-    let (image, memory, cpus, net) = (&spec.image, spec.memory.0, spec.cpus, spec.net);
-    // FNV-1a: the same in every process, whatever compiled it.
-    let digest = format!("{image}\0{memory}\0{cpus}\0{net}")
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
-    let image: String = image
-        .chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() {
-                c.to_ascii_lowercase()
-            } else {
-                '-'
-            }
-        })
-        .take(24)
-        .collect();
-    let digest = digest as u32;
-    format!("{PREFIX}{}-{digest:08x}", image.trim_matches('-'))
-        .parse()
-        .expect("letters, digits and dashes behind a letter")
+    pool_name(PURPOSE, spec)
 }
 
 /// Makes sure of the tests' pool of such machines: that it is there, that it lends, that it is large enough.
@@ -132,7 +112,10 @@ fn ensure(vmint: &blocking::Vmint, config: &Config, wanted: &PoolSpec) -> Result
     if status.pool.state == PoolState::Removing {
         vmint.remove_pool(&name, false, GONE_WITHIN)?;
         make(vmint, config, &name, wanted.clone())?;
-    } else if status.pool.state == PoolState::Drained || status.pool.spec.max < wanted.max {
+        return Ok(name);
+    }
+    of_image(&name, &status.pool.spec.image, &wanted.image)?;
+    if status.pool.state == PoolState::Drained || status.pool.spec.max < wanted.max {
         let max = status.pool.spec.max.max(wanted.max);
         vmint.resize_pool(&name, None, Some(max), &Silent)?;
     }
@@ -168,8 +151,8 @@ fn suits(name: &Name, has: &PoolSpec, wanted: &PoolSpec, asked: &Asked) -> Resul
         Err(Fault::new(ErrorKind::Usage, message)
             .hint("leave it out of the attribute, or name another pool"))
     };
-    if asked.image.is_some() && has.image != wanted.image {
-        return differ("image", has.image.clone(), wanted.image.clone());
+    if asked.image.is_some() {
+        of_image(name, &has.image, &wanted.image)?;
     }
     if asked.memory.is_some() && has.memory != wanted.memory {
         return differ("memory", has.memory.to_string(), wanted.memory.to_string());
@@ -208,42 +191,6 @@ fn forget_old(vmint: &blocking::Vmint) -> Result<(), Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ByteSize, NetMode};
-
-    #[test]
-    fn a_pool_of_other_machines_has_another_name_and_all_names_are_legal() {
-        let spec = PoolSpec::of("tiny");
-        let name = name_of(&spec);
-        assert!(name.as_str().starts_with("test-tiny-"), "{name}");
-        assert_eq!(
-            name,
-            name_of(&PoolSpec {
-                max: 99,
-                ..spec.clone()
-            })
-        );
-        let others = [
-            PoolSpec {
-                memory: ByteSize::mib(256),
-                ..spec.clone()
-            },
-            PoolSpec {
-                cpus: 2,
-                ..spec.clone()
-            },
-            PoolSpec {
-                net: NetMode::Nat,
-                ..spec.clone()
-            },
-            PoolSpec::of("debian:12"),
-            PoolSpec::of("registry.example/a_very/long-name-with-all-sorts-of-things:13.2_x"),
-        ];
-        let mut names: Vec<_> = others.iter().map(name_of).collect();
-        names.push(name);
-        names.sort();
-        names.dedup();
-        assert_eq!(names.len(), 6, "{names:?}");
-    }
 
     #[test]
     fn as_many_machines_as_tests_run_at_once() {

@@ -3,6 +3,7 @@
 use super::groups::{Entrance, InProgress, Membership};
 use crate::config::Config;
 use crate::exec::Running;
+use crate::pools::suit::{of_image, pool_name};
 use crate::{Acquire, Lease, Progress, Vmint};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -118,42 +119,20 @@ impl<P: Progress + Send + Sync> Pools<P> {
         Ok(Some(Place { pool, image }))
     }
 
-    /// The pool that workflows have of an image where no other is named. Its machines are lent once, and none is kept.
+    /// The pool that workflows have of an image where no other is named.
     fn own_pool(&self, image: &str) -> Place {
-        let settings = &self.config.workflow;
-        let legal = |c: char| match c.to_ascii_lowercase() {
-            c @ ('a'..='z' | '0'..='9') => c,
-            _ => '-',
-        };
-        let short: String = image.chars().map(legal).take(30).collect();
-        let (memory, cpus, max) = (settings.memory.0 >> 20, settings.cpus, settings.max);
-        let name = format!(
-            "workflow-{}-{memory}m-{cpus}c-{max}",
-            short.trim_matches('-')
-        );
+        // Another maximum is another pool: what the settings say now holds for the next run.
+        let purpose = format!("workflow-{}", self.config.workflow.max);
         Place {
-            pool: name.parse().expect("a legal name"),
+            pool: pool_name(&purpose, &self.own_spec(image)),
             image: image.to_owned(),
         }
     }
 
-    /// Makes the pool unless it is there.
-    async fn ensure(&self, place: &Place) -> Result<(), Fault> {
-        let name = place.pool.as_str();
-        if self.vmint.pool_status(&place.pool).is_ok() {
-            return Ok(());
-        }
-        let (vmint, config) = (&self.vmint, &self.config);
-        if config.pools.contains_key(&place.pool) {
-            return vmint
-                .ensure_declared_pool(config, name, &self.progress)
-                .await;
-        }
-        vmint
-            .ensure_declared(config, &place.image, &self.progress)
-            .await?;
-        let settings = &config.workflow;
-        let spec = PoolSpec {
+    /// What that pool consists of. Its machines are lent once, and none is kept.
+    fn own_spec(&self, image: &str) -> PoolSpec {
+        let settings = &self.config.workflow;
+        PoolSpec {
             memory: settings.memory,
             cpus: settings.cpus,
             net: NetMode::Nat,
@@ -162,8 +141,28 @@ impl<P: Progress + Send + Sync> Pools<P> {
             standby: 0,
             ttl_ms: None,
             max_uses: Some(1),
-            ..PoolSpec::of(&place.image)
-        };
+            ..PoolSpec::of(image)
+        }
+    }
+
+    /// Makes the pool unless it is there.
+    async fn ensure(&self, place: &Place) -> Result<(), Fault> {
+        match self.vmint.pool_status(&place.pool) {
+            Ok(status) => return of_image(&place.pool, &status.pool.spec.image, &place.image),
+            Err(fault) if fault.kind == ErrorKind::NotFound => {}
+            Err(fault) => return Err(fault),
+        }
+        let (vmint, config) = (&self.vmint, &self.config);
+        if config.pools.contains_key(&place.pool) {
+            let name = place.pool.as_str();
+            return vmint
+                .ensure_declared_pool(config, name, &self.progress)
+                .await;
+        }
+        vmint
+            .ensure_declared(config, &place.image, &self.progress)
+            .await?;
+        let spec = self.own_spec(&place.image);
         match vmint.create_pool(&place.pool, spec, &self.progress).await {
             // Another process was faster.
             Err(fault) if fault.kind == ErrorKind::AlreadyExists => Ok(()),
@@ -225,11 +224,13 @@ impl<P: Progress + Send + Sync> Site for Pools<P> {
             let lease = pool
                 .acquire_saying(how, &|line| self.progress.stage(&line))
                 .await?;
+            let spec = lease.machine_record()?.spec;
+            // Between the look at the pool and the lease another pool may have got its name.
+            of_image(&want.place.pool, &spec.image, &want.place.image)?;
             if let Some(snapshot) = want.from {
                 lease.restore(snapshot).await?;
             }
-            let image_user = lease.machine_record()?.spec.defaults.user;
-            let user = self.config.workflow.user.clone().or(image_user);
+            let user = self.config.workflow.user.clone().or(spec.defaults.user);
             let run = self.run.clone();
             Ok(Box::new(Lent { lease, run, user }) as Box<dyn Guest>)
         })

@@ -79,6 +79,9 @@ pub async fn check_file(
         };
         Fault::from_error(kind, &e).context(format!("cannot read {}", file.display()))
     })?;
+    if let Some(folder) = &config.workflow.actions {
+        config.refuse_path("`actions` of [workflow]", folder)?;
+    }
     let mirror = Mirror {
         folder: config.workflow.actions.clone(),
     };
@@ -271,14 +274,8 @@ fn selected(checked: &Checked, asked: &[String]) -> Result<Vec<String>, Fault> {
         return Ok(Vec::new());
     }
     let usage = |message: String| Fault::new(ErrorKind::Usage, message);
-    let jobs = checked.workflow.jobs.values();
-    let jobs = jobs.map(|job| {
-        (
-            job.id.as_str(),
-            job.needs.iter().map(|need| need.text.as_str()),
-        )
-    });
-    let graph = Graph::new(jobs).map_err(|e| usage(e.to_string()))?;
+    let graph = Graph::of(&checked.workflow).map_err(|e| usage(e.to_string()))?;
     let selected = graph.select(asked).map_err(|e| usage(e.to_string()))?;
-    Ok(selected.into_iter().map(str::to_owned).collect())
+    let name = |job| graph.name(job).to_owned();
+    Ok(selected.into_iter().map(name).collect())
 }
