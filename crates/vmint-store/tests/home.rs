@@ -269,7 +269,15 @@ fn many_open_a_new_home_at_once() {
     names.sort();
     assert_eq!(
         names,
-        ["images", "machines", "snapshots", "sockets", "templates"],
+        [
+            "home.json",
+            "home.lock",
+            "images",
+            "machines",
+            "snapshots",
+            "sockets",
+            "templates"
+        ],
         "and nothing half made is left"
     );
 }

@@ -247,10 +247,18 @@ impl Vmint {
 
     /// Ends the runs whose processes died. Costs one look at an index if there are none.
     pub(crate) fn sweep_runs(&self) -> Result<Vec<Found>, Fault> {
+        self.end_runs(|run| !process::is_alive(&run.owner))
+    }
+
+    /// Ends the runs that nobody runs.
+    pub(crate) fn end_runs(
+        &self,
+        is_over: impl Fn(&StoredRun) -> bool,
+    ) -> Result<Vec<Found>, Fault> {
         let unended = self.store().unended_runs().map_err(store_fault)?;
         let mut found = Vec::new();
         for stored in unended {
-            if process::is_alive(&stored.owner) {
+            if !is_over(&stored) {
                 continue;
             }
             let now = now_ms();
