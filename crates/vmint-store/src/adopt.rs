@@ -13,6 +13,7 @@ use crate::lock::FileLock;
 use crate::machines::{self, write_record};
 use crate::store::{Failure, Store, now_ms};
 use rusqlite::{Transaction, params};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use vmint_model::{Cause, Home, HomeId, MachineId, MachineRecord, MachineState};
 
@@ -76,6 +77,14 @@ impl Store {
         }
         let copy_of = crate::Identity::of(home).ok().flatten();
         let copy_of = copy_of.and_then(|identity| identity.copy_of);
+        // A copy by hard links shares the very file with the original, whose id must not be written over; nor is its disk one
+        // of its own.
+        let is_linked = std::fs::metadata(&self.path).is_ok_and(|file| file.nlink() > 1);
+        if is_linked && copy_of.is_some() {
+            return Err(StoreError::Linked {
+                path: self.path.clone(),
+            });
+        }
         let settled = self.write(|t| settle(t, home, &id, copy_of.clone()))?;
         if settled != Settled::Known {
             self.describe_all(home)?;

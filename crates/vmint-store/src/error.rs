@@ -98,6 +98,12 @@ pub enum StoreError {
         /// What SQLite says.
         source: rusqlite::Error,
     },
+    /// The home is a copy by hard links, and shares this file with the original.
+    #[error("{} is a hard link, shared with the home that this one was copied from", path.display())]
+    Linked {
+        /// The database.
+        path: PathBuf,
+    },
     /// A database, but not of vmint.
     #[error("{} is a database of another program", path.display())]
     Foreign {
@@ -158,7 +164,7 @@ impl StoreError {
             Self::NameTaken { .. } | Self::SnapshotExists { .. } => ErrorKind::AlreadyExists,
             Self::IllegalTransition { .. } | Self::UnexpectedState { .. } => ErrorKind::WrongState,
             Self::NotABeginning { .. } => ErrorKind::Internal,
-            Self::OlderRunners { .. } => ErrorKind::WrongState,
+            Self::OlderRunners { .. } | Self::Linked { .. } => ErrorKind::WrongState,
             Self::Future { .. }
             | Self::Upgraded { .. }
             | Self::Corrupt { .. }
@@ -190,6 +196,7 @@ impl StoreError {
             Self::Future { .. } => {
                 Some("use the newer vmint that made it, or set VMINT_HOME to another folder".into())
             }
+            Self::Linked { .. } => Some("copy the home with `cp -a` or `rsync -aH`".into()),
             Self::Upgraded { .. } => Some("use the newer vmint".into()),
             Self::OlderRunners { runners, .. } => Some(format!(
                 "stop them with that vmint, or end their runners: `pkill -f ' runner .* ({})$'`; their disks are kept",
