@@ -322,7 +322,9 @@ fn what_says_itself_that_nobody_needs_it_is_cleared_away_without_a_database() {
         signal(process.pid, Signal::STOP);
     }
     run.signal(Signal::KILL);
-    processes.iter().for_each(|process| kill(process.pid));
+    for process in &processes {
+        kill(process.pid);
+    }
     until(SOON, "all have died", || {
         processes.iter().all(|p| !lives(p.pid))
     });
