@@ -666,14 +666,22 @@ fn a_runner_does_not_write_to_a_newer_database_and_still_ends_with_its_owner() {
     let mut run = home.call(words.chain(["echo up; exec sleep 1000"])).start();
     run.says("up");
     home.start("box");
+    home.ok("pool create p --image tiny --memory 128M --min 1 --max 1");
+    let words = "with p -- sh -c".split(' ');
+    let mut holder = home
+        .call(words.chain(["echo lent; exec sleep 1000"]))
+        .start();
+    holder.says("lent");
     let processes = home.processes();
+    assert_eq!(processes.len(), 6);
     let version = home
         .column("SELECT user_version || '' FROM pragma_user_version")
         .remove(0);
     home.sql("PRAGMA user_version = 999");
     let before = home.column("SELECT record FROM machines ORDER BY id");
     run.signal(Signal::KILL);
-    until(SOON, "the machine has ended with its owner", || {
+    holder.signal(Signal::KILL);
+    until(SOON, "the machines have ended with their owners", || {
         home.processes().len() == 2
     });
     assert_eq!(
@@ -681,8 +689,10 @@ fn a_runner_does_not_write_to_a_newer_database_and_still_ends_with_its_owner() {
         before
     );
     home.sql(&format!("PRAGMA user_version = {version}"));
+    home.ok("pool drain p");
     let left = home.json("ls --all");
     assert_eq!(names(&left), ["box"]);
+    assert_eq!(home.json("lease ls"), serde_json::json!([]));
     assert!(
         processes
             .iter()

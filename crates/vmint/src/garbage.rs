@@ -143,6 +143,10 @@ impl Vmint {
         let snapshots = snapshots.into_iter().filter_map(|s| s.image_digest);
         let templates = self.templates().into_iter().filter(|f| which(f));
         let templates = templates.map(|f| f.manifest().image_digest.clone());
+        // What is in there may need any of them, should somebody put it back.
+        if !self.lost(Duration::ZERO).is_empty() {
+            return Ok(self.stored_images().collect());
+        }
         Ok(machines
             .chain(snapshots)
             .chain(templates)
@@ -160,14 +164,19 @@ impl Vmint {
             .filter_map(|i| i.image.ok())
             .map(|image| image.digest())
             .collect();
-        let entries = std::fs::read_dir(self.home().images())
-            .into_iter()
-            .flatten()
-            .flatten();
-        let there = entries.filter_map(|e| e.file_name().to_str().and_then(Digest::from_file_name));
-        Ok(there
+        Ok(self
+            .stored_images()
             .filter(|digest| !named.contains(digest) && !needed.contains(digest))
             .collect())
+    }
+}
+
+impl Vmint {
+    /// The images in the home, named or not.
+    fn stored_images(&self) -> impl Iterator<Item = Digest> {
+        let entries = std::fs::read_dir(self.home().images());
+        let entries = entries.into_iter().flatten().flatten();
+        entries.filter_map(|e| e.file_name().to_str().and_then(Digest::from_file_name))
     }
 }
 

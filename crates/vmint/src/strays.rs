@@ -31,6 +31,7 @@ pub const LOST_AGE: Duration = Duration::from_secs(30 * 86_400);
 /// What the names in `lost+found` begin with.
 const MACHINE: &str = "machine-";
 const SNAPSHOT: &str = "snapshot-";
+pub(crate) const RUN: &str = "run-";
 
 /// Something in `lost+found`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -189,8 +190,11 @@ impl Vmint {
             .filter_map(|entry| {
                 // A home may be the root of a file system, which has a folder of this name for its own purposes.
                 let name = entry.file_name();
-                let is_ours = |kind: &str| name.to_str().is_some_and(|name| name.starts_with(kind));
-                if !is_ours(MACHINE) && !is_ours(SNAPSHOT) {
+                let name = name.to_str()?;
+                if ![MACHINE, SNAPSHOT, RUN]
+                    .iter()
+                    .any(|kind| name.starts_with(kind))
+                {
                     return None;
                 }
                 let since = entry.metadata().and_then(|meta| meta.modified()).ok()?;
