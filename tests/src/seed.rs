@@ -222,7 +222,7 @@ fn remove_others(all: &Path, key: &str) {
 }
 
 /// Makes `to` a copy of `from` whose large files are links. What a home changes in place is copied: its database. Lock
-/// files are nobody's business but one home's, and the link to the sockets is made anew. Of folders of these names that are
+/// files are nobody's business but one home's, nor is what says which home it is, and the link to the sockets is made anew. Of folders of these names that are
 /// `shared`, `to` gets a link, so `from` must stay.
 fn link_tree(from: &Path, to: &Path, shared: &[&str]) -> io::Result<()> {
     fs::create_dir_all(to)?;
@@ -242,7 +242,11 @@ fn link_tree(from: &Path, to: &Path, shared: &[&str]) -> io::Result<()> {
             }
         } else if name == "vmint.db" || name == "vmint.db-wal" {
             fs::copy(&source, &target)?;
-        } else if name != "lock" && !name.ends_with(".lock") && name != "vmint.db-shm" {
+        } else if name != "lock"
+            && !name.ends_with(".lock")
+            && name != "vmint.db-shm"
+            && name != "home.json"
+        {
             fs::hard_link(&source, &target)?;
         }
     }

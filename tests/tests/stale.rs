@@ -117,17 +117,26 @@ fn a_machine_of_a_command_that_was_killed_with_its_runner_is_removed_by_the_next
 
 /// 11.
 #[test]
-fn a_runner_whose_machines_record_is_deleted_ends() {
+fn a_runner_whose_machines_record_is_deleted_ends_and_what_is_on_its_disk_stays() {
     let home = Home::new();
     home.start("eleven");
+    let folder = home.folder("eleven");
     let (runner, hypervisor) = home.pids("eleven");
     assert_eq!(home.sql("DELETE FROM machines WHERE name = 'eleven'"), 1);
     let took = until(SOON, "runner and QEMU have exited", || {
         !lives(runner) && !lives(hypervisor)
     });
     println!("ended after {took:?}");
-    home.ok("ls");
-    assert_eq!(home.left(), [] as [String; 0]);
+    let info = home.info("eleven");
+    assert_eq!(info["state"], "failed", "{info}");
+    assert!(
+        info["reason"]
+            .as_str()
+            .is_some_and(|r| r.contains("its record disappeared")),
+        "{info}"
+    );
+    assert!(folder.join("origin").exists());
+    home.ok("start eleven");
 }
 
 /// 11.

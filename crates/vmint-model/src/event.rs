@@ -24,6 +24,8 @@ pub enum Cause {
     GuestPanicked,
     /// The host was rebooted.
     HostRebooted,
+    /// Its home was copied or moved, or the home's database was replaced.
+    HomeChanged,
     /// A deadline passed.
     TimedOut,
     /// vmint, QEMU or the host failed.
@@ -42,6 +44,7 @@ impl Cause {
             Self::GuestShutdown => "guest_shutdown",
             Self::GuestPanicked => "guest_panicked",
             Self::HostRebooted => "host_rebooted",
+            Self::HomeChanged => "home_changed",
             Self::TimedOut => "timed_out",
             Self::Fault => "fault",
         }

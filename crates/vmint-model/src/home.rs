@@ -1,6 +1,7 @@
 //! Where everything is kept.
 
 use crate::{MachineId, Name, RunId};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 /// The folder of one vmint: `VMINT_HOME`. Two of them know nothing of each other.
@@ -27,6 +28,22 @@ impl Home {
     /// The folder of the sockets.
     pub fn runtime(&self) -> &Path {
         &self.runtime
+    }
+
+    /// What its processes call it: the name of the folder of its sockets, which is its [`HomeId`](crate::HomeId). Every
+    /// runner has that folder among its arguments, so by it a process of this home is told from one of a copy.
+    pub fn mark(&self) -> &OsStr {
+        self.runtime.file_name().unwrap_or_default()
+    }
+
+    /// What says which home this is.
+    pub fn identity(&self) -> PathBuf {
+        self.root.join("home.json")
+    }
+
+    /// What has no record and cannot be taken up again. Nothing but `vmint gc` deletes it, and only by age.
+    pub fn lost_and_found(&self) -> PathBuf {
+        self.root.join("lost+found")
     }
 
     /// The store.
@@ -101,9 +118,27 @@ impl MachineDir {
         &self.socket
     }
 
+    /// What tells its hypervisor from that of a copy: the home's mark and the machine's id.
+    pub fn tag(&self) -> String {
+        let name = |path: Option<&Path>| {
+            let name = path.and_then(Path::file_name).unwrap_or_default();
+            name.to_string_lossy().into_owned()
+        };
+        format!(
+            "{}/{}",
+            name(self.socket.parent()),
+            name(Some(self.path.as_path()))
+        )
+    }
+
     /// Locked exactly while a runner lives.
     pub fn lock(&self) -> PathBuf {
         self.path.join("lock")
+    }
+
+    /// What the folder says of itself, should its record be lost.
+    pub fn description(&self) -> PathBuf {
+        self.path.join("machine.json")
     }
 
     /// The guest's serial console.

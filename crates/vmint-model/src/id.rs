@@ -65,6 +65,67 @@ impl fmt::Display for Name {
     }
 }
 
+/// A home's id: 8 hexadecimal digits. The folder of its sockets is named after it, and with that every runner's command
+/// line; so it tells a home from its copies.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct HomeId(String);
+
+/// A string that is not a [`HomeId`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a home's id: 8 hexadecimal digits")]
+pub struct InvalidHomeId(String);
+
+impl HomeId {
+    /// A new id.
+    ///
+    /// # Panics
+    /// If the operating system has no random numbers.
+    pub fn random() -> Self {
+        let mut bytes = [0; 4];
+        getrandom::fill(&mut bytes).expect("the operating system has random numbers");
+        Self(format!("{:08x}", u32::from_be_bytes(bytes)))
+    }
+
+    /// The id as a string.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for HomeId {
+    type Err = InvalidHomeId;
+
+    fn from_str(s: &str) -> Result<Self, InvalidHomeId> {
+        let is_digit = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+        if s.len() == 8 && s.bytes().all(is_digit) {
+            Ok(Self(s.to_owned()))
+        } else {
+            Err(InvalidHomeId(s.chars().take(80).collect()))
+        }
+    }
+}
+
+impl TryFrom<String> for HomeId {
+    type Error = InvalidHomeId;
+
+    fn try_from(s: String) -> Result<Self, InvalidHomeId> {
+        s.parse()
+    }
+}
+
+impl From<HomeId> for String {
+    fn from(id: HomeId) -> Self {
+        id.0
+    }
+}
+
+impl fmt::Display for HomeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
 /// A workflow run's id: 8 random hexadecimal digits behind an `r`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

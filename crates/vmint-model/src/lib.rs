@@ -35,7 +35,7 @@ pub use backend::{Backend, Listen, World};
 pub use error::{ErrorBody, ErrorKind, Fault};
 pub use event::{Cause, Change, Event};
 pub use home::{Home, MachineDir};
-pub use id::{Generation, InvalidName, MachineId, Name, RunId};
+pub use id::{Generation, HomeId, InvalidHomeId, InvalidName, MachineId, Name, RunId};
 pub use lease::{Ended, LeaseEnd, LeaseId, LeaseRecord, Owner};
 pub use ledger::{
     Bell, By, Claim, Claimed, Duty, Ledger, LedgerError, PoolChange, PoolStatus, Readied, Reserved,

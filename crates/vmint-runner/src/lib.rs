@@ -6,6 +6,7 @@
 //!
 //! * [`start`]: how a runner is started; [`process`]: what it then does.
 //! * [`machine`]: the task that owns the machine; [`watch`]: what it watches.
+//! * [`belongs`]: whose process a process is, by its arguments.
 //! * [`api`], [`server`], [`client`]: the socket.
 //! * [`session`], [`relay`]: streams to the guest's agent.
 //! * [`bringup`], [`identity`]: from a launch to a guest that can be used and is like no other.
@@ -13,6 +14,7 @@
 //! * [`template`]: images booted once and frozen; [`probe`]: what executes guests on this host.
 
 pub mod api;
+pub mod belongs;
 pub mod bringup;
 pub mod client;
 pub mod identity;

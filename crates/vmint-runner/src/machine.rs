@@ -14,6 +14,7 @@
 //! * [`renew`]: how the machine comes up, and is made fresh.
 //! * [`standby`]: the fork that waits to take its place.
 //! * [`duty`]: what its pool wants of it.
+//! * [`ground`]: its folder and the database, which somebody may take away from under it.
 //! * [`end`]: how it ends.
 //!
 //! Invariants:
@@ -26,6 +27,7 @@ mod ask;
 mod duty;
 mod end;
 mod fork;
+mod ground;
 mod renew;
 mod standby;
 
@@ -41,14 +43,14 @@ pub(crate) use ask::expect_generation;
 pub use ask::{Ask, Asked};
 use end::Over;
 use fork::{Fork, Plan};
+use ground::Ground;
 use standby::Standby;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use vmint_model::{
-    Accelerator, Cause, ErrorKind, Fault, Home, MachineDir, MachineRecord, MachineState, ProcessRef,
+    Accelerator, Cause, ErrorKind, Fault, Home, MachineDir, MachineRecord, MachineState,
 };
 use vmint_protocol::Request;
 use vmint_qemu::hypervisor::{Afterwards, Save};
@@ -68,8 +70,7 @@ pub struct Machine {
     home: Home,
     dir: MachineDir,
     store: Store,
-    /// The store's file, to tell when another one has taken its place.
-    store_file: Option<(u64, u64)>,
+    ground: Ground,
     record: MachineRecord,
     plan: Arc<Plan>,
     fork: Option<Box<Fork>>,
@@ -92,14 +93,14 @@ impl Machine {
         view: View,
     ) -> Self {
         let dir = home.machine(&record.id);
-        let store_file = file_identity(store.path());
+        let ground = Ground::of(&dir, &store);
         let reserve = Reserve::in_folder(dir.path());
         let plan = Plan::new(dir.clone(), request, &record);
         Self {
             home,
             dir,
             store,
-            store_file,
+            ground,
             record,
             plan: Arc::new(plan),
             fork: None,
@@ -238,19 +239,11 @@ impl Machine {
             };
             return Some(self.stop(stop, Cause::OwnerEnded, asks, answers).await);
         }
-        if !self.dir.lock().exists() {
-            return Some(Over::Deleted);
-        }
-        if file_identity(self.store.path()) != self.store_file {
-            // What is still open is nobody else's any more: no command would ever find this machine in it.
-            tracing::warn!(
-                "{} is another file now, or gone",
-                self.store.path().display()
-            );
-            return Some(Over::Deleted);
+        if let Some(over) = self.stand() {
+            return Some(over);
         }
         match self.store.get(&self.record.id) {
-            Ok(None) => Some(Over::Deleted),
+            Ok(None) => Some(self.unrecorded()),
             Err(e) => {
                 tracing::warn!("the store cannot be read: {e}");
                 None
@@ -433,13 +426,6 @@ pub fn store_fault(e: vmint_store::StoreError) -> Fault {
     Fault { hint, ..fault }
 }
 
-/// Which file a path leads to.
-fn file_identity(path: &Path) -> Option<(u64, u64)> {
-    use std::os::unix::fs::MetadataExt;
-    let meta = std::fs::metadata(path).ok()?;
-    Some((meta.dev(), meta.ino()))
-}
-
 /// How long a start may take.
 pub fn start_deadline(accelerator: Accelerator, boots: bool) -> Duration {
     if boots {
@@ -447,9 +433,4 @@ pub fn start_deadline(accelerator: Accelerator, boots: bool) -> Duration {
     } else {
         Duration::from_secs(20) * accelerator.patience()
     }
-}
-
-/// The processes of a machine, for whoever cleans up.
-pub fn processes(record: &MachineRecord) -> impl Iterator<Item = &ProcessRef> {
-    record.hypervisor.iter().chain(record.runner.iter())
 }

@@ -72,6 +72,24 @@ pub enum StoreError {
         /// The highest version known.
         known: i64,
     },
+    /// A newer vmint has changed the tables since this process opened them.
+    #[error("{} was upgraded by a newer vmint: it is of version {found}, and this process knows {known}", path.display())]
+    Upgraded {
+        /// The database.
+        path: PathBuf,
+        /// Its version now.
+        found: i64,
+        /// The version that this process knows.
+        known: i64,
+    },
+    /// The tables must be brought up to date, and runners of an older vmint use them.
+    #[error("{} is of an older version, and these machines still run under the vmint of that version: {}", path.display(), ids(runners))]
+    OlderRunners {
+        /// The database.
+        path: PathBuf,
+        /// The machines that these runners own.
+        runners: Vec<MachineId>,
+    },
     /// The file is damaged, or no database.
     #[error("{} is damaged or is not a database", path.display())]
     Corrupt {
@@ -79,6 +97,12 @@ pub enum StoreError {
         path: PathBuf,
         /// What SQLite says.
         source: rusqlite::Error,
+    },
+    /// The home is a copy by hard links, and shares this file with the original.
+    #[error("{} is a hard link, shared with the home that this one was copied from", path.display())]
+    Linked {
+        /// The database.
+        path: PathBuf,
     },
     /// A database, but not of vmint.
     #[error("{} is a database of another program", path.display())]
@@ -140,7 +164,9 @@ impl StoreError {
             Self::NameTaken { .. } | Self::SnapshotExists { .. } => ErrorKind::AlreadyExists,
             Self::IllegalTransition { .. } | Self::UnexpectedState { .. } => ErrorKind::WrongState,
             Self::NotABeginning { .. } => ErrorKind::Internal,
+            Self::OlderRunners { .. } | Self::Linked { .. } => ErrorKind::WrongState,
             Self::Future { .. }
+            | Self::Upgraded { .. }
             | Self::Corrupt { .. }
             | Self::Foreign { .. }
             | Self::Unreadable { .. } => ErrorKind::Corrupt,
@@ -170,12 +196,16 @@ impl StoreError {
             Self::Future { .. } => {
                 Some("use the newer vmint that made it, or set VMINT_HOME to another folder".into())
             }
-            Self::Corrupt { path, .. } | Self::Foreign { path } | Self::Unreadable { path, .. } => {
-                Some(format!(
-                    "move {} away, with its -wal file, and vmint begins anew; machines that it recorded are forgotten",
-                    path.display()
-                ))
-            }
+            Self::Linked { .. } => Some("copy the home with `cp -a` or `rsync -aH`".into()),
+            Self::Upgraded { .. } => Some("use the newer vmint".into()),
+            Self::OlderRunners { runners, .. } => Some(format!(
+                "stop them with that vmint, or end their runners: `pkill -f ' runner .* ({})$'`; their disks are kept",
+                ids(runners).replace(", ", "|")
+            )),
+            Self::Corrupt { .. } | Self::Foreign { .. } | Self::Unreadable { .. } => Some(
+                "run `vmint doctor --repair`: it puts the file aside and makes a new one of the machines and snapshots in the home"
+                    .into(),
+            ),
             Self::Busy { .. } => Some("try again".into()),
             Self::Full { .. } => {
                 Some("free some space, or set VMINT_HOME to a folder on another disk".into())
@@ -187,11 +217,24 @@ impl StoreError {
         }
     }
 
+    /// Whether the database itself is at fault, so that [`repair`](crate::repair) can help.
+    pub fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            Self::Corrupt { .. } | Self::Foreign { .. } | Self::Unreadable { .. }
+        )
+    }
+
     pub(crate) fn no_machine(id: &MachineId) -> Self {
         Self::NoMachine {
             name: id.to_string(),
         }
     }
+}
+
+fn ids(machines: &[MachineId]) -> String {
+    let ids: Vec<_> = machines.iter().map(MachineId::as_str).collect();
+    ids.join(", ")
 }
 
 /// What a failure of SQLite means.

@@ -1,14 +1,16 @@
 //! Finds and opens `VMINT_HOME`, and the folder of the sockets.
 //!
 //! A Unix socket's path may not exceed 107 bytes, so the sockets live in a short folder of their own: under
-//! `VMINT_RUNTIME_DIR`, or the XDG runtime directory, or `/tmp/vmint-UID`, and there under a hash of the home's path.
-//! The choice is remembered in the home, as the symbolic link `sockets`: a command from cron, without
+//! `VMINT_RUNTIME_DIR`, or the XDG runtime directory, or `/tmp/vmint-UID`, and there under the home's id, which
+//! [`identity`](crate::identity) finds out: one folder for a home, by whatever path it is reached, and another one for its
+//! copy. The choice is remembered in the home, as the symbolic link `sockets`: a command from cron, without
 //! `XDG_RUNTIME_DIR`, must find the machines that were started from a desktop.
 //!
 //! Whoever can write to these folders can take the user's machines over. So a folder that belongs to somebody else, or
 //! that others can write to, or a symbolic link in the place of a socket folder, is refused. No folder that vmint has
 //! not made is changed.
 
+use crate::identity::Identity;
 use rustix::process::geteuid;
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -168,7 +170,11 @@ pub fn open_home_in(root: &Path, environment: &Environment) -> Result<Home, Home
     }
     let root = fs::canonicalize(root).map_err(|e| host("open", root, e))?;
     check(&root, Rights::OthersMayRead)?;
-    let home = Home::new(&root, runtime_folder(&root, environment)?);
+    let found = fs::metadata(&root).map_err(|e| host("open", &root, e))?;
+    let remembered = fs::read_link(root.join("sockets")).ok();
+    let identity = Identity::settle(&root, &found, remembered.as_deref())?;
+    let runtime = runtime_folder(&root, identity.id.as_str(), remembered, environment)?;
+    let home = Home::new(&root, runtime);
     for folder in [
         home.images(),
         home.templates(),
@@ -183,22 +189,25 @@ pub fn open_home_in(root: &Path, environment: &Environment) -> Result<Home, Home
 }
 
 /// Chooses the folder of the sockets, makes it, and remembers it.
-fn runtime_folder(root: &Path, environment: &Environment) -> Result<PathBuf, HomeError> {
+fn runtime_folder(
+    root: &Path,
+    name: &str,
+    remembered: Option<PathBuf>,
+    environment: &Environment,
+) -> Result<PathBuf, HomeError> {
     let link = root.join("sockets");
-    let remembered = fs::read_link(&link).ok();
-    let name = hash(root);
     let chosen = if let Some(base) = &environment.vmint_runtime_dir {
         let base = std::path::absolute(base).map_err(|e| host("open", base, e))?;
         prepare(base.join(name), Rights::OthersMayRead)?
     } else {
-        // A home that was copied or moved has another name, and does not share the folder of the first.
+        // A copy has another id, and does not share the folder of the original.
         let usable = remembered
             .as_ref()
-            .filter(|folder| folder.ends_with(&name))
+            .filter(|folder| folder.ends_with(name))
             .and_then(|folder| prepare(folder.clone(), Rights::OthersMayRead).ok());
         match usable {
             Some(folder) => folder,
-            None => choose(&name, environment)?,
+            None => choose(name, environment)?,
         }
     };
     if remembered.as_ref() != Some(&chosen) {
@@ -307,9 +316,8 @@ fn remember(link: &Path, target: &Path) -> io::Result<()> {
     fs::rename(&new, link)
 }
 
-/// Eight hexadecimal digits that are the same in every version of vmint: FNV-1a. Two homes with the same ones would do
-/// each other no harm, for sockets are named after machines' ids.
-fn hash(path: &Path) -> String {
+/// What an older vmint named the folder of the sockets after: eight hexadecimal digits of the home's path, FNV-1a.
+pub(crate) fn hash(path: &Path) -> String {
     let fnv = path
         .as_os_str()
         .as_bytes()
@@ -320,7 +328,7 @@ fn hash(path: &Path) -> String {
     format!("{:08x}", (fnv >> 32) as u32 ^ fnv as u32)
 }
 
-fn host(action: &'static str, path: &Path, source: io::Error) -> HomeError {
+pub(crate) fn host(action: &'static str, path: &Path, source: io::Error) -> HomeError {
     HomeError::Host {
         action,
         path: path.to_owned(),

@@ -5,10 +5,14 @@
 //! process id is believed only together with the start of the process and the boot of the host.
 //!
 //! * [`home`]: finds and opens `VMINT_HOME` and the folder of the sockets.
+//! * [`identity`]: which home it is, and whether it is a copy; [`adopt`]: what becomes of a copy's records, and of those in
+//!   a database that is not this home's.
+//! * [`description`]: what the folder of a machine or a snapshot says of itself.
 //! * [`lock`]: a lock file that can be handed to another process without a moment in which it is free.
 //! * [`bell`]: wakes a process that waits.
 //! * [`process`]: which process a [`vmint_model::ProcessRef`] names, and whether it lives.
-//! * [`store`]: opens the database; [`schema`] makes it, and brings an older one up to date.
+//! * [`store`]: opens the database; [`schema`] makes it, and brings an older one up to date; [`repair`] puts a damaged one
+//!   aside.
 //! * [`machines`], [`snapshots`], [`events`], [`settings`]: what is in it. A machine's state changes in one place only,
 //!   [`Store::transition`], which checks the change against the table and writes it down as an event.
 //! * [`ledger`]: pools, slots, lines and leases.
@@ -17,14 +21,18 @@
 //! * [`error`]: how the store fails.
 
 pub mod admission;
+pub mod adopt;
 pub mod bell;
+pub mod description;
 pub mod error;
 pub mod events;
 pub mod home;
+pub mod identity;
 pub mod ledger;
 pub mod lock;
 pub mod machines;
 pub mod process;
+pub mod repair;
 pub mod runs;
 pub mod schema;
 pub mod settings;
@@ -33,13 +41,15 @@ pub mod store;
 #[cfg(test)]
 mod testing;
 
+pub use adopt::Settled;
 pub use error::StoreError;
 pub use home::{Environment, HomeError, default_root, open_home};
+pub use identity::Identity;
 pub use ledger::Moment;
 pub use ledger::line::InLine;
 pub use ledger::local::LocalLedger;
 pub use lock::{FileLock, LockError, remove_folder};
-pub use machines::{MachineFilter, StopRequest};
+pub use machines::{Known, MachineFilter, StopRequest};
 pub use runs::StoredRun;
 pub use snapshots::SnapshotFilter;
 pub use store::{Store, now_ms};

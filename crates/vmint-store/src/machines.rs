@@ -1,5 +1,7 @@
-//! The machines' records. A state changes in [`Store::transition`] alone.
+//! The machines' records. A state changes in [`Store::transition`] alone; and in [`Store::take_up`], for a machine that the
+//! store has not known, or not lately.
 
+use crate::description;
 use crate::error::StoreError;
 use crate::events::{self, Change};
 use crate::store::{Failure, Store, now_ms};
@@ -27,6 +29,15 @@ pub struct StopRequest {
     pub deadline_ms: i64,
 }
 
+/// What becomes of a record that the store has of a machine that is taken up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// It stays: it counts more than what the machine's folder says.
+    Keep,
+    /// It goes: the runner knows better.
+    Replace,
+}
+
 const COLUMNS: &str = "id, name, state, state_since_ms, record";
 
 impl Store {
@@ -43,21 +54,7 @@ impl Store {
                 return Err(StoreError::NameTaken { name, state }.into());
             }
             let now = now_ms();
-            transaction
-                .prepare_cached(
-                    "INSERT INTO machines (id, name, state, ephemeral, runner_pid, created_at_ms, state_since_ms, record)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-                )?
-                .execute(params![
-                    record.id.as_str(),
-                    name.as_str(),
-                    state.as_str(),
-                    record.ephemeral,
-                    record.runner.as_ref().map(|r| r.pid),
-                    record.created_at_ms,
-                    now,
-                    json(record),
-                ])?;
+            insert_row(transaction, record, now)?;
             let change = Change {
                 at_ms: now,
                 machine: record,
@@ -68,7 +65,58 @@ impl Store {
                 detail: None,
             };
             Ok(events::append(transaction, &change)?)
-        })
+        })?;
+        self.describe(record);
+        Ok(())
+    }
+
+    /// Has the machine's folder say what it is now.
+    fn describe(&self, record: &MachineRecord) {
+        if let Some(home) = &self.home {
+            description::describe_machine(home, record);
+        }
+    }
+
+    /// Makes this the record of a machine that the store lacks, or knows from another time if it is to be
+    /// [replaced](Known::Replace); the first event of it here says why. Gives back the record as it is in the store then:
+    /// where another machine has the name, the machine goes by its id.
+    pub fn take_up(
+        &mut self,
+        record: &MachineRecord,
+        known: Known,
+        detail: &str,
+    ) -> Result<MachineRecord, StoreError> {
+        let taken = self.write(|transaction| {
+            let mut record = record.clone();
+            match by_id(transaction, &record.id) {
+                Ok(old) if known == Known::Keep => return Ok(old.record),
+                Ok(_) => {
+                    transaction
+                        .prepare_cached("DELETE FROM machines WHERE id = ?1")?
+                        .execute([record.id.as_str()])?;
+                }
+                Err(Failure::Store(StoreError::NoMachine { .. })) => {}
+                Err(e) => return Err(e),
+            }
+            if by_name_or_id(transaction, record.name.as_str())?.is_some() {
+                record.name = record.id.as_str().parse().expect("an id is a legal name");
+            }
+            let now = now_ms();
+            insert_row(transaction, &record, now)?;
+            let change = Change {
+                at_ms: now,
+                machine: &record,
+                from: None,
+                to: Some(record.state),
+                cause: Cause::HomeChanged,
+                duration_ms: None,
+                detail: Some(detail),
+            };
+            events::append(transaction, &change)?;
+            Ok(record)
+        })?;
+        self.describe(&taken);
+        Ok(taken)
     }
 
     /// The machine with this id, if there is one.
@@ -97,18 +145,7 @@ impl Store {
             MachineFilter::Live => format!("state IN ({})", live_states()),
             MachineFilter::Ephemeral => "ephemeral".to_owned(),
         };
-        let read = || {
-            let mut statement = self.connection.prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM machines WHERE {condition} ORDER BY created_at_ms, id"
-            ))?;
-            let mut rows = statement.query([])?;
-            let mut machines = Vec::new();
-            while let Some(row) = rows.next()? {
-                machines.push(MachineRow::read(row)?.parse()?.record);
-            }
-            Ok(machines)
-        };
-        read().map_err(|e| self.explain(e))
+        those(&self.connection, &condition).map_err(|e| self.explain(e))
     }
 
     /// How many machines are in a state in which a runner must be alive.
@@ -139,7 +176,7 @@ impl Store {
         detail: Option<&str>,
         update: impl FnOnce(&mut MachineRecord),
     ) -> Result<MachineRecord, StoreError> {
-        self.write(|transaction| {
+        let new = self.write(|transaction| {
             let old = by_id(transaction, id)?;
             let (name, from) = (&old.record.name, old.record.state);
             if let Some(expected) = expected_from
@@ -177,7 +214,16 @@ impl Store {
             };
             events::append(transaction, &change)?;
             Ok(new)
-        })
+        })?;
+        // On the way to another state that will be written down, or to none.
+        let is_passing = matches!(
+            to,
+            MachineState::Starting | MachineState::Stopping | MachineState::Removing
+        );
+        if !is_passing {
+            self.describe(&new);
+        }
+        Ok(new)
     }
 
     /// Changes a machine's record, but not its state: what `update` does to id, name, state and time of creation is
@@ -187,14 +233,19 @@ impl Store {
         id: &MachineId,
         update: impl FnOnce(&mut MachineRecord),
     ) -> Result<MachineRecord, StoreError> {
-        self.write(|transaction| {
+        let (new, is_changed) = self.write(|transaction| {
             let old = by_id(transaction, id)?.record;
             let new = updated(&old, old.state, update);
-            if new != old {
+            let is_changed = new != old;
+            if is_changed {
                 write_record(transaction, &new)?;
             }
-            Ok(new)
-        })
+            Ok((new, is_changed))
+        })?;
+        if is_changed {
+            self.describe(&new);
+        }
+        Ok(new)
     }
 
     /// Deletes a machine's record, from a state in which that is legal, and gives it back. The machine's folder goes
@@ -216,7 +267,7 @@ impl Store {
                 .execute([id.as_str()])?;
             let now = now_ms();
             // Whoever deletes a machine of a pool frees its slot before, with its reason; this is for those who forgot.
-            crate::ledger::slots::free_silently(transaction, id, now)?;
+            crate::ledger::slots::free_silently(transaction, id, None, now)?;
             let change = Change {
                 at_ms: now,
                 machine: &old.record,
@@ -322,6 +373,23 @@ impl MachineRow {
     }
 }
 
+/// All machines, in a transaction.
+pub(crate) fn all(connection: &Connection) -> Result<Vec<MachineRecord>, Failure> {
+    those(connection, "TRUE")
+}
+
+fn those(connection: &Connection, condition: &str) -> Result<Vec<MachineRecord>, Failure> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM machines WHERE {condition} ORDER BY created_at_ms, id"
+    ))?;
+    let mut rows = statement.query([])?;
+    let mut machines = Vec::new();
+    while let Some(row) = rows.next()? {
+        machines.push(MachineRow::read(row)?.parse()?.record);
+    }
+    Ok(machines)
+}
+
 fn by_id(connection: &Connection, id: &MachineId) -> Result<Machine, Failure> {
     connection
         .prepare_cached(&format!("SELECT {COLUMNS} FROM machines WHERE id = ?1"))?
@@ -358,7 +426,29 @@ fn updated(
     }
 }
 
-fn write_record(transaction: &Connection, record: &MachineRecord) -> rusqlite::Result<()> {
+fn insert_row(transaction: &Connection, record: &MachineRecord, now: i64) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached(
+            "INSERT INTO machines (id, name, state, ephemeral, runner_pid, created_at_ms, state_since_ms, record)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute(params![
+            record.id.as_str(),
+            record.name.as_str(),
+            record.state.as_str(),
+            record.ephemeral,
+            record.runner.as_ref().map(|r| r.pid),
+            record.created_at_ms,
+            now,
+            json(record),
+        ])?;
+    Ok(())
+}
+
+pub(crate) fn write_record(
+    transaction: &Connection,
+    record: &MachineRecord,
+) -> rusqlite::Result<()> {
     transaction
         .prepare_cached(
             "UPDATE machines SET state = ?2, ephemeral = ?3, runner_pid = ?4, record = ?5 WHERE id = ?1",

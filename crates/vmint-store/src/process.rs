@@ -81,14 +81,45 @@ pub fn open_pidfd(process: &ProcessRef) -> io::Result<Option<OwnedFd>> {
     Ok((of(process.pid)?.as_ref() == Some(process)).then_some(pidfd))
 }
 
-/// Kills this very process, never another that has its id now. `false` if it had ended before.
-pub fn kill(process: &ProcessRef) -> io::Result<bool> {
+/// The arguments of a process, the program first; none if it has ended.
+pub fn arguments(process: &ProcessRef) -> Vec<Vec<u8>> {
+    let line = std::fs::read(format!("/proc/{}/cmdline", process.pid)).unwrap_or_default();
+    let line = line.strip_suffix(&[0]).unwrap_or(&line);
+    line.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect()
+}
+
+/// What became of a process that was to be killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Killed {
+    /// It was killed.
+    Now,
+    /// It had ended before.
+    Before,
+    /// It lives: its arguments are not those of the process that was meant.
+    Spared,
+}
+
+/// Kills this very process, never another that has its id now, and only if its arguments, the program first, are those of
+/// the process that is meant. A record alone proves nothing: it may have been copied from another home.
+pub fn kill(process: &ProcessRef, is_meant: impl FnOnce(&[&[u8]]) -> bool) -> io::Result<Killed> {
     let Some(pidfd) = open_pidfd(process)? else {
-        return Ok(false);
+        return Ok(Killed::Before);
     };
+    // Read after the descriptor was opened: should the process end and its id be used again in between, the arguments are
+    // another's, but what is killed is not.
+    let line = match std::fs::read(format!("/proc/{}/cmdline", process.pid)) {
+        Ok(line) => line,
+        Err(e) if is_gone(&e) => return Ok(Killed::Before),
+        Err(e) => return Err(e),
+    };
+    let line = line.strip_suffix(&[0]).unwrap_or(&line);
+    let args: Vec<_> = line.split(|byte| *byte == 0).collect();
+    if !is_meant(&args) {
+        return Ok(Killed::Spared);
+    }
     match pidfd_send_signal(&pidfd, Signal::KILL) {
-        Ok(()) => Ok(true),
-        Err(Errno::SRCH) => Ok(false),
+        Ok(()) => Ok(Killed::Now),
+        Err(Errno::SRCH) => Ok(Killed::Before),
         Err(e) => Err(e.into()),
     }
 }
@@ -132,15 +163,14 @@ fn read_stat(pid: u32) -> io::Result<Option<Stat>> {
                 format!("{path} cannot be understood"),
             )
         }),
-        // ESRCH: it ended between the opening and the reading.
-        Err(e)
-            if e.kind() == io::ErrorKind::NotFound
-                || e.raw_os_error() == Some(Errno::SRCH.raw_os_error()) =>
-        {
-            Ok(None)
-        }
+        Err(e) if is_gone(&e) => Ok(None),
         Err(e) => Err(e),
     }
+}
+
+/// Whether a file of `/proc` cannot be read because the process has ended. ESRCH: between the opening and the reading.
+fn is_gone(e: &io::Error) -> bool {
+    e.kind() == io::ErrorKind::NotFound || e.raw_os_error() == Some(Errno::SRCH.raw_os_error())
 }
 
 #[cfg(test)]
@@ -201,7 +231,7 @@ mod tests {
         for other in [reused, rebooted] {
             assert!(!is_alive(&other));
             assert!(open_pidfd(&other).unwrap().is_none());
-            assert!(!kill(&other).unwrap());
+            assert_eq!(kill(&other, |_| true).unwrap(), Killed::Before);
         }
         assert!(is_alive(&living), "it must have survived the three kills");
     }
@@ -211,7 +241,7 @@ mod tests {
         let mut child = Sleeper::start("sleep");
         let process = child.reference();
         let pidfd = open_pidfd(&process).unwrap().expect("it lives");
-        assert!(kill(&process).unwrap());
+        assert_eq!(kill(&process, |_| true).unwrap(), Killed::Now);
         assert!(
             wait_until_readable(&pidfd),
             "the descriptor says that it ended"
@@ -220,7 +250,7 @@ mod tests {
             assert!(!is_alive(&process));
             assert_eq!(of(process.pid).unwrap(), None);
             assert!(open_pidfd(&process).unwrap().is_none());
-            assert!(!kill(&process).unwrap());
+            assert_eq!(kill(&process, |_| true).unwrap(), Killed::Before);
             child.0.wait().unwrap();
         }
     }
@@ -234,8 +264,25 @@ mod tests {
                 ..current().unwrap()
             };
             assert!(!is_alive(&process));
-            assert!(!kill(&process).unwrap());
+            assert_eq!(kill(&process, |_| true).unwrap(), Killed::Before);
         }
+    }
+
+    #[test]
+    fn a_process_with_other_arguments_than_expected_is_spared() {
+        let child = Sleeper::start("sleep");
+        let process = child.reference();
+        // It has its new name a moment before it has its arguments.
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        while arguments(&process) == [b""] {
+            assert!(std::time::Instant::now() < deadline, "it has no arguments");
+        }
+        let seen = kill(&process, |args| {
+            assert_eq!(args, [b"sleep".as_slice(), b"1000"]);
+            false
+        });
+        assert_eq!(seen.unwrap(), Killed::Spared);
+        assert!(is_alive(&process));
     }
 
     #[test]

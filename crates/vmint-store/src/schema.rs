@@ -4,6 +4,7 @@
 //! one is put behind it.
 
 use rusqlite::{Connection, TransactionBehavior};
+use vmint_model::MachineId;
 
 /// What one migration did to a database cannot be undone; so it does all or nothing, with all others, in one
 /// transaction.
@@ -181,7 +182,7 @@ const MIGRATIONS: &[&str] = &[
 pub const VERSION: i64 = MIGRATIONS.len() as i64;
 
 /// What [`migrate`] found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// The database is current now.
     Current,
@@ -189,15 +190,26 @@ pub(crate) enum Outcome {
     Future(i64),
     /// It has tables, but no version: it is not ours, and was left alone.
     Foreign,
+    /// It is older, and was left alone: runners of the vmint that made it live, of these machines.
+    InUse(Vec<MachineId>),
 }
 
 /// The version of a database; 0 for an empty one.
 pub(crate) fn version(connection: &Connection) -> rusqlite::Result<i64> {
-    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+    connection
+        .prepare_cached("PRAGMA user_version")?
+        .query_row([], |row| row.get(0))
 }
 
 /// Brings a database up to date. Of several processes that do it at once one does the work and the others find it done.
-pub(crate) fn migrate(connection: &mut Connection) -> rusqlite::Result<Outcome> {
+///
+/// `runners` tells of the machines that have a runner. While the database is of an older version these are all of an older
+/// vmint, for a newer one would have brought it up to date before. They are not waited for, for a machine may run for days,
+/// and not ended: the caller names them.
+pub(crate) fn migrate(
+    connection: &mut Connection,
+    runners: impl FnOnce() -> Vec<MachineId>,
+) -> rusqlite::Result<Outcome> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let found = version(&transaction)?;
     if found > VERSION {
@@ -208,6 +220,12 @@ pub(crate) fn migrate(connection: &mut Connection) -> rusqlite::Result<Outcome> 
             transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
         if tables > 0 {
             return Ok(Outcome::Foreign);
+        }
+    }
+    if (1..VERSION).contains(&found) {
+        let runners = runners();
+        if !runners.is_empty() {
+            return Ok(Outcome::InUse(runners));
         }
     }
     for migration in &MIGRATIONS[usize::try_from(found).unwrap_or(0)..] {

@@ -73,6 +73,28 @@ impl Store {
         read().map_err(|e| self.explain(e))
     }
 
+    /// The names of all snapshots. Asked by every command: it reads no record.
+    pub fn snapshot_names(&self) -> Result<Vec<Name>, StoreError> {
+        let read = || -> Result<Vec<Name>, Failure> {
+            let mut statement = self
+                .connection
+                .prepare_cached("SELECT name FROM snapshots")?;
+            let mut rows = statement.query([])?;
+            let mut names = Vec::new();
+            while let Some(row) = rows.next()? {
+                let name: String = row.get(0)?;
+                names.push(name.parse().map_err(|e: vmint_model::InvalidName| {
+                    Failure::Unreadable {
+                        what: format!("snapshot {name:?}"),
+                        source: e.into(),
+                    }
+                })?);
+            }
+            Ok(names)
+        };
+        read().map_err(|e| self.explain(e))
+    }
+
     /// Deletes a snapshot's record, and gives it back.
     pub fn delete_snapshot(&mut self, name: &Name) -> Result<SnapshotRecord, StoreError> {
         self.write(|transaction| {

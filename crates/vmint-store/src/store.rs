@@ -2,6 +2,7 @@
 //! no write: 0.1 ms, or 0.3 ms for the first process that uses it, which reads the log.
 
 use crate::error::{StoreError, classify};
+use crate::lock::FileLock;
 use crate::schema::{self, Outcome};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
@@ -10,7 +11,7 @@ use std::cell::Cell;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use vmint_model::Home;
+use vmint_model::{Home, MachineId};
 
 /// How long a store waits for other processes that write. A transaction takes well under a millisecond.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -24,17 +25,27 @@ const STATEMENTS: usize = 256;
 pub struct Store {
     pub(crate) connection: Connection,
     pub(crate) path: PathBuf,
+    /// The home whose folders describe themselves; absent for a database file alone.
+    pub(crate) home: Option<Home>,
     patience: Duration,
 }
 
 impl Store {
     /// Opens the store of a home, making it or bringing it up to date if need be.
     pub fn open(home: &Home) -> Result<Self, StoreError> {
-        Self::open_file(&home.database(), PATIENCE)
+        let store = Self::open_with(&home.database(), PATIENCE, Some(home))?;
+        Ok(Self {
+            home: Some(home.clone()),
+            ..store
+        })
     }
 
     /// Opens a database file; `patience` is how long this store waits for other processes that write.
     pub fn open_file(path: &Path, patience: Duration) -> Result<Self, StoreError> {
+        Self::open_with(path, patience, None)
+    }
+
+    fn open_with(path: &Path, patience: Duration, home: Option<&Home>) -> Result<Self, StoreError> {
         let fail = |e| classify(path.to_owned(), patience, e);
         make_file(path).map_err(|source| StoreError::Host {
             path: path.to_owned(),
@@ -64,8 +75,14 @@ impl Store {
             .map_err(fail)?;
         if schema::version(&connection).map_err(fail)? != schema::VERSION {
             use_write_ahead_log(&connection, patience).map_err(fail)?;
-            match schema::migrate(&mut connection).map_err(fail)? {
+            match migrate(&mut connection, home).map_err(fail)? {
                 Outcome::Current => {}
+                Outcome::InUse(runners) => {
+                    return Err(StoreError::OlderRunners {
+                        path: path.to_owned(),
+                        runners,
+                    });
+                }
                 Outcome::Future(found) => {
                     return Err(StoreError::Future {
                         path: path.to_owned(),
@@ -83,6 +100,7 @@ impl Store {
         Ok(Self {
             connection,
             path: path.to_owned(),
+            home: None,
             patience,
         })
     }
@@ -119,6 +137,12 @@ impl Store {
         let run = |connection: &mut Connection| {
             let transaction =
                 connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            // A newer vmint may have changed the tables since this one opened them. Nothing else can for as long as this
+            // transaction lasts.
+            let found = schema::version(&transaction)?;
+            if found != schema::VERSION {
+                return Err(Failure::Upgraded(found));
+            }
             let result = work(&transaction)?;
             transaction.commit()?;
             Ok(result)
@@ -130,6 +154,11 @@ impl Store {
         match failure {
             Failure::Store(e) => e,
             Failure::Sqlite(e) => self.fail(e),
+            Failure::Upgraded(found) => StoreError::Upgraded {
+                path: self.path.clone(),
+                found,
+                known: schema::VERSION,
+            },
             Failure::Unreadable { what, source } => StoreError::Unreadable {
                 path: self.path.clone(),
                 what,
@@ -137,6 +166,30 @@ impl Store {
             },
         }
     }
+}
+
+/// How long a migration waits for locks: a command that only looks at a machine has its lock for a moment, too.
+const LOOKERS: Duration = Duration::from_secs(2);
+
+/// Brings a database up to date, unless runners of an older vmint live that would go on writing to it.
+fn migrate(connection: &mut Connection, home: Option<&Home>) -> rusqlite::Result<Outcome> {
+    let deadline = Instant::now() + LOOKERS;
+    loop {
+        let found = schema::migrate(connection, || home.map(live_runners).unwrap_or_default())?;
+        if !matches!(found, Outcome::InUse(_)) || Instant::now() >= deadline {
+            return Ok(found);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The machines of a home whose locks are held.
+fn live_runners(home: &Home) -> Vec<MachineId> {
+    let entries = std::fs::read_dir(home.machines());
+    let ids = entries.into_iter().flatten().flatten();
+    let ids = ids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    ids.filter(|id| FileLock::is_held(&home.machine(id).lock()).unwrap_or(false))
+        .collect()
 }
 
 /// SQLite's own way to wait for others that write sleeps up to 100 ms at a time, which is a thousand transactions of
@@ -167,6 +220,8 @@ fn wait_for_others(tries: i32) -> bool {
 pub(crate) enum Failure {
     Store(StoreError),
     Sqlite(rusqlite::Error),
+    /// Its version is this one now.
+    Upgraded(i64),
     Unreadable {
         what: String,
         source: Box<dyn std::error::Error + Send + Sync>,

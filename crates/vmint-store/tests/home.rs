@@ -269,7 +269,15 @@ fn many_open_a_new_home_at_once() {
     names.sort();
     assert_eq!(
         names,
-        ["images", "machines", "snapshots", "sockets", "templates"],
+        [
+            "home.json",
+            "home.lock",
+            "images",
+            "machines",
+            "snapshots",
+            "sockets",
+            "templates"
+        ],
         "and nothing half made is left"
     );
 }
@@ -292,4 +300,116 @@ fn the_home_is_where_the_environment_says() {
     assert_eq!(found("", "", "/c"), Path::new("/c/.local/state/vmint"));
     let error = environment("", "", "").unwrap_err();
     assert!(error.hint().unwrap().contains("VMINT_HOME"));
+}
+
+/// Where the home at `root` says that it is, and of what it is a copy.
+fn identity(place: &Place, root: &Path) -> vmint_store::Identity {
+    let home = open_home_in(root, &place.xdg()).unwrap();
+    let identity = vmint_store::Identity::of(&home).unwrap().unwrap();
+    assert_eq!(home.mark().to_str(), Some(identity.id.as_str()));
+    identity
+}
+
+#[test]
+fn a_copy_is_another_home_and_knows_which_it_is_a_copy_of() {
+    let place = Place::new();
+    let original = identity(&place, &place.root);
+    assert_eq!(original.copy_of, None);
+    let copy = place.path("copy");
+    let copied = std::process::Command::new("cp")
+        .arg("-a")
+        .args([&place.root, &copy])
+        .status();
+    assert!(copied.unwrap().success());
+    let found = identity(&place, &copy);
+    assert_ne!(found.id, original.id);
+    let of = found.copy_of.clone().unwrap();
+    assert_eq!(
+        (of.id, Path::new(&of.path)),
+        (
+            original.id.clone(),
+            &*fs::canonicalize(&place.root).unwrap()
+        )
+    );
+    assert_eq!(identity(&place, &copy), found, "that is settled");
+    assert_eq!(identity(&place, &place.root), original);
+}
+
+#[test]
+fn a_home_that_is_moved_or_reached_by_another_path_is_the_same() {
+    let place = Place::new();
+    let before = identity(&place, &place.root);
+    let moved = place.path("moved");
+    fs::rename(&place.root, &moved).unwrap();
+    let after = identity(&place, &moved);
+    assert_eq!((&after.id, &after.copy_of), (&before.id, &None));
+    assert_ne!(after.path, before.path);
+    symlink(&moved, &place.root).unwrap();
+    assert_eq!(identity(&place, &place.root), after);
+}
+
+#[test]
+fn only_a_reboot_gives_the_device_of_the_same_home_another_number() {
+    let place = Place::new();
+    let before = identity(&place, &place.root);
+    let file = place.root.join("home.json");
+    let text = fs::read_to_string(&file).unwrap();
+    let number = text.lines().find(|line| line.contains("device")).unwrap();
+    let renumbered = text.replace(number, "  \"device\": 99999,");
+    fs::write(&file, &renumbered).unwrap();
+    let copy = identity(&place, &place.root);
+    assert_eq!(copy.copy_of.map(|of| of.id), Some(before.id.clone()));
+    let boot = renumbered
+        .lines()
+        .find(|line| line.contains("boot"))
+        .unwrap();
+    let rebooted = renumbered.replace(boot, "  \"boot\": \"another\"");
+    fs::write(&file, rebooted).unwrap();
+    assert_eq!(identity(&place, &place.root), before);
+}
+
+#[test]
+fn a_home_of_before_keeps_the_folder_of_its_sockets_and_one_that_may_be_a_copy_gets_its_own() {
+    let place = Place::new();
+    let home = open_home_in(&place.root, &place.xdg()).unwrap();
+    fs::remove_file(place.root.join("home.json")).unwrap();
+    let name = home.runtime().with_file_name("0123abcd");
+    fs::remove_file(place.root.join("sockets")).unwrap();
+    symlink(&name, place.root.join("sockets")).unwrap();
+    // The name is of another path, and nothing runs here.
+    let found = identity(&place, &place.root);
+    assert_ne!(found.id.as_str(), "0123abcd");
+    assert_eq!(found.copy_of.unwrap().id.as_str(), "0123abcd");
+    // A lock is of the file: a machine that holds one in here is of this home.
+    fs::remove_file(place.root.join("home.json")).unwrap();
+    fs::remove_file(place.root.join("sockets")).unwrap();
+    symlink(&name, place.root.join("sockets")).unwrap();
+    let machine = home.machine(&MachineId::random());
+    fs::create_dir(machine.path()).unwrap();
+    let _lock = vmint_store::FileLock::try_acquire(&machine.lock())
+        .unwrap()
+        .unwrap();
+    assert_eq!(identity(&place, &place.root).id.as_str(), "0123abcd");
+}
+
+#[test]
+fn a_file_that_says_nothing_is_as_good_as_none() {
+    let place = Place::new();
+    let file = place.root.join("home.json");
+    let first = identity(&place, &place.root);
+    for text in [
+        "",
+        "null",
+        "{}",
+        "{\"id\":\"../../etc\"}",
+        &"x".repeat(100_000),
+    ] {
+        fs::write(&file, text).unwrap();
+        let found = identity(&place, &place.root);
+        assert_ne!(found.id, first.id);
+        assert!(
+            found.copy_of.is_some(),
+            "what it was is not known, so nothing of it is acted on"
+        );
+    }
 }

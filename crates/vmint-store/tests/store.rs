@@ -541,7 +541,7 @@ fn what_is_no_database_of_ours_is_a_typed_error() {
         std::fs::write(place.database(), &garbage).unwrap();
         let error = open(&place).unwrap_err();
         assert!(matches!(error, StoreError::Corrupt { .. }), "{error:?}");
-        assert!(error.hint().unwrap().contains("vmint.db"));
+        assert!(error.hint().unwrap().contains("doctor --repair"));
         let after = std::fs::read(place.database()).unwrap();
         assert!(after == garbage, "and is left as it was");
     }

@@ -1,12 +1,14 @@
 //! The door: opened once per process.
 
+use crate::sweep::Found;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, Weak};
 use vmint_image::ImageStore;
 use vmint_model::{ErrorKind, Fault, Home, LeaseId, MachineRecord};
 use vmint_runner::Client;
 use vmint_runner::machine::store_fault;
-use vmint_store::Store;
+use vmint_store::adopt::Adopted;
+use vmint_store::{Settled, Store};
 
 /// How to open a [`Vmint`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,12 +51,41 @@ impl Options {
     }
 }
 
-fn home_fault(e: vmint_store::HomeError) -> Fault {
+pub(crate) fn home_fault(e: vmint_store::HomeError) -> Fault {
     let (kind, hint) = (e.kind(), e.hint());
     Fault {
         hint,
         ..Fault::from_error(kind, &e)
     }
+}
+
+/// What there is to tell of what was adopted. Of a copy that holds nothing but images and templates there is nothing.
+fn found(adopted: &Adopted) -> Option<Found> {
+    let (lost, kept) = (adopted.lost.len(), adopted.kept);
+    if lost + kept + adopted.leases == 0 {
+        return None;
+    }
+    let what = match &adopted.copy_of {
+        Some(_) => format!("this home is a copy of {}", adopted.origin()),
+        None => "the database of this home is another home's".to_owned(),
+    };
+    let mut message = format!("{what}, of which nothing was touched");
+    if lost > 0 {
+        let names = adopted.lost.join(", ");
+        message.push_str(&format!(
+            "; machines lost in here, which `vmint start` starts from their disks: {names}"
+        ));
+    }
+    if kept > 0 {
+        message.push_str(&format!("; other machines, as they were: {kept}"));
+    }
+    if adopted.leases > 0 {
+        message.push_str(&format!("; leases ended in here: {}", adopted.leases));
+    }
+    Some(Found {
+        name: "home".parse().expect("a legal name"),
+        message,
+    })
 }
 
 fn lent() -> Option<(String, LeaseId)> {
@@ -94,6 +125,8 @@ pub struct Vmint {
     pub(crate) options: Options,
     pub(crate) images: ImageStore,
     store: Mutex<Store>,
+    /// What was adopted with the home or its database, until it is told.
+    adopted: Mutex<Option<Adopted>>,
     /// The code of pools, while somebody uses it.
     pub(crate) here: Mutex<Weak<crate::pools::Here>>,
 }
@@ -102,7 +135,11 @@ impl Vmint {
     /// Opens the home, made if need be.
     pub fn open(options: Options) -> Result<Self, Fault> {
         let home = Self::open_home(&options)?;
-        let store = Store::open(&home).map_err(store_fault)?;
+        let mut store = Store::open(&home).map_err(store_fault)?;
+        let adopted = match store.settle(&home).map_err(store_fault)? {
+            Settled::Adopted(adopted) => Some(adopted),
+            Settled::Known | Settled::New => None,
+        };
         let images = ImageStore::open(&home).map_err(|e| {
             let (kind, hint) = (e.kind(), e.hint());
             Fault {
@@ -110,13 +147,26 @@ impl Vmint {
                 ..Fault::from_error(kind, &e)
             }
         })?;
-        Ok(Self {
+        let is_adopted = adopted.is_some();
+        let vmint = Self {
             home,
             options,
             images,
             store: Mutex::new(store),
+            adopted: Mutex::new(adopted),
             here: Mutex::default(),
-        })
+        };
+        if is_adopted {
+            // They go on in the other home, if at all.
+            vmint.end_runs(|_| true)?;
+        }
+        Ok(vmint)
+    }
+
+    /// What was adopted when the home was opened; told once.
+    pub(crate) fn adopted(&self) -> Vec<Found> {
+        let mut adopted = self.adopted.lock().expect("nobody panics with the lock");
+        adopted.take().iter().filter_map(found).collect()
     }
 
     /// Makes the home's folders, and nothing else.

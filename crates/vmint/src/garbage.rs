@@ -1,14 +1,17 @@
 //! What nobody needs any more: the left-overs that every command clears up, and what it does not, because it may be wanted
-//! again: runs of workflows and their snapshots beyond what is kept, templates that can never be forked again, and images
-//! that nothing means.
+//! again: runs of workflows and their snapshots beyond what is kept, templates that can never be forked again, images
+//! that nothing means, and what has been in `lost+found` for long.
 
 use crate::Vmint;
 use crate::config::WorkflowSettings;
+use crate::sweep::remove_folder;
 use serde::Serialize;
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 use vmint_image::store::Pruned;
 use vmint_image::{Digest, Progress};
-use vmint_model::{ByteSize, Fault, Name, RunId};
+use vmint_model::{ByteSize, ErrorKind, Fault, Name, RunId};
 use vmint_qemu::Frozen;
 use vmint_runner::machine::store_fault;
 use vmint_store::SnapshotFilter;
@@ -26,15 +29,19 @@ pub struct Garbage {
     pub templates: Vec<String>,
     /// Digests of images that nothing means, and of kernels that no image has.
     pub images: Vec<String>,
+    /// What was in `lost+found` for longer than it is kept there.
+    pub lost: Vec<PathBuf>,
     /// What was given back on disk; of images only once they are removed.
     pub bytes: ByteSize,
 }
 
 impl Vmint {
-    /// Removes what nobody needs; with `dry_run` only tells of it, except for what every command clears up.
+    /// Removes what nobody needs; with `dry_run` only tells of it, except for what every command clears up. What is in
+    /// `lost+found` is kept for `lost_age`.
     pub async fn gc(
         &self,
         keep: &WorkflowSettings,
+        lost_age: Duration,
         dry_run: bool,
         progress: &dyn Progress,
     ) -> Result<Garbage, Fault> {
@@ -53,6 +60,13 @@ impl Vmint {
             bytes: workflows.bytes,
             ..Garbage::default()
         };
+        for lost in self.lost(lost_age) {
+            if !dry_run {
+                remove_lost(&lost.path)?;
+            }
+            garbage.bytes.0 += lost.size.0;
+            garbage.lost.push(lost.path);
+        }
         for frozen in &stale {
             garbage.bytes.0 += frozen.own_size().unwrap_or(0);
             garbage
@@ -129,6 +143,10 @@ impl Vmint {
         let snapshots = snapshots.into_iter().filter_map(|s| s.image_digest);
         let templates = self.templates().into_iter().filter(|f| which(f));
         let templates = templates.map(|f| f.manifest().image_digest.clone());
+        // What is in there may need any of them, should somebody put it back.
+        if !self.lost(Duration::ZERO).is_empty() {
+            return Ok(self.stored_images().collect());
+        }
         Ok(machines
             .chain(snapshots)
             .chain(templates)
@@ -146,15 +164,30 @@ impl Vmint {
             .filter_map(|i| i.image.ok())
             .map(|image| image.digest())
             .collect();
-        let entries = std::fs::read_dir(self.home().images())
-            .into_iter()
-            .flatten()
-            .flatten();
-        let there = entries.filter_map(|e| e.file_name().to_str().and_then(Digest::from_file_name));
-        Ok(there
+        Ok(self
+            .stored_images()
             .filter(|digest| !named.contains(digest) && !needed.contains(digest))
             .collect())
     }
+}
+
+impl Vmint {
+    /// The images in the home, named or not.
+    fn stored_images(&self) -> impl Iterator<Item = Digest> {
+        let entries = std::fs::read_dir(self.home().images());
+        let entries = entries.into_iter().flatten().flatten();
+        entries.filter_map(|e| e.file_name().to_str().and_then(Digest::from_file_name))
+    }
+}
+
+/// What is in `lost+found` is a folder as a rule; a user may have put a file there.
+fn remove_lost(path: &Path) -> Result<(), Fault> {
+    if path.is_dir() && !path.is_symlink() {
+        return remove_folder(path);
+    }
+    std::fs::remove_file(path).map_err(|e| {
+        Fault::from_error(ErrorKind::Host, &e).context(format!("cannot remove {}", path.display()))
+    })
 }
 
 fn image_fault(e: vmint_image::StoreError) -> Fault {

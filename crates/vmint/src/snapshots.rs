@@ -3,8 +3,9 @@
 //! `fork NAME NEW` freezes a running machine into an implicit snapshot, which its children start from. They link all
 //! that they need into their own folders, so it goes as soon as they are up.
 
-use crate::sweep::remove_folder;
+use crate::sweep::{Found, remove_folder};
 use crate::{NewMachine, Vmint};
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::Poll;
@@ -17,7 +18,7 @@ use vmint_runner::machine::store_fault;
 use vmint_store::{FileLock, SnapshotFilter, StoreError, process};
 
 /// Locked as long as an implicit snapshot is needed.
-const IN_USE: &str = "in-use";
+pub(crate) const IN_USE: &str = "in-use";
 
 /// For whom a snapshot is made.
 enum Whose<'a> {
@@ -91,6 +92,7 @@ impl Vmint {
             run,
             created_at_ms: vmint_store::now_ms(),
         };
+        vmint_store::description::describe_snapshot(&self.home, &temporary.0, &snapshot);
         // The record first: it decides between two that take the same name.
         self.store()
             .insert_snapshot(&snapshot)
@@ -268,11 +270,15 @@ impl Vmint {
         Err(fault)
     }
 
-    /// Removes implicit snapshots, and unfinished ones, whose commands were killed.
-    pub(crate) fn sweep_snapshots(&self) -> Result<(), Fault> {
+    /// Removes implicit snapshots, and unfinished ones, whose commands were killed; settles what becomes of those without
+    /// a record.
+    pub(crate) fn sweep_snapshots(&self) -> Result<Vec<Found>, Fault> {
         let Ok(entries) = std::fs::read_dir(self.home.snapshots()) else {
-            return Ok(());
+            return Ok(Vec::new());
         };
+        let known = self.store().snapshot_names().map_err(store_fault)?;
+        let known: HashSet<Name> = known.into_iter().collect();
+        let mut found = Vec::new();
         for path in entries.flatten().map(|e| e.path()) {
             let name = path
                 .file_name()
@@ -284,14 +290,27 @@ impl Vmint {
                 if pid.is_some_and(|pid| matches!(process::of(pid), Ok(None))) {
                     remove_folder(&path)?;
                 }
+                continue;
+            }
+            let Ok(name) = name.parse::<Name>() else {
+                continue;
+            };
+            if !known.contains(&name) {
+                match self.settle_snapshot(&name) {
+                    Ok(settled) => found.extend(settled),
+                    Err(e) => tracing::warn!("{e}"),
+                }
             } else if path.join(IN_USE).exists()
                 && !FileLock::is_held(&path.join(IN_USE)).unwrap_or(true)
-                && let Ok(name) = name.parse()
             {
-                self.remove_snapshot(&name)?;
+                match self.remove_snapshot(&name) {
+                    // Another command was faster.
+                    Err(fault) if fault.kind == ErrorKind::NotFound => {}
+                    other => other?,
+                }
             }
         }
-        Ok(())
+        Ok(found)
     }
 }
 

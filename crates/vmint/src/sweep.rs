@@ -3,13 +3,15 @@
 //! A machine whose record says that it has a runner, and whose lock is free, has none: the runner died with `SIGKILL`,
 //! or the host was rebooted. Its hypervisor died with it; that is made sure of. Machines that go away with their
 //! owner go away now; the others are recorded as failed, with the reason. Runs of workflows whose process is gone are
-//! recorded as abandoned.
+//! recorded as abandoned. What the database does not know is [`strays`](crate::strays)' business.
 
 use crate::Vmint;
 use crate::machines::NEW_FOLDER;
+use std::collections::HashSet;
 use std::path::Path;
 use vmint_model::{Cause, Fault, MachineRecord, MachineState, Name};
-use vmint_runner::machine::{processes, store_fault};
+use vmint_runner::belongs;
+use vmint_runner::machine::store_fault;
 use vmint_store::{FileLock, MachineFilter, Moment, process};
 
 /// Something that was found dead, and cleared up.
@@ -24,8 +26,8 @@ pub struct Found {
 impl Vmint {
     /// Looks for what was left, and clears it up. Looking costs a few microseconds for each machine.
     pub fn sweep(&self) -> Result<Vec<Found>, Fault> {
+        let mut found = self.adopted();
         let all = self.store().list(MachineFilter::All).map_err(store_fault)?;
-        let mut found = Vec::new();
         for record in &all {
             let unfinished = record.state.has_runner()
                 || record.state == MachineState::Removing
@@ -34,9 +36,9 @@ impl Vmint {
                 found.push(one);
             }
         }
-        self.sweep_folders(&all);
+        found.extend(self.sweep_folders(&all));
         self.sweep_slots(&all)?;
-        self.sweep_snapshots()?;
+        found.extend(self.sweep_snapshots()?);
         found.extend(self.sweep_runs()?);
         self.sweep_lost_snapshots()?;
         Ok(found)
@@ -62,15 +64,7 @@ impl Vmint {
         let Some(record) = self.store().get(&record.id).map_err(store_fault)? else {
             return Ok(None);
         };
-        for process in processes(&record) {
-            match process::kill(process) {
-                Ok(true) => {
-                    tracing::warn!(pid = process.pid, machine = %record.name, "killed a left-over process");
-                }
-                Ok(false) => {}
-                Err(e) => tracing::warn!("cannot kill process {}: {e}", process.pid),
-            }
-        }
+        belongs::kill_left_over(&self.home, &record);
         let _ = std::fs::remove_file(dir.socket());
         let found = if record.state == MachineState::Removing
             || record.ephemeral
@@ -191,37 +185,34 @@ impl Vmint {
         Ok(())
     }
 
-    /// Folders without a record: a command died between the two. One that is still between them holds the lock.
-    fn sweep_folders(&self, known: &[MachineRecord]) {
-        let Ok(entries) = std::fs::read_dir(self.home.machines()) else {
-            return;
-        };
-        for entry in entries.flatten() {
+    /// Folders without a record, and those that were never finished.
+    fn sweep_folders(&self, known: &[MachineRecord]) -> Vec<Found> {
+        let known: HashSet<&str> = known.iter().map(|r| r.id.as_str()).collect();
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(self.home.machines())
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
             let name = entry.file_name();
             let Some(name) = name.to_str() else { continue };
             if let Some(rest) = name.strip_prefix(NEW_FOLDER) {
+                // It holds nothing but a lock.
                 let pid = rest.rsplit('-').next().and_then(|pid| pid.parse().ok());
                 if pid.is_some_and(|pid| matches!(process::of(pid), Ok(None))) {
                     let _ = remove_folder(&entry.path());
                 }
-                continue;
-            }
-            let Ok(id) = name.parse() else { continue };
-            if known.iter().any(|r| r.id == id) {
-                continue;
-            }
-            let dir = self.home.machine(&id);
-            let Ok(Some(_lock)) = FileLock::try_acquire(&dir.lock()) else {
-                continue;
-            };
-            if let Ok(None) = self.store().get(&id) {
-                tracing::info!("removing {}, which has no record", dir.path().display());
-                let _ = std::fs::remove_file(dir.socket());
-                if let Err(e) = remove_folder(dir.path()) {
-                    tracing::warn!("{e}");
+            } else if !known.contains(name)
+                && let Ok(id) = name.parse()
+            {
+                // One folder that cannot be settled is left as it is, and keeps no command from its work.
+                match self.settle_machine(&id) {
+                    Ok(settled) => found.extend(settled),
+                    Err(e) => tracing::warn!("{e}"),
                 }
             }
         }
+        found
     }
 }
 

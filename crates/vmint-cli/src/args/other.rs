@@ -1,22 +1,34 @@
 //! What concerns no single machine.
 
+use crate::values::duration;
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Check what this host has and lacks, and say what to do about it
 ///
 /// Exit code 0 if machines can be had, 1 if not.
 #[derive(Clone, Debug, Args)]
-pub struct Doctor {}
+pub struct Doctor {
+    /// Put a damaged database aside, and make a new one of what is in the home
+    ///
+    /// The damaged file is kept, with the time in its name. Machines and snapshots are taken up by what their folders say;
+    /// machines that run go on. Pools, leases, the records of workflow runs and events are not rebuilt.
+    #[arg(long)]
+    pub repair: bool,
+}
 
 /// Clear up what nothing needs: templates that cannot be forked any more, images without a name, workflow runs and snapshots
-/// beyond what is kept, left-overs
+/// beyond what is kept, what has been in lost+found for long, left-overs
 #[derive(Clone, Debug, Args)]
 pub struct Gc {
     /// Only say what would be removed
     #[arg(long)]
     pub dry_run: bool,
+    /// Delete what has been in lost+found for longer than this, such as `12h` [default: 30 days]
+    #[arg(long, value_name = "AGE", value_parser = duration)]
+    pub lost_age: Option<Duration>,
 }
 
 /// Print what happened to machines

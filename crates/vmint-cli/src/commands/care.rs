@@ -7,6 +7,8 @@ use crate::output::{self, table, time};
 use serde::Serialize;
 use std::time::Duration;
 use vmint::doctor::{self, Status};
+use vmint::repair::Repaired;
+use vmint::strays::LOST_AGE;
 use vmint::{Change, Event, Fault, Found, LeaseId, MachineState, SlotState, Vmint};
 
 /// How long `--follow` waits at most before it looks again.
@@ -72,11 +74,38 @@ pub fn doctor(context: Context) -> Result<u8, Fault> {
     Ok(u8::from(doctor::worst(&checks) == Status::Failure))
 }
 
+/// `vmint doctor --repair`.
+pub fn repair(context: Context) -> Result<(), Fault> {
+    let options = context::options(&context::config()?)?;
+    let repaired = Vmint::repair(options)?;
+    context.show(&repaired, || {
+        let mut lines = Vec::new();
+        match (&repaired.damage, &repaired.aside) {
+            (Some(damage), Some(aside)) => {
+                lines.push(damage.clone());
+                lines.push(format!(
+                    "it was moved to {}, and a new one was made",
+                    aside.display()
+                ));
+                lines.push(format!("not rebuilt: {}", Repaired::NOT_REBUILT));
+            }
+            _ => lines.push("the database is not damaged".to_owned()),
+        }
+        lines.extend(repaired.found.iter().cloned());
+        lines.push(format!(
+            "the database knows {} machines and {} snapshots",
+            repaired.machines, repaired.snapshots
+        ));
+        lines.join("\n")
+    })
+}
+
 /// `vmint gc`.
 pub fn gc(context: Context, args: &Gc) -> Result<(), Fault> {
     let (vmint, config) = context.open_configured()?;
     let progress = context.progress();
-    let garbage = context::wait(vmint.gc(&config.workflow, args.dry_run, &progress))?;
+    let lost_age = args.lost_age.unwrap_or(LOST_AGE);
+    let garbage = context::wait(vmint.gc(&config.workflow, lost_age, args.dry_run, &progress))?;
     progress.finish();
     context.show(&garbage, || {
         let mut lines = garbage.swept.clone();
@@ -90,6 +119,7 @@ pub fn gc(context: Context, args: &Gc) -> Result<(), Fault> {
                 .iter()
                 .map(|i| format!("image or kernel {i}")),
         );
+        lines.extend(garbage.lost.iter().map(|path| path.display().to_string()));
         let bytes = garbage.bytes;
         lines.push(if args.dry_run {
             format!("{bytes} would be given back")

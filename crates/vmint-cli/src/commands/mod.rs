@@ -155,6 +155,7 @@ fn dispatch(context: Context, command: Command) -> Result<u8, Fault> {
         Command::Lease(args) => pools::lease(context, args),
         Command::With(args) => pools::with(context, args),
         Command::Workflow(args) => workflow::workflow(context, args),
+        Command::Doctor(args) if args.repair => care::repair(context).map(done),
         Command::Doctor(_) => care::doctor(context),
         Command::Gc(args) => care::gc(context, &args).map(done),
         Command::Events(args) => care::events(context, &args).map(done),

@@ -200,7 +200,10 @@ impl Machine {
             ended = self.end_lease(&lease);
         }
         if let Err(e) = ended {
-            tracing::warn!("lease {lease} cannot be ended: {e}");
+            // It is nobody's now, and no duty can come of it: a newer vmint may have the database. The next command finds it
+            // gone, and ends the lease.
+            tracing::error!("lease {lease} cannot be ended: {e}");
+            return Some(self.died(format!("the end of its lease cannot be recorded: {e}")));
         }
         self.duty(Cause::OwnerEnded).await
     }

@@ -24,7 +24,7 @@ pub(super) enum Over {
         reason: Option<String>,
         remove: bool,
     },
-    /// Its record or folder is gone.
+    /// Its folder is gone, or the record of one that goes with its owner.
     Deleted,
 }
 
@@ -174,7 +174,13 @@ impl Machine {
             let _ = fork.live.hypervisor.kill().await;
         }
         let standby = self.standby.end();
-        self.clear_away(standby);
+        if self.ground.has_moved {
+            // It is killed when it is dropped. Its files are where the folder is now, and by their old path there may be
+            // those of another home.
+            drop(standby);
+        } else {
+            self.clear_away(standby);
+        }
         while self.clearing.join_next().await.is_some() {}
         let mut remove_folder = true;
         let mut why = None;

@@ -13,6 +13,7 @@
 //!   old fork is still being cleared away.
 //! * A pool's machine always goes back to the origin that it began with, whatever an owner restored in between.
 
+use crate::belongs;
 use crate::bringup::{Live, bring_up, settle};
 use crate::identity;
 use crate::ports::published;
@@ -281,7 +282,7 @@ impl Plan {
         deadline: Instant,
     ) -> Result<Fork, Fault> {
         let identity = identity::fresh(&self.name, generation, self.net)?;
-        let name = format!("vmint-{}", self.name);
+        let name = belongs::hypervisor_name(&self.name, &self.dir);
         let (console, log) = (files.console(), files.log());
         let launch = Launch {
             qemu: &self.request.host.qemu,

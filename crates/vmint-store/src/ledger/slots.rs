@@ -327,9 +327,10 @@ pub(super) fn free(
 pub(crate) fn free_silently(
     t: &Transaction<'_>,
     machine: &MachineId,
+    why: Option<&str>,
     now_ms: i64,
 ) -> Result<(), Failure> {
-    free(t, machine, None, now_ms, &mut Vec::new()).map_err(|refusal| match refusal {
+    free(t, machine, why, now_ms, &mut Vec::new()).map_err(|refusal| match refusal {
         Refusal::Store(failure) => failure,
         Refusal::Ledger(e) => Failure::Unreadable {
             what: format!("the slot of machine {machine}"),

@@ -17,9 +17,10 @@ use vmint_model::{
 };
 use vmint_protocol::{ExecSpec, ExitStatus, Prepare};
 use vmint_qemu::{Frozen, Host, Hypervisor, Launch, Start};
+use vmint_runner::belongs;
 use vmint_runner::bringup::{Live, bring_up, qmp_deadline};
 use vmint_runner::identity;
-use vmint_runner::machine::{processes, start_deadline, store_fault};
+use vmint_runner::machine::{start_deadline, store_fault};
 use vmint_store::{FileLock, SnapshotFilter};
 
 const PREFIX: &str = "bench";
@@ -278,9 +279,7 @@ impl<'a> Rig<'a> {
         while let Some(record) = self.current(machine)
             && Instant::now() < end
         {
-            for process in processes(&record) {
-                let _ = vmint_store::process::kill(process);
-            }
+            belongs::kill_left_over(&self.vmint.home, &record);
             let soon = Instant::now() + Duration::from_millis(100);
             let freed = FileLock::acquire_until(&lock, soon).map(drop);
             if freed.is_ok() && self.vmint.sweep_one(&record).is_ok() {

@@ -179,11 +179,7 @@ pub(super) fn store(store: Result<(), &Fault>) -> Check {
     const NAME: &str = "database";
     match store {
         Ok(()) => Check::ok(NAME, "opens"),
-        Err(fault) => Check::fault(
-            NAME,
-            fault,
-            "move vmint.db away: machines that run then are found dead",
-        ),
+        Err(fault) => Check::fault(NAME, fault, "run `vmint doctor --repair`"),
     }
 }
 

@@ -5,6 +5,7 @@
 
 use crate::Vmint;
 use crate::config::WorkflowSettings;
+use crate::strays::RUN;
 use crate::sweep::{Found, remove_folder};
 use std::collections::HashSet;
 use std::os::unix::fs::DirBuilderExt;
@@ -247,10 +248,18 @@ impl Vmint {
 
     /// Ends the runs whose processes died. Costs one look at an index if there are none.
     pub(crate) fn sweep_runs(&self) -> Result<Vec<Found>, Fault> {
+        self.end_runs(|run| !process::is_alive(&run.owner))
+    }
+
+    /// Ends the runs that nobody runs.
+    pub(crate) fn end_runs(
+        &self,
+        is_over: impl Fn(&StoredRun) -> bool,
+    ) -> Result<Vec<Found>, Fault> {
         let unended = self.store().unended_runs().map_err(store_fault)?;
         let mut found = Vec::new();
         for stored in unended {
-            if process::is_alive(&stored.owner) {
+            if !is_over(&stored) {
                 continue;
             }
             let now = now_ms();
@@ -324,7 +333,7 @@ impl Vmint {
                 other => other?,
             }
         }
-        self.remove_forgotten_folders();
+        self.put_forgotten_folders_away();
         Ok(plan)
     }
 
@@ -375,7 +384,7 @@ impl Vmint {
     }
 
     /// Folders of runs that have no record. A run makes the one shortly before the other.
-    fn remove_forgotten_folders(&self) {
+    fn put_forgotten_folders_away(&self) {
         let entries = std::fs::read_dir(self.home.runs());
         for entry in entries.into_iter().flatten().flatten() {
             let Some(id) = entry.file_name().to_str().and_then(|n| n.parse().ok()) else {
@@ -385,9 +394,13 @@ impl Vmint {
             let age = touched.map(|at| SystemTime::now().duration_since(at).unwrap_or_default());
             let is_old = age.is_ok_and(|age| age > FORGOTTEN);
             if is_old && self.store().has_run(&id).is_ok_and(|known| !known) {
-                tracing::info!("removing the folder of run {id}, which has no record");
-                if let Err(e) = remove_folder(&entry.path()) {
-                    tracing::warn!("{e}");
+                // The record may have been in a database that was lost.
+                let to = format!("{RUN}{id}");
+                match vmint_store::adopt::put_away(&self.home, &entry.path(), &to) {
+                    Ok(to) => {
+                        tracing::info!("moved run {id}, which has no record, to {}", to.display())
+                    }
+                    Err(e) => tracing::warn!("cannot move run {id} to lost+found: {e}"),
                 }
             }
         }
