@@ -6,7 +6,7 @@ use crate::links::Made;
 use crate::options::{Options, Specials, Symlinks};
 use crate::shown;
 use crate::unpacked::Unpacked;
-use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -177,14 +177,6 @@ impl Unpacker {
             return Ok(parent);
         }
         self.parent = None;
-        let failed = |errno| match errno {
-            Errno::LOOP => UnpackError::ThroughLink { path: shown(path) },
-            Errno::NOTDIR => UnpackError::InTheWay {
-                path: shown(path),
-                found: "a file",
-            },
-            errno => UnpackError::io("open the folder", path)(errno),
-        };
         let fd = match self.target.open(path, WALK) {
             // No entry describes it.
             Err(Errno::NOENT) if !path.is_empty() => {
@@ -195,11 +187,31 @@ impl Unpacker {
                     Ok(()) | Err(Errno::EXIST) => {}
                     Err(errno) => return Err(UnpackError::io("make the folder", path)(errno)),
                 }
-                self.target.open(path, WALK).map_err(failed)?
+                self.target
+                    .open(path, WALK)
+                    .map_err(|errno| self.not_a_folder(path, errno))?
             }
-            other => other.map_err(failed)?,
+            other => other.map_err(|errno| self.not_a_folder(path, errno))?,
         };
         Ok((path.to_vec(), fd))
+    }
+
+    /// Why a folder cannot be opened.
+    fn not_a_folder(&self, path: &[u8], errno: Errno) -> UnpackError {
+        let is_link = || {
+            let found = self.target.open(path, NAMED).and_then(rustix::fs::fstat);
+            found.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink)
+        };
+        let path_shown = shown(path);
+        match errno {
+            Errno::LOOP => UnpackError::ThroughLink { path: path_shown },
+            Errno::NOTDIR if is_link() => UnpackError::ThroughLink { path: path_shown },
+            Errno::NOTDIR => UnpackError::InTheWay {
+                path: path_shown,
+                found: "a file",
+            },
+            errno => UnpackError::io("open the folder", path)(errno),
+        }
     }
 
     fn make_folder(

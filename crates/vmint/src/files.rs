@@ -264,11 +264,11 @@ impl Vmint {
 /// Whose fault it is that an archive was not unpacked.
 fn unpack_fault(e: &UnpackError, target: &Path) -> Fault {
     let (kind, context) = if e.is_archives_fault() {
-        (ErrorKind::Guest, "the machine sent what is not unpacked")
+        (ErrorKind::Guest, "cannot accept what the machine sent for")
     } else {
-        (ErrorKind::Host, "cannot write what the machine sent")
+        (ErrorKind::Host, "cannot write")
     };
-    Fault::from_error(kind, e).context(format!("{context} to {}", target.display()))
+    Fault::from_error(kind, e).context(format!("{context} {}", target.display()))
 }
 
 fn host_fault(e: io::Error, context: String) -> Fault {

@@ -13,7 +13,7 @@ use vmint_protocol::archive::{EntryKind, Reader};
 
 /// Extracts `archive` into `dir`. Layers are compressed in it, so what it holds counts little against the budget, which
 /// is for what the layers hold: it is only not to be exceeded.
-pub(super) fn extract(archive: &Path, dir: &Path, budget: &Budget) -> Result<(), ImportError> {
+pub(crate) fn extract(archive: &Path, dir: &Path, budget: &Budget) -> Result<(), ImportError> {
     fsx::create_private_dir(dir)?;
     let stream = decompress::reader(ImportError::open(archive)?).on("read", archive)?;
     let mut left = budget.bytes;
