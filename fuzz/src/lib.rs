@@ -1,5 +1,7 @@
 //! What the targets share.
 
+pub mod archive;
+
 use vmint_workflow::expr::{ContextName, EvalError, Scope, Status, Value};
 
 /// A scope with something in each context, deep enough for filters and indexes to find something.

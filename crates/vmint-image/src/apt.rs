@@ -3,8 +3,11 @@
 use crate::command::{CommandError, Program};
 use crate::fsx::{self, FileError, OnFile};
 use crate::progress::Progress;
+use std::ffi::OsStr;
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use vmint_protocol::archive::{EntryKind, Reader};
 
 /// A package could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -93,28 +96,24 @@ pub(crate) fn unpack(
     place: &mut dyn FnMut(&Path) -> Option<PathBuf>,
 ) -> Result<(), PackageError> {
     let unpack = |stream: &mut dyn Read| -> Result<(), FileError> {
-        let mut archive = tar::Archive::new(stream);
-        for entry in archive.entries().on("read", deb)? {
-            let mut entry = entry.on("read", deb)?;
-            if !entry.header().entry_type().is_file() {
-                continue;
-            }
-            let path = entry.path().on("read", deb)?.into_owned();
-            let path = path.strip_prefix(".").unwrap_or(&path);
-            if path
+        let mut archive = Reader::new(stream);
+        while let Some(entry) = archive.next_entry().on("read", deb)? {
+            let path = Path::new(OsStr::from_bytes(&entry.path));
+            let path = path.strip_prefix(".").unwrap_or(path);
+            let plain = path
                 .components()
-                .any(|c| !matches!(c, std::path::Component::Normal(_)))
-            {
+                .all(|c| matches!(c, std::path::Component::Normal(_)));
+            if entry.kind != EntryKind::File || !plain {
                 continue;
             }
             if let Some(target) = place(path) {
                 fsx::create_private_dir(target.parent().expect("a target is in a folder"))?;
                 let mut file = std::fs::File::create(&target).on("create", &target)?;
-                std::io::copy(&mut entry, &mut file).on("write", &target)?;
+                std::io::copy(&mut archive.content(), &mut file).on("write", &target)?;
             }
         }
         // dpkg-deb must be able to write the end of the archive.
-        std::io::copy(&mut archive.into_inner(), &mut std::io::sink()).on("read", deb)?;
+        archive.drain().on("read", deb)?;
         Ok(())
     };
     Program::new("dpkg-deb")

@@ -22,6 +22,8 @@ pub mod cpio;
 mod decompress;
 pub mod digest;
 mod fsx;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod import;
 pub mod initramfs;
 pub mod kernel;

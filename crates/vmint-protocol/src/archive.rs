@@ -1,8 +1,13 @@
 //! Tar streams taken apart as they arrive: ustar, pax, GNU long names; no I/O and bounded memory.
 //!
 //! [`Parser::next`] takes bytes as they come, in pieces of any size, and hands file content on without copying it.
-//! Nothing is trusted: sizes, checksums and names are checked, and [`relative`] tells whether a name stays below its
-//! target.
+//! Nothing is trusted: sizes, checksums and names are checked, [`relative`] tells whether a name stays below its
+//! target, and what one entry may say about itself is bounded ([`MAX_NAME`], [`MAX_PAX`], [`MAX_EXTENSIONS`]). Guest
+//! and host share this parser and its bounds; [`Reader`] is the same for those who have a stream to read from.
+
+mod reader;
+
+pub use reader::{Content, Reader};
 
 /// Length of a block.
 const BLOCK: usize = 512;
@@ -10,6 +15,9 @@ const BLOCK: usize = 512;
 pub const MAX_NAME: usize = 4095;
 /// Largest set of pax records of one entry; they are gathered in memory. Extended attributes come to 64 KiB each.
 pub const MAX_PAX: u64 = 1 << 20;
+/// Largest sum of all extension headers of one entry, their own blocks included. Without it an
+/// archive of nothing but such headers would be gathered for ever.
+pub const MAX_EXTENSIONS: u64 = MAX_PAX + 2 * (MAX_NAME as u64 + 1) + 16 * BLOCK as u64;
 /// Largest size of an entry. What cannot be a file's size on Linux is a mistake.
 const MAX_SIZE: u64 = i64::MAX as u64;
 
@@ -55,6 +63,8 @@ pub struct Entry {
     pub link: Vec<u8>,
     /// Major and minor number of a device.
     pub device: (u32, u32),
+    /// Extended attributes, name and value, when the parser [keeps](Parser::keeping_xattrs) them.
+    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// What the [`Parser`] found.
@@ -93,7 +103,7 @@ pub enum ArchiveError {
         limit: u64,
     },
     /// A kind of entry that cannot be unpacked.
-    #[error("entries of type {:?} are not supported", char::from(*.0))]
+    #[error("entries of type {:?}{} are not supported", char::from(*.0), note(*.0))]
     Kind(u8),
     /// An entry without a name.
     #[error("an entry has no name")]
@@ -101,6 +111,23 @@ pub enum ArchiveError {
     /// The stream ended before the archive did.
     #[error("the archive is cut short")]
     CutShort,
+}
+
+impl From<ArchiveError> for std::io::Error {
+    fn from(error: ArchiveError) -> Self {
+        let kind = match error {
+            ArchiveError::CutShort => std::io::ErrorKind::UnexpectedEof,
+            _ => std::io::ErrorKind::InvalidData,
+        };
+        Self::new(kind, error)
+    }
+}
+
+fn note(kind: u8) -> &'static str {
+    match kind {
+        b'S' => " (sparse files, as GNU tar writes them with --sparse)",
+        _ => "",
+    }
 }
 
 /// Splits a name into components below its target: empty and `.` components are dropped. `None` if it is absolute or
@@ -149,6 +176,16 @@ struct Overrides {
     mtime: Option<(i64, u32)>,
     uid: Option<u32>,
     gid: Option<u32>,
+    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Bytes of extension headers since the last ordinary entry.
+    extensions: u64,
+}
+
+/// Whether extended attributes are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Xattrs {
+    Keep,
+    Drop,
 }
 
 /// Takes an archive apart.
@@ -157,6 +194,7 @@ pub struct Parser {
     state: State,
     buffer: Vec<u8>,
     overrides: Overrides,
+    xattrs: Xattrs,
 }
 
 impl Default for Parser {
@@ -165,11 +203,20 @@ impl Default for Parser {
             state: State::Header,
             buffer: Vec::new(),
             overrides: Overrides::default(),
+            xattrs: Xattrs::Drop,
         }
     }
 }
 
 impl Parser {
+    /// One that keeps extended attributes (pax records `SCHILY.xattr.…`) with their entries.
+    pub fn keeping_xattrs() -> Self {
+        Self {
+            xattrs: Xattrs::Keep,
+            ..Self::default()
+        }
+    }
+
     /// Takes the next item from the front of `input`, which is advanced past what was used. `None` when more input is
     /// needed. After an error the parser must not be used again.
     pub fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Item<'a>>, ArchiveError> {
@@ -253,6 +300,13 @@ impl Parser {
         }
     }
 
+    /// Whether it stands where an archive without its two blocks of zeros could end: nothing of an entry is missing.
+    pub fn is_between_entries(&self) -> bool {
+        let at_a_header = matches!(self.state, State::Header | State::OneZero);
+        matches!(self.state, State::Ended)
+            || at_a_header && self.buffer.is_empty() && self.overrides.extensions == 0
+    }
+
     fn gather(&mut self, input: &mut &[u8], want: usize) -> bool {
         let n = (want - self.buffer.len()).min(input.len());
         self.buffer.extend_from_slice(&input[..n]);
@@ -268,8 +322,8 @@ impl Parser {
             b'x' => return self.start_special(Special::Pax, declared),
             b'L' => return self.start_special(Special::LongName, declared),
             b'K' => return self.start_special(Special::LongLink, declared),
-            // Global pax records: git writes a comment there, nobody a name.
-            b'g' => return self.start_special(Special::Ignored, declared),
+            // Global pax records: git writes a comment there, nobody a name. And GNU tar's name of the whole archive.
+            b'g' | b'V' => return self.start_special(Special::Ignored, declared),
             b'1' => EntryKind::HardLink,
             b'2' => EntryKind::Symlink,
             b'3' => EntryKind::CharDevice,
@@ -329,6 +383,7 @@ impl Parser {
                 .link
                 .unwrap_or_else(|| until_zero(&block[157..257]).to_vec()),
             device,
+            xattrs: over.xattrs,
         };
         self.state = State::Data(size, padding(size));
         Ok(Some(entry))
@@ -352,6 +407,16 @@ impl Parser {
                 limit,
             });
         }
+        if special != Special::Ignored {
+            self.overrides.extensions += BLOCK as u64 + size;
+            if self.overrides.extensions > MAX_EXTENSIONS {
+                return Err(ArchiveError::TooLong {
+                    what: "what extension headers say of one entry",
+                    len: self.overrides.extensions,
+                    limit: MAX_EXTENSIONS,
+                });
+            }
+        }
         self.state = State::Special(special, size, padding(size));
         Ok(None)
     }
@@ -360,7 +425,7 @@ impl Parser {
         match special {
             Special::LongName => self.overrides.path = Some(until_zero(&self.buffer).to_vec()),
             Special::LongLink => self.overrides.link = Some(until_zero(&self.buffer).to_vec()),
-            Special::Pax => self.overrides.read_pax(&self.buffer)?,
+            Special::Pax => self.overrides.read_pax(&self.buffer, self.xattrs)?,
             Special::Ignored => {}
         }
         Ok(())
@@ -369,7 +434,7 @@ impl Parser {
 
 impl Overrides {
     /// Reads records of the form `LENGTH KEY=VALUE\n`, where the length counts all of it.
-    fn read_pax(&mut self, mut bytes: &[u8]) -> Result<(), ArchiveError> {
+    fn read_pax(&mut self, mut bytes: &[u8], xattrs: Xattrs) -> Result<(), ArchiveError> {
         while !bytes.is_empty() {
             let space = bytes
                 .iter()
@@ -398,6 +463,11 @@ impl Overrides {
                 b"mtime" => self.mtime = Some(pax_time(value)?),
                 // A GNU sparse file's content is a map and pieces: as plain content it would be wrong.
                 key if key.starts_with(b"GNU.sparse.") => return Err(ArchiveError::Kind(b'S')),
+                key if xattrs == Xattrs::Keep => {
+                    if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
+                        self.xattrs.push((name.to_vec(), value.to_vec()));
+                    }
+                }
                 _ => {}
             }
         }

@@ -26,7 +26,7 @@
 //! * [`frame`]: headers, the encoder, and the [`Decoder`], which holds at most one message in memory.
 //! * [`flow`]: the windows.
 //! * [`message`]: what can be asked and answered.
-//! * [`archive`]: tar streams taken apart as they arrive.
+//! * [`archive`]: tar streams taken apart as they arrive, or as they are read.
 
 pub mod archive;
 pub mod flow;

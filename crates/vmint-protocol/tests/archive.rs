@@ -2,7 +2,10 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use vmint_protocol::archive::{ArchiveError, Entry, EntryKind, Item, MAX_NAME, Parser};
+use std::io::Read;
+use vmint_protocol::archive::{
+    ArchiveError, Entry, EntryKind, Item, MAX_EXTENSIONS, MAX_NAME, Parser, Reader,
+};
 
 /// An entry with all of its content.
 type Whole = (Entry, Vec<u8>);
@@ -267,4 +270,107 @@ fn a_long_name_that_claims_to_be_endless_takes_no_memory() {
         parse(header.as_bytes(), &[]),
         Err(ArchiveError::TooLong { .. })
     ));
+}
+
+/// A special header of this type and its content.
+fn special(kind: tar::EntryType, content: &[u8]) -> Vec<u8> {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_size(content.len() as u64);
+    header.set_cksum();
+    let mut bytes = header.as_bytes().to_vec();
+    bytes.extend(content);
+    bytes.resize(bytes.len().next_multiple_of(512), 0);
+    bytes
+}
+
+/// Each header alone is within its bound; together they are not gathered for ever.
+#[test]
+fn extension_headers_without_an_entry_are_bounded_together() {
+    let value = vec![b'v'; 60 << 10];
+    let record = [b" SCHILY.xattr.user.a=", &value[..], b"\n"].concat();
+    let record = [(record.len() + 5).to_string().as_bytes(), &record].concat();
+    for (header, most) in [
+        (special(tar::EntryType::XHeader, &record), 20),
+        (special(tar::EntryType::GNULongName, b"name\0"), 2_500),
+        (special(tar::EntryType::XHeader, b""), 2_500),
+    ] {
+        let mut parser = Parser::keeping_xattrs();
+        let mut passed = 0;
+        let error = loop {
+            match parser.next(&mut &header[..]) {
+                Ok(item) => assert_eq!(item, None),
+                Err(error) => break error,
+            }
+            passed += 1;
+            assert!(passed < most, "never refused");
+        };
+        assert!(
+            matches!(&error, ArchiveError::TooLong { limit, .. } if *limit == MAX_EXTENSIONS),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn extended_attributes_are_kept_when_they_are_wanted() {
+    let bytes = with_pax(&[("SCHILY.xattr.user.a", b"\0\n"), ("comment", b"none")]);
+    let (entry, _) = parse(&bytes, &[]).unwrap().remove(0);
+    assert_eq!(entry.xattrs, []);
+    let mut reader = Reader::with_parser(&bytes[..], Parser::keeping_xattrs());
+    let entry = reader.next_entry().unwrap().unwrap();
+    assert_eq!(entry.xattrs, [(b"user.a".to_vec(), b"\0\n".to_vec())]);
+}
+
+/// Gives one byte at a time.
+struct Slow<'a>(&'a [u8]);
+
+impl Read for Slow<'_> {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.0.len().min(out.len()).min(1);
+        out[..n].copy_from_slice(&self.0[..n]);
+        self.0 = &self.0[n..];
+        Ok(n)
+    }
+}
+
+#[test]
+fn a_reader_gives_what_the_parser_gives_and_skips_what_is_not_read() {
+    let mut bytes = with_pax(&[("path", b"one")]);
+    let two = with_pax(&[("path", b"two")]);
+    bytes.truncate(bytes.len() - 1024);
+    bytes.extend(two);
+    bytes.extend(b"what follows the end");
+    for skip in [false, true] {
+        let mut reader = Reader::new(Slow(&bytes));
+        let mut found = Vec::new();
+        while let Some(entry) = reader.next_entry().unwrap() {
+            let mut content = String::new();
+            if !(skip && found.is_empty()) {
+                reader.content().read_to_string(&mut content).unwrap();
+            }
+            found.push((String::from_utf8(entry.path).unwrap(), content));
+        }
+        let first = if skip { "" } else { "abc" };
+        assert_eq!(
+            found,
+            [("one".into(), first.into()), ("two".into(), "abc".into())]
+        );
+        reader.drain().unwrap();
+    }
+}
+
+#[test]
+fn a_reader_tells_a_cut_entry_from_a_missing_end() {
+    let bytes = with_pax(&[("path", b"one")]);
+    let without_end = &bytes[..bytes.len() - 1024];
+    let mut reader = Reader::new(without_end);
+    assert!(reader.next_entry().unwrap().is_some());
+    assert!(reader.next_entry().unwrap().is_none());
+    for cut in [100, 512, 700, 1024, 1500, without_end.len() - 1] {
+        let mut reader = Reader::new(&bytes[..cut]);
+        let read = reader.next_entry().and_then(|_| reader.next_entry());
+        let error = read.unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof, "{cut}");
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! The rules are those of version 4 of `upload-artifact` and `download-artifact`: an artifact is uploaded at once and never
 //! changed; a name that is taken is an error unless it is overwritten. The content comes from a machine and is not trusted:
-//! [`Artifacts::unpack`] writes nothing outside of the folder it is given.
+//! [`Artifacts::unpack`] has it unpacked by [`vmint_files`].
 
 use crate::glob::Name;
 use crate::spool::{self, Draft, Taken};
@@ -12,6 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 use tokio::sync::mpsc::Sender;
+use vmint_files::{UnpackError, Unpacked};
 
 /// The artifacts of a run.
 #[derive(Clone, Debug)]
@@ -102,15 +103,13 @@ pub enum ArtifactError {
         /// The value.
         value: String,
     },
-    /// What a machine sent would be written elsewhere, or is neither file, folder nor link.
-    #[error("artifact `{name}` holds `{path}`, which {why}; nothing more was unpacked")]
-    Untrusted {
+    /// What a machine sent was not unpacked.
+    #[error("cannot unpack artifact `{name}`")]
+    Unpack {
         /// The artifact.
         name: String,
-        /// The path in it.
-        path: String,
-        /// What is wrong with it.
-        why: &'static str,
+        /// Why not.
+        source: UnpackError,
     },
     /// The host's disk failed.
     #[error("cannot {doing} {}", path.display())]
@@ -281,33 +280,21 @@ impl Artifacts {
         spool::send(file, tar).await.map_err(failed("read", &path))
     }
 
-    /// Unpacks an artifact into a folder of this host, which is made if need be. Blocks.
-    pub fn unpack(&self, artifact: &Artifact, into: &Path) -> Result<(), ArtifactError> {
-        let (path, file) = self.open(artifact)?;
+    /// Unpacks an artifact into a folder of this host, which is made if need be. Links that lead elsewhere, and what is
+    /// neither file, folder nor link, are refused. Blocks.
+    pub fn unpack(&self, artifact: &Artifact, into: &Path) -> Result<Unpacked, ArtifactError> {
+        let (_, file) = self.open(artifact)?;
         std::fs::create_dir_all(into).map_err(failed("make", into))?;
-        let into = into.canonicalize().map_err(failed("find", into))?;
-        let mut archive = tar::Archive::new(io::BufReader::new(file));
-        for entry in archive.entries().map_err(failed("read", &path))? {
-            let mut entry = entry.map_err(failed("read", &path))?;
-            let inside = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-            let untrusted = |why| ArtifactError::Untrusted {
-                name: artifact.name.clone(),
-                path: inside.chars().take(200).collect(),
-                why,
-            };
-            if let Some(why) = objection(&entry) {
-                return Err(untrusted(why));
-            }
-            entry.set_preserve_mtime(false);
-            // It looks, too, whether a link leads out on the way, and then gives an error.
-            let unpacked = entry
-                .unpack_in(&into)
-                .map_err(failed("unpack into", &into))?;
-            if !unpacked {
-                return Err(untrusted("leads out of the folder"));
-            }
-        }
-        Ok(())
+        let folder = std::fs::File::open(into).map_err(failed("open", into))?;
+        let options = vmint_files::Options {
+            symlinks: vmint_files::Symlinks::Descending,
+            specials: vmint_files::Specials::Refuse,
+            rename: None,
+        };
+        vmint_files::unpack(file, folder.into(), options).map_err(|source| ArtifactError::Unpack {
+            name: artifact.name.clone(),
+            source,
+        })
     }
 
     fn open(&self, artifact: &Artifact) -> Result<(PathBuf, std::fs::File), ArtifactError> {
@@ -318,28 +305,6 @@ impl Artifacts {
 
     fn file(&self, name: &ArtifactName, ending: &str) -> PathBuf {
         self.folder.join(format!("{}.{ending}", name.0))
-    }
-}
-
-/// Why an entry of a tar must not be unpacked on this host.
-fn objection(entry: &tar::Entry<'_, impl io::Read>) -> Option<&'static str> {
-    use std::path::Component;
-    let within = |path: &Path| {
-        let plain = |part| matches!(part, Component::Normal(_) | Component::CurDir);
-        path.components().all(plain)
-    };
-    match entry.path() {
-        Ok(path) if within(&path) => {}
-        _ => return Some("leads out of the folder"),
-    }
-    match entry.header().entry_type() {
-        tar::EntryType::Regular | tar::EntryType::Directory | tar::EntryType::GNUSparse => None,
-        // A link that stays at or below its own folder cannot lead out.
-        tar::EntryType::Symlink | tar::EntryType::Link => match entry.link_name() {
-            Ok(Some(target)) if within(&target) => None,
-            _ => Some("is a link to elsewhere"),
-        },
-        _ => Some("is neither file, folder nor link"),
     }
 }
 
@@ -505,16 +470,20 @@ mod tests {
         ] {
             let tar = tar_of(path, kind, link, b"");
             let kept = upload(&artifacts, "x", &tar, Taken::Replace).await.unwrap();
-            seen.push(artifacts.unpack(&kept, &into).unwrap_err().to_string());
+            let ArtifactError::Unpack { source, .. } = artifacts.unpack(&kept, &into).unwrap_err()
+            else {
+                panic!("another error");
+            };
+            seen.push(source.to_string());
         }
         insta::assert_snapshot!(seen.join("\n"), @r"
-        artifact `x` holds `../evil`, which leads out of the folder; nothing more was unpacked
-        artifact `x` holds `/tmp/evil`, which leads out of the folder; nothing more was unpacked
-        artifact `x` holds `a/../../evil`, which leads out of the folder; nothing more was unpacked
-        artifact `x` holds `link`, which is a link to elsewhere; nothing more was unpacked
-        artifact `x` holds `link`, which is a link to elsewhere; nothing more was unpacked
-        artifact `x` holds `hard`, which is a link to elsewhere; nothing more was unpacked
-        artifact `x` holds `pipe`, which is neither file, folder nor link; nothing more was unpacked
+        the path `../evil` leaves the target folder
+        the path `/tmp/evil` leaves the target folder
+        the path `a/../../evil` leaves the target folder
+        `link` is a link to elsewhere
+        `link` is a link to elsewhere
+        the path `/etc/passwd` leaves the target folder
+        `pipe` is neither file, folder nor link
         ");
         assert_eq!(std::fs::read_dir(&into).unwrap().count(), 0);
         assert!(!folder.path().join("evil").exists());

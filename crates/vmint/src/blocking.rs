@@ -41,6 +41,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
+use vmint_files::Unpacked;
 use vmint_image::Progress;
 use vmint_model::{
     ErrorKind, Generation, LeaseId, LeaseRecord, MachineId, MachineRecord, Name, PoolStatus,
@@ -169,9 +170,8 @@ impl Vmint {
     }
 
     /// Copies a file or folder out of a machine.
-    pub fn copy_out(&self, name: &str, source: &str, target: &Path) -> Result<(), Fault> {
-        let sent = self.wait(self.vmint.copy_out(name, source, target));
-        sent.map(drop)
+    pub fn copy_out(&self, name: &str, source: &str, target: &Path) -> Result<Unpacked, Fault> {
+        self.wait(self.vmint.copy_out(name, source, target))
     }
 
     /// Freezes this moment of a machine.

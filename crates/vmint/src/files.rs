@@ -1,20 +1,24 @@
 //! Files in and out of machines, as tar streams.
 //!
-//! What comes out of a guest is not trusted: on this host nothing is written outside the folder that was named.
+//! What comes out of a guest is not trusted: [`vmint_files`] unpacks it, and nothing outside the folder that was named is
+//! touched.
 
 use crate::Vmint;
-use std::io::{self, Read, Write};
-use std::path::{Component, Path, PathBuf};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncRead, AsyncWriteExt};
+use vmint_files::{Options, UnpackError, Unpacked, Unpacker};
 use vmint_model::{ErrorKind, Fault};
 use vmint_protocol::{Channel, ErrorCode, FromGuest, Reply, Request, Sent, TarIn, TarOut};
 use vmint_runner::session::Credits;
 use vmint_runner::{Fed, StreamEvent};
 
-/// Bytes that wait between the thread that packs or unpacks and the connection. The pipe between them is a `duplex`: of a
+/// Bytes that wait between the thread that packs and the connection. The pipe between them is a `duplex`: of a
 /// `simplex`, a dropped half does not tell the other.
 const PIPE: usize = 1 << 20;
+/// Pieces that wait for the thread that unpacks. A piece is at most a frame, and the connection's window bounds them all.
+const PIECES: usize = 16;
 
 impl Vmint {
     /// Unpacks a tar stream in a folder of a machine, made if need be.
@@ -150,13 +154,14 @@ impl Vmint {
         }
     }
 
-    /// Copies a file or folder of a machine to this host, by the same rules.
+    /// Copies a file or folder of a machine to this host, by the same rules. Devices, named pipes and set-id bits stay
+    /// behind: [`Unpacked::skipped`] says what.
     pub async fn copy_out(
         &self,
         machine: &str,
         source: &str,
         target: &Path,
-    ) -> Result<Sent, Fault> {
+    ) -> Result<Unpacked, Fault> {
         let into_folder = target.is_dir() || target.to_string_lossy().ends_with('/');
         let (folder, rename) = if into_folder {
             (target.to_owned(), None)
@@ -171,32 +176,43 @@ impl Vmint {
             let message = format!("{} is no folder of this host", folder.display());
             return Err(Fault::new(ErrorKind::NotFound, message));
         }
-        let (reader, writer) = tokio::io::duplex(PIPE);
+        let options = Options {
+            rename: rename.map(|name| name.into_os_string().into_encoded_bytes()),
+            ..Options::default()
+        };
+        // Where it goes is the user's choice, links and all; from here on it is this folder and no path.
+        let opened = std::fs::File::open(&folder)
+            .map_err(|e| host_fault(e, format!("cannot open {}", folder.display())))?;
+        let (sender, mut receiver) = tokio::sync::mpsc::channel::<bytes::Bytes>(PIECES);
         let unpacked = tokio::task::spawn_blocking(move || {
-            unpack(tokio_util_io(reader), &folder, rename.as_deref())
+            let mut unpacker = Unpacker::new(opened.into(), options);
+            while let Some(bytes) = receiver.blocking_recv() {
+                unpacker.push(&bytes)?;
+            }
+            unpacker.finish()
         });
-        let writer = Arc::new(tokio::sync::Mutex::new(writer));
         let sent = self
             .pack_from(machine, source.as_bytes(), |bytes| {
-                let writer = writer.clone();
-                async move { writer.lock().await.write_all(&bytes).await }
+                let sender = sender.clone();
+                async move {
+                    let gone = |_| io::ErrorKind::BrokenPipe.into();
+                    sender.send(bytes).await.map_err(gone)
+                }
             })
             .await;
-        let _ = writer.lock().await.shutdown().await;
+        drop(sender);
         let unpacked = unpacked.await.expect("unpacking does not panic");
         match (sent, unpacked) {
-            (Err(fault), Ok(())) => Err(fault),
-            // When unpacking fails, the connection is told by a broken pipe: the first cause counts.
+            (Ok(_), Ok(unpacked)) => Ok(unpacked),
+            (Err(fault), Ok(_)) => Err(fault),
+            // What the guest says of its own failure counts: an archive that it broke off is cut short.
             (Err(fault), Err(_))
                 if fault.kind == ErrorKind::Guest || fault.kind == ErrorKind::NotFound =>
             {
                 Err(fault)
             }
-            (_, Err(e)) => Err(host_fault(
-                e,
-                format!("cannot write to {}", target.display()),
-            )),
-            (Ok(sent), Ok(())) => Ok(sent),
+            // Else the first cause: when unpacking fails, the connection is told by a broken pipe.
+            (_, Err(e)) => Err(unpack_fault(&e, target)),
         }
     }
 
@@ -245,11 +261,21 @@ impl Vmint {
     }
 }
 
+/// Whose fault it is that an archive was not unpacked.
+fn unpack_fault(e: &UnpackError, target: &Path) -> Fault {
+    let (kind, context) = if e.is_archives_fault() {
+        (ErrorKind::Guest, "cannot accept what the machine sent for")
+    } else {
+        (ErrorKind::Host, "cannot write")
+    };
+    Fault::from_error(kind, e).context(format!("{context} {}", target.display()))
+}
+
 fn host_fault(e: io::Error, context: String) -> Fault {
     Fault::from_error(ErrorKind::Host, &e).context(context)
 }
 
-/// A pipe's end as blocking I/O, for the thread that packs or unpacks.
+/// A pipe's end as blocking I/O, for the thread that packs.
 fn tokio_util_io<T>(inner: T) -> Blocking<T> {
     Blocking {
         inner,
@@ -276,13 +302,6 @@ impl<T> Drop for Blocking<T> {
     fn drop(&mut self) {}
 }
 
-impl<T: AsyncRead + Unpin> Read for Blocking<T> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        use tokio::io::AsyncReadExt;
-        self.handle.block_on(self.inner.read(buffer))
-    }
-}
-
 /// Packs `source` under the name `name`, links kept as links.
 fn pack(source: &Path, name: &Path, out: impl Write) -> io::Result<()> {
     let mut builder = tar::Builder::new(out);
@@ -294,116 +313,4 @@ fn pack(source: &Path, name: &Path, out: impl Write) -> io::Result<()> {
         builder.append_path_with_name(source, name)?;
     }
     builder.into_inner()?.flush()
-}
-
-/// Unpacks below `folder` and nowhere else; the first component of all names becomes `rename`.
-fn unpack(tar: impl Read, folder: &Path, rename: Option<&Path>) -> io::Result<()> {
-    let mut archive = tar::Archive::new(tar);
-    archive.set_preserve_permissions(true);
-    archive.set_preserve_mtime(true);
-    archive.set_unpack_xattrs(false);
-    let escapes = |path: &Path| {
-        let message = format!(
-            "the machine sent the path {}, which leaves the target folder",
-            path.display()
-        );
-        io::Error::new(io::ErrorKind::InvalidData, message)
-    };
-    // Folders get their modes and times last, so that what is in them can be written.
-    let mut folders = Vec::new();
-    for entry in archive.entries()? {
-        let mut entry = entry?;
-        let path = entry.path()?.into_owned();
-        if path.is_absolute() || path.components().any(|c| matches!(c, Component::ParentDir)) {
-            return Err(escapes(&path));
-        }
-        let kind = entry.header().entry_type();
-        if matches!(kind, tar::EntryType::Block | tar::EntryType::Char) {
-            // Device files are the guest's business.
-            continue;
-        }
-        let renamed = match rename {
-            None => path.clone(),
-            Some(new) => {
-                let mut components = path
-                    .components()
-                    .filter(|c| !matches!(c, Component::CurDir));
-                components.next();
-                let rest: PathBuf = components.collect();
-                if rest.as_os_str().is_empty() {
-                    new.to_owned()
-                } else {
-                    new.join(rest)
-                }
-            }
-        };
-        if renamed != path || kind == tar::EntryType::Link {
-            let target = folder.join(&renamed);
-            if kind == tar::EntryType::Link && rename.is_some() {
-                relink(&entry, folder, rename, &target)?;
-                continue;
-            }
-            contained(folder, &renamed).map_err(|()| escapes(&path))?;
-            if let Some(parent) = target.parent() {
-                std::fs::create_dir_all(parent)?;
-            }
-            if kind == tar::EntryType::Directory {
-                std::fs::create_dir_all(&target)?;
-                folders.push((target, entry.header().mode().unwrap_or(0o755)));
-            } else {
-                entry.unpack(&target)?;
-            }
-        } else if kind == tar::EntryType::Directory {
-            contained(folder, &renamed).map_err(|()| escapes(&path))?;
-            std::fs::create_dir_all(folder.join(&renamed))?;
-            folders.push((
-                folder.join(&renamed),
-                entry.header().mode().unwrap_or(0o755),
-            ));
-        } else if !entry.unpack_in(folder)? {
-            return Err(escapes(&path));
-        }
-    }
-    for (path, mode) in folders.into_iter().rev() {
-        use std::os::unix::fs::PermissionsExt;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode & 0o7777))?;
-    }
-    Ok(())
-}
-
-fn relink(
-    entry: &tar::Entry<'_, impl Read>,
-    folder: &Path,
-    rename: Option<&Path>,
-    target: &Path,
-) -> io::Result<()> {
-    let bad = || {
-        io::Error::new(
-            io::ErrorKind::InvalidData,
-            "the machine sent a link that leaves the target folder",
-        )
-    };
-    let to = entry.link_name()?.ok_or_else(bad)?.into_owned();
-    let mut components = to.components().filter(|c| !matches!(c, Component::CurDir));
-    components.next();
-    let rest: PathBuf = components.collect();
-    let inside = rename.map_or_else(|| to.clone(), |new| new.join(rest));
-    contained(folder, &inside).map_err(|()| bad())?;
-    std::fs::hard_link(folder.join(inside), target)
-}
-
-/// Whether no parent of `path` below `folder` is a link that the archive, or another, put there.
-fn contained(folder: &Path, path: &Path) -> Result<(), ()> {
-    let mut at = folder.to_owned();
-    for component in path.components() {
-        match component {
-            Component::Normal(name) => at.push(name),
-            Component::CurDir => continue,
-            _ => return Err(()),
-        }
-        if at != folder.join(path) && std::fs::symlink_metadata(&at).is_ok_and(|m| m.is_symlink()) {
-            return Err(());
-        }
-    }
-    Ok(())
 }

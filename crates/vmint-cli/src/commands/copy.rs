@@ -4,7 +4,8 @@ use crate::args::machine::Copy;
 use crate::context::{self, Context};
 use crate::output;
 use crate::values::Side;
-use vmint::{ErrorKind, Fault, Vmint};
+use std::io::Write;
+use vmint::{ErrorKind, Fault, Unpacked, Vmint};
 
 /// `vmint cp`.
 pub fn copy(context: Context, args: &Copy) -> Result<(), Fault> {
@@ -27,13 +28,26 @@ fn check(source: &Side, target: &Side) -> Result<(), Fault> {
     }
 }
 
+/// Says what of a copy stayed in the machine.
+pub fn tell_skipped(source: &str, unpacked: &Unpacked) {
+    if !unpacked.skipped.is_empty() {
+        let source = output::printable(source);
+        let _ = writeln!(
+            std::io::stderr(),
+            "vmint: note: {source}: {}",
+            unpacked.skipped
+        );
+    }
+}
+
 async fn transfer(vmint: &Vmint, source: Side, target: Side) -> Result<(), Fault> {
     match (source, target) {
         (Side::Host(source), Side::Machine { name, path }) => {
             vmint.copy_in(&source, &name, &path).await.map(drop)
         }
         (Side::Machine { name, path }, Side::Host(target)) => {
-            vmint.copy_out(&name, &path, &target).await.map(drop)
+            tell_skipped(&path, &vmint.copy_out(&name, &path, &target).await?);
+            Ok(())
         }
         (Side::Stream, Side::Machine { name, path }) => vmint
             .unpack_into(&name, path.as_bytes(), None, tokio::io::stdin())

@@ -129,7 +129,7 @@ async fn in_machine(
         match copied
             .map_err(|fault| fault.context(format!("cannot copy {source} out of the machine")))
         {
-            Ok(_) => {}
+            Ok(unpacked) => super::copy::tell_skipped(source, &unpacked),
             Err(fault) if code == 0 => return Err(fault),
             // The command's own failure comes first, and is probably why.
             Err(fault) => crate::failure::tell(&fault),

@@ -20,6 +20,8 @@ mod registry;
 mod run;
 mod source;
 
+#[cfg(fuzzing)]
+pub(crate) use archive::extract as extract_archive;
 pub use error::ImportError;
 pub use run::ImportOptions;
 pub use source::{ImportSource, InvalidSource};

@@ -1,11 +1,15 @@
 //! Archives into a tree.
 
 use super::tree::{Attributes, Special, Tree};
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use tar::EntryType;
+use vmint_protocol::archive::{Entry, EntryKind, Parser, Reader};
+
+/// Most bytes of extended attributes. Debian's packages have some dozen, of 20 bytes each.
+const XATTRS: u64 = 64 << 20;
 
 /// What an archive may come to.
 #[derive(Clone, Copy, Debug)]
@@ -14,6 +18,8 @@ pub(crate) struct Budget {
     pub(crate) bytes: u64,
     /// Entries left.
     pub(crate) entries: u64,
+    /// Bytes of extended attributes left.
+    xattrs: u64,
     given: u64,
 }
 
@@ -22,6 +28,7 @@ impl Budget {
         Self {
             bytes,
             entries: 8_000_000,
+            xattrs: XATTRS,
             given: bytes,
         }
     }
@@ -73,6 +80,8 @@ impl UnpackError {
 }
 
 /// Unpacks a tar stream over what the tree holds. Reads it to its very end.
+///
+/// The protocol's parser takes it apart: the crate `tar` gathers a long name or pax records of any size in memory.
 pub(crate) fn unpack(
     stream: impl Read,
     tree: &mut Tree,
@@ -80,10 +89,9 @@ pub(crate) fn unpack(
     budget: &mut Budget,
 ) -> Result<(), UnpackError> {
     tree.next_layer();
-    let mut archive = tar::Archive::new(stream);
-    for entry in archive.entries().map_err(UnpackError::Archive)? {
-        let mut entry = entry.map_err(UnpackError::Archive)?;
-        let path = entry.path().map_err(UnpackError::Archive)?.into_owned();
+    let mut archive = Reader::with_parser(stream, Parser::keeping_xattrs());
+    while let Some(entry) = archive.next_entry().map_err(UnpackError::Archive)? {
+        let path = PathBuf::from(OsStr::from_bytes(&entry.path));
         let too_large = UnpackError::TooLarge {
             limit: budget.given,
         };
@@ -91,24 +99,25 @@ pub(crate) fn unpack(
             return Err(too_large);
         }
         budget.entries -= 1;
-        match unpack_entry(&mut entry, &path, tree, whiteouts, budget.bytes) {
+        let content = &mut archive.content();
+        match unpack_entry(entry, content, &path, tree, whiteouts, budget) {
             Ok(size) if size > budget.bytes => return Err(too_large),
             Ok(size) => budget.bytes -= size,
             Err(source) => return Err(UnpackError::Entry { path, source }),
         }
     }
     // What follows the archive's end belongs to a blob's digest.
-    io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(UnpackError::Archive)?;
-    Ok(())
+    archive.drain().map_err(UnpackError::Archive)
 }
 
-/// Unpacks one entry; gives the bytes of its content, of which no more than one above `limit` are written.
-fn unpack_entry<R: Read>(
-    entry: &mut tar::Entry<'_, R>,
+/// Unpacks one entry; gives the bytes of its content, of which no more than one above what is left are written.
+fn unpack_entry(
+    entry: Entry,
+    content: &mut impl Read,
     path: &Path,
     tree: &mut Tree,
     whiteouts: Whiteouts,
-    limit: u64,
+    budget: &mut Budget,
 ) -> io::Result<u64> {
     if whiteouts == Whiteouts::Apply
         && let Some(hidden) = path
@@ -124,85 +133,76 @@ fn unpack_entry<R: Read>(
         }
         return Ok(0);
     }
-    let header = entry.header();
-    let kind = header.entry_type();
-    let number = |n: io::Result<u64>| n.map(|n| u32::try_from(n).unwrap_or(u32::MAX));
-    let (uid, gid, mode) = (
-        number(header.uid())?,
-        number(header.gid())?,
-        header.mode()? & 0o7777,
-    );
-    let mtime = header.mtime().ok();
     let mut attributes = Attributes {
-        uid,
-        gid,
-        mode,
+        uid: entry.uid,
+        gid: entry.gid,
+        mode: entry.mode,
         ..Attributes::default()
     };
-    match kind {
-        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-            read_extensions(entry, &mut attributes)?;
-            return tree.file(
-                path,
-                attributes,
-                mtime,
-                &mut entry.take(limit.saturating_add(1)),
-            );
+    let (major, minor) = entry.device;
+    let special = match entry.kind {
+        EntryKind::File => {
+            attributes.xattrs = xattrs(entry.xattrs, budget)?;
+            let mtime = u64::try_from(entry.mtime).ok();
+            let limit = budget.bytes.saturating_add(1);
+            return tree.file(path, attributes, mtime, &mut content.take(limit));
         }
-        EntryType::Directory => {
-            read_extensions(entry, &mut attributes)?;
+        EntryKind::Directory => {
+            attributes.xattrs = xattrs(entry.xattrs, budget)?;
             tree.directory(path, Some(attributes))?;
+            return Ok(0);
         }
-        EntryType::Symlink => tree.symlink(path, target_of(entry)?.as_os_str(), attributes)?,
-        EntryType::Link => tree.hard_link(path, &target_of(entry)?)?,
-        EntryType::Char | EntryType::Block => {
-            let number = |n: io::Result<Option<u32>>| n.map(Option::unwrap_or_default);
-            let (major, minor) = (
-                number(header.device_major())?,
-                number(header.device_minor())?,
-            );
-            let special = if kind == EntryType::Char {
-                Special::Character { major, minor }
-            } else {
-                Special::Block { major, minor }
-            };
-            tree.special(path, special, attributes)?;
+        EntryKind::Symlink | EntryKind::HardLink if entry.link.is_empty() => {
+            let missing = "a link without a target";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, missing));
         }
-        EntryType::Fifo => tree.special(path, Special::Fifo, attributes)?,
-        // A header for the whole archive; and kinds that no file system of today has.
-        _ => {}
-    }
+        EntryKind::Symlink => {
+            tree.symlink(path, OsStr::from_bytes(&entry.link), attributes)?;
+            return Ok(0);
+        }
+        EntryKind::HardLink => {
+            tree.hard_link(path, Path::new(OsStr::from_bytes(&entry.link)))?;
+            return Ok(0);
+        }
+        EntryKind::CharDevice => Special::Character { major, minor },
+        EntryKind::BlockDevice => Special::Block { major, minor },
+        EntryKind::Fifo => Special::Fifo,
+    };
+    tree.special(path, special, attributes)?;
     Ok(0)
 }
 
-fn target_of<R: Read>(entry: &tar::Entry<'_, R>) -> io::Result<PathBuf> {
-    let missing = || io::Error::new(io::ErrorKind::InvalidData, "a link without a target");
-    Ok(entry.link_name()?.ok_or_else(missing)?.into_owned())
-}
-
-/// Extended attributes come as records of the pax format.
-fn read_extensions<R: Read>(
-    entry: &mut tar::Entry<'_, R>,
-    attributes: &mut Attributes,
-) -> io::Result<()> {
-    for record in entry.pax_extensions()?.into_iter().flatten() {
-        let record = record?;
-        if let Some(name) = record.key_bytes().strip_prefix(b"SCHILY.xattr.")
-            && let Ok(name) = std::str::from_utf8(name)
-            && (name == "security.capability" || name.starts_with("user."))
-        {
-            attributes
-                .xattrs
-                .insert(name.to_owned(), record.value_bytes().to_vec());
+/// The extended attributes that go into an image. They are held in memory until the disk is made, so all of them together
+/// have a budget.
+fn xattrs(
+    records: Vec<(Vec<u8>, Vec<u8>)>,
+    budget: &mut Budget,
+) -> io::Result<BTreeMap<String, Vec<u8>>> {
+    let mut xattrs = BTreeMap::new();
+    for (name, value) in records {
+        let Ok(name) = String::from_utf8(name) else {
+            continue;
+        };
+        if name != "security.capability" && !name.starts_with("user.") {
+            continue;
         }
+        budget.xattrs = budget
+            .xattrs
+            .checked_sub((name.len() + value.len()) as u64)
+            .ok_or_else(|| {
+                let message = format!("extended attributes come to more than {XATTRS} bytes");
+                io::Error::new(io::ErrorKind::InvalidData, message)
+            })?;
+        xattrs.insert(name, value);
     }
-    Ok(())
+    Ok(xattrs)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use tar::EntryType;
 
     /// An archive of entries whose names are written as they are, however evil.
     fn archive(entries: &[(&str, EntryType, &str)]) -> Vec<u8> {

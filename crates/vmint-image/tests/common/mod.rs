@@ -67,9 +67,10 @@ pub fn zstd(data: &[u8]) -> Vec<u8> {
 }
 
 pub fn xz(data: &[u8]) -> Vec<u8> {
-    let mut output = Vec::new();
-    lzma_rs::xz_compress(&mut &data[..], &mut output).unwrap();
-    output
+    let options = lzma_rust2::XzOptions::with_preset(1);
+    let mut encoder = lzma_rust2::XzWriter::new(Vec::new(), options).unwrap();
+    encoder.write_all(data).unwrap();
+    encoder.finish().unwrap()
 }
 
 /// The two layers of the image that most tests import; the upper one hides a file and a folder of the lower.

@@ -4,9 +4,12 @@ use super::guest_files::Listed;
 use super::instance::{Instance, Trouble};
 use bytes::Bytes;
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use tokio::sync::mpsc;
 use vmint_model::{ErrorKind, Fault};
+use vmint_protocol::archive::{Entry, EntryKind, Reader};
 
 /// Pieces that wait between the machine, the thread that picks, and whoever takes the tar.
 const WAITING: usize = 8;
@@ -97,10 +100,9 @@ fn pick(
             piece: Bytes::new(),
             after: None,
         };
-        let mut archive = tar::Archive::new(&mut inlet);
-        for entry in archive.entries()? {
-            let mut entry = entry?;
-            let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let mut archive = Reader::new(&mut inlet);
+        while let Some(entry) = archive.next_entry()? {
+            let path = String::from_utf8_lossy(&entry.path);
             let full = format!("{parent}/{}", path.trim_end_matches('/'));
             let relative = full
                 .strip_prefix(base)
@@ -111,19 +113,41 @@ fn pick(
             if !wanted.contains(&full) {
                 continue;
             }
-            let mut header = entry.header().clone();
-            match entry.link_name()? {
-                Some(target) => builder.append_link(&mut header, relative, target)?,
-                None => builder.append_data(&mut header, relative, &mut entry)?,
+            let Some(mut header) = header(&entry) else {
+                continue;
+            };
+            match entry.kind {
+                EntryKind::Symlink | EntryKind::HardLink => {
+                    let target = OsStr::from_bytes(&entry.link);
+                    builder.append_link(&mut header, relative, target)?;
+                }
+                _ => builder.append_data(&mut header, relative, archive.content())?,
             }
         }
         // What is behind the end of the archive is of no interest.
-        let mut rest = [0; 4096];
-        while inlet.read(&mut rest)? > 0 {}
+        archive.drain()?;
         next = inlet.after.take();
     }
     builder.finish()?;
     builder.get_mut().flush()
+}
+
+/// The header of an entry that goes on. `None` for what is neither file, folder nor link: nobody takes it.
+fn header(entry: &Entry) -> Option<tar::Header> {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(match entry.kind {
+        EntryKind::File => tar::EntryType::Regular,
+        EntryKind::Directory => tar::EntryType::Directory,
+        EntryKind::Symlink => tar::EntryType::Symlink,
+        EntryKind::HardLink => tar::EntryType::Link,
+        EntryKind::CharDevice | EntryKind::BlockDevice | EntryKind::Fifo => return None,
+    });
+    header.set_mode(entry.mode);
+    header.set_uid(entry.uid.into());
+    header.set_gid(entry.gid.into());
+    header.set_mtime(u64::try_from(entry.mtime).unwrap_or(0));
+    header.set_size(entry.size);
+    Some(header)
 }
 
 /// One tar after the other, from a channel.

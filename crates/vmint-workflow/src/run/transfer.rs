@@ -3,9 +3,9 @@
 use crate::guest::Guest;
 use bytes::Bytes;
 use std::io::Read;
-use std::path::Path;
 use tokio::sync::mpsc;
 use vmint_model::{ErrorKind, Fault};
+use vmint_protocol::archive::{EntryKind, Reader};
 
 /// Files that are put into a machine at once.
 pub struct Parcel(tar::Builder<Vec<u8>>);
@@ -108,19 +108,18 @@ pub async fn fetch(guest: &dyn Guest, path: &str, limit: usize) -> Result<Vec<Fe
     })
 }
 
+/// The files of an archive, in memory. They are no more than the archive itself: what a header promises is not believed.
 fn unpack(bytes: &[u8]) -> std::io::Result<Vec<Fetched>> {
     let mut files = Vec::new();
-    for entry in tar::Archive::new(bytes).entries()? {
-        let mut entry = entry?;
-        if entry.header().entry_type() != tar::EntryType::Regular {
+    let mut archive = Reader::new(bytes);
+    while let Some(entry) = archive.next_entry()? {
+        if entry.kind != EntryKind::File {
             continue;
         }
-        let path = entry.path()?.into_owned();
-        let path = path.strip_prefix(".").unwrap_or(Path::new(&path));
-        let path = path.to_string_lossy().into_owned();
-        // As much as there is, whatever the header promises.
+        let path = String::from_utf8_lossy(&entry.path);
+        let path = path.strip_prefix("./").unwrap_or(&path).to_owned();
         let mut content = Vec::new();
-        entry.read_to_end(&mut content)?;
+        archive.content().read_to_end(&mut content)?;
         files.push(Fetched { path, content });
     }
     Ok(files)

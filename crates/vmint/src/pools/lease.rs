@@ -84,8 +84,12 @@ impl Lease {
 
     /// Copies a file or folder out of the machine.
     pub async fn copy_out(&self, source: &str, target: &Path) -> Result<(), Fault> {
-        let sent = self.vmint.copy_out(&self.handle(), source, target).await;
-        sent.map(drop).map_err(|fault| self.blame(fault))
+        let unpacked = self.vmint.copy_out(&self.handle(), source, target).await;
+        let unpacked = unpacked.map_err(|fault| self.blame(fault))?;
+        if !unpacked.skipped.is_empty() {
+            tracing::warn!("{}", unpacked.skipped);
+        }
+        Ok(())
     }
 
     /// Unpacks a tar stream in a folder of the machine, made if need be. What is unpacked belongs to `user`, or to whom the

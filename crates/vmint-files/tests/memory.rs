@@ -1,0 +1,106 @@
+//! Archives that flood: whatever comes, the unpacker's memory stays small. Each byte is counted as it is allocated.
+
+mod common;
+
+use common::*;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use vmint_files::{Options, UnpackError, Unpacker};
+
+struct Counting;
+
+static NOW: AtomicUsize = AtomicUsize::new(0);
+static MOST: AtomicUsize = AtomicUsize::new(0);
+/// One flood at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+// SAFETY: all is handed on to the system's allocator as it came; counting changes nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let now = NOW.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
+        MOST.fetch_max(now, Ordering::Relaxed);
+        // SAFETY: the caller's promises are those of this call.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        NOW.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Pushes `first`, then `rest` again and again; gives the most memory held meanwhile, and how it ended.
+fn flood(first: &[u8], rest: &[u8], times: usize) -> (usize, Result<(), UnpackError>) {
+    let _alone = ALONE.lock().unwrap();
+    let place = place();
+    let mut unpacker = Unpacker::new(open(&place.target), Options::default());
+    let before = NOW.load(Ordering::Relaxed);
+    MOST.store(before, Ordering::Relaxed);
+    let pushed = unpacker
+        .push(first)
+        .and_then(|()| (0..times).try_for_each(|_| unpacker.push(rest)));
+    (MOST.load(Ordering::Relaxed) - before, pushed)
+}
+
+const MIB: usize = 1 << 20;
+
+#[test]
+fn a_name_of_6_gib_is_refused_by_its_header() {
+    let name = header(b"././@LongLink", b'L', 0o644, b"", 6 << 30);
+    let (most, pushed) = flood(&name, &[0; 65536], 100);
+    assert!(matches!(pushed, Err(UnpackError::Archive(_))));
+    assert!(most < MIB, "{most} bytes");
+}
+
+#[test]
+fn headers_without_an_end_are_refused() {
+    let record = [
+        &b"61460 SCHILY.xattr.user.a="[..],
+        &vec![b'v'; 61433],
+        b"\n",
+    ]
+    .concat();
+    let mut pax = header(b"pax", b'x', 0, b"", record.len() as u64);
+    pax.extend(&record);
+    pax.resize(pax.len().next_multiple_of(512), 0);
+    let mut name = header(b"long", b'L', 0, b"", 4096);
+    name.extend([b'n'; 4096]);
+    for header in [pax, name] {
+        let (most, pushed) = flood(b"", &header, 1 << 16);
+        assert!(matches!(pushed, Err(UnpackError::Archive(_))));
+        assert!(most < 2 * MIB, "{most} bytes");
+    }
+}
+
+#[test]
+fn what_is_skipped_is_counted_and_not_gathered() {
+    let global = header(b"global", b'g', 0, b"", 0);
+    let device = header(b"dev", CHAR, 0, b"", 0);
+    for header in [global, device] {
+        let (most, pushed) = flood(b"", &header.repeat(64), 256);
+        assert!(pushed.is_ok());
+        assert!(most < MIB, "{most} bytes");
+    }
+}
+
+/// Folders in folders, as deep as a path can be, and again and again beside each other.
+#[test]
+fn folders_cost_memory_by_depth_and_not_by_number() {
+    let deep: Vec<u8> = (1..1000)
+        .flat_map(|depth| entry("d/".repeat(depth).as_bytes(), DIR, 0o755, b""))
+        .collect();
+    let (most, pushed) = flood(&deep, b"", 0);
+    assert!(pushed.is_ok(), "{pushed:?}");
+    assert!(most < MIB, "{most} bytes");
+    let beside: Vec<u8> = (0..5000)
+        .flat_map(|i| entry(format!("{i}/").as_bytes(), DIR, 0o755, b""))
+        .collect();
+    let (most, pushed) = flood(&beside, b"", 0);
+    assert!(pushed.is_ok(), "{pushed:?}");
+    assert!(most < MIB, "{most} bytes");
+}
