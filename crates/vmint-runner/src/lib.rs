@@ -12,6 +12,8 @@
 //! * [`reserve`]: what is left when a disk is full.
 //! * [`template`]: images booted once and frozen; [`probe`]: what executes guests on this host.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 pub mod api;
 pub mod bringup;
 pub mod client;
@@ -29,5 +31,5 @@ pub mod template;
 pub mod watch;
 
 pub use client::Client;
-pub use session::{Fed, Session, SessionError, Stream, StreamEvent};
+pub use session::{Fed, Sender, Session, SessionError, Stream, StreamEvent};
 pub use start::{BootSpec, From, StartRequest, start_runner};
