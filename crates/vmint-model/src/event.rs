@@ -22,6 +22,8 @@ pub enum Cause {
     GuestShutdown,
     /// The guest's kernel panicked.
     GuestPanicked,
+    /// The guest broke the protocol.
+    ProtocolBroken,
     /// The host was rebooted.
     HostRebooted,
     /// A deadline passed.
@@ -41,6 +43,7 @@ impl Cause {
             Self::HypervisorDied => "hypervisor_died",
             Self::GuestShutdown => "guest_shutdown",
             Self::GuestPanicked => "guest_panicked",
+            Self::ProtocolBroken => "protocol_broken",
             Self::HostRebooted => "host_rebooted",
             Self::TimedOut => "timed_out",
             Self::Fault => "fault",
