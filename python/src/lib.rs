@@ -8,6 +8,8 @@
 //! * [`host`]: vmint on this host; [`machine`]: a machine of one's own; [`command`]: commands in machines.
 //! * [`pool`] and [`lease`]: pools, and machines that are lent.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 pub mod command;
 pub mod failure;
 pub mod host;

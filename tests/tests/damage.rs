@@ -1,7 +1,8 @@
 //! Files of vmint's that a disk, a user or another version has changed: what can be made again is, and that is said; for
 //! the rest there is a clear error. Nothing damaged is ever run in hope.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::time::Duration;
 use vmint_tests::Home;
@@ -62,6 +63,41 @@ fn a_template_whose_memory_has_changed_is_made_anew_and_that_is_said() {
             "{said}"
         );
     }
+}
+
+/// As a QEMU that was taken over could: it has the memory open for writing, and may set its time of modification.
+#[test]
+fn memory_that_was_written_with_its_time_put_back_is_found_by_verify_and_by_the_next_fork() {
+    let home = Home::new();
+    let folder = template(&home);
+    // The seeds share it: it becomes this home's own first.
+    damage(&folder.join("ram"), |_| {});
+    let fingerprint = folder.file_name().unwrap().to_str().unwrap().to_owned();
+    let verify = format!("template verify {fingerprint} --format json");
+    home.ok("run --memory 128M -- true");
+    let sound = home.ok(&verify).json();
+    assert_eq!(sound[0]["sound"], true, "{sound}");
+    // A fork does not change what is known: neither that it is made nor that it goes.
+    home.start("sibling");
+    let ram = folder.join("ram");
+    let ram = File::options().read(true).write(true).open(ram).unwrap();
+    let modified = ram.metadata().unwrap().modified().unwrap();
+    let (at, mut byte) = (5 << 20, [0]);
+    ram.read_exact_at(&mut byte, at).unwrap();
+    ram.write_all_at(&[byte[0] ^ 1], at).unwrap();
+    ram.set_modified(modified).unwrap();
+    assert_eq!(ram.metadata().unwrap().modified().unwrap(), modified);
+
+    let damaged = home.vmint(&verify).exits(1).json();
+    assert_eq!(damaged[0]["sound"], false, "{damaged}");
+    let told = damaged[0]["damage"][0].as_str().unwrap();
+    assert!(told.contains("ram") && told.contains("changed"), "{told}");
+    home.ok("rm --force sibling");
+    let run = home.ok("run --memory 128M -- echo works");
+    assert_eq!(run.text(), "works\n");
+    assert!(run.error().contains("damaged"), "{}", run.error());
+    home.ok(&verify);
+    home.vmint("template verify nonsense").exits(3);
 }
 
 #[test]

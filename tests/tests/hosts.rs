@@ -417,3 +417,30 @@ fn a_machine_whose_disk_the_host_cannot_hold_is_paused_and_goes_on_when_there_is
     home.ok("rm --force box");
     assert_no_machines(&home);
 }
+
+/// A full disk is not a QEMU that cannot save devices alone: then all of memory would be written to that disk too.
+#[test]
+fn a_snapshot_that_the_disk_cannot_hold_is_refused_and_does_not_write_all_of_memory() {
+    let Some((home, disk)) = on_a_small_disk(Seed::Tiny, 768 << 20) else {
+        return;
+    };
+    home.ok("create box --memory 128M --start");
+    let before = home.ok("snapshot create box whole --format json").json();
+    assert_eq!(before["full"], false, "{before}");
+    // Less than the state of the devices, which is 69 KB.
+    let ballast = disk.fill(48 << 10);
+    let message = home
+        .vmint("snapshot create box tight --format json")
+        .fault(1, "no_space");
+    assert!(message.contains("space"), "{message}");
+    let id = home.info("box")["id"].as_str().unwrap().to_owned();
+    let log = disk.path().join("machines").join(id).join("runner.log");
+    let log = fs::read_to_string(log).unwrap();
+    assert!(!log.contains("saving all of memory"), "{log}");
+    fs::remove_file(ballast).unwrap();
+    assert_eq!(home.sh("box", "echo goes on"), "goes on");
+    let after = home.ok("snapshot create box roomy --format json").json();
+    assert_eq!(after["full"], false, "{after}");
+    home.ok("rm --force box");
+    assert_no_machines(&home);
+}

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 /// On which floor each crate lives. A new crate gets a line here and one in ARCHITECTURE.md.
-const FLOORS: [(&str, u32); 17] = [
+const FLOORS: [(&str, u32); 18] = [
     ("vmint-cli", 5),
     ("vmint-server", 5),
     ("vmint-python", 5),
@@ -23,6 +23,7 @@ const FLOORS: [(&str, u32); 17] = [
     ("vmint-model", 0),
     ("vmint-protocol", 0),
     ("vmint-macros", 0),
+    ("vmint-spawn", 0),
     // The guest's program stands beside the house.
     (AGENT, 0),
     (TESTS, 6),
@@ -200,6 +201,33 @@ fn the_black_box_tests_import_nothing_of_what_they_test() {
         .find(|c| c.name == TESTS)
         .expect("tests/ is a crate");
     assert_eq!(tests.imports, []);
+}
+
+/// clippy.toml names the functions that start a program past `vmint_spawn`. Which crates it holds for, each of them says.
+#[test]
+fn every_crate_forbids_to_start_programs_that_inherit_what_is_open() {
+    let line = "#![cfg_attr(not(test), deny(clippy::disallowed_methods))]";
+    let mut without = Vec::new();
+    let mut folders: Vec<_> = crates()
+        .into_iter()
+        .filter(|c| c.name != TESTS && c.name != AGENT)
+        .map(|c| c.folder)
+        .collect();
+    folders.push(root().join("python"));
+    for folder in folders {
+        for name in ["lib.rs", "main.rs"] {
+            let path = folder.join("src").join(name);
+            let text = fs::read_to_string(&path).unwrap_or_else(|_| line.to_owned());
+            if !text.lines().any(|l| l == line) {
+                without.push(path);
+            }
+        }
+    }
+    assert!(without.is_empty(), "without {line}: {without:#?}");
+    let rules = fs::read_to_string(root().join("clippy.toml")).unwrap();
+    for kind in ["std", "tokio"] {
+        assert!(rules.contains(&format!("\"{kind}::process::Command::new\"")));
+    }
 }
 
 #[test]

@@ -7,6 +7,8 @@
 //! * [`context`]: what commands share; [`signals`]: Ctrl-C at any moment.
 //! * [`output`], [`view`], [`progress`]: what is printed; [`failure`]: how it ends.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 mod args;
 mod attach;
 mod commands;
@@ -38,10 +40,11 @@ fn runner(args: &[OsString]) -> ExitCode {
     let Some(id) = id.to_str().and_then(|id| id.parse().ok()) else {
         return ExitCode::from(2);
     };
+    let home = vmint::Home::new(home, runtime);
     tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
+        .with_writer(vmint::runner::process::log(&home, &id))
         .with_ansi(false)
         .init();
-    vmint::runner::process::run(&vmint::Home::new(home, runtime), &id);
+    vmint::runner::process::run(&home, &id);
     ExitCode::SUCCESS
 }

@@ -92,7 +92,7 @@ pub(crate) struct Program {
 
 impl Program {
     pub(crate) fn new(program: &str) -> Self {
-        let mut command = Command::new(program);
+        let mut command = vmint_spawn::command(program);
         command
             .env("PATH", search_path())
             .env("LC_ALL", "C.UTF-8")

@@ -13,6 +13,8 @@
 //! * [`kernel`], [`initramfs`], [`cpio`]: what a guest boots before it has a disk.
 //! * [`progress`]: how long operations tell what they do.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 mod apt;
 pub mod arch;
 pub mod build;

@@ -1,6 +1,8 @@
 //! The attribute `#[vmint::test]`. What it means is told by `vmint::testing`, which does all the work: this crate only
 //! makes a test function that calls it.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 mod asked;
 mod expand;
 

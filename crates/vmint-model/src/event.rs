@@ -22,6 +22,8 @@ pub enum Cause {
     GuestShutdown,
     /// The guest's kernel panicked.
     GuestPanicked,
+    /// The guest broke the protocol.
+    ProtocolBroken,
     /// The host was rebooted.
     HostRebooted,
     /// Its home was copied or moved, or the home's database was replaced.
@@ -43,6 +45,7 @@ impl Cause {
             Self::HypervisorDied => "hypervisor_died",
             Self::GuestShutdown => "guest_shutdown",
             Self::GuestPanicked => "guest_panicked",
+            Self::ProtocolBroken => "protocol_broken",
             Self::HostRebooted => "host_rebooted",
             Self::HomeChanged => "home_changed",
             Self::TimedOut => "timed_out",

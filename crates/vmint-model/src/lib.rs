@@ -14,6 +14,8 @@
 //! * `sim`: a simulated host for tests, with the feature of this name.
 //! * [`error`]: kinds of failure and their exit codes.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 pub mod backend;
 pub mod error;
 pub mod event;

@@ -16,6 +16,8 @@
 //! * [`retry`]: which failures of a creation are tried again, and when.
 //! * [`admission`]: whether the host can carry one more machine.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 pub mod admission;
 mod making;
 pub mod pools;

@@ -287,6 +287,11 @@ impl<M: DeserializeOwned> Decoder<M> {
         matches!(self.state, State::Header) && self.buffer.is_empty()
     }
 
+    /// Bytes that are held: of a header or a message that has not come whole.
+    pub fn held(&self) -> usize {
+        self.buffer.capacity()
+    }
+
     /// Takes the next event from the front of `input`, which is advanced past what was used. `None` when more input
     /// is needed. After an error the decoder must not be used again.
     pub fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Event<'a, M>>, DecodeError> {

@@ -26,11 +26,15 @@
 //! * [`frame`]: headers, the encoder, and the [`Decoder`], which holds at most one message in memory.
 //! * [`flow`]: the windows.
 //! * [`message`]: what can be asked and answered.
+//! * [`host`]: what a host holds of a session, and what a guest may send it.
 //! * [`archive`]: tar streams taken apart as they arrive, or as they are read.
+
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 pub mod archive;
 pub mod flow;
 pub mod frame;
+pub mod host;
 pub mod message;
 pub mod preamble;
 

@@ -13,6 +13,8 @@ pub const FD_QMP: i32 = 3;
 pub const FD_AGENT: i32 = 4;
 /// Descriptor of the device state to load in the child.
 pub const FD_STATE: i32 = 5;
+/// Descriptor of the console's pipe in the child.
+pub const FD_CONSOLE: i32 = 6;
 
 /// The guest's hardware: equal, argument by argument, for a frozen machine and all of its forks.
 pub fn hardware(shape: &Shape) -> Vec<String> {
@@ -62,7 +64,8 @@ fn machine(shape: &Shape) -> String {
         MachineType::Microvm => "microvm,rtc=on,pcie=on",
         MachineType::Q35 => "q35,hpet=off,smm=off,sata=off,usb=off,vmport=off,smbus=off",
     };
-    format!("{board},memory-backend=ram,suppress-vmdesc=on")
+    // A core of QEMU, should there be one, is without the guest's memory.
+    format!("{board},memory-backend=ram,suppress-vmdesc=on,dump-guest-core=off")
 }
 
 fn accelerator(accelerator: Accelerator) -> &'static str {
@@ -93,26 +96,24 @@ pub fn memory(shape: &Shape, ram: &Path, shared: bool) -> Vec<OsString> {
     vec!["-object".into(), object]
 }
 
-/// The console's log, and the sockets that the child inherits. Connected pairs: nothing to listen on, nothing in a
-/// file system that could be left behind, nothing that another process could connect to.
-pub fn channels(console: &Path) -> Vec<OsString> {
-    let mut log = OsString::from("file,id=console,append=on,path=");
-    log.push(escape(console));
-    let mut args: Vec<OsString> = vec![
-        "-chardev".into(),
-        log,
-        "-serial".into(),
-        "chardev:console".into(),
-    ];
-    for arg in [
-        "-chardev".to_owned(),
-        format!("socket,id=agent,fd={FD_AGENT}"),
-        "-chardev".to_owned(),
-        format!("socket,id=qmp,fd={FD_QMP}"),
-        "-mon".to_owned(),
-        "chardev=qmp,mode=control".to_owned(),
+/// The pipe and the sockets that the child inherits. Connected pairs: nothing to listen on, nothing in a file system that
+/// could be left behind or would grow, nothing that another process could connect to.
+pub fn channels() -> Vec<String> {
+    let mut args = Vec::new();
+    for (option, value) in [
+        ("-add-fd", format!("fd={FD_CONSOLE},set=1")),
+        // A descriptor has no path but this; `file` means “written only”.
+        (
+            "-chardev",
+            "file,id=console,append=on,path=/dev/fdset/1".to_owned(),
+        ),
+        ("-serial", "chardev:console".to_owned()),
+        ("-chardev", format!("socket,id=agent,fd={FD_AGENT}")),
+        ("-chardev", format!("socket,id=qmp,fd={FD_QMP}")),
+        ("-mon", "chardev=qmp,mode=control".to_owned()),
     ] {
-        args.push(arg.into());
+        args.push(option.to_owned());
+        args.push(value);
     }
     args
 }

@@ -109,7 +109,7 @@ pub async fn create(
 ) -> Result<PathBuf, DiskError> {
     let path = folder.join(file);
     let format = if below == 0 { "raw" } else { "qcow2" };
-    let mut command = tokio::process::Command::new(qemu_img);
+    let mut command = tokio::process::Command::from(vmint_spawn::command(qemu_img));
     command
         .current_dir(folder)
         .args([

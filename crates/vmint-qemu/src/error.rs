@@ -1,6 +1,7 @@
 //! What can go wrong with a hypervisor, one enum per operation.
 
 use crate::disk::DiskError;
+use crate::frozen::FrozenError;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -109,6 +110,9 @@ pub enum BranchError {
     /// A layer could not be made.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// The memory's file could not be linked.
+    #[error(transparent)]
+    Frozen(#[from] FrozenError),
     /// A file could not be written.
     #[error("cannot write {path:?}")]
     Io {

@@ -7,8 +7,10 @@
 //! | `delta` | the pages that differ from it; a template has none |
 //! | `state` | the devices' state (and all of memory, when `full`) |
 //! | `disk.N.*`, `disk.blank` | the disk's layers, and an empty one to put on top |
+//! | `NAME.seen` | up to which change the content of `ram`, `state` or `delta` is known; see `seen` |
 
 use crate::disk;
+use crate::seen::{self, Seen, changed_ns};
 use crate::shape::Shape;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -57,7 +59,7 @@ pub struct FileStamp {
     pub name: String,
     /// Length in bytes.
     pub size: u64,
-    /// Time of modification. While it is the same, the content is taken to be.
+    /// Time of modification. While it is the same, and the time of change one that is known, the content is taken to be.
     pub modified_ns: i128,
     /// Digest of the content, holes skipped.
     pub sha256: String,
@@ -164,9 +166,12 @@ impl Frozen {
         for name in [Self::RAM, Self::DELTA, Self::STATE] {
             let known = manifest.files.iter().any(|f| f.name == name);
             if !known && folder.join(name).exists() {
-                manifest
-                    .files
-                    .push(FileStamp::of(folder, name).map_err(fail)?);
+                let seen = Seen::lock_or_make(folder, name);
+                let (stamp, changed_ns) = FileStamp::of(folder, name).map_err(fail)?;
+                manifest.files.push(stamp);
+                if let Some(seen) = seen {
+                    seen.note(changed_ns);
+                }
             }
         }
         let temporary = folder.join(".manifest");
@@ -206,7 +211,7 @@ impl Frozen {
         has.then(|| self.folder.join(Self::DELTA))
     }
 
-    /// Checks that every file is what it was frozen as: by size and time, and by content where the time differs.
+    /// Checks that every file is what it was frozen as: by size and times, and by content where a time differs.
     pub fn check(&self) -> Result<(), FrozenError> {
         self.check_with_disk(&self.folder)
     }
@@ -221,6 +226,10 @@ impl Frozen {
         for stamp in &self.manifest.files {
             stamp.check(&self.folder)?;
         }
+        self.check_layers(layers)
+    }
+
+    fn check_layers(&self, layers: &Path) -> Result<(), FrozenError> {
         for n in 0..self.manifest.layers {
             let file = layers.join(disk::layer_name(n));
             if !file.exists() {
@@ -231,6 +240,16 @@ impl Frozen {
             }
         }
         Ok(())
+    }
+
+    /// Reads every file whose digest is known, whatever its times, and tells which are not what they were frozen as.
+    pub fn verify(&self) -> Vec<FrozenError> {
+        let stamps = self.manifest.files.iter();
+        let mut wrong: Vec<_> = stamps
+            .filter_map(|stamp| stamp.verify(&self.folder).err())
+            .collect();
+        wrong.extend(self.check_layers(&self.folder).err());
+        wrong
     }
 
     /// Links everything into `folder`, so that it can be forked from there whatever becomes of this one: the frozen
@@ -294,65 +313,107 @@ impl Frozen {
     }
 }
 
-/// Links file `name` of one folder into another.
+/// Takes the frozen files out of a folder, be it a frozen machine's, a machine's or that of one of its forks, before the
+/// folder is removed: what others have linked of them stays known. Without this the next fork reads them all, once.
+pub fn release(folder: &Path) {
+    let mut folders = vec![folder.to_owned(), folder.join("origin")];
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with("fork-") {
+            folders.push(entry.path().join("origin"));
+        }
+    }
+    for folder in folders.iter().filter(|f| f.join(Frozen::MANIFEST).exists()) {
+        // First, so that nobody takes what is half gone for damaged.
+        let removed = std::fs::remove_file(folder.join(Frozen::MANIFEST)).and_then(|()| {
+            [Frozen::RAM, Frozen::DELTA, Frozen::STATE]
+                .iter()
+                .try_for_each(|name| seen::unlink(folder, name))
+        });
+        if let Err(e) = removed {
+            tracing::debug!("cannot take frozen files out of {}: {e}", folder.display());
+        }
+    }
+}
+
+/// Links file `name` of one folder into another, with what is known of its content.
 pub fn link(from: &Path, to: &Path, name: &str) -> Result<(), FrozenError> {
-    std::fs::hard_link(from.join(name), to.join(name)).map_err(|source| FrozenError::Io {
+    seen::link(from, to, name).map_err(|source| FrozenError::Io {
         path: from.join(name),
         source,
     })
 }
 
 impl FileStamp {
-    /// Reads file `name` of `folder`.
-    pub fn of(folder: &Path, name: &str) -> io::Result<Self> {
+    /// Reads file `name` of `folder`; also tells the change as of which it was read.
+    fn of(folder: &Path, name: &str) -> io::Result<(Self, i128)> {
         let file = File::open(folder.join(name))?;
-        let meta = file.metadata()?;
-        let modified_ns = i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec());
-        Ok(Self {
+        // Before it is read: a change meanwhile is one that nobody knows.
+        let stat = rustix::fs::fstat(&file)?;
+        let stamp = Self {
             name: name.into(),
-            size: meta.len(),
-            modified_ns,
+            size: stat.st_size as u64,
+            modified_ns: modified_ns(&file.metadata()?),
             sha256: sparse_sha256(&file)?,
-        })
+        };
+        Ok((stamp, changed_ns(&stat)))
+    }
+
+    fn damaged(&self, folder: &Path, what: String) -> FrozenError {
+        let file = folder.join(&self.name);
+        FrozenError::Damaged { file, what }
+    }
+
+    fn failed(&self, folder: &Path, source: io::Error) -> FrozenError {
+        if source.kind() == io::ErrorKind::NotFound {
+            return self.damaged(folder, "it is missing".into());
+        }
+        let path = folder.join(&self.name);
+        FrozenError::Io { path, source }
     }
 
     fn check(&self, folder: &Path) -> Result<(), FrozenError> {
-        let path = folder.join(&self.name);
-        let damaged = |what: String| {
-            Err(FrozenError::Damaged {
-                file: path.clone(),
-                what,
-            })
-        };
-        let meta = match std::fs::metadata(&path) {
-            Ok(meta) => meta,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                return damaged("it is missing".into());
-            }
-            Err(source) => {
-                return Err(FrozenError::Io {
-                    path: path.clone(),
-                    source,
-                });
-            }
-        };
+        let fail = |source| self.failed(folder, source);
+        let meta = std::fs::metadata(folder.join(&self.name)).map_err(fail)?;
         if meta.len() != self.size {
-            return damaged(format!("{} bytes long, not {}", meta.len(), self.size));
+            let what = format!("{} bytes long, not {}", meta.len(), self.size);
+            return Err(self.damaged(folder, what));
         }
-        let modified_ns = i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec());
-        if modified_ns == self.modified_ns {
+        let is_known = |seen: &Seen| -> io::Result<bool> {
+            let meta = std::fs::metadata(folder.join(&self.name))?;
+            let changed = i128::from(meta.ctime()) * 1_000_000_000 + i128::from(meta.ctime_nsec());
+            Ok(modified_ns(&meta) == self.modified_ns && seen.knows(changed))
+        };
+        // Held while it is read, so that of many who ask one reads.
+        let seen = Seen::lock_or_make(folder, &self.name);
+        if let Some(seen) = &seen
+            && is_known(seen).map_err(fail)?
+        {
             return Ok(());
         }
-        let found = Self::of(folder, &self.name).map_err(|source| FrozenError::Io {
-            path: path.clone(),
-            source,
-        })?;
-        if found.sha256 == self.sha256 {
-            Ok(())
+        let changed_ns = self.verify(folder)?;
+        if let Some(seen) = &seen {
+            seen.note(changed_ns);
+        }
+        Ok(())
+    }
+
+    /// Reads the file; tells the change as of which it is what it was.
+    fn verify(&self, folder: &Path) -> Result<i128, FrozenError> {
+        let found = Self::of(folder, &self.name);
+        let (found, changed_ns) = found.map_err(|source| self.failed(folder, source))?;
+        if found.size != self.size {
+            let what = format!("{} bytes long, not {}", found.size, self.size);
+            Err(self.damaged(folder, what))
+        } else if found.sha256 == self.sha256 {
+            Ok(changed_ns)
         } else {
-            damaged("its content has changed".into())
+            Err(self.damaged(folder, "its content has changed".into()))
         }
     }
+}
+
+fn modified_ns(meta: &std::fs::Metadata) -> i128 {
+    i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec())
 }
 
 /// Digest of a file's data: of the offset and content of each block that is not all zeros. Independent of where the

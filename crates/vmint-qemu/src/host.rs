@@ -24,6 +24,18 @@ pub struct Qemu {
     pub banner: String,
     /// Changes when the programs do; see [`Qemu::stamp`].
     pub stamp: String,
+    /// Whether it saves the state of devices without memory. A program that was asked by an older vmint is asked again.
+    pub device_state: DeviceState,
+}
+
+/// How a QEMU saves the state of a guest's devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceState {
+    /// Alone; then only memory that has changed is to be saved besides.
+    Alone,
+    /// Together with all of memory.
+    WithMemory,
 }
 
 /// What this host executes machines with.
@@ -110,11 +122,11 @@ impl Qemu {
         ))
     }
 
-    /// Asks the programs for their version. Starting QEMU for this costs 20 ms: keep the answer while
+    /// Asks the programs for their version, and what they can do. Starting QEMU for this costs 50 ms: keep the answer while
     /// [`stamp`](Self::stamp) stays the same.
     pub async fn query(system: PathBuf, img: PathBuf) -> Result<Self, QemuError> {
         let stamp = Self::stamp(&system)?;
-        let output = tokio::process::Command::new(&system)
+        let output = tokio::process::Command::from(vmint_spawn::command(&system))
             .arg("--version")
             .stdin(Stdio::null())
             .kill_on_drop(true)
@@ -138,14 +150,61 @@ impl Qemu {
                 version,
             });
         }
+        let device_state = probe_device_state(&system).await?;
         Ok(Self {
             system,
             img,
             version,
             banner,
             stamp,
+            device_state,
         })
     }
+}
+
+/// How long a QEMU without a machine may take to answer.
+const PROBE: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// Asks a QEMU without a machine to save its devices, of which it has none, to nowhere. Asked once, and on its own: later a
+/// refusal may mean that a disk is full, and must not be taken for this.
+async fn probe_device_state(system: &Path) -> Result<DeviceState, QemuError> {
+    let mut command = tokio::process::Command::from(vmint_spawn::command(system));
+    let args = ["-nodefaults", "-no-user-config", "-display", "none"];
+    command
+        .args(args)
+        .args(["-machine", "none", "-qmp", "stdio"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true);
+    let failed = |source| QemuError::Execute {
+        program: system.into(),
+        source,
+    };
+    let ask = async {
+        let mut child = command.spawn()?;
+        let mut stdin = child.stdin.take().expect("piped above");
+        let commands = "{\"execute\":\"qmp_capabilities\"}\n\
+            {\"execute\":\"xen-save-devices-state\",\"arguments\":{\"filename\":\"/dev/null\"},\"id\":\"probe\"}\n\
+            {\"execute\":\"quit\"}\n";
+        tokio::io::AsyncWriteExt::write_all(&mut stdin, commands.as_bytes()).await?;
+        child.wait_with_output().await
+    };
+    let answered = tokio::time::timeout(PROBE, ask).await;
+    let output = answered
+        .map_err(|_| failed(io::ErrorKind::TimedOut.into()))?
+        .map_err(failed)?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let answers = text.lines().filter_map(|line| {
+        let answer: serde_json::Value = serde_json::from_str(line).ok()?;
+        (answer["id"] == "probe").then(|| answer.get("return").is_some())
+    });
+    Ok(if answers.last() == Some(true) {
+        DeviceState::Alone
+    } else {
+        tracing::warn!("this QEMU cannot save device state alone; snapshots hold all of memory");
+        DeviceState::WithMemory
+    })
 }
 
 impl Host {

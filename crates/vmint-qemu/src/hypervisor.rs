@@ -9,8 +9,9 @@
 use crate::args;
 use crate::disk::{self, Layer};
 use crate::error::{BranchError, LaunchError, QmpError};
-use crate::frozen::Frozen;
-use crate::host::Qemu;
+use crate::frozen::{self, Frozen};
+use crate::host::{DeviceState, Qemu};
+use crate::log::{self, Keeper, Kept, Log};
 use crate::memory::{GuestMemory, Method};
 use crate::netguard;
 use crate::qmp::{Event, Qmp};
@@ -20,11 +21,11 @@ use qapi::qmp;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
-use std::sync::Arc;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
@@ -69,9 +70,9 @@ pub struct Launch<'a> {
     pub layers: &'a [Layer],
     /// Ports to open on the host's loopback.
     pub publish: &'a [Publish],
-    /// The console's log; appended to.
+    /// The console's log; gone on with.
     pub console: &'a Path,
-    /// The log of QEMU's standard error; appended to.
+    /// The log of QEMU's standard error; gone on with.
     pub log: &'a Path,
 }
 
@@ -87,7 +88,46 @@ pub struct Hypervisor {
     layers: usize,
     top: String,
     img: PathBuf,
-    log: PathBuf,
+    device_state: DeviceState,
+    logs: Logs,
+}
+
+/// What a hypervisor and its guest say, and who keeps it.
+#[derive(Debug)]
+struct Logs {
+    console: Kept,
+    stderr: Kept,
+    /// The path of the latter.
+    path: PathBuf,
+    keeper: Keeper,
+}
+
+impl Logs {
+    /// Logs, and the writing ends of the console's pipe and of that of QEMU's standard error.
+    fn begin(console: &Path, stderr: &Path) -> io::Result<(Self, OwnedFd, OwnedFd)> {
+        let open = |path, size| Log::open(path, size).map(|log| Arc::new(Mutex::new(log)));
+        let (kept_console, kept_stderr) =
+            (open(console, log::CONSOLE)?, open(stderr, log::PROGRAM)?);
+        let (console_in, console_out) = log::pipe()?;
+        let (stderr_in, stderr_out) = log::pipe()?;
+        let keeper = log::keep(vec![
+            (console_in, kept_console.clone()),
+            (stderr_in, kept_stderr.clone()),
+        ])?;
+        let logs = Self {
+            console: kept_console,
+            stderr: kept_stderr,
+            path: stderr.to_owned(),
+            keeper,
+        };
+        Ok((logs, console_out, stderr_out))
+    }
+
+    /// The end of what QEMU said, which is dead.
+    async fn last_words(&self) -> String {
+        self.keeper.done().await;
+        log::tail(&self.path)
+    }
 }
 
 /// Something that a hypervisor did on its own.
@@ -175,17 +215,18 @@ impl Launch<'_> {
                 number: args::FD_STATE,
             });
         }
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(self.log)
-            .map_err(io_error(self.log))?;
-        let mut command = Command::new(&self.qemu.system);
+        let begun = Logs::begin(self.console, self.log);
+        let (logs, console, stderr) = begun.map_err(io_error(self.log))?;
+        fds.push(Pass {
+            fd: console,
+            number: args::FD_CONSOLE,
+        });
+        let mut command = vmint_spawn::command(&self.qemu.system);
         command
             .args(self.arguments())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(log);
+            .stderr(Stdio::from(stderr));
         // What QEMU has no use for, it does not get. One arena: its threads allocate little, and each arena more is
         // memory for every fork.
         command.env_clear().env("MALLOC_ARENA_MAX", "1");
@@ -207,7 +248,7 @@ impl Launch<'_> {
             Ok(connected) => connected,
             // It ended before it spoke: its last words say more than the broken connection.
             Err(QmpError::Closed { .. } | QmpError::Io(_)) => {
-                return Err(exited(&mut child, self.log).await);
+                return Err(exited(&mut child, &logs).await);
             }
             Err(e) => return Err(e.into()),
         };
@@ -229,7 +270,8 @@ impl Launch<'_> {
             layers: self.layers.len(),
             top: "disk".into(),
             img: self.qemu.img.clone(),
-            log: self.log.to_owned(),
+            device_state: self.qemu.device_state,
+            logs,
         })
     }
 
@@ -242,7 +284,7 @@ impl Launch<'_> {
             self.ram,
             matches!(self.start, Start::BootShared(_)),
         ));
-        all.extend(args::channels(self.console));
+        all.extend(args::channels().into_iter().map(Into::into));
         all.extend(args::disk(self.layers));
         all.extend(
             args::network(self.shape, self.publish)
@@ -281,29 +323,15 @@ async fn connect(
     .await
 }
 
-async fn exited(child: &mut Child, log: &Path) -> LaunchError {
+async fn exited(child: &mut Child, logs: &Logs) -> LaunchError {
     let status = match tokio::time::timeout(Duration::from_secs(5), child.wait()).await {
         Ok(Ok(status)) => status.to_string(),
         _ => "it hung up, but lives".into(),
     };
     LaunchError::Exited {
         status,
-        stderr: tail(log),
+        stderr: logs.last_words().await,
     }
-}
-
-/// The last lines of a log, at most 2 KiB.
-pub fn tail(path: &Path) -> String {
-    use std::os::unix::fs::FileExt;
-    let Ok(file) = File::open(path) else {
-        return String::new();
-    };
-    let len = file.metadata().map_or(0, |m| m.len());
-    let mut buffer = vec![0; len.min(2048) as usize];
-    let n = file
-        .read_at(&mut buffer, len.saturating_sub(2048))
-        .unwrap_or(0);
-    String::from_utf8_lossy(&buffer[..n]).trim().to_owned()
 }
 
 impl Hypervisor {
@@ -322,6 +350,23 @@ impl Hypervisor {
         self.agent.take()
     }
 
+    /// Shows its logs at these paths too, in the place of what is there.
+    pub fn show_logs(&self, console: &Path, stderr: &Path) -> io::Result<()> {
+        for (kept, path) in [(&self.logs.console, console), (&self.logs.stderr, stderr)] {
+            let mut log = kept.lock().unwrap_or_else(PoisonError::into_inner);
+            log.show_at(path)?;
+        }
+        Ok(())
+    }
+
+    /// Leaves those paths to another hypervisor.
+    pub fn show_logs_no_more(&self) {
+        for kept in [&self.logs.console, &self.logs.stderr] {
+            let mut log = kept.lock().unwrap_or_else(PoisonError::into_inner);
+            log.show_no_more();
+        }
+    }
+
     /// Stops the guest's processors.
     pub async fn pause(&self) -> Result<(), QmpError> {
         self.qmp.execute(qmp::stop {}).await.map(drop)
@@ -334,13 +379,13 @@ impl Hypervisor {
 
     /// The next thing that QEMU does on its own. Can be cancelled.
     pub async fn notice(&mut self) -> io::Result<Notice> {
-        tokio::select! {
+        let status = tokio::select! {
             biased;
-            Some(event) = self.events.recv() => Ok(Notice::Event(event)),
-            status = self.child.wait() => {
-                Ok(Notice::Exited(Exit { status: status?, stderr: tail(&self.log) }))
-            }
-        }
+            Some(event) = self.events.recv() => return Ok(Notice::Event(event)),
+            status = self.child.wait() => status?,
+        };
+        let stderr = self.logs.last_words().await;
+        Ok(Notice::Exited(Exit { status, stderr }))
     }
 
     /// Kills it, and does not wait: whoever kills it has better to do. When this returns, the guest executes nothing any
@@ -378,7 +423,7 @@ impl Hypervisor {
         match self.qmp.execute_raw("migrate-incoming", uri).await {
             Ok(_) => {}
             Err(QmpError::Closed { .. } | QmpError::Io(_)) => {
-                return Err(exited(&mut self.child, &self.log).await);
+                return Err(exited(&mut self.child, &self.logs).await);
             }
             Err(e) => return Err(e.into()),
         }
@@ -426,7 +471,7 @@ impl Hypervisor {
             {
                 Ok(status) => status["status"].as_str().unwrap_or_default().to_owned(),
                 Err(QmpError::Closed { .. } | QmpError::Io(_)) => {
-                    return Err(exited(&mut self.child, &self.log).await);
+                    return Err(exited(&mut self.child, &self.logs).await);
                 }
                 Err(e) => return Err(e.into()),
             };
@@ -455,12 +500,8 @@ impl Hypervisor {
         save: Save,
         afterwards: Afterwards,
     ) -> Result<Branch, BranchError> {
-        std::fs::hard_link(&self.ram, into.join(Frozen::RAM)).map_err(|source| {
-            BranchError::Io {
-                path: into.join(Frozen::RAM),
-                source,
-            }
-        })?;
+        let from = self.ram.parent().unwrap_or(Path::new("/"));
+        frozen::link(from, into, Frozen::RAM)?;
         let overlay = self.add_overlay().await?;
         let began = Instant::now();
         self.pause().await?;
@@ -522,30 +563,16 @@ impl Hypervisor {
         overlay: Option<&str>,
     ) -> Result<(u64, Option<Method>), BranchError> {
         let state = into.join(Frozen::STATE);
-        let saved = match save {
-            Save::Full => None,
-            Save::Changed => {
-                let filename = state.to_string_lossy().into_owned();
-                match self
-                    .qmp
-                    .execute(qmp::xen_save_devices_state {
-                        filename,
-                        live: Some(true),
-                    })
-                    .await
-                {
-                    Ok(_) => Some(self.save_changed(into)?),
-                    Err(QmpError::Refused { description, .. }) => {
-                        tracing::warn!(%description, "this QEMU cannot save device state alone; saving all of memory");
-                        None
-                    }
-                    Err(e) => return Err(e.into()),
-                }
+        let saved = match (save, self.device_state) {
+            (Save::Changed, DeviceState::Alone) => {
+                self.save_devices(&state).await?;
+                Some(self.save_changed(into)?)
+            }
+            (Save::Full, _) | (_, DeviceState::WithMemory) => {
+                self.save_all(&state).await?;
+                None
             }
         };
-        if saved.is_none() {
-            self.save_all(&state).await?;
-        }
         if let Some(overlay) = overlay {
             let arguments = serde_json::json!({ "node": self.top, "overlay": overlay });
             self.qmp.execute_raw("blockdev-snapshot", arguments).await?;
@@ -553,6 +580,18 @@ impl Hypervisor {
             self.layers += 1;
         }
         Ok(saved.map_or((0, None), |(changed, method)| (changed, Some(method))))
+    }
+
+    /// Saves the devices' state without memory. That this QEMU can do it was found out before, so a failure is a failure.
+    async fn save_devices(&self, state: &Path) -> Result<(), BranchError> {
+        let save = qmp::xen_save_devices_state {
+            filename: state.to_string_lossy().into_owned(),
+            live: Some(true),
+        };
+        match self.qmp.execute(save).await {
+            Ok(_) => Ok(()),
+            Err(e) => Err(explained(e, state)),
+        }
     }
 
     fn save_changed(&self, into: &Path) -> Result<(u64, Method), BranchError> {
@@ -604,12 +643,12 @@ impl Hypervisor {
                         .unwrap_or("no reason given")
                         .to_owned();
                     let (command, class) = ("migrate".to_owned(), "GenericError".to_owned());
-                    return Err(QmpError::Refused {
+                    let refused = QmpError::Refused {
                         command,
                         class,
                         description,
-                    }
-                    .into());
+                    };
+                    return Err(explained(refused, state));
                 }
                 _ => tokio::time::sleep(wait).await,
             }
@@ -622,18 +661,9 @@ impl Hypervisor {
         let began = Instant::now();
         self.pause().await?;
         let state = into.join(Frozen::STATE);
-        let filename = state.to_string_lossy().into_owned();
-        let saved = self
-            .qmp
-            .execute(qmp::xen_save_devices_state {
-                filename,
-                live: Some(true),
-            })
-            .await;
-        match saved {
-            Ok(_) => {}
-            Err(QmpError::Refused { .. }) => self.save_all(&state).await?,
-            Err(e) => return Err(e.into()),
+        match self.device_state {
+            DeviceState::Alone => self.save_devices(&state).await?,
+            DeviceState::WithMemory => self.save_all(&state).await?,
         }
         let elapsed = began.elapsed();
         self.kill().await.map_err(|source| BranchError::Io {
@@ -641,5 +671,23 @@ impl Hypervisor {
             source,
         })?;
         Ok(elapsed)
+    }
+}
+
+/// QEMU says “an IO error has occurred” of a disk that is full. Whether a file can be written there tells more.
+fn explained(refused: QmpError, state: &Path) -> BranchError {
+    if !matches!(refused, QmpError::Refused { .. }) {
+        return refused.into();
+    }
+    // What QEMU has written of the state stays while this is tried, so there is no more room than there was for it.
+    let trial = state.with_extension("trial");
+    let written = std::fs::write(&trial, vec![1; 1 << 20]);
+    let _ = std::fs::remove_file(&trial);
+    match written {
+        Ok(()) => refused.into(),
+        Err(source) => BranchError::Io {
+            path: state.to_owned(),
+            source,
+        },
     }
 }

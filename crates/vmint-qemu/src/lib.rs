@@ -17,10 +17,14 @@
 //! * [`spawn`]: a child that never outlives its parent, with descriptors passed by number.
 //! * [`qmp`]: typed and asynchronous QMP.
 //! * [`hypervisor`]: a QEMU process from launch to exit.
+//! * [`log`]: bounded logs of what a guest and its QEMU say.
 //! * [`memory`]: which pages of a running fork differ from its template; reading and writing them.
 //! * [`disk`]: the layers of a disk.
 //! * [`frozen`]: the folder of a frozen machine, its manifest, its integrity.
+//! * `seen`: up to which change the content of a frozen file is known.
 //! * [`netguard`]: what user-mode networking may reach.
+
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 pub mod args;
 pub mod disk;
@@ -28,14 +32,16 @@ pub mod error;
 pub mod frozen;
 pub mod host;
 pub mod hypervisor;
+pub mod log;
 pub mod memory;
 pub mod netguard;
 pub mod qmp;
+mod seen;
 pub mod shape;
 pub mod spawn;
 
 pub use error::{BranchError, FreezeError, LaunchError, QmpError};
 pub use frozen::{Frozen, Manifest};
-pub use host::{Host, Qemu};
+pub use host::{DeviceState, Host, Qemu};
 pub use hypervisor::{Boot, Exit, Hypervisor, Launch, Notice, Start};
 pub use shape::{MachineType, Shape};

@@ -39,8 +39,8 @@ type Job = (
     oneshot::Sender<io::Result<std::process::Child>>,
 );
 
-/// Starts `command`, passing `fds` and nothing else but the standard streams that it names. The child gets `SIGKILL`
-/// when this process ends, in whatever way.
+/// Starts `command`, one of [`vmint_spawn::command`], passing `fds` and nothing else but the standard streams that it
+/// names. The child gets `SIGKILL` when this process ends, in whatever way, and leaves no core.
 pub async fn spawn(
     command: Command,
     fds: Vec<Pass>,
@@ -100,6 +100,7 @@ fn start(
             if libc::getppid() as u32 != parent {
                 libc::_exit(1);
             }
+            vmint_spawn::forbid_cores()?;
             // First out of the way, so that no descriptor is overwritten before it was moved.
             for (slot, (from, _)) in parked.iter_mut().zip(&moves) {
                 *slot = libc::fcntl(*from, libc::F_DUPFD_CLOEXEC, 64);
@@ -164,7 +165,7 @@ mod tests {
         let (mut second, theirs2) = UnixStream::pair().unwrap();
         // Each shall have the number that the other one has here.
         let (a, b) = (theirs2.as_raw_fd(), theirs.as_raw_fd());
-        let mut command = Command::new("/bin/bash");
+        let mut command = vmint_spawn::command("/bin/bash");
         command
             .args(["-c", &format!("echo first >&{a}; echo second >&{b}")])
             .stdin(Stdio::null());

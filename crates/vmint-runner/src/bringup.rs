@@ -139,8 +139,9 @@ async fn services_up(session: &Session) -> Result<(), SessionError> {
         let spec = command(&["systemctl", "is-system-running", "--wait"]);
         let status = session
             .exec(spec, |channel, bytes| {
-                if channel == vmint_protocol::Channel::Output {
-                    said.push_str(&String::from_utf8_lossy(bytes));
+                // One word is awaited; an image that says more is not listened to.
+                if channel == vmint_protocol::Channel::Output && said.len() < 256 {
+                    said.push_str(&String::from_utf8_lossy(&bytes[..bytes.len().min(256)]));
                 }
             })
             .await?;
@@ -181,7 +182,7 @@ async fn watched<T>(
                 }
                 Err(e @ (SessionError::Silent { .. } | SessionError::TimedOut { .. })) => {
                     let fault = Fault::from(e);
-                    let tail = vmint_qemu::hypervisor::tail(console);
+                    let tail = vmint_qemu::log::tail(console);
                     let last = tail.lines().next_back().unwrap_or("nothing").trim();
                     let message = format!("{}; the last line on its console was {last:?}", fault.message);
                     return Err(Fault { message, ..fault });
@@ -242,7 +243,7 @@ impl Story {
     /// Why it ended. A panicked kernel asks for a reboot too, so the console has a say.
     pub fn end(&self, exit: &Exit, console: &std::path::Path) -> End {
         let panicked = || {
-            let tail = vmint_qemu::hypervisor::tail(console);
+            let tail = vmint_qemu::log::tail(console);
             tail.contains("Kernel panic") || tail.contains("vmint-agent: fatal")
         };
         match &self.shutdown {
@@ -261,7 +262,7 @@ impl Story {
             End::Shutdown => "the guest shut itself down".into(),
             End::Reboot => "the guest rebooted".into(),
             End::Panic => {
-                let tail = vmint_qemu::hypervisor::tail(console);
+                let tail = vmint_qemu::log::tail(console);
                 let why = tail
                     .lines()
                     .find(|l| l.contains("Kernel panic") || l.contains("vmint-agent: fatal"));

@@ -13,6 +13,8 @@
 //! * [`reserve`]: what is left when a disk is full.
 //! * [`template`]: images booted once and frozen; [`probe`]: what executes guests on this host.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 pub mod api;
 pub mod belongs;
 pub mod bringup;
@@ -31,5 +33,5 @@ pub mod template;
 pub mod watch;
 
 pub use client::Client;
-pub use session::{Fed, Session, SessionError, Stream, StreamEvent};
+pub use session::{Fed, Sender, Session, SessionError, Stream, StreamEvent};
 pub use start::{BootSpec, From, StartRequest, start_runner};

@@ -146,6 +146,8 @@ impl Machine {
                     Ok(Notice::Exited(exit)) => Some(self.exited(&exit)),
                     Err(e) => Some(self.died(format!("QEMU cannot be watched: {e}"))),
                 },
+                // Nobody could reach the guest any more, and it is no guest to be trusted with another session.
+                breach = fork.live.session.broken() => Some(self.broken(&breach)),
                 Some(watched) = watches.recv() => self.look(watched, &mut asks, &mut answers).await,
                 alarm = self.guard.alarm() => self.alarmed(alarm).await,
                 change = self.standby.change() => {

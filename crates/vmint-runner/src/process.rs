@@ -7,17 +7,48 @@ use crate::watch;
 use rustix::stdio;
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Mutex;
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 use vmint_model::{ErrorBody, ErrorKind, Fault, Home, MachineDir, MachineId, MachineState};
+use vmint_qemu::log::{Log, PROGRAM};
 use vmint_store::{FileLock, Store};
+
+/// Where a runner writes its own log, which is bounded: a guest can make it complain. It goes on with the file that is the
+/// process's standard error, and standard error with it, for panics are told there.
+pub fn log(home: &Home, id: &MachineId) -> Mutex<Box<dyn Write + Send>> {
+    Mutex::new(match Log::open(&home.machine(id).runner_log(), PROGRAM) {
+        Ok(log) => Box::new(OwnLog(log)),
+        Err(_) => Box::new(io::stderr()),
+    })
+}
+
+struct OwnLog(Log);
+
+impl Write for OwnLog {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let (before, n) = (self.0.file().as_raw_fd(), self.0.write(bytes)?);
+        // Another part has been begun.
+        if self.0.file().as_raw_fd() != before {
+            stdio::dup2_stderr(self.0.file())?;
+        }
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
 
 /// Runs the runner of machine `id` until the machine is down. To be called on the main thread of a process that
 /// [`start_runner`](crate::start::start_runner) started.
 pub fn run(home: &Home, id: &MachineId) {
     let dir = home.machine(id);
+    if let Err(e) = vmint_spawn::forbid_cores() {
+        eprintln!("vmint runner: this process may leave a core: {e}");
+    }
     let (lock, mut said) = match streams(&dir) {
         Ok(streams) => streams,
         Err(fault) => {

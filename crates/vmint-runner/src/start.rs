@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use vmint_model::{ErrorBody, ErrorKind, Fault, Home, MachineDir, MachineId, MachineRecord};
@@ -102,7 +102,7 @@ pub async fn start_runner(
         .append(true)
         .open(dir.runner_log())
         .map_err(host)?;
-    let mut child = Command::new(program)
+    let mut child = vmint_spawn::command(program)
         .arg("runner")
         .arg(home.root())
         .arg(home.runtime())
@@ -135,7 +135,7 @@ pub async fn start_runner(
         Ok(Started::Ready(record)) => Ok(*record),
         Ok(Started::Failed(body)) => Err(body.error),
         Err(_) => {
-            let log = vmint_qemu::hypervisor::tail(&dir.runner_log());
+            let log = vmint_qemu::log::tail(&dir.runner_log());
             let message = format!("the runner of machine {id} died before the machine was ready");
             Err(Fault::new(
                 ErrorKind::Runner,

@@ -12,7 +12,7 @@ use vmint_image::{BootFiles, Image, InitKind, Progress};
 use vmint_model::{Accelerator, ErrorKind, Fault, Home};
 use vmint_protocol::{Reply, Request};
 use vmint_qemu::disk::{self, Layer};
-use vmint_qemu::{Boot, Frozen, Host, Launch, Manifest, Shape, Start};
+use vmint_qemu::{Boot, DeviceState, Frozen, Host, Launch, Manifest, Shape, Start};
 use vmint_store::FileLock;
 
 /// A template to find or to make.
@@ -234,7 +234,7 @@ impl Wanted<'_> {
             image: self.image.name().to_string(),
             image_digest: self.image.digest().to_string(),
             qemu: self.host.qemu.banner.clone(),
-            full: false,
+            full: self.host.qemu.device_state == DeviceState::WithMemory,
             layers: layers.len(),
             files: Vec::new(),
             created_at_ms: vmint_store::now_ms(),

@@ -20,6 +20,8 @@
 //! * [`admission`]: what is promised to machines, and who waits for it.
 //! * [`error`]: how the store fails.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 pub mod admission;
 pub mod adopt;
 pub mod bell;

@@ -16,6 +16,8 @@
 //! 6. [`record`]: what came of it, which is also what is stored; [`report`] shows it as a page, as JUnit and as JSON;
 //!    [`moment`]: how a shell begins in a machine as it was before a step.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 pub mod artifacts;
 pub mod cache;
 pub mod check;

@@ -26,6 +26,8 @@
 //! * [`images`]: images, templates, and what executes machines here.
 //! * [`config`], [`doctor`], [`garbage`].
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 pub mod admit;
 pub mod bench;
 pub mod blocking;

@@ -237,6 +237,7 @@ fn why(record: &MachineRecord) -> (Cause, String) {
 }
 
 pub(crate) fn remove_folder(path: &Path) -> Result<(), Fault> {
+    vmint_qemu::frozen::release(path);
     vmint_store::remove_folder(path).map_err(|e| {
         Fault::from_error(vmint_model::ErrorKind::Host, &e)
             .context(format!("cannot remove {}", path.display()))

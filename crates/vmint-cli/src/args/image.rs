@@ -154,6 +154,17 @@ pub enum Template {
         #[arg(required = true, value_name = "TEMPLATE")]
         templates: Vec<String>,
     },
+    /// Read templates and compare their content with what was frozen
+    ///
+    /// A template is normally trusted while the times of its files show no change. This command reads every byte of its
+    /// memory and device state, and exits with code 1 if anything differs. A damaged template is rebuilt on next use.
+    ///
+    /// Example: vmint template verify tiny
+    Verify {
+        /// Fingerprints as in `vmint template ls`, or their beginnings; or images' names [default: all templates]
+        #[arg(value_name = "TEMPLATE")]
+        templates: Vec<String>,
+    },
     /// Remove templates that can never be forked again: their image or this host's QEMU is another by now
     Prune,
 }

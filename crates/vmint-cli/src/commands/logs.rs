@@ -3,11 +3,10 @@
 use crate::args::machine::Logs;
 use crate::context::{self, Context};
 use crate::output;
-use std::fs::File;
-use std::io::{self, IsTerminal, Read, Seek};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
 use std::time::Duration;
+use vmint::qemu::log::Reader;
 use vmint::workflow::report::ansi;
 use vmint::workflow::sight;
 use vmint::{ErrorKind, Fault, Vmint};
@@ -116,59 +115,39 @@ async fn follow(vmint: &Vmint, id: &str, log: &mut Tail) -> Result<(), Fault> {
     }
 }
 
-/// A file that grows, and may be begun anew.
+/// A log that grows, and may be begun anew.
 struct Tail {
     path: PathBuf,
-    file: Option<File>,
+    log: Reader,
     shown: Shown,
 }
 
 impl Tail {
     fn new(path: PathBuf, shown: Shown) -> Self {
-        Self {
-            path,
-            file: None,
-            shown,
-        }
+        let log = Reader::new(path.clone());
+        Self { path, log, shown }
     }
 
     /// Prints what is new; whether there was anything.
     fn print(&mut self) -> Result<bool, Fault> {
-        let fail = |e: io::Error| {
-            Fault::from_error(ErrorKind::Host, &e)
-                .context(format!("cannot read {}", self.path.display()))
-        };
-        if self
-            .file
-            .as_mut()
-            .is_none_or(|file| begun_anew(file, &self.path))
-        {
-            self.file = match File::open(&self.path) {
-                Ok(file) => Some(file),
-                // Nothing was said yet, or it has gone with its machine; then what was open is read to its end.
-                Err(e) if e.kind() == io::ErrorKind::NotFound => self.file.take(),
-                Err(e) => return Err(fail(e)),
-            };
-        }
-        let Some(file) = &mut self.file else {
-            return Ok(false);
-        };
-        let (mut buffer, mut any) = (vec![0; 64 << 10], false);
-        loop {
-            match file.read(&mut buffer).map_err(fail)? {
-                0 => return Ok(any),
-                n => self.shown.print(&buffer[..n])?,
-            }
-            any = true;
-        }
+        let Self { path, log, shown } = self;
+        let printed = log.read(|bytes| shown.print(bytes).map_err(Failed::Write));
+        printed.map_err(|failed| match failed {
+            Failed::Write(fault) => fault,
+            Failed::Read(e) => Fault::from_error(ErrorKind::Host, &e)
+                .context(format!("cannot read {}", path.display())),
+        })
     }
 }
 
-/// Whether the path is another file by now, or the file is shorter than what was read of it.
-fn begun_anew(file: &mut File, path: &Path) -> bool {
-    let (Ok(ours), Ok(there)) = (file.metadata(), std::fs::metadata(path)) else {
-        return false;
-    };
-    let position = file.stream_position().unwrap_or(0);
-    ours.ino() != there.ino() || there.len() < position
+/// Why nothing was printed.
+enum Failed {
+    Read(io::Error),
+    Write(Fault),
+}
+
+impl From<io::Error> for Failed {
+    fn from(e: io::Error) -> Self {
+        Self::Read(e)
+    }
 }

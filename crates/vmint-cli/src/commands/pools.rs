@@ -546,6 +546,10 @@ pub fn with(context: Context, args: args::With) -> Result<u8, Fault> {
         .ok_or_else(|| Fault::new(ErrorKind::Host, "/proc does not show this process"))?;
     let (vmint, lease) = lend(context, &args.pool, args.how, None, Owner::Process(me))?;
     let (program, arguments) = args.command.split_first().expect("clap asks for one");
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "like env and flock, it hands on all that it was given: the command is the user's"
+    )]
     let mut command = std::process::Command::new(program);
     command
         .args(arguments)

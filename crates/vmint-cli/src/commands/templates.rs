@@ -68,6 +68,7 @@ pub fn template(context: Context, args: Template) -> Result<u8, Fault> {
         Template::Ls => ls(context).map(|()| 0),
         Template::Build(args) => build(context, args).map(|()| 0),
         Template::Rm { templates } => remove(context, &templates),
+        Template::Verify { templates } => verify(context, &templates),
         Template::Prune => prune(context).map(|()| 0),
     }
 }
@@ -144,20 +145,63 @@ fn build(context: Context, args: TemplateBuild) -> Result<(), Fault> {
 fn remove(context: Context, names: &[String]) -> Result<u8, Fault> {
     let vmint = context.open()?;
     removal::each(context, names, |name| {
-        let is_meant = |frozen: &Frozen| {
-            let manifest = frozen.manifest();
-            manifest.image == *name
-                || name.len() >= 4 && manifest.fingerprint.starts_with(name.as_str())
-        };
-        match vmint.remove_templates(is_meant)? {
-            0 => Err(Fault::new(
-                ErrorKind::NotFound,
-                format!("there is no template {name:?}"),
-            )
-            .hint("vmint template ls")),
+        match vmint.remove_templates(|frozen| is_meant(frozen, name))? {
+            0 => Err(none_is(name)),
             _ => Ok(()),
         }
     })
+}
+
+/// Whether a name is that of a template's image, its fingerprint, or the beginning of that.
+fn is_meant(frozen: &Frozen, name: &str) -> bool {
+    let manifest = frozen.manifest();
+    manifest.image == name || name.len() >= 4 && manifest.fingerprint.starts_with(name)
+}
+
+fn none_is(name: &str) -> Fault {
+    let message = format!("there is no template {name:?}");
+    Fault::new(ErrorKind::NotFound, message).hint("vmint template ls")
+}
+
+/// What was found in a template's files.
+#[derive(Debug, Serialize)]
+struct Verified {
+    fingerprint: String,
+    image: String,
+    sound: bool,
+    /// What is wrong with which file.
+    damage: Vec<String>,
+}
+
+fn verify(context: Context, names: &[String]) -> Result<u8, Fault> {
+    let mut chosen = context.open()?.templates();
+    for name in names {
+        if !chosen.iter().any(|frozen| is_meant(frozen, name)) {
+            return Err(none_is(name));
+        }
+    }
+    chosen.retain(|frozen| names.is_empty() || names.iter().any(|name| is_meant(frozen, name)));
+    let verified = |frozen: &Frozen| {
+        let damage: Vec<_> = frozen.verify().into_iter().map(Fault::from).collect();
+        Verified {
+            fingerprint: frozen.manifest().fingerprint.clone(),
+            image: frozen.manifest().image.clone(),
+            sound: damage.is_empty(),
+            damage: damage.into_iter().map(|fault| fault.message).collect(),
+        }
+    };
+    let all: Vec<_> = chosen.iter().map(verified).collect();
+    context.show(&all, || {
+        let told = all.iter().flat_map(|one| {
+            let fingerprint: String = one.fingerprint.chars().take(12).collect();
+            let of = format!("{fingerprint} of {}", one.image);
+            let damage = one.damage.iter().map(|what| format!("{of}: {what}"));
+            let sound = one.sound.then(|| format!("{of} is as it was frozen"));
+            damage.chain(sound).collect::<Vec<_>>()
+        });
+        told.collect::<Vec<_>>().join("\n")
+    })?;
+    Ok(u8::from(all.iter().any(|one| !one.sound)))
 }
 
 fn prune(context: Context) -> Result<(), Fault> {

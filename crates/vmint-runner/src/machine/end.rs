@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use vmint_model::{Cause, ErrorKind, Fault, MachineState};
 use vmint_protocol::Request;
+use vmint_protocol::host::Breach;
 use vmint_qemu::{Exit, Notice};
 
 /// How the loop ended, and what is still to do.
@@ -151,6 +152,16 @@ impl Machine {
         }
     }
 
+    /// The guest broke the protocol.
+    pub(super) fn broken(&self, breach: &Breach) -> Over {
+        Over::Down {
+            cause: Cause::ProtocolBroken,
+            to: MachineState::Failed,
+            reason: Some(format!("the guest broke the protocol: it {breach}")),
+            remove: self.record.ephemeral,
+        }
+    }
+
     /// Records that bringing the machine up failed, and leaves nothing behind.
     pub async fn fail(mut self, fault: &Fault) {
         let reason = Some(fault.message.clone());
@@ -214,6 +225,7 @@ impl Machine {
         let _ = std::fs::remove_file(self.dir.socket());
         if remove_folder {
             // The folder goes before the record, so that a failure is tried again by the next command.
+            vmint_qemu::frozen::release(self.dir.path());
             if let Err(e) = vmint_store::remove_folder(self.dir.path()) {
                 tracing::error!("cannot remove {}: {e}", self.dir.path().display());
                 return;

@@ -46,6 +46,7 @@ impl Files {
     /// Removes them, unless the folder is the machine's.
     pub(crate) fn discard(&self) -> io::Result<()> {
         if self.own {
+            vmint_qemu::frozen::release(&self.folder);
             vmint_store::remove_folder(&self.folder)?;
         }
         Ok(())
@@ -76,26 +77,6 @@ impl Files {
         disk::remove_from(&self.folder, below).map_err(|e| host(&e))?;
         if below > 0 {
             disk::copy_blank(&self.folder, below).map_err(|e| host(&e))?;
-        }
-        Ok(())
-    }
-
-    /// Makes its logs those that are shown as the machine's. Links, so that no path changes under anybody.
-    fn show_logs(&self, dir: &MachineDir) -> io::Result<()> {
-        for (own, shown) in [
-            (self.console(), dir.console_log()),
-            (self.log(), dir.qemu_log()),
-        ] {
-            if own == shown {
-                continue;
-            }
-            let new = shown.with_extension("new");
-            match std::fs::remove_file(&new) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-                _ => {}
-            }
-            std::fs::hard_link(own, &new)?;
-            std::fs::rename(new, shown)?;
         }
         Ok(())
     }
@@ -309,7 +290,8 @@ impl Plan {
 impl Fork {
     /// Shows its logs as the machine's. Only a reader of logs misses something if that fails.
     pub(crate) fn show_logs(&self, dir: &MachineDir) {
-        if let Err(e) = self.files.show_logs(dir) {
+        let hypervisor = &self.live.hypervisor;
+        if let Err(e) = hypervisor.show_logs(&dir.console_log(), &dir.qemu_log()) {
             tracing::warn!("the machine's logs are those of an older fork: {e}");
         }
     }
@@ -334,6 +316,7 @@ fn adopt(frozen: &Frozen, files: &Files) -> Result<(), Fault> {
 }
 
 fn remove_if_there(folder: &Path) -> io::Result<()> {
+    vmint_qemu::frozen::release(folder);
     match std::fs::remove_dir_all(folder) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
         _ => Ok(()),

@@ -187,6 +187,7 @@ impl Machine {
 
     /// Kills a fork, and leaves the rest to the background. When this returns, its guest executes nothing any more.
     fn put_away(&mut self, fork: Box<Fork>) {
+        fork.live.hypervisor.show_logs_no_more();
         fork.live.hypervisor.abandon();
         self.clear_away(Some(Leftover::Fork(fork)));
     }

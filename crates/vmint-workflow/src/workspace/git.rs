@@ -67,7 +67,7 @@ pub enum Work {
 /// The environment's `GIT_*` are left out: a caller's `GIT_DIR` or `GIT_INDEX_FILE` (as in a hook) would name another
 /// repository. A repository's own monitor program is not started, and nothing asks for passwords.
 pub fn command<S: AsRef<OsStr>>(root: &Path, args: &[S]) -> Command {
-    let mut command = Command::new("git");
+    let mut command = Command::from(vmint_spawn::command("git"));
     for (name, _) in std::env::vars_os() {
         if name.as_encoded_bytes().starts_with(b"GIT_") {
             command.env_remove(name);

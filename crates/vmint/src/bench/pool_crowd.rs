@@ -124,7 +124,7 @@ async fn finished(
                 None => still.push(n),
                 Some(status) if status.success() => {}
                 Some(status) => {
-                    let said = vmint_qemu::hypervisor::tail(&logs[n]);
+                    let said = vmint_qemu::log::tail(&logs[n]);
                     let last = said.lines().next_back().unwrap_or("nothing").to_owned();
                     let message = format!("a process that contended failed ({status}): {last}");
                     return Err(Fault::new(ErrorKind::Internal, message));

@@ -104,7 +104,7 @@ impl BenchPool {
         let log = self.vmint.home.machine(machine).runner_log();
         let line = format!("a standby is parked generation={} ", generation + 1);
         // It is among the last that a machine at rest has said.
-        vmint_qemu::hypervisor::tail(&log).contains(&line)
+        vmint_qemu::log::tail(&log).contains(&line)
     }
 
     /// Removes it, and returns when nothing of it is left.

@@ -85,7 +85,7 @@ impl OwnerProcess {
                 return Err(Fault::new(ErrorKind::TimedOut, message));
             };
             let Some(line) = line.map_err(|e| Fault::from_error(ErrorKind::Host, &e))? else {
-                let said = vmint_qemu::hypervisor::tail(&rig.scratch("owners.log"));
+                let said = vmint_qemu::log::tail(&rig.scratch("owners.log"));
                 let message = format!("an owner ended by itself: {}", said.trim());
                 return Err(Fault::new(ErrorKind::Internal, message));
             };

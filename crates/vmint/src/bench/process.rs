@@ -48,7 +48,7 @@ pub fn time(command: &mut Command, log: &Path) -> Result<f64, Fault> {
     if status.success() {
         return Ok(elapsed);
     }
-    let said = vmint_qemu::hypervisor::tail(log);
+    let said = vmint_qemu::log::tail(log);
     let last = said.lines().next_back().unwrap_or("nothing");
     let arguments: Vec<_> = command.get_args().map(|a| a.to_string_lossy()).collect();
     let message = format!(

@@ -8,7 +8,7 @@ use crate::Vmint;
 use std::ffi::OsString;
 use std::fs::File;
 use std::os::unix::net::UnixStream as StdUnixStream;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -52,7 +52,7 @@ impl RawGuest {
         let mut arguments: Vec<OsString> = vec!["-name".into(), "vmint-bench-raw".into()];
         arguments.extend(args::hardware(&shape).into_iter().map(Into::into));
         arguments.extend(args::memory(&shape, &ram, false));
-        arguments.extend(args::channels(&console));
+        arguments.extend(args::channels().into_iter().map(Into::into));
         arguments.extend(raw_port());
         arguments.extend(args::sandbox().into_iter().map(Into::into));
         arguments.extend(args::boot(&boot.kernel, &boot.initramfs, &boot.cmdline));
@@ -64,13 +64,18 @@ impl RawGuest {
             .append(true)
             .open(rig.scratch("qemu.log"))
             .map_err(host)?;
-        let mut command = Command::new(&rig.host.qemu.system);
+        let mut command = vmint_spawn::command(&rig.host.qemu.system);
         command
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
-        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        let console = File::options().create(true).append(true).open(&console);
+        let console = Pass {
+            fd: console.map_err(host)?.into(),
+            number: args::FD_CONSOLE,
+        };
+        let (mut ours, mut theirs) = (Vec::new(), vec![console]);
         for number in [args::FD_QMP, args::FD_AGENT, FD_RAW] {
             let (our, their) = StdUnixStream::pair().map_err(host)?;
             our.set_nonblocking(true).map_err(host)?;

@@ -333,7 +333,7 @@ pub fn owner(name: &str) -> Option<u32> {
 
 /// A program with the least of an environment, the same for all that are compared.
 pub fn bare_command(program: &Path) -> std::process::Command {
-    let mut command = std::process::Command::new(program);
+    let mut command = vmint_spawn::command(program);
     command.env_clear().current_dir("/");
     // Where sockets are, and which QEMU, must be the same as here.
     for name in [

@@ -37,7 +37,7 @@ pub(super) fn missing<'p>(programs: &[&'p str]) -> Vec<&'p str> {
 /// What a program prints; the error is for the user.
 pub(super) async fn output(program: impl AsRef<OsStr>, args: &[&str]) -> Result<String, String> {
     let shown = program.as_ref().to_string_lossy().into_owned();
-    let run = Command::new(program)
+    let run = Command::from(vmint_spawn::command(program))
         .args(args)
         .env("PATH", search_path())
         .env("LC_ALL", "C")

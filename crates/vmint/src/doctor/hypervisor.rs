@@ -206,6 +206,7 @@ mod tests {
             version: (10, 0, 2),
             banner: String::new(),
             stamp: String::new(),
+            device_state: vmint_qemu::DeviceState::Alone,
         };
         let accelerator_reason = reason.map(str::to_owned);
         Host {

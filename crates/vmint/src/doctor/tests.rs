@@ -68,6 +68,7 @@ async fn a_host_is_checked_in_full_and_nothing_is_left_behind() {
         version: (7, 2, 0),
         banner: String::new(),
         stamp: String::new(),
+        device_state: vmint_qemu::DeviceState::Alone,
     };
     let host = Host {
         qemu,

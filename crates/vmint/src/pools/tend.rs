@@ -8,7 +8,7 @@ use crate::Vmint;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use vmint_image::Silent;
@@ -21,7 +21,7 @@ static STARTING: Mutex<Vec<JoinHandle<()>>> = Mutex::new(Vec::new());
 
 /// Has a process fill the pool, and does not wait for it: to start a process takes longer than to lend a machine.
 pub(super) fn start(program: &Path, home: &Path, pool: &Name) {
-    let mut command = Command::new(program);
+    let mut command = vmint_spawn::command(program);
     command
         .args(["pool", "tend", "--detach", pool.as_str()])
         .env("VMINT_HOME", home)
@@ -59,7 +59,7 @@ pub fn detach_tending(pool: &Name) -> Result<(), Fault> {
     let fault =
         |e: io::Error| Fault::from_error(ErrorKind::Host, &e).context("cannot fill the pool");
     let own = std::env::current_exe().map_err(fault)?;
-    let mut command = Command::new(own);
+    let mut command = vmint_spawn::command(own);
     command
         .args(["--quiet", "pool", "tend", pool.as_str()])
         .stdin(Stdio::null())
