@@ -8,12 +8,14 @@
 //! * [`event`]: what happened to it, and why.
 //! * [`pool`], [`lease`]: pools, their slots, who holds what.
 //! * [`ledger`], [`backend`]: where leases are claimed and machines live, as traits.
+//! * [`clock`]: two clocks, and which of them decides.
 //! * [`process`]: a process named so that no other can be mistaken for it.
 //! * [`home`]: where everything is kept.
 //! * `sim`: a simulated host for tests, with the feature of this name.
 //! * [`error`]: kinds of failure and their exit codes.
 
 pub mod backend;
+pub mod clock;
 pub mod error;
 pub mod event;
 pub mod home;
@@ -30,6 +32,7 @@ pub mod spec;
 pub mod state;
 
 pub use backend::{Backend, Listen, World};
+pub use clock::Now;
 pub use error::{ErrorBody, ErrorKind, Fault};
 pub use event::{Cause, Change, Event};
 pub use home::{Home, MachineDir};

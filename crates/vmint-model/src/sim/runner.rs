@@ -4,8 +4,8 @@ use super::backend::bell;
 use super::world::SimListener;
 use super::{Host, Hostile, Process};
 use crate::{
-    Duty, ErrorKind, Fault, Generation, LeaseEnd, Ledger, LedgerError, Listen, MachineId, Owner,
-    Readied, Ring,
+    Duty, ErrorKind, Fault, Generation, LeaseEnd, Ledger, LedgerError, Listen, MachineId, Now,
+    Owner, Readied, Ring,
 };
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -53,7 +53,7 @@ impl<L: Ledger> Runner<L> {
         }
         self.host.clear(&self.machine);
         for _ in 0..FAREWELLS {
-            let gone = self.ledger.gone(&self.machine, Some(why), self.now());
+            let gone = self.ledger.gone(&self.machine, Some(why), self.clocks());
             match gone.await {
                 Ok(rings) => {
                     self.ring(rings);
@@ -75,7 +75,7 @@ impl<L: Ledger> Runner<L> {
         let mut checked_at = self.now();
         loop {
             self.survive()?;
-            let duty = self.ledger.duty(&self.machine, self.now()).await;
+            let duty = self.ledger.duty(&self.machine, self.clocks()).await;
             self.survive()?;
             let look = self.now() + LOOK_MS;
             match duty {
@@ -91,13 +91,13 @@ impl<L: Ledger> Runner<L> {
                     let answers = self.host.look(&self.machine, |m| m.guest);
                     if self.now() - checked_at > 2 * LOOK_MS && answers == Some(true) {
                         checked_at = self.now();
-                        let _ = self.ledger.checked(&self.machine, checked_at).await;
+                        let _ = self.ledger.checked(&self.machine, self.clocks()).await;
                     }
                     let until = until_ms.map_or(look, |at| at.clamp(self.now() + 1, look));
                     self.rest(listener, until, std::future::pending()).await;
                 }
                 Ok(Duty::Guard(lease)) => {
-                    let due = lease.due_at_ms().unwrap_or(look);
+                    let due = lease.due_steady_ms().unwrap_or(look);
                     let until = due.clamp(self.now() + 1, look);
                     let Owner::Process(owner) = &lease.owner else {
                         self.rest(listener, until, std::future::pending()).await;
@@ -111,7 +111,7 @@ impl<L: Ledger> Runner<L> {
                     let how = LeaseEnd::OwnerEnded;
                     let ended =
                         self.ledger
-                            .end(&lease.id, crate::By::Anybody, how, None, self.now());
+                            .end(&lease.id, crate::By::Anybody, how, None, self.clocks());
                     match ended.await {
                         Ok((_, rings)) => self.ring(rings),
                         Err(_) => self.process.sleep(AGAIN_MS).await,
@@ -134,7 +134,7 @@ impl<L: Ledger> Runner<L> {
             self.survive()?;
             let ready = self
                 .ledger
-                .ready(&self.machine, generation, self.now())
+                .ready(&self.machine, generation, self.clocks())
                 .await;
             match ready {
                 Ok((Readied::Retire, rings)) => {
@@ -160,6 +160,10 @@ impl<L: Ledger> Runner<L> {
             Some(true) => Ok(()),
             _ => Err(Leave("its hypervisor died")),
         }
+    }
+
+    fn clocks(&self) -> Now {
+        self.process.sim().now()
     }
 
     fn now(&self) -> i64 {

@@ -157,6 +157,9 @@ impl History {
             if self.sim.draw(|r| r.strikes(self.unrest)) {
                 self.accident(&clients);
             }
+            if self.sim.draw(|r| r.strikes(self.unrest)) {
+                self.set_the_clock();
+            }
             if self.sim.draw(|r| r.strikes(1)) {
                 weather = self.sim.draw(Weather::any);
                 self.sim.set_weather(weather);
@@ -164,6 +167,19 @@ impl History {
             }
         }
         clients
+    }
+
+    /// Somebody sets the wall clock: by hours, in either direction, or a little, as a clock that drifts is put right.
+    fn set_the_clock(&self) {
+        const HOUR_MS: i64 = 3_600_000;
+        let by_ms = self.sim.draw(|r| match r.below(3) {
+            0 => r.between(-40, 40),
+            1 => r.between(HOUR_MS, 30 * HOUR_MS),
+            _ => -r.between(HOUR_MS, 30 * HOUR_MS),
+        });
+        self.sim
+            .note(|| format!("the wall clock is set by {by_ms} ms"));
+        self.sim.step_wall_clock(by_ms);
     }
 
     /// Something that happens to somebody who is not calling anything at the moment.
