@@ -493,7 +493,7 @@ mod tests {
             full_snapshots: false,
             start_timeout: None,
             admission,
-            lent: None,
+            lease: None,
         };
         Vmint::open(options).unwrap()
     }
