@@ -351,6 +351,61 @@ mod tests {
         }
     }
 
+    /// A process of a PID namespace of its own, as in a container: the one that is called 1 there.
+    #[test]
+    fn a_process_of_a_namespace_below_is_found_and_no_other_is_taken_for_it() {
+        let mut command = Command::new("unshare");
+        if !rustix::process::geteuid().is_root() {
+            command.args(["--user", "--map-root-user"]);
+        }
+        command.args(["--pid", "--fork", "--kill-child", "--", "sleep", "1000"]);
+        let container = Sleeper(Turn::take().spawn(&mut command));
+        let outer = container.0.id();
+        let children = format!("/proc/{outer}/task/{outer}/children");
+        let below: u32 = loop {
+            let listed = std::fs::read_to_string(&children).unwrap();
+            let child = listed.split_ascii_whitespace().next();
+            if let Some(child) = child.and_then(|child| child.parse().ok()) {
+                break child;
+            }
+        };
+        let here = of(below).unwrap().expect("it sleeps");
+        let inode = std::fs::metadata(format!("/proc/{below}/ns/pid")).unwrap();
+        let there = ProcessRef {
+            pid: 1,
+            namespace: Some(inode.ino()),
+            ..here.clone()
+        };
+        assert!(is_alive(&there));
+        let pidfd = open_pidfd(&there).unwrap().expect("it lives");
+        let elsewhere = ProcessRef {
+            namespace: Some(inode.ino() + 1),
+            ..there.clone()
+        };
+        let later = ProcessRef {
+            start_time: there.start_time + 1,
+            ..there.clone()
+        };
+        let me = current().unwrap();
+        assert!(can_watch(&there, &there) && !can_watch(&elsewhere, &there));
+        assert!(!can_watch(&there, &here));
+        if me.namespace.is_none() {
+            // All processes are seen from here.
+            assert!(can_watch(&me, &there));
+            assert!(!is_alive(&elsewhere) && !is_alive(&later));
+        } else {
+            assert!(is_alive(&elsewhere), "nobody here can tell");
+            assert!(open_pidfd(&elsewhere).is_err());
+        }
+        assert!(kill(&there).unwrap());
+        assert!(wait_until_readable(&pidfd));
+        assert!(!lives_here(&here));
+    }
+
+    fn lives_here(process: &ProcessRef) -> bool {
+        of(process.pid).unwrap().as_ref() == Some(process)
+    }
+
     #[test]
     fn ids_that_no_process_can_have_are_nobody() {
         for pid in [0, u32::MAX, i32::MAX as u32] {

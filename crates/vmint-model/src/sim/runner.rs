@@ -1,8 +1,8 @@
 //! A machine's runner: starts the machine, says that it is ready, and does its [`Duty`].
 
-use super::backend::bell;
+use super::backend::{Life, bell};
 use super::world::SimListener;
-use super::{Host, Hostile, Process};
+use super::{Host, Hostile, Process, Standby};
 use crate::{
     Duty, ErrorKind, Fault, Generation, LeaseEnd, Ledger, LedgerError, Listen, MachineId, Now,
     Owner, Readied, Ring,
@@ -71,7 +71,8 @@ impl<L: Ledger> Runner<L> {
         if sim.strikes(|w| w.stillborn) {
             return Err(Leave("the hypervisor did not start"));
         }
-        self.make_fresh().await?;
+        self.make_fresh(None).await?;
+        self.park();
         let mut checked_at = self.now();
         loop {
             self.survive()?;
@@ -83,8 +84,14 @@ impl<L: Ledger> Runner<L> {
                 Err(_) | Ok(Duty::None) => return Err(Leave("the pool does not know it")),
                 Ok(Duty::Retire) => return Err(Leave("the pool does not want it any more")),
                 Ok(Duty::Reset) => {
-                    self.process.sleep(sim.draw(|r| r.between(5, 80))).await;
-                    self.make_fresh().await?;
+                    let parked = self.swap();
+                    let longest = if parked.is_some() { 5 } else { 80 };
+                    let least = longest / 16;
+                    self.process
+                        .sleep(sim.draw(|r| r.between(least, longest)))
+                        .await;
+                    self.make_fresh(parked).await?;
+                    self.park();
                     checked_at = self.now();
                 }
                 Ok(Duty::Idle { until_ms }) => {
@@ -121,12 +128,45 @@ impl<L: Ledger> Runner<L> {
         }
     }
 
-    /// Makes a machine of the next generation, and says that it is ready.
-    async fn make_fresh(&self) -> Result<(), Leave> {
+    /// Begins to make the fork that will take the machine's place, beside all else. It may not come up.
+    fn park(&self) {
+        let sim = self.process.sim().clone();
+        let (host, machine, process) = (
+            self.host.clone(),
+            self.machine.clone(),
+            self.process.clone(),
+        );
+        let takes = sim.draw(|r| r.between(10, 150));
+        self.process.spawn(async move {
+            process.sleep(takes).await;
+            if process.sim().strikes(|w| w.stillborn) {
+                return;
+            }
+            host.look(&machine, |m| {
+                m.standby = Some(Standby {
+                    generation: m.generation.next(),
+                    guest: true,
+                    used_by: None,
+                });
+            });
+        });
+    }
+
+    /// Takes the standby, if it fits and answers. One that does not is thrown away.
+    fn swap(&self) -> Option<Standby> {
+        let parked = self.host.look(&self.machine, |m| {
+            let next = m.generation.next();
+            m.standby.take().filter(|s| s.generation == next && s.guest)
+        });
+        parked.flatten()
+    }
+
+    /// Makes a machine of the next generation, of its standby or anew, and says that it is ready.
+    async fn make_fresh(&self, parked: Option<Standby>) -> Result<(), Leave> {
         let generation = self.host.look(&self.machine, |m| {
             m.generation = m.generation.next();
             m.guest = true;
-            m.used_by = None;
+            m.used_by = parked.and_then(|standby| standby.used_by);
             m.generation
         });
         let generation: Generation = generation.ok_or(Leave("it was destroyed"))?;
@@ -150,6 +190,7 @@ impl<L: Ledger> Runner<L> {
                 Err(_) => {}
             }
             self.host.look(&self.machine, |m| m.start = Some(Ok(())));
+            self.host.tell(&self.machine, Life::Up);
             return Ok(());
         }
     }

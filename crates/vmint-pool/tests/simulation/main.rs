@@ -7,10 +7,12 @@
 //!
 //! * [`history`]: how one goes: storm, calm, the end of all owners, the end of all processes.
 //! * [`client`]: what clients do.
+//! * [`admission`]: machines that start only when they are admitted.
 //! * [`promises`]: what must hold, and is looked at from outside, where nothing is delayed or lost.
 //!
 //! [`Weather`]: vmint_model::sim::Weather
 
+mod admission;
 mod client;
 mod history;
 mod promises;

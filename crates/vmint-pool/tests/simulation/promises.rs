@@ -3,6 +3,7 @@
 //! The ledger is read directly, and the machines are looked at as they truly are, not as anybody recorded them. The
 //! numbers are those of `SPECIFICATION.md`.
 
+use crate::admission::PLACES;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 use vmint_model::sim::{Host, Process, Sim};
@@ -138,6 +139,11 @@ impl Promises {
         let births = self.host.births();
         if births > seen.births {
             seen.births = births;
+            let starting = self.host.starting();
+            assert!(
+                starting <= PLACES,
+                "{starting} machines start at a time, in {PLACES} places"
+            );
             let mut alive: BTreeMap<Name, u32> = BTreeMap::new();
             self.host.look_at_all(|all| {
                 for machine in all.values().filter(|m| m.exists()) {
@@ -286,6 +292,8 @@ impl Promises {
                     panic!("machine {id} lives, and has no slot: {machine:?}");
                 };
                 assert_eq!(machine.pool, slot.pool);
+                let used = machine.standby.as_ref().and_then(|s| s.used_by.as_ref());
+                assert_eq!(used, None, "somebody was in the standby of {slot:?}");
                 if slot.state == SlotState::Ready {
                     assert_eq!(machine.used_by, None, "ready, but used: {slot:?}");
                     assert_eq!(machine.generation, slot.generation, "{slot:?}");
