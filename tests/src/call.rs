@@ -51,11 +51,20 @@ pub struct Call {
 
 impl Call {
     pub(crate) fn new<S: AsRef<OsStr>>(home: &Home, args: impl IntoIterator<Item = S>) -> Self {
+        Self::of(binary(), home, args)
+    }
+
+    /// A call of another program, in the home's environment.
+    pub(crate) fn of<S: AsRef<OsStr>>(
+        program: impl AsRef<OsStr>,
+        home: &Home,
+        args: impl IntoIterator<Item = S>,
+    ) -> Self {
         let words: Vec<OsString> = args
             .into_iter()
             .map(|arg| arg.as_ref().to_owned())
             .collect();
-        let mut command = Command::new(binary());
+        let mut command = Command::new(program);
         command
             .args(&words)
             .current_dir(home.runtime())

@@ -98,6 +98,15 @@ impl Home {
         Call::new(self, args)
     }
 
+    /// A call of another program, in this home's environment.
+    pub fn program<S: AsRef<OsStr>>(
+        &self,
+        program: &str,
+        args: impl IntoIterator<Item = S>,
+    ) -> Call {
+        Call::of(program, self, args)
+    }
+
     /// Calls `vmint` with these arguments, one word each, as between blanks.
     #[track_caller]
     pub fn vmint(&self, args: &str) -> Outcome {

@@ -1,14 +1,28 @@
-//! kill -9 of owners, waiters, runners, hypervisors and commands, at random moments, in one pool under load. Afterwards
-//! everything is in order, after one command.
+//! kill -9 of owners, waiters, runners, hypervisors and commands, at random moments, in one pool under load; others of them
+//! stand still for seconds, and the disk fills up for a while. Each holder leaves a token in its guest, and looks for those of
+//! others. Afterwards everything is in order, after one command.
 //!
 //! `VMINT_CHAOS_SEED` repeats the choices of a run (not its timing), `VMINT_CHAOS_ROUNDS` makes it longer.
+//! `VMINT_CHAOS_COPY=1` also copies the home in the middle, and lets a command loose on the copy.
 
+use rustix::process::Signal;
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
-use vmint_tests::processes::{kill, lives};
-use vmint_tests::{Home, Process, Started, until};
+use std::process::Command;
+use std::time::{Duration, Instant};
+use vmint_tests::fixture::SmallDisk;
+use vmint_tests::processes::{kill, lives, signal};
+use vmint_tests::{Home, Outcome, Process, Started, until};
 
 const SOON: Duration = Duration::from_secs(60);
+
+/// What a holder has said of the tokens that it found.
+fn clean(outcome: &Outcome) {
+    let said = outcome.text();
+    assert!(
+        !said.contains("DIRTY") && !said.contains("STOLEN"),
+        "{outcome}"
+    );
+}
 
 /// Small, and the same for a seed.
 struct Random(u64);
@@ -64,6 +78,130 @@ fn check(home: &Home, max: usize, seen: &mut usize) {
     }
 }
 
+/// What holders do. In the guest: `DIRTY` if the token of another is there, `STOLEN` if one's own is not any more; in memory,
+/// and in a file.
+const HOLDERS: [&str; 4] = [
+    "exec sleep 0.05",
+    "exec sleep 1000",
+    "t=$VMINT_LEASE; v=\"$VMINT_TEST exec $VMINT_MACHINE -- sh -c\"
+     $v \"ls /token.* 2> /dev/null && echo DIRTY; ps -o args | grep -q '[t]oken-in-memory' && echo DIRTY; \
+        echo $t > /token.$t; (exec -a tok''en-in-memory sleep 1000) > /dev/null 2>&1 & sync\"
+     sleep 0.$(($$ % 10))
+     $v \"test \\\"\\$(cat /token.*)\\\" = $t || echo STOLEN\"",
+    "\"$VMINT_TEST\" exec $VMINT_MACHINE -- sleep 1000",
+];
+
+/// Processes that stand still, and until when.
+#[derive(Default)]
+struct Still(Vec<(u32, Instant)>);
+
+impl Still {
+    fn stop(&mut self, pid: u32, length: Duration) {
+        signal(pid, Signal::STOP);
+        self.0.push((pid, Instant::now() + length));
+    }
+
+    /// Lets those go on whose time is up. `home` says who is still itself: an id may be another's by now.
+    fn go_on(&mut self, home: &Home, commands: &[u32], at: Instant) {
+        let own: BTreeSet<u32> = home.processes().iter().map(|p| p.pid).collect();
+        self.0.retain(|(pid, until)| {
+            if *until > at {
+                return true;
+            }
+            if own.contains(pid) || commands.contains(pid) {
+                signal(*pid, Signal::CONT);
+            }
+            false
+        });
+    }
+}
+
+/// A copy of the home, and a command let loose on it, as a careless backup does: nothing of the original may die.
+fn copy_and_look(home: &Home) {
+    let before = home.processes();
+    let runtime = tempfile::tempdir().expect("a temporary folder");
+    let copy = home.root().with_extension("copy");
+    let copied = Command::new("cp")
+        .arg("-a")
+        .arg(home.root())
+        .arg(&copy)
+        .output();
+    assert!(copied.is_ok(), "there is a program cp");
+    let call = home.call(["ls"]).env("VMINT_HOME", &copy);
+    call.env("VMINT_RUNTIME_DIR", runtime.path()).run();
+    let dead: Vec<_> = before.iter().filter(|p| !lives(p.pid)).collect();
+    std::fs::remove_dir_all(&copy).expect("the copy can be removed");
+    assert_eq!(dead, [] as [&Process; 0], "killed by a command on a copy");
+}
+
+/// A home with its state on a small disk that others fill up for a while: nothing is lent twice, nothing is lost that lived,
+/// and when there is room again everything is in order.
+#[test]
+fn a_disk_that_fills_up_for_a_while_costs_nothing_that_lives() {
+    let outer = Home::new();
+    let Some(disk) = SmallDisk::mount(outer.root().join("small"), 700 << 20) else {
+        return;
+    };
+    let copied = Command::new("cp")
+        .arg("-a")
+        .arg(outer.root().join("images"))
+        .arg(outer.root().join("templates"))
+        .arg(outer.root().join("vmint.db"))
+        .arg(disk.path())
+        .status();
+    assert!(copied.is_ok_and(|s| s.success()), "the seed fits the disk");
+    let on_disk = |words: &str| {
+        let words: Vec<&str> = words.split(' ').collect();
+        outer.call(words).env("VMINT_HOME", disk.path())
+    };
+    let said = |words: &str| on_disk(words).run().ok().text();
+    said("pool create p --image tiny --memory 128M --min 1 --max 2");
+    for round in 0..3 {
+        let lease: serde_json::Value =
+            serde_json::from_str(&said("lease acquire p")).expect("a lease");
+        let (id, handle) = (
+            lease["lease"].as_str().expect("an id").to_owned(),
+            lease["handle"].as_str().expect("a handle").to_owned(),
+        );
+        said(&format!("exec {handle} -- touch /token.{round}"));
+        let ballast = disk.fill(64 << 10);
+        // It may fail, by all means, and say that there is no room; it may not do half of it.
+        let other = on_disk("with p --timeout 3s -- true").run();
+        assert_ne!(other.code, None, "{other}");
+        let held = on_disk(&format!("exec {handle} -- ls /token.{round}")).run();
+        assert_eq!(
+            held.clone().ok().text().trim(),
+            format!("/token.{round}"),
+            "{held}"
+        );
+        std::fs::remove_file(ballast).expect("it is there");
+        said(&format!("exec {handle} -- ls /token.{round}"));
+        said(&format!("lease release {id}"));
+        // Whoever comes next gets a fresh machine, within its deadline.
+        let script = "exec \"$VMINT_TEST\" exec $VMINT_MACHINE -- sh -c 'ls /token.* 2> /dev/null; echo clean'";
+        let fresh = outer
+            .call(["with", "p", "--", "sh", "-c", script])
+            .env("VMINT_HOME", disk.path())
+            .env("VMINT_TEST", vmint_tests::call::binary());
+        assert_eq!(fresh.run().ok().text().trim(), "clean");
+    }
+    said("pool rm p --force");
+    until(SOON, "no process is left on the disk", || {
+        vmint_tests::processes::of_home(disk.path()).is_empty()
+    });
+}
+
+fn settles(home: &Home, max: usize, seen: &mut usize) {
+    let what = "every machine is ready or gone, and nobody is in line";
+    until(SOON, what, || {
+        check(home, max, seen);
+        home.column("SELECT machine FROM slots WHERE state <> 'ready'")
+            .is_empty()
+            && home.column("SELECT lease FROM waiters").is_empty()
+            && !home.column("SELECT machine FROM slots").is_empty()
+    });
+}
+
 #[test]
 fn whatever_is_killed_the_next_command_puts_it_right() {
     let max = 3;
@@ -78,15 +216,16 @@ fn whatever_is_killed_the_next_command_puts_it_right() {
     ));
     let mut seen = 0;
     let mut running: Vec<Started> = Vec::new();
-    let mut kills = BTreeMap::<&str, u32>::new();
-    for _ in 0..rounds {
+    let (mut kills, mut stops) = (BTreeMap::<&str, u32>::new(), BTreeMap::<&str, u32>::new());
+    let (mut still, mut done) = (Still::default(), Vec::new());
+    for round in 0..rounds {
+        let commands: Vec<u32> = running.iter().map(Started::pid).collect();
+        still.go_on(&home, &commands, Instant::now());
+        if round == rounds / 2 && std::env::var_os("VMINT_CHAOS_COPY").is_some() {
+            copy_and_look(&home);
+        }
         while running.len() < 5 {
-            let script = [
-                "exec sleep 0.05",
-                "exec sleep 1000",
-                "\"$VMINT_TEST\" exec $VMINT_MACHINE -- sh -c '! test -e /mark && touch /mark' || echo DIRTY",
-                "\"$VMINT_TEST\" exec $VMINT_MACHINE -- sleep 1000",
-            ][random.below(4)];
+            let script = HOLDERS[random.below(4)];
             let words = ["with", "p", "--timeout", "120s", "--", "sh", "-c", script];
             let call = home
                 .call(words)
@@ -109,38 +248,53 @@ fn whatever_is_killed_the_next_command_puts_it_right() {
             _ => ("command", running.iter().map(Started::pid).collect()),
         };
         if !victims.is_empty() {
-            kill(victims[random.below(victims.len())]);
-            *kills.entry(who).or_default() += 1;
+            let victim = victims[random.below(victims.len())];
+            if random.below(3) == 0 {
+                still.stop(
+                    victim,
+                    Duration::from_millis(500 + random.below(2500) as u64),
+                );
+                *stops.entry(who).or_default() += 1;
+            } else {
+                kill(victim);
+                *kills.entry(who).or_default() += 1;
+            }
         }
         check(&home, max, &mut seen);
-        running.retain_mut(|call| !call.has_ended());
+        let (ended, going): (Vec<_>, Vec<_>) = running.into_iter().partition(Started::has_ended);
+        running = going;
+        done.extend(ended);
     }
-    println!("killed: {kills:?}; at most {seen} machines at a time");
+    let commands: Vec<u32> = running.iter().map(Started::pid).collect();
+    still.go_on(&home, &commands, Instant::now() + SOON);
+    println!("killed: {kills:?}; stopped: {stops:?}; at most {seen} machines at a time");
     assert!(
         seen > 0,
         "the test does not see the machines that it counts"
     );
-    for call in running {
+    for call in &running {
         kill(call.pid());
-        let outcome = call.finish();
-        assert!(!outcome.text().contains("DIRTY"), "{outcome}");
     }
     home.ok("ls");
-    until(
-        SOON,
-        "every machine is ready or gone, and nobody is in line",
-        || {
-            check(&home, max, &mut seen);
-            home.column("SELECT machine FROM slots WHERE state <> 'ready'")
-                .is_empty()
-                && home.column("SELECT lease FROM waiters").is_empty()
-                && !home.column("SELECT machine FROM slots").is_empty()
-        },
-    );
-    let machines = home.column("SELECT machine FROM slots");
-    for machine in &machines {
-        assert_eq!(home.sh(machine, "ls /mark 2> /dev/null; echo well"), "well");
+    settles(&home, max, &mut seen);
+    // Now that nothing stands still any more, nothing keeps their output open either.
+    for call in running.into_iter().chain(done) {
+        clean(&call.finish());
     }
+    let machines = home.column("SELECT machine FROM slots");
+    for _ in &machines {
+        let lease = home.json("lease acquire p");
+        let handle = lease["handle"].as_str().expect("a handle");
+        assert_eq!(
+            home.sh(handle, "ls /token.* 2> /dev/null; echo well"),
+            "well"
+        );
+    }
+    for lease in home.column("SELECT id FROM leases WHERE ended_at_ms IS NULL") {
+        home.ok(&format!("lease release {lease}"));
+    }
+    settles(&home, max, &mut seen);
+    let machines = home.column("SELECT machine FROM slots");
     // What is not a machine's of the pool is nobody's.
     let strays: Vec<_> = home
         .processes()

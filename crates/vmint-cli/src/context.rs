@@ -1,6 +1,7 @@
 //! What commands share: how to open vmint, how to wait for it, where to print.
 
 use crate::args::Format;
+use crate::args::machine::Held;
 use crate::output;
 use crate::progress::Shown;
 use crate::signals::Signals;
@@ -34,6 +35,17 @@ impl Context {
         Ok((self.open_with(options(&config)?)?, config))
     }
 
+    /// The same as [`open`](Self::open), for what reaches a machine on behalf of a lease.
+    pub fn open_for(self, held: &Held) -> Result<Vmint, Fault> {
+        self.open_with(on_behalf(Options::from_environment()?, held))
+    }
+
+    /// The same as [`open_configured`](Self::open_configured), for what reaches a machine on behalf of a lease.
+    pub fn open_configured_for(self, held: &Held) -> Result<(Vmint, Config), Fault> {
+        let config = config()?;
+        Ok((self.open_with(on_behalf(options(&config)?, held))?, config))
+    }
+
     /// Opens vmint in this way, and clears up what others left.
     pub fn open_with(self, options: Options) -> Result<Vmint, Fault> {
         let vmint = Vmint::open(options)?;
@@ -65,6 +77,13 @@ impl Context {
     /// Prints a result.
     pub fn show(self, value: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), Fault> {
         output::show(self.format, value, text)
+    }
+}
+
+fn on_behalf(options: Options, held: &Held) -> Options {
+    Options {
+        lease: held.lease.clone().or(options.lease),
+        ..options
     }
 }
 

@@ -210,7 +210,15 @@ impl Side {
             )));
         };
         let (name, path) = (&text[..colon], &text[colon + 1..]);
-        if let Err(e) = name.parse::<Name>() {
+        let (bare, generation) = match name.split_once('@') {
+            Some((bare, generation)) => (bare, Some(generation)),
+            None => (name, None),
+        };
+        if generation.is_some_and(|g| g.parse::<u64>().is_err()) {
+            let message = format!("{name} is not NAME@GENERATION");
+            return Err(usage(message).hint(format!("for a path of this host, write ./{text}")));
+        }
+        if let Err(e) = bare.parse::<Name>() {
             return Err(
                 usage(e.to_string()).hint(format!("for a path of this host, write ./{text}"))
             );

@@ -287,6 +287,7 @@ mod tests {
                 pid,
                 start_time: 1,
                 boot_id: "b".into(),
+                namespace: None,
             })
         };
         MachineRecord {

@@ -1,6 +1,6 @@
 //! Where machines live, and what the code of pools needs besides: a clock, bells, and who is alive.
 
-use crate::{Bell, Fault, Generation, MachineId, Name, PoolRecord, ProcessRef};
+use crate::{Bell, Fault, Generation, MachineId, Name, Now, PoolRecord, ProcessRef};
 use std::future::Future;
 
 /// Where machines live.
@@ -34,9 +34,13 @@ pub trait World: Send + Sync {
     /// A place to be rung.
     type Listener: Listen;
 
-    /// Milliseconds since 1970 in UTC.
-    fn now_ms(&self) -> i64;
-    /// Returns at that time.
+    /// Now, on both clocks.
+    fn now(&self) -> Now;
+    /// Now, on the steady clock, by which all deadlines go.
+    fn now_ms(&self) -> i64 {
+        self.now().steady_ms
+    }
+    /// Returns at that time of the steady clock.
     fn sleep_until(&self, at_ms: i64) -> impl Future<Output = ()> + Send;
     /// Random bits, for ids and jitter.
     fn bits(&self) -> u64;

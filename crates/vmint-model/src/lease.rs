@@ -1,6 +1,6 @@
 //! Leases: who holds which machine, since when, until when, and how it ended.
 
-use crate::{Generation, MachineId, Name, ProcessRef};
+use crate::{Generation, MachineId, Name, Now, ProcessRef};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -175,47 +175,68 @@ pub struct LeaseRecord {
     /// How long it is given for at a time; for ever when absent.
     #[serde(default)]
     pub ttl_ms: Option<u64>,
-    /// When it was given. All times are milliseconds since 1970 in UTC.
+    /// When it was given; milliseconds since 1970 in UTC.
     pub granted_at_ms: i64,
     /// How long the owner was in line for it.
     pub waited_ms: i64,
-    /// When its time is up, unless it is renewed.
+    /// When its time is up, unless it is renewed; to be shown. What decides is `expires_steady_ms`.
     #[serde(default)]
     pub expires_at_ms: Option<i64>,
-    /// Until when the owner must send another heartbeat.
+    /// The same on the steady clock.
     #[serde(default)]
-    pub silent_at_ms: Option<i64>,
+    pub expires_steady_ms: Option<i64>,
+    /// Until when the owner must send another heartbeat, on the steady clock.
+    #[serde(default)]
+    pub silent_steady_ms: Option<i64>,
     /// That it ended.
     #[serde(default)]
     pub ended: Option<Ended>,
 }
 
 impl LeaseRecord {
+    /// The machine at this lease's generation and no other, as commands understand it.
+    pub fn handle(&self) -> String {
+        format!("{}@{}", self.machine, self.generation)
+    }
+
+    /// The same with the times that the wall clock gives now, to be shown.
+    #[must_use]
+    pub fn shown(self, now: Now) -> Self {
+        Self {
+            expires_at_ms: self.expires_steady_ms.map(|at| now.wall_of(at)),
+            ..self
+        }
+    }
+
     /// How it has ended by the clock alone, and `None` while it has not.
-    pub fn overdue(&self, now_ms: i64) -> Option<LeaseEnd> {
-        let passed = |moment: Option<i64>| moment.is_some_and(|at| at <= now_ms);
-        if passed(self.expires_at_ms) {
+    pub fn overdue(&self, now: Now) -> Option<LeaseEnd> {
+        let passed = |moment: Option<i64>| moment.is_some_and(|at| at <= now.steady_ms);
+        if passed(self.expires_steady_ms) {
             Some(LeaseEnd::Expired)
-        } else if passed(self.silent_at_ms) {
+        } else if passed(self.silent_steady_ms) {
             Some(LeaseEnd::Silent)
         } else {
             None
         }
     }
 
-    /// When the clock alone will end it.
-    pub fn due_at_ms(&self) -> Option<i64> {
-        [self.expires_at_ms, self.silent_at_ms]
+    /// When the steady clock alone will end it.
+    pub fn due_steady_ms(&self) -> Option<i64> {
+        [self.expires_steady_ms, self.silent_steady_ms]
             .into_iter()
             .flatten()
             .min()
     }
 
-    /// Counts its times from `now_ms` on: at its beginning, at a renewal, at a heartbeat.
-    pub fn renew(&mut self, now_ms: i64) {
-        let after = |ms: u64| now_ms.saturating_add(i64::try_from(ms).unwrap_or(i64::MAX));
-        self.expires_at_ms = self.ttl_ms.map(after);
-        self.silent_at_ms = match self.owner {
+    /// Counts its times from `now` on: at its beginning, at a renewal, at a heartbeat.
+    pub fn renew(&mut self, now: Now) {
+        let after = |ms: u64| {
+            let ms = i64::try_from(ms).unwrap_or(i64::MAX);
+            now.steady_ms.saturating_add(ms)
+        };
+        self.expires_steady_ms = self.ttl_ms.map(after);
+        self.expires_at_ms = self.expires_steady_ms.map(|at| now.wall_of(at));
+        self.silent_steady_ms = match self.owner {
             Owner::Client { heartbeat_ms, .. } => Some(after(heartbeat_ms)),
             Owner::Process(_) => None,
         };
@@ -258,14 +279,22 @@ mod tests {
             granted_at_ms: 0,
             waited_ms: 0,
             expires_at_ms: None,
-            silent_at_ms: None,
+            expires_steady_ms: None,
+            silent_steady_ms: None,
             ended: None,
         };
-        lease.renew(1000);
-        assert_eq!((lease.overdue(1009), lease.due_at_ms()), (None, Some(1010)));
-        assert_eq!(lease.overdue(1010), Some(LeaseEnd::Silent));
-        lease.silent_at_ms = None;
-        assert_eq!(lease.overdue(1099), None);
-        assert_eq!(lease.overdue(1100), Some(LeaseEnd::Expired));
+        let at = |steady_ms, wall_ms| Now { steady_ms, wall_ms };
+        lease.renew(at(1000, 77_000));
+        assert_eq!(lease.due_steady_ms(), Some(1010));
+        // Whatever the wall clock says.
+        for wall_ms in [0, 77_009, i64::MAX] {
+            assert_eq!(lease.overdue(at(1009, wall_ms)), None);
+            assert_eq!(lease.overdue(at(1010, wall_ms)), Some(LeaseEnd::Silent));
+        }
+        assert_eq!(lease.expires_at_ms, Some(77_100));
+        assert_eq!(lease.clone().shown(at(1050, 5)).expires_at_ms, Some(55));
+        lease.silent_steady_ms = None;
+        assert_eq!(lease.overdue(at(1099, 0)), None);
+        assert_eq!(lease.overdue(at(1100, 0)), Some(LeaseEnd::Expired));
     }
 }

@@ -12,8 +12,8 @@
 //! only, for runners and waiters also look by themselves.
 
 use crate::{
-    Counts, ErrorKind, Fault, Generation, LeaseEnd, LeaseId, LeaseRecord, MachineId, Name, Owner,
-    PoolRecord, PoolSpec, PoolState, ProcessRef, Slot,
+    Counts, ErrorKind, Fault, Generation, LeaseEnd, LeaseId, LeaseRecord, MachineId, Name, Now,
+    Owner, PoolRecord, PoolSpec, PoolState, ProcessRef, Slot,
 };
 use serde::{Deserialize, Serialize};
 use std::future::Future;
@@ -56,7 +56,7 @@ pub struct Waiter {
     pub bell: Bell,
     /// Who waits; it leaves the line when it dies.
     pub process: ProcessRef,
-    /// When it gives up; milliseconds since 1970 in UTC.
+    /// When it gives up, on the steady clock.
     pub deadline_ms: i64,
 }
 
@@ -107,7 +107,7 @@ pub enum Readied {
 pub enum Duty {
     /// Nothing; look again at this time, if at any.
     Idle {
-        /// Milliseconds since 1970 in UTC.
+        /// On the steady clock.
         until_ms: Option<i64>,
     },
     /// Watch the owner of this lease, and look again when it is due.
@@ -236,7 +236,7 @@ impl From<LedgerError> for Fault {
     }
 }
 
-/// Where leases are recorded and claimed. Times are milliseconds since 1970 in UTC, as the caller's clock has them.
+/// Where leases are recorded and claimed. What is decided by time is decided by the caller's steady clock; see [`clock`](crate::clock).
 pub trait Ledger: Send + Sync {
     /// Adds a pool.
     fn create_pool(
@@ -252,19 +252,19 @@ pub trait Ledger: Send + Sync {
         &self,
         name: &Name,
         change: PoolChange,
-        now_ms: i64,
+        now: Now,
     ) -> impl Future<Output = Result<(PoolStatus, Vec<Ring>), LedgerError>> + Send;
     /// Takes a ready machine, or joins the line. Never overtakes the line.
     fn claim(
         &self,
         claim: &Claim,
-        now_ms: i64,
+        now: Now,
     ) -> impl Future<Output = Result<(Claimed, Vec<Ring>), LedgerError>> + Send;
     /// Leaves the line and gives the lease back, whichever the claim has come to. For one that is gone, nothing.
     fn withdraw(
         &self,
         lease: &LeaseId,
-        now_ms: i64,
+        now: Now,
     ) -> impl Future<Output = Result<Vec<Ring>, LedgerError>> + Send;
     /// Reserves slots for what [`Counts::missing`] says, at most `limit`; `maker` will make the machines.
     fn reserve(
@@ -272,40 +272,40 @@ pub trait Ledger: Send + Sync {
         pool: &Name,
         maker: &ProcessRef,
         limit: u32,
-        now_ms: i64,
+        now: Now,
     ) -> impl Future<Output = Result<Reserved, LedgerError>> + Send;
     /// The machine can be lent, at this generation; its runner says so.
     fn ready(
         &self,
         machine: &MachineId,
         generation: Generation,
-        now_ms: i64,
+        now: Now,
     ) -> impl Future<Output = Result<(Readied, Vec<Ring>), LedgerError>> + Send;
     /// The guest of a machine has answered.
     fn checked(
         &self,
         machine: &MachineId,
-        now_ms: i64,
+        now: Now,
     ) -> impl Future<Output = Result<(), LedgerError>> + Send;
     /// The owner has had its machine reset; the lease is of this generation now.
     fn advance(
         &self,
         machine: &MachineId,
         generation: Generation,
-        now_ms: i64,
+        now: Now,
     ) -> impl Future<Output = Result<(), LedgerError>> + Send;
     /// Nothing is left of the machine: frees its slot, and ends its lease if it has one.
     fn gone(
         &self,
         machine: &MachineId,
         why: Option<&str>,
-        now_ms: i64,
+        now: Now,
     ) -> impl Future<Output = Result<Vec<Ring>, LedgerError>> + Send;
     /// What the machine's runner is to do. What the clock has decided is written down first.
     fn duty(
         &self,
         machine: &MachineId,
-        now_ms: i64,
+        now: Now,
     ) -> impl Future<Output = Result<Duty, LedgerError>> + Send;
     /// Ends a lease. Its machine is to be reset, or retires.
     fn end(
@@ -314,14 +314,14 @@ pub trait Ledger: Send + Sync {
         by: By<'_>,
         how: LeaseEnd,
         detail: Option<&str>,
-        now_ms: i64,
+        now: Now,
     ) -> impl Future<Output = Result<(LeaseRecord, Vec<Ring>), LedgerError>> + Send;
     /// Renews a lease, which is a heartbeat too.
     fn renew(
         &self,
         lease: &LeaseId,
         by: By<'_>,
-        now_ms: i64,
+        now: Now,
     ) -> impl Future<Output = Result<LeaseRecord, LedgerError>> + Send;
     /// A lease, ended or not. Ended ones are forgotten after a while.
     fn lease(&self, id: &LeaseId) -> impl Future<Output = Result<LeaseRecord, LedgerError>> + Send;
@@ -334,17 +334,17 @@ pub trait Ledger: Send + Sync {
     ) -> impl Future<Output = Result<Vec<Slot>, LedgerError>> + Send;
     /// Puts right what those left that died: waiters leave the line, ready machines are granted to those who still
     /// wait, pools that are being removed and have no machine go. Slots are freed by [`Ledger::gone`].
-    fn tidy(&self, now_ms: i64) -> impl Future<Output = Result<Vec<Ring>, LedgerError>> + Send;
+    fn tidy(&self, now: Now) -> impl Future<Output = Result<Vec<Ring>, LedgerError>> + Send;
 }
 
 impl PoolRecord {
-    /// A new pool.
-    pub fn new(name: Name, spec: PoolSpec, now_ms: i64) -> Self {
+    /// A new pool; `wall_ms` is in milliseconds since 1970 in UTC.
+    pub fn new(name: Name, spec: PoolSpec, wall_ms: i64) -> Self {
         Self {
             name,
             state: PoolState::Open,
             spec,
-            created_at_ms: now_ms,
+            created_at_ms: wall_ms,
         }
     }
 }

@@ -8,6 +8,7 @@
 //! * [`event`]: what happened to it, and why.
 //! * [`pool`], [`lease`]: pools, their slots, who holds what.
 //! * [`ledger`], [`backend`]: where leases are claimed and machines live, as traits.
+//! * [`clock`]: two clocks, and which of them decides.
 //! * [`process`]: a process named so that no other can be mistaken for it.
 //! * [`home`]: where everything is kept.
 //! * [`printable`](mod@printable): text of others, made fit to be shown.
@@ -17,6 +18,7 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 pub mod backend;
+pub mod clock;
 pub mod error;
 pub mod event;
 pub mod home;
@@ -34,6 +36,7 @@ pub mod spec;
 pub mod state;
 
 pub use backend::{Backend, Listen, World};
+pub use clock::Now;
 pub use error::{ErrorBody, ErrorKind, Fault};
 pub use event::{Cause, Change, Event};
 pub use home::{Home, MachineDir};

@@ -16,7 +16,7 @@
 //!   granted in the same transaction, so no later comer can take it.
 //! * From every state a slot may vanish: then its machine has died, and its lease, if any, ended with it.
 
-use crate::{ByteSize, Generation, MachineId, Name, NetMode, ProcessRef};
+use crate::{ByteSize, Generation, MachineId, Name, NetMode, Now, ProcessRef};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -118,7 +118,7 @@ pub struct Slot {
     pub generation: Generation,
     /// How often the machine was lent.
     pub uses: u32,
-    /// When the slot was reserved. All times are milliseconds since 1970 in UTC.
+    /// When the slot was reserved. All times are the steady clock's.
     pub born_at_ms: i64,
     /// Since when it is in this state.
     pub since_ms: i64,
@@ -143,6 +143,19 @@ pub struct Counts {
     pub retiring: u32,
     /// In line.
     pub waiting: u32,
+}
+
+impl Slot {
+    /// The same with the times that the wall clock gives, to be shown.
+    #[must_use]
+    pub fn shown(self, now: Now) -> Self {
+        Self {
+            born_at_ms: now.wall_of(self.born_at_ms),
+            since_ms: now.wall_of(self.since_ms),
+            checked_at_ms: now.wall_of(self.checked_at_ms),
+            ..self
+        }
+    }
 }
 
 impl Counts {

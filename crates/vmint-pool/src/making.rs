@@ -110,6 +110,7 @@ mod tests {
             pid: 1,
             start_time: 2,
             boot_id: "making".into(),
+            namespace: None,
         };
         let machine = MachineId::random();
         let is = |known_as| assert_eq!(known(&process, &machine), known_as);

@@ -47,7 +47,7 @@ pub struct Acquire {
     pub label: Option<String>,
     /// How long the lease is given for at a time.
     pub ttl_ms: Option<u64>,
-    /// When to give up; milliseconds since 1970 in UTC.
+    /// When to give up, on the steady clock.
     pub deadline_ms: i64,
     /// Whether to wait in line when all machines that there may be are lent.
     pub wait: bool,
@@ -88,7 +88,7 @@ where
         say: &(dyn Fn(String) + Send + Sync),
     ) -> Result<LeaseRecord, Fault> {
         let began = self.world.now_ms();
-        let awaited = Mutex::new("the ledger");
+        let awaited = Mutex::new(Awaited::default());
         let ends_at = want.deadline_ms.max(began) + GRACE_MS;
         {
             let (lending, timer) = (
@@ -101,10 +101,12 @@ where
             }
         }
         let (pool, waited) = (&want.pool, self.world.now_ms() - began);
-        let awaited = *awaited.lock().expect("nobody panics with the lock");
+        let awaited = awaited.into_inner().expect("nobody panics with the lock");
         let message = format!(
-            "no machine of pool {pool} was lent within {:.1} s: still waiting for {awaited}",
-            waited as f64 / 1e3
+            "no machine of pool {pool} was lent within {:.1} s: still waiting for {}{}",
+            waited as f64 / 1e3,
+            awaited.what,
+            awaited.told(),
         );
         Err(Fault::new(ErrorKind::TimedOut, message))
     }
@@ -113,10 +115,21 @@ where
         self: &Arc<Self>,
         want: &Acquire,
         say: &(dyn Fn(String) + Send + Sync),
-        awaited: &Mutex<&'static str>,
+        awaited: &Mutex<Awaited>,
     ) -> Result<LeaseRecord, Fault> {
-        let wait_for = |what| *awaited.lock().expect("nobody panics with the lock") = what;
+        let awaited = || awaited.lock().expect("nobody panics with the lock");
+        let wait_for = |what| awaited().what = what;
+        let began = self.world.now_ms();
         loop {
+            // What was given and died at once is no answer: another one is claimed, until the deadline.
+            let lost = awaited().told();
+            if !lost.is_empty() && self.world.now_ms() >= want.deadline_ms {
+                let waited = (self.world.now_ms() - began) as f64 / 1e3;
+                let pool = &want.pool;
+                let message =
+                    format!("no machine of pool {pool} was lent within {waited:.1} s{lost}");
+                return Err(Fault::new(ErrorKind::TimedOut, message));
+            }
             let mut claim = Claim {
                 lease: LeaseId::from_bits(self.world.bits()),
                 pool: want.pool.clone(),
@@ -130,18 +143,30 @@ where
                 lease: Some(claim.lease.clone()),
             };
             wait_for("the ledger");
-            let (lease, stale) = match self.claim(&claim).await? {
-                Claimed::Leased {
+            let claimed = match self.claim(&claim).await {
+                Ok(Claimed::Leased {
                     lease,
                     stale,
                     missing,
-                } => {
+                }) => {
                     if missing {
                         self.world.tend(&want.pool);
                     }
-                    (*lease, stale)
+                    Ok((*lease, stale))
                 }
-                _ => self.wait(&mut claim, want, say).await?,
+                Ok(_) => self.wait(&mut claim, want, say).await,
+                Err(e) => Err(Denied::from(e)),
+            };
+            let (lease, stale) = match claimed {
+                Ok(claimed) => claimed,
+                // It was granted while it stood in line, and its machine died before it heard of it.
+                Err(Denied::Lost(fault)) => {
+                    tracing::warn!("lost before it was lent: {fault}");
+                    guard.lease = None;
+                    awaited().seen = Some(fault.message);
+                    continue;
+                }
+                Err(Denied::Fault(fault)) => return Err(fault),
             };
             wait_for("its guest to answer");
             let Err(fault) = self.sound(&lease, stale).await else {
@@ -151,9 +176,10 @@ where
             // A dead machine is never lent. It goes, and another one is sought. First its lease: should that have ended
             // meanwhile, the machine is somebody else's by now.
             tracing::warn!(machine = %lease.machine, "not lent: {fault}");
+            awaited().seen = Some(format!("machine {}: {}", lease.machine, fault.message));
             wait_for("a machine that does not answer to go");
             let (now, how, why) = (
-                self.world.now_ms(),
+                self.world.now(),
                 LeaseEnd::MachineLost,
                 Some(&*fault.message),
             );
@@ -162,7 +188,10 @@ where
                 Ok((_, rings)) => {
                     self.ring(rings).await;
                     guard.lease = None;
-                    self.discard(&lease.machine, &fault.message).await?;
+                    // Others may be at it too, and whoever touches the pool next tries again: it keeps nobody from another.
+                    if let Err(e) = self.discard(&lease.machine, &fault.message).await {
+                        tracing::warn!(machine = %lease.machine, "cannot be cleared up yet: {e}");
+                    }
                 }
                 // Its runner was faster to say so, and takes down what is left.
                 Err(LedgerError::LeaseEnded { ended, .. })
@@ -171,9 +200,6 @@ where
                     guard.lease = None;
                 }
                 Err(e) => return Err(e.into()),
-            }
-            if self.world.now_ms() >= want.deadline_ms {
-                return Err(fault);
             }
         }
     }
@@ -195,14 +221,14 @@ where
     /// Destroys a machine and frees its slot.
     async fn discard(&self, machine: &MachineId, why: &str) -> Result<(), Fault> {
         self.backend.destroy(machine).await?;
-        let now = self.world.now_ms();
+        let now = self.world.now();
         let rings = self.ledger.gone(machine, Some(why), now).await?;
         self.ring(rings).await;
         Ok(())
     }
 
     async fn claim(&self, claim: &Claim) -> Result<Claimed, LedgerError> {
-        let (claimed, rings) = self.ledger.claim(claim, self.world.now_ms()).await?;
+        let (claimed, rings) = self.ledger.claim(claim, self.world.now()).await?;
         self.ring(rings).await;
         Ok(claimed)
     }
@@ -214,7 +240,7 @@ where
         claim: &mut Claim,
         want: &Acquire,
         say: &(dyn Fn(String) + Send + Sync),
-    ) -> Result<(LeaseRecord, bool), Fault> {
+    ) -> Result<(LeaseRecord, bool), Denied> {
         let began = self.world.now_ms();
         let listener = self.world.listen()?;
         let process = self.world.process()?;
@@ -234,12 +260,16 @@ where
             };
             let now = self.world.now_ms();
             if now >= want.deadline_ms {
-                return Err(self.give_up(claim, began, before, seen).await);
+                return Err(self.give_up(claim, began, before, seen).await.into());
             }
             if making.is_empty() {
                 // Those that died may hold what we wait for.
-                if before == 0 || looks.is_multiple_of(OTHERS_LOOK) {
-                    self.restore().await?;
+                if (before == 0 || looks.is_multiple_of(OTHERS_LOOK))
+                    && let Err(fault) = self.restore().await
+                {
+                    // What cannot be cleared up at this moment can be at the next look.
+                    tracing::warn!("cannot clear up what the dead left: {fault}");
+                    seen = Some(fault);
                 }
                 looks = looks.wrapping_add(1);
                 for job in self.reserve(&want.pool, 1).await? {
@@ -247,7 +277,7 @@ where
                 }
                 if making.is_empty() {
                     if !want.wait {
-                        return Err(self.refuse(claim).await);
+                        return Err(self.refuse(claim).await.into());
                     }
                     if !said {
                         said = true;
@@ -283,7 +313,7 @@ where
                 let status = self.ledger.pool(&want.pool).await?;
                 if status.counts.alive() == 0 || !want.wait || fault.kind == ErrorKind::Pressure {
                     // Nothing is left that could be waited for, or the user would rather not wait for it.
-                    return Err(self.left(claim, fault).await);
+                    return Err(self.left(claim, fault).await.into());
                 }
                 seen = Some(fault);
             }
@@ -291,11 +321,7 @@ where
     }
 
     async fn left(&self, claim: &Claim, fault: Fault) -> Fault {
-        match self
-            .ledger
-            .withdraw(&claim.lease, self.world.now_ms())
-            .await
-        {
+        match self.ledger.withdraw(&claim.lease, self.world.now()).await {
             Ok(rings) => self.ring(rings).await,
             Err(e) => tracing::warn!("cannot leave the line: {e}"),
         }
@@ -309,7 +335,7 @@ where
             Err(_) => String::new(),
         };
         let last = seen
-            .map(|f| format!("; the last attempt to make one failed: {}", f.message))
+            .map(|f| format!("; the last thing that failed was: {}", f.message))
             .unwrap_or_default();
         let message = format!(
             "no machine of pool {} was free within {:.1} s: {}{state}{last}",
@@ -335,7 +361,7 @@ where
 
     /// Ends a lease. Its machine is reset by its runner, which is told.
     pub async fn release(&self, lease: &LeaseId, by: By<'_>) -> Result<LeaseRecord, Fault> {
-        let now = self.world.now_ms();
+        let now = self.world.now();
         let (lease, rings) = self
             .ledger
             .end(lease, by, LeaseEnd::Released, None, now)
@@ -346,13 +372,13 @@ where
 
     /// Renews a lease, or sends its heartbeat.
     pub async fn renew(&self, lease: &LeaseId, by: By<'_>) -> Result<LeaseRecord, Fault> {
-        let now = self.world.now_ms();
+        let now = self.world.now();
         Ok(self.ledger.renew(lease, by, now).await?)
     }
 
     /// Changes a pool, and tells those whom it concerns.
     pub async fn change(&self, pool: &Name, change: PoolChange) -> Result<PoolStatus, Fault> {
-        let now = self.world.now_ms();
+        let now = self.world.now();
         let (status, rings) = self.ledger.change_pool(pool, change, now).await?;
         self.ring(rings).await;
         Ok(status)
@@ -425,7 +451,7 @@ where
         // The guard goes last: it must find abandoned what nobody asks for any more.
         let mut guard = PutRight::unless_done(self);
         let asking = Asking::begin(process.clone());
-        let now = self.world.now_ms();
+        let now = self.world.now();
         let reserved = self.ledger.reserve(pool, &process, limit, now).await;
         // A refusal has reserved nothing; a failure may have.
         guard.done = !matches!(reserved, Err(LedgerError::Failed(_)));
@@ -531,7 +557,7 @@ where
             };
             self.discard(&slot.machine, why).await?;
         }
-        let rings = self.ledger.tidy(self.world.now_ms()).await?;
+        let rings = self.ledger.tidy(self.world.now()).await?;
         self.ring(rings).await;
         Ok(complete)
     }
@@ -554,6 +580,55 @@ where
     ) -> Result<Filled, Fault> {
         self.ledger.create_pool(pool).await?;
         self.fill(&pool.name, deadline_ms).await
+    }
+}
+
+/// What an acquire waits for, and what it saw last that kept it from a machine.
+#[derive(Debug)]
+struct Awaited {
+    what: &'static str,
+    seen: Option<String>,
+}
+
+impl Default for Awaited {
+    fn default() -> Self {
+        Self {
+            what: "the ledger",
+            seen: None,
+        }
+    }
+}
+
+impl Awaited {
+    fn told(&self) -> String {
+        let seen = self.seen.as_ref();
+        seen.map(|seen| format!("; the last one that it was given died: {seen}"))
+            .unwrap_or_default()
+    }
+}
+
+/// Why a claim came to nothing.
+enum Denied {
+    /// The machine that it was given has died since: another one may be had.
+    Lost(Fault),
+    /// There is nothing to be had.
+    Fault(Fault),
+}
+
+impl From<LedgerError> for Denied {
+    fn from(e: LedgerError) -> Self {
+        match &e {
+            LedgerError::LeaseEnded { ended, .. } if ended.how == LeaseEnd::MachineLost => {
+                Self::Lost(e.into())
+            }
+            _ => Self::Fault(e.into()),
+        }
+    }
+}
+
+impl From<Fault> for Denied {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
     }
 }
 
@@ -609,7 +684,7 @@ impl<B: Backend, L: Ledger, W: World> Drop for Withdraw<'_, B, L, W> {
         afterwards(self.pools, move || {
             let (pools, lease) = (pools.clone(), lease.clone());
             async move {
-                let rings = pools.ledger.withdraw(&lease, pools.world.now_ms()).await?;
+                let rings = pools.ledger.withdraw(&lease, pools.world.now()).await?;
                 pools.ring(rings).await;
                 Ok(true)
             }

@@ -144,7 +144,7 @@ impl Place {
     }
 
     fn reserve(&self, maker: &Process) -> MachineId {
-        let now = self.sim.now_ms();
+        let now = self.sim.now();
         let reserved = at_once(self.ledger.reserve(&pool(), &maker.reference(), 1, now));
         reserved.unwrap().machines.remove(0)
     }
@@ -214,7 +214,7 @@ fn a_machine_that_became_somebody_elses_during_a_check_is_left_alone() {
     *pools.backend.during_a_check.lock().unwrap() = Some(Box::new(move || {
         owner.kill();
         at.until(|| at.ready().is_some());
-        at_once(at.ledger.claim(&claim, at.sim.now_ms())).unwrap();
+        at_once(at.ledger.claim(&claim, at.sim.now())).unwrap();
     }));
     let fault = at_once(pools.acquire(&want, &|_| {})).expect_err("its owner is dead");
     assert_eq!(fault.kind, ErrorKind::LeaseLost, "{fault}");

@@ -252,7 +252,7 @@ impl Machine {
             }
             Ok(Some(_)) => match self.store.take_stop_request(&self.record.id) {
                 Ok(Some(request)) => {
-                    let left = request.deadline_ms - vmint_store::now_ms();
+                    let left = request.deadline_ms - vmint_store::steady_ms();
                     let stop = api::Stop {
                         force: request.force,
                         timeout_ms: left.max(0) as u64,

@@ -89,7 +89,7 @@ pub fn tell<'a>(home: &Home, rings: impl IntoIterator<Item = &'a Ring>) {
 
 /// A process whose end is waited for.
 #[derive(Debug)]
-pub struct Watch(Option<AsyncFd<OwnedFd>>);
+pub struct Watch(Result<Option<AsyncFd<OwnedFd>>, String>);
 
 impl Watch {
     /// Watches `process`. One that cannot be watched is taken to have ended: better a machine too few than one that
@@ -104,15 +104,20 @@ impl Watch {
                 fd.map(Some).map_err(|e| e.into_parts().1)
             }
         });
-        Self(opened.unwrap_or_else(|e| {
+        Self(opened.map_err(|e| {
             tracing::error!("process {} cannot be watched: {e}", process.pid);
-            None
+            format!("it cannot be watched: {e}")
         }))
+    }
+
+    /// Why it counts as ended, when that is not because it has.
+    pub fn unwatched(&self) -> Option<&str> {
+        self.0.as_ref().err().map(String::as_str)
     }
 
     /// Returns when it has ended. Can be cancelled.
     pub async fn ended(&self) {
-        if let Some(fd) = &self.0 {
+        if let Ok(Some(fd)) = &self.0 {
             drop(fd.readable().await);
         }
     }

@@ -86,7 +86,7 @@ pub struct Request {
 pub struct Wait {
     /// Where to ring.
     pub bell: Bell,
-    /// When he goes at the latest; milliseconds since 1970 in UTC.
+    /// When he goes at the latest, on the steady clock.
     pub deadline_ms: i64,
 }
 
@@ -159,7 +159,7 @@ impl Store {
                         integer(request.bytes),
                         request.boot.as_str(),
                         json(&request.holder),
-                        moment.ms,
+                        moment.now.steady_ms,
                     ])?;
                     Ok(Ok(()))
                 }
@@ -286,7 +286,7 @@ fn booked(
             booked.awaited.push(waiting.awaits);
             continue;
         }
-        if waiting.deadline_ms <= moment.ms || !lives(&waiting.process, moment) {
+        if waiting.deadline_ms <= moment.now.steady_ms || !lives(&waiting.process, moment) {
             t.prepare_cached("DELETE FROM admission_line WHERE ticket = ?1")?
                 .execute([waiting.ticket])?;
             continue;
@@ -379,7 +379,7 @@ mod tests {
     use std::time::Duration;
     use vmint_model::{
         ByteSize, Cause, ExecDefaults, Generation, MachineRecord, MachineSpec, MachineState,
-        NetMode, Origin,
+        NetMode, Now, Origin,
     };
 
     fn open(folder: &Path) -> Store {
@@ -451,7 +451,7 @@ mod tests {
 
     fn at(ms: i64) -> Moment<'static> {
         Moment {
-            ms,
+            now: Now::both(ms),
             ..Moment::now()
         }
     }

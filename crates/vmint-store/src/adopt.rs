@@ -211,7 +211,7 @@ fn end_leases(t: &Transaction<'_>, adopted: &mut Adopted) -> Result<(), Failure>
     };
     for machine in slots {
         if let Ok(machine) = machine.parse::<MachineId>() {
-            slots::free_silently(t, &machine, Some(&reason), now_ms())?;
+            slots::free_silently(t, &machine, Some(&reason), crate::now())?;
         }
     }
     Ok(())

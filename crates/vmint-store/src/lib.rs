@@ -54,4 +54,4 @@ pub use lock::{FileLock, LockError, remove_folder};
 pub use machines::{Known, MachineFilter, StopRequest};
 pub use runs::StoredRun;
 pub use snapshots::SnapshotFilter;
-pub use store::{Store, now_ms};
+pub use store::{Store, now, now_ms, steady_ms};

@@ -25,7 +25,7 @@ pub enum MachineFilter {
 pub struct StopRequest {
     /// Whether the guest is not to be asked at all.
     pub force: bool,
-    /// When the guest's time to shut down ends; milliseconds since 1970 in UTC.
+    /// When the guest's time to shut down ends, on the steady clock.
     pub deadline_ms: i64,
 }
 
@@ -267,7 +267,7 @@ impl Store {
                 .execute([id.as_str()])?;
             let now = now_ms();
             // Whoever deletes a machine of a pool frees its slot before, with its reason; this is for those who forgot.
-            crate::ledger::slots::free_silently(transaction, id, None, now)?;
+            crate::ledger::slots::free_silently(transaction, id, None, crate::now())?;
             let change = Change {
                 at_ms: now,
                 machine: &old.record,

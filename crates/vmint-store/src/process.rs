@@ -2,11 +2,16 @@
 //!
 //! A process that has ended is nobody here, even while its parent has not reaped it: [`of`] does not find it,
 //! [`is_alive`] denies it, [`open_pidfd`] does not open it.
+//!
+//! An id counts in a PID namespace. A process of a container that shares a home with its host is found from the host by its
+//! id, start and namespace together; from beside or below it cannot be seen, and then nobody says that it has ended.
 
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::OnceLock;
 use vmint_model::ProcessRef;
 
@@ -28,24 +33,70 @@ pub fn boot_id() -> io::Result<&'static str> {
     Ok(BOOT_ID.get_or_init(|| id))
 }
 
+/// The inode of the first PID namespace of a host: `PROC_PID_INIT_INO` of the kernel's `include/linux/proc_ns.h`.
+const FIRST_NAMESPACE: u64 = 0xEFFF_FFFC;
+
+/// The PID namespace in which this process counts; `None` for the first one of the host. An error if `/proc` shows another
+/// one: then its numbers are not those that this process knows others by.
+fn namespace() -> io::Result<Option<u64>> {
+    static NAMESPACE: OnceLock<Option<u64>> = OnceLock::new();
+    if let Some(namespace) = NAMESPACE.get() {
+        return Ok(*namespace);
+    }
+    let shown = std::fs::read_link("/proc/self")?;
+    if shown.to_str() != Some(&std::process::id().to_string()) {
+        return Err(io::Error::other(format!(
+            "/proc shows another PID namespace than that of this process, which is {} here and {} there: mount a /proc of \
+             its own (unshare --mount-proc)",
+            std::process::id(),
+            shown.display()
+        )));
+    }
+    let inode = std::fs::metadata("/proc/self/ns/pid")?.ino();
+    let namespace = (inode != FIRST_NAMESPACE).then_some(inode);
+    Ok(*NAMESPACE.get_or_init(|| namespace))
+}
+
 /// The calling process.
 pub fn current() -> io::Result<ProcessRef> {
     of(std::process::id())?.ok_or_else(|| io::Error::other("/proc does not show this process"))
 }
 
-/// The process that has this id now; `None` if there is none, or if it has ended.
+/// The process that has this id now; `None` if there is none, or if it has ended. An error if there is one that cannot be
+/// seen.
 pub fn of(pid: u32) -> io::Result<Option<ProcessRef>> {
-    let Some(stat) = read_stat(pid)? else {
+    let namespace = namespace()?;
+    let stat = match read_stat(pid)? {
+        None => read_hidden(pid)?,
+        stat => stat,
+    };
+    let Some(stat) = stat.filter(|stat| !stat.has_ended()) else {
         return Ok(None);
     };
-    if stat.has_ended() {
-        return Ok(None);
-    }
     Ok(Some(ProcessRef {
         pid,
         start_time: stat.start_time,
         boot_id: boot_id()?.to_owned(),
+        namespace,
     }))
+}
+
+/// A process that is not in `/proc` although the kernel has it: with the option `hidepid`, one of another user.
+fn read_hidden(pid: u32) -> io::Result<Option<Stat>> {
+    let Some(id) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
+        return Ok(None);
+    };
+    if pidfd_open(id, PidfdFlags::empty()).is_err() {
+        return Ok(None);
+    }
+    // It may have come into being since.
+    match read_stat(pid)? {
+        None => Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            format!("process {pid} exists, and /proc hides it (hidepid)"),
+        )),
+        stat => Ok(stat),
+    }
 }
 
 /// The process that started this one, or that it was given to when that one ended.
@@ -56,18 +107,88 @@ pub fn parent(process: &ProcessRef) -> Option<ProcessRef> {
         .flatten()
 }
 
+/// By which id this very process goes here; `None` if it has ended. An error if that cannot be told: one that counts in
+/// another PID namespace is seen from the namespaces above its own, and from nowhere else.
+fn locate(process: &ProcessRef) -> io::Result<Option<u32>> {
+    if process.boot_id != boot_id()? {
+        return Ok(None);
+    }
+    let here = namespace()?;
+    if process.namespace == here {
+        let now = of(process.pid)?;
+        return Ok((now.as_ref() == Some(process)).then_some(process.pid));
+    }
+    let found = find_below(process)?;
+    // All processes are seen from the first namespace, so what is not there has ended; unless some are hidden.
+    if found.is_none() && (here.is_some() || !Path::new("/proc/1/stat").exists()) {
+        return Err(io::Error::other(format!(
+            "process {} counts in another PID namespace, which cannot be seen from here",
+            process.pid
+        )));
+    }
+    Ok(found)
+}
+
+/// The process of a namespace below this one that is called so there.
+fn find_below(process: &ProcessRef) -> io::Result<Option<u32>> {
+    for entry in std::fs::read_dir("/proc")?.flatten() {
+        let name = entry.file_name();
+        if let Some(pid) = name.to_str().and_then(|name| name.parse().ok())
+            && is_called(pid, process)?
+        {
+            return Ok(Some(pid));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether the process that is `pid` here is that one of a namespace below. `NSpid` lists its ids from here on down.
+fn is_called(pid: u32, process: &ProcessRef) -> io::Result<bool> {
+    let Some(stat) = read_stat(pid)? else {
+        return Ok(false);
+    };
+    if stat.has_ended() || stat.start_time != process.start_time {
+        return Ok(false);
+    }
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else {
+        return Ok(false);
+    };
+    let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    let ids: Vec<u32> = ids
+        .unwrap_or_default()
+        .split_ascii_whitespace()
+        .filter_map(|id| id.parse().ok())
+        .collect();
+    let below = ids.get(1..).unwrap_or_default();
+    if below.last() == Some(&process.pid) {
+        let own = std::fs::metadata(format!("/proc/{pid}/ns/pid"));
+        return Ok(own.map_or(true, |own| Some(own.ino()) == process.namespace));
+    }
+    // Further down still, and called so by a namespace in between.
+    Ok(below.contains(&process.pid))
+}
+
 /// Whether this very process lives. A process that `/proc` cannot tell about counts as alive: to take a living
 /// process for dead would be the worse mistake.
 pub fn is_alive(process: &ProcessRef) -> bool {
-    match of(process.pid) {
-        Ok(now) => now.as_ref() == Some(process),
+    match locate(process) {
+        Ok(found) => found.is_some(),
         Err(_) => true,
     }
 }
 
-/// A descriptor of this very process, readable when it ends; `None` if it has ended.
+/// Whether whoever counts in `watcher`'s PID namespace can watch `process`: it sees its own namespace, and, from the first
+/// one, all.
+pub fn can_watch(watcher: &ProcessRef, process: &ProcessRef) -> bool {
+    watcher.namespace.is_none() || watcher.namespace == process.namespace
+}
+
+/// A descriptor of this very process, readable when it ends; `None` if it has ended. An error if it cannot be watched.
 pub fn open_pidfd(process: &ProcessRef) -> io::Result<Option<OwnedFd>> {
-    let Some(pid) = i32::try_from(process.pid).ok().and_then(Pid::from_raw) else {
+    let Some(here) = locate(process)? else {
+        return Ok(None);
+    };
+    let Some(pid) = i32::try_from(here).ok().and_then(Pid::from_raw) else {
         return Ok(None);
     };
     let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
@@ -78,7 +199,12 @@ pub fn open_pidfd(process: &ProcessRef) -> io::Result<Option<OwnedFd>> {
     };
     // In this order there is no race: a process that has the id and the start now, and had them when the reference was
     // made, had them in between, when the descriptor was opened.
-    Ok((of(process.pid)?.as_ref() == Some(process)).then_some(pidfd))
+    let is_still = if process.namespace == namespace()? {
+        of(here)?.as_ref() == Some(process)
+    } else {
+        is_called(here, process)?
+    };
+    Ok(is_still.then_some(pidfd))
 }
 
 /// The arguments of a process, the program first; none if it has ended.
@@ -253,6 +379,61 @@ mod tests {
             assert_eq!(kill(&process, |_| true).unwrap(), Killed::Before);
             child.0.wait().unwrap();
         }
+    }
+
+    /// A process of a PID namespace of its own, as in a container: the one that is called 1 there.
+    #[test]
+    fn a_process_of_a_namespace_below_is_found_and_no_other_is_taken_for_it() {
+        let mut command = Command::new("unshare");
+        if !rustix::process::geteuid().is_root() {
+            command.args(["--user", "--map-root-user"]);
+        }
+        command.args(["--pid", "--fork", "--kill-child", "--", "sleep", "1000"]);
+        let container = Sleeper(Turn::take().spawn(&mut command));
+        let outer = container.0.id();
+        let children = format!("/proc/{outer}/task/{outer}/children");
+        let below: u32 = loop {
+            let listed = std::fs::read_to_string(&children).unwrap();
+            let child = listed.split_ascii_whitespace().next();
+            if let Some(child) = child.and_then(|child| child.parse().ok()) {
+                break child;
+            }
+        };
+        let here = of(below).unwrap().expect("it sleeps");
+        let inode = std::fs::metadata(format!("/proc/{below}/ns/pid")).unwrap();
+        let there = ProcessRef {
+            pid: 1,
+            namespace: Some(inode.ino()),
+            ..here.clone()
+        };
+        assert!(is_alive(&there));
+        let pidfd = open_pidfd(&there).unwrap().expect("it lives");
+        let elsewhere = ProcessRef {
+            namespace: Some(inode.ino() + 1),
+            ..there.clone()
+        };
+        let later = ProcessRef {
+            start_time: there.start_time + 1,
+            ..there.clone()
+        };
+        let me = current().unwrap();
+        assert!(can_watch(&there, &there) && !can_watch(&elsewhere, &there));
+        assert!(!can_watch(&there, &here));
+        if me.namespace.is_none() {
+            // All processes are seen from here.
+            assert!(can_watch(&me, &there));
+            assert!(!is_alive(&elsewhere) && !is_alive(&later));
+        } else {
+            assert!(is_alive(&elsewhere), "nobody here can tell");
+            assert!(open_pidfd(&elsewhere).is_err());
+        }
+        assert_eq!(kill(&there, |_| true).unwrap(), Killed::Now);
+        assert!(wait_until_readable(&pidfd));
+        assert!(!lives_here(&here));
+    }
+
+    fn lives_here(process: &ProcessRef) -> bool {
+        of(process.pid).unwrap().as_ref() == Some(process)
     }
 
     #[test]

@@ -176,6 +176,19 @@ const MIGRATIONS: &[&str] = &[
     "ALTER TABLE snapshots ADD COLUMN run TEXT;
      UPDATE snapshots SET run = json_extract(record, '$.run') WHERE json_valid(record);
      CREATE INDEX snapshots_of_runs ON snapshots (run) WHERE run IS NOT NULL;",
+    // 6. What decides by time is on the steady clock from here on, and was on the wall clock before: the times of slots, of
+    // those in line, of stops, and of leases that are out. `temp.clocks` says by how much the wall clock is ahead.
+    "UPDATE slots SET born_at_ms = born_at_ms - (SELECT ahead_ms FROM temp.clocks),
+         since_ms = since_ms - (SELECT ahead_ms FROM temp.clocks),
+         checked_at_ms = checked_at_ms - (SELECT ahead_ms FROM temp.clocks);
+     UPDATE waiters SET since_ms = since_ms - (SELECT ahead_ms FROM temp.clocks),
+         deadline_ms = deadline_ms - (SELECT ahead_ms FROM temp.clocks);
+     UPDATE admission_line SET deadline_ms = deadline_ms - (SELECT ahead_ms FROM temp.clocks);
+     UPDATE stop_requests SET deadline_ms = deadline_ms - (SELECT ahead_ms FROM temp.clocks);
+     UPDATE leases SET record = json_set(record,
+         '$.expires_steady_ms', json_extract(record, '$.expires_at_ms') - (SELECT ahead_ms FROM temp.clocks),
+         '$.silent_steady_ms', json_extract(record, '$.silent_at_ms') - (SELECT ahead_ms FROM temp.clocks))
+     WHERE ended_at_ms IS NULL AND json_valid(record);",
 ];
 
 /// The version that this vmint writes.
@@ -228,9 +241,18 @@ pub(crate) fn migrate(
             return Ok(Outcome::InUse(runners));
         }
     }
+    if found < VERSION {
+        let now = crate::now();
+        transaction.execute_batch("CREATE TEMP TABLE clocks (ahead_ms INTEGER NOT NULL) STRICT")?;
+        transaction.execute(
+            "INSERT INTO temp.clocks VALUES (?1)",
+            [now.wall_ms - now.steady_ms],
+        )?;
+    }
     for migration in &MIGRATIONS[usize::try_from(found).unwrap_or(0)..] {
         transaction.execute_batch(migration)?;
     }
+    transaction.execute_batch("DROP TABLE IF EXISTS temp.clocks")?;
     transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()?;
     Ok(Outcome::Current)

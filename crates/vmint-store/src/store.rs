@@ -11,7 +11,7 @@ use std::cell::Cell;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use vmint_model::{Home, MachineId};
+use vmint_model::{Home, MachineId, Now};
 
 /// How long a store waits for other processes that write. A transaction takes well under a millisecond.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -240,7 +240,22 @@ impl From<rusqlite::Error> for Failure {
     }
 }
 
-/// Milliseconds since 1970 in UTC, as all times in the store.
+/// Now, on both clocks of this host. The steady one is `CLOCK_MONOTONIC`: nobody can set it, and it stands still while the
+/// host sleeps.
+pub fn now() -> Now {
+    Now {
+        steady_ms: steady_ms(),
+        wall_ms: now_ms(),
+    }
+}
+
+/// Now, on the steady clock.
+pub fn steady_ms() -> i64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec * 1000 + now.tv_nsec / 1_000_000
+}
+
+/// Now, on the wall clock: milliseconds since 1970 in UTC.
 pub fn now_ms() -> i64 {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)

@@ -86,7 +86,7 @@ fn a_database_of_another_home_brings_no_process_no_lease_and_nothing_that_is_dis
     store
         .create_pool(&PoolRecord::new(pool.clone(), spec, 0))
         .unwrap();
-    let now = vmint_store::now_ms();
+    let now = vmint_store::now();
     let reserved = store.reserve_slots(&pool, &me, 1, now).unwrap();
     store
         .slot_ready(&reserved.machines[0], Generation(1), Moment::now())

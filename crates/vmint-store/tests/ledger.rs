@@ -28,9 +28,17 @@ fn name(s: &str) -> Name {
     s.parse().unwrap()
 }
 
+/// A steady clock, and a wall clock that runs backwards: nothing may be decided by that one.
+fn clocks(steady_ms: i64) -> Now {
+    Now {
+        steady_ms,
+        wall_ms: 1_000_000 - 7 * steady_ms,
+    }
+}
+
 fn at(ms: i64) -> Moment<'static> {
     Moment {
-        ms,
+        now: clocks(ms),
         lives: &process::is_alive,
     }
 }
@@ -65,7 +73,7 @@ fn filled(dir: &Path, spec: PoolSpec) -> (Store, Vec<MachineId>) {
         .create_pool(&PoolRecord::new(name("p"), spec, 0))
         .unwrap();
     let machines = store
-        .reserve_slots(&name("p"), &me(), u32::MAX, 1)
+        .reserve_slots(&name("p"), &me(), u32::MAX, at(1).now)
         .unwrap()
         .machines;
     for machine in &machines {
@@ -111,10 +119,19 @@ fn a_machine_that_gets_ready_goes_to_the_first_in_line_and_nobody_overtakes() {
     }
     let owner = Owner::Process(me());
     let (_, rings) = store
-        .end_lease(&held.id, By::Owner(&owner), LeaseEnd::Released, None, 10)
+        .end_lease(
+            &held.id,
+            By::Owner(&owner),
+            LeaseEnd::Released,
+            None,
+            at(10).now,
+        )
         .unwrap();
     assert_eq!(rings, [Ring::Machine(machines[0].clone())]);
-    assert_eq!(store.slot_duty(&machines[0], 10).unwrap(), Duty::Reset);
+    assert_eq!(
+        store.slot_duty(&machines[0], at(10).now).unwrap(),
+        Duty::Reset
+    );
     let (readied, rings) = store
         .slot_ready(&machines[0], Generation(2), at(12))
         .unwrap();
@@ -138,7 +155,13 @@ fn what_is_over_is_refused_with_its_reason_and_a_strangers_release_too() {
     let owner = Owner::Process(me());
     let stranger = Owner::Process(ProcessRef { pid: 1, ..me() });
     let end = |store: &mut Store, owner: &Owner| {
-        store.end_lease(&lease.id, By::Owner(owner), LeaseEnd::Released, None, 5)
+        store.end_lease(
+            &lease.id,
+            By::Owner(owner),
+            LeaseEnd::Released,
+            None,
+            at(5).now,
+        )
     };
     let refused = end(&mut store, &stranger).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::NotOwner);
@@ -148,7 +171,7 @@ fn what_is_over_is_refused_with_its_reason_and_a_strangers_release_too() {
     assert!(twice.to_string().contains("it was released"), "{twice}");
     let unknown = LeaseId::from_bits(77);
     let unknown = store
-        .end_lease(&unknown, By::Anybody, LeaseEnd::Released, None, 5)
+        .end_lease(&unknown, By::Anybody, LeaseEnd::Released, None, at(5).now)
         .unwrap_err();
     assert_eq!(unknown.kind(), ErrorKind::NotFound);
 }
@@ -177,8 +200,8 @@ fn a_drained_or_removed_pool_lends_nothing_and_goes_with_its_last_machine() {
     let ended = store.lease(&lease.id).unwrap().ended.unwrap();
     assert_eq!(ended.how, LeaseEnd::PoolRemoved);
     for machine in &machines {
-        assert_eq!(store.slot_duty(machine, 7).unwrap(), Duty::Retire);
-        store.slot_gone(machine, None, 8).unwrap();
+        assert_eq!(store.slot_duty(machine, at(7).now).unwrap(), Duty::Retire);
+        store.slot_gone(machine, None, at(8).now).unwrap();
     }
     assert_eq!(
         store.pool(&name("p")).unwrap_err(),
@@ -200,22 +223,29 @@ fn time_ends_leases_and_ages_machines() {
         ..claim(1, false)
     };
     let lease = leased(store.claim(&timed, at(10)).unwrap().0);
-    store.renew_lease(&lease.id, By::Anybody, 60).unwrap();
+    store
+        .renew_lease(&lease.id, By::Anybody, at(60).now)
+        .unwrap();
     assert!(matches!(
-        store.slot_duty(&lease.machine, 159).unwrap(),
+        store.slot_duty(&lease.machine, at(159).now).unwrap(),
         Duty::Guard(_)
     ));
-    assert_eq!(store.slot_duty(&lease.machine, 160).unwrap(), Duty::Reset);
-    let late = store.renew_lease(&lease.id, By::Anybody, 161).unwrap_err();
+    assert_eq!(
+        store.slot_duty(&lease.machine, at(160).now).unwrap(),
+        Duty::Reset
+    );
+    let late = store
+        .renew_lease(&lease.id, By::Anybody, at(161).now)
+        .unwrap_err();
     assert_eq!(late.kind(), ErrorKind::LeaseLost);
     let other = machines.iter().find(|m| **m != lease.machine).unwrap();
     assert_eq!(
-        store.slot_duty(other, 999).unwrap(),
+        store.slot_duty(other, at(999).now).unwrap(),
         Duty::Idle {
             until_ms: Some(1001)
         }
     );
-    assert_eq!(store.slot_duty(other, 1001).unwrap(), Duty::Retire);
+    assert_eq!(store.slot_duty(other, at(1001).now).unwrap(), Duty::Retire);
     // Used twice, the machine goes instead of being reset.
     store
         .slot_ready(&lease.machine, Generation(2), at(200))
@@ -223,9 +253,18 @@ fn time_ends_leases_and_ages_machines() {
     let second = leased(store.claim(&claim(2, false), at(201)).unwrap().0);
     assert_eq!(second.machine, lease.machine);
     store
-        .end_lease(&second.id, By::Anybody, LeaseEnd::Released, None, 202)
+        .end_lease(
+            &second.id,
+            By::Anybody,
+            LeaseEnd::Released,
+            None,
+            at(202).now,
+        )
         .unwrap();
-    assert_eq!(store.slot_duty(&lease.machine, 202).unwrap(), Duty::Retire);
+    assert_eq!(
+        store.slot_duty(&lease.machine, at(202).now).unwrap(),
+        Duty::Retire
+    );
 }
 
 #[test]
@@ -240,12 +279,12 @@ fn a_pool_shrinks_to_its_minimum_when_nobody_needs_more() {
     machines.sort();
     let after = vmint_store::ledger::pools::SURPLUS_AFTER_MS + 2;
     for machine in &machines {
-        let duty = store.slot_duty(machine, after - 1).unwrap();
+        let duty = store.slot_duty(machine, clocks(after - 1)).unwrap();
         assert!(matches!(duty, Duty::Idle { .. }), "{duty:?}");
     }
     let duties: Vec<_> = machines
         .iter()
-        .map(|m| store.slot_duty(m, after).unwrap())
+        .map(|m| store.slot_duty(m, clocks(after)).unwrap())
         .collect();
     assert_eq!(duties[0], Duty::Retire);
     assert!(duties[1..].iter().all(|d| matches!(d, Duty::Idle { .. })));
@@ -277,7 +316,7 @@ fn dead_waiters_are_passed_over() {
     store.claim(&late, at(3)).unwrap();
     store.claim(&claim(4, true), at(3)).unwrap();
     store
-        .end_lease(&held.id, By::Anybody, LeaseEnd::Released, None, 10)
+        .end_lease(&held.id, By::Anybody, LeaseEnd::Released, None, at(10).now)
         .unwrap();
     let (readied, _) = store
         .slot_ready(&machines[0], Generation(2), at(11))
@@ -314,7 +353,7 @@ fn a_machine_that_was_ready_for_long_is_stale_also_for_who_waited() {
     let held = leased(store.claim(&claim(1, false), at(3)).unwrap().0);
     store.claim(&claim(2, true), at(3)).unwrap();
     store
-        .end_lease(&held.id, By::Anybody, LeaseEnd::Released, None, 10)
+        .end_lease(&held.id, By::Anybody, LeaseEnd::Released, None, at(10).now)
         .unwrap();
     store
         .slot_ready(&machines[0], Generation(2), at(11))
@@ -333,15 +372,21 @@ fn a_machine_that_dies_takes_its_lease_along_and_makes_room() {
     let (mut store, machines) = filled(dir.path(), spec(1, 1));
     let lease = leased(store.claim(&claim(1, false), at(3)).unwrap().0);
     store.claim(&claim(2, true), at(3)).unwrap();
-    let rings = store.slot_gone(&machines[0], Some("QEMU died"), 9).unwrap();
+    let rings = store
+        .slot_gone(&machines[0], Some("QEMU died"), at(9).now)
+        .unwrap();
     assert_eq!(rings, [Ring::Waiter(Bell("bell-2".into()))]);
     let ended = store.lease(&lease.id).unwrap().ended.unwrap();
     assert_eq!(ended.how, LeaseEnd::MachineLost);
     assert_eq!(ended.detail.as_deref(), Some("QEMU died"));
-    let reserved = store.reserve_slots(&name("p"), &me(), 8, 10).unwrap();
+    let reserved = store
+        .reserve_slots(&name("p"), &me(), 8, at(10).now)
+        .unwrap();
     assert_eq!(reserved.machines.len(), 1);
     assert_eq!(
-        store.reserve_slots(&name("p"), &me(), 8, 11).unwrap(),
+        store
+            .reserve_slots(&name("p"), &me(), 8, at(11).now)
+            .unwrap(),
         Reserved::default()
     );
     assert_eq!(store.slots(None).unwrap().len(), 1);
@@ -362,7 +407,9 @@ fn threads_at_war_never_share_a_machine_nor_exceed_the_maximum() {
                 let mut store = open(dir.path());
                 for _ in 0..100 {
                     let n = u64::from(next.fetch_add(1, Ordering::Relaxed));
-                    store.reserve_slots(&name("p"), &me(), 1, 5).unwrap();
+                    store
+                        .reserve_slots(&name("p"), &me(), 1, at(5).now)
+                        .unwrap();
                     let slots = store.slots(None).unwrap();
                     assert!(slots.len() as u32 <= MAX, "{slots:?}");
                     for slot in slots.iter().filter(|s| s.state == SlotState::Filling) {
@@ -382,10 +429,10 @@ fn threads_at_war_never_share_a_machine_nor_exceed_the_maximum() {
                     assert_eq!(machines.len(), all.len());
                     assert!(all.contains(&lease));
                     store
-                        .end_lease(&lease.id, By::Anybody, LeaseEnd::Released, None, 8)
+                        .end_lease(&lease.id, By::Anybody, LeaseEnd::Released, None, at(8).now)
                         .unwrap();
                     if n.is_multiple_of(7) {
-                        store.slot_gone(&lease.machine, None, 9).unwrap();
+                        store.slot_gone(&lease.machine, None, at(9).now).unwrap();
                     } else {
                         store
                             .slot_ready(&lease.machine, lease.generation.next(), at(9))

@@ -73,7 +73,7 @@ fn write(path: &Path, seed: u64) -> ! {
         let (p, now) = (pool(dice.roll(2)), Moment::now());
         // Others do the same to the same machines, so any of these may be refused.
         let refused = match dice.roll(9) {
-            0 => store.reserve_slots(&p, &me, 2, now.ms).err(),
+            0 => store.reserve_slots(&p, &me, 2, now.now).err(),
             1 | 2 => {
                 let lease = LeaseId::random();
                 held.push(lease.clone());
@@ -86,14 +86,14 @@ fn write(path: &Path, seed: u64) -> ! {
                     wait: (dice.roll(2) == 0).then(|| Waiter {
                         bell: Bell("bell".into()),
                         process: me.clone(),
-                        deadline_ms: now.ms + 20,
+                        deadline_ms: now.now.steady_ms + 20,
                     }),
                 };
                 store.claim(&claim, now).err()
             }
             3 if !held.is_empty() => {
                 let lease = held.swap_remove(dice.roll(held.len() as u64) as usize);
-                store.withdraw(&lease, now.ms).err()
+                store.withdraw(&lease, now.now).err()
             }
             4 => store.tidy(now).err(),
             5 => {
@@ -111,7 +111,7 @@ fn write(path: &Path, seed: u64) -> ! {
                     continue;
                 };
                 if slot.state == SlotState::Retiring || dice.roll(12) == 0 {
-                    store.slot_gone(&slot.machine, Some("dice"), now.ms).err()
+                    store.slot_gone(&slot.machine, Some("dice"), now.now).err()
                 } else {
                     let generation = slot.generation.next();
                     store.slot_ready(&slot.machine, generation, now).err()

@@ -30,6 +30,7 @@ fn a_record_comes_back_as_it_was() {
         pid: 7,
         start_time: 8,
         boot_id: "b".into(),
+        namespace: None,
     });
     record.accelerator = Some(Accelerator::Tcg);
     record.ready_ms = Some(12.5);

@@ -22,7 +22,7 @@ use vmint_runner::machine::store_fault;
 use vmint_runner::{From, StartRequest};
 use vmint_store::admission::{Boot, Request, Wait};
 use vmint_store::bell::{self, BellSocket};
-use vmint_store::{Moment, now_ms, process};
+use vmint_store::{Moment, process, steady_ms};
 
 /// The first pause of who looks for himself.
 const SOON: Duration = Duration::from_millis(50);
@@ -301,7 +301,7 @@ impl Vmint {
         let listen = tokio::net::UnixDatagram::from_std(listen).map_err(host)?;
         let wait = Wait {
             bell: own.bell(),
-            deadline_ms: now_ms().saturating_add(timeout.as_millis() as i64),
+            deadline_ms: steady_ms().saturating_add(timeout.as_millis() as i64),
         };
         let (end, mut pause) = (began + timeout, SOON);
         let mut told = None;
@@ -493,7 +493,7 @@ mod tests {
             full_snapshots: false,
             start_timeout: None,
             admission,
-            lent: None,
+            lease: None,
         };
         Vmint::open(options).unwrap()
     }

@@ -21,8 +21,8 @@ pub struct Options {
     pub accelerator: Option<vmint_model::Accelerator>,
     /// Snapshots save all of memory, not only what changed.
     pub full_snapshots: bool,
-    /// The machine that `vmint with` has lent to this process, and the lease: `VMINT_MACHINE` and `VMINT_LEASE`.
-    pub lent: Option<(String, LeaseId)>,
+    /// The lease on whose behalf this process reaches a machine of a pool: `VMINT_LEASE`, as `vmint with` sets it.
+    pub lease: Option<LeaseId>,
     /// How long a machine's start may take, instead of what this accelerator usually needs.
     pub start_timeout: Option<std::time::Duration>,
     /// When a machine may start, and how it waits until it may.
@@ -44,7 +44,7 @@ impl Options {
             runner,
             accelerator: None,
             full_snapshots: false,
-            lent: lent(),
+            lease: lease_from_environment(),
             start_timeout: None,
             admission: crate::config::admission_from_environment()?,
         })
@@ -88,10 +88,8 @@ fn found(adopted: &Adopted) -> Option<Found> {
     })
 }
 
-fn lent() -> Option<(String, LeaseId)> {
-    let machine = std::env::var("VMINT_MACHINE").ok()?;
-    let lease = std::env::var("VMINT_LEASE").ok()?.parse().ok()?;
-    Some((machine, lease))
+fn lease_from_environment() -> Option<LeaseId> {
+    std::env::var("VMINT_LEASE").ok()?.parse().ok()
 }
 
 fn find_runner() -> Result<PathBuf, Fault> {
@@ -187,52 +185,6 @@ impl Vmint {
     /// Its images.
     pub fn images(&self) -> &ImageStore {
         &self.images
-    }
-
-    /// A machine by name or id; as `NAME@GENERATION` only while it is of this generation.
-    pub fn machine(&self, name: &str) -> Result<MachineRecord, Fault> {
-        let (name, generation) = match name.split_once('@') {
-            Some((name, generation)) => (name, Some(generation)),
-            None => (name, None),
-        };
-        let record = self.store().by_name_or_id(name).map_err(store_fault);
-        self.check_bound(name, &record)?;
-        let record = record?;
-        match generation {
-            Some(wanted) if wanted != record.generation.to_string() => {
-                let message = format!(
-                    "machine {name} is at generation {}, not {wanted}",
-                    record.generation
-                );
-                Err(Fault::new(ErrorKind::StaleGeneration, message))
-            }
-            _ => Ok(record),
-        }
-    }
-
-    /// A command that `vmint with` has started means the machine that was lent to it, not one that has it now.
-    fn check_bound(&self, name: &str, record: &Result<MachineRecord, Fault>) -> Result<(), Fault> {
-        let Some((machine, lease)) = &self.options.lent else {
-            return Ok(());
-        };
-        if machine != name {
-            return Ok(());
-        }
-        let lease = self.store().lease(lease)?;
-        if let Some(ended) = lease.ended {
-            let id = lease.id;
-            return Err(vmint_model::LedgerError::LeaseEnded { id, ended }.into());
-        }
-        match record {
-            Ok(record) if record.generation > lease.generation => {
-                let message = format!(
-                    "machine {name} is at generation {}, and lease {} is of {}",
-                    record.generation, lease.id, lease.generation
-                );
-                Err(Fault::new(ErrorKind::StaleGeneration, message))
-            }
-            _ => Ok(()),
-        }
     }
 
     /// All machines, oldest first.

@@ -2,11 +2,14 @@
 
 use crate::Vmint;
 use crate::machines::SHORT;
+use crate::reach::Reach;
 use crate::sweep::remove_folder;
 use std::time::Duration;
 use tokio::time::Instant;
 use vmint_image::Progress;
-use vmint_model::{Cause, ErrorKind, Fault, MachineDir, MachineId, MachineRecord, MachineState};
+use vmint_model::{
+    Cause, ErrorKind, Fault, Generation, MachineDir, MachineId, MachineRecord, MachineState,
+};
 use vmint_runner::machine::store_fault;
 use vmint_runner::{api, watch};
 use vmint_store::{FileLock, StopRequest};
@@ -32,11 +35,12 @@ impl Default for StopOptions {
 impl Vmint {
     /// Stops a machine. One that is down is left as it is.
     pub async fn stop(&self, name: &str, options: StopOptions) -> Result<MachineRecord, Fault> {
-        let record = self.machine(name)?;
-        if !record.state.has_runner() {
-            return Ok(record);
+        let reach = self.serving(name)?;
+        if !reach.record.state.has_runner() {
+            return Ok(reach.record);
         }
-        self.stop_running(&record, options, false).await?;
+        self.stop_running(&reach, options, false).await?;
+        let record = reach.record;
         self.wake_admissions();
         match self.machine(record.id.as_str()) {
             // A machine that goes away when it stops has gone.
@@ -50,7 +54,7 @@ impl Vmint {
 
     async fn stop_running(
         &self,
-        record: &MachineRecord,
+        Reach { record, generation }: &Reach,
         options: StopOptions,
         remove: bool,
     ) -> Result<(), Fault> {
@@ -62,12 +66,17 @@ impl Vmint {
         };
         let before = self.store().last_sequence().map_err(store_fault)?;
         let deadline = options.timeout + SHORT;
-        let answer = self
-            .client(record)
+        let client = match generation {
+            Some(generation) => self.client(record).with_generation(*generation),
+            None => self.client(record),
+        };
+        let answer = client
             .post::<serde_json::Value>("/v1/stop", &stop, deadline)
             .await;
         match answer {
             Ok(_) => Ok(()),
+            // A word left in the store names no generation: by the time that it is read it could be another lease's.
+            Err(fault) if generation.is_some() => Err(self.explain(record, fault)),
             Err(fault) if matches!(fault.kind, ErrorKind::Runner | ErrorKind::MachineLost) => {
                 self.stop_by_store(record, options, before).await
             }
@@ -84,7 +93,7 @@ impl Vmint {
         before: i64,
     ) -> Result<(), Fault> {
         let dir = self.home.machine(&record.id);
-        let deadline_ms = vmint_store::now_ms() + options.timeout.as_millis() as i64;
+        let deadline_ms = vmint_store::steady_ms() + options.timeout.as_millis() as i64;
         let request = StopRequest {
             force: options.force,
             deadline_ms,
@@ -146,12 +155,17 @@ impl Vmint {
         self.start(name, progress).await
     }
 
-    /// Removes a machine; one that is up only with `force`.
+    /// Removes a machine; one that is up, or that another holds, only with `force`.
     pub async fn remove(&self, name: &str, force: bool) -> Result<(), Fault> {
-        let id = self.machine(name)?.id;
+        let (id, generation) = if force {
+            (self.machine(name)?.id, None)
+        } else {
+            let Reach { record, generation } = self.serving(name)?;
+            (record.id, generation)
+        };
         let end = Instant::now() + SHORT;
         loop {
-            match self.remove_once(&id, force).await {
+            match self.remove_once(&id, generation, force).await {
                 // Another command has started it since it was stopped.
                 Err(fault)
                     if force && fault.kind == ErrorKind::WrongState && Instant::now() < end => {}
@@ -165,7 +179,12 @@ impl Vmint {
         }
     }
 
-    async fn remove_once(&self, id: &MachineId, force: bool) -> Result<(), Fault> {
+    async fn remove_once(
+        &self,
+        id: &MachineId,
+        generation: Option<Generation>,
+        force: bool,
+    ) -> Result<(), Fault> {
         let record = self.machine(id.as_str())?;
         let dir = self.home.machine(&record.id);
         if record.state.has_runner() {
@@ -178,10 +197,11 @@ impl Vmint {
                 force: true,
                 timeout: Duration::ZERO,
             };
-            self.stop_running(&record, options, true).await?;
+            let reach = Reach { record, generation };
+            self.stop_running(&reach, options, true).await?;
         }
         // The runner has removed it, unless it could not be reached.
-        let Some(record) = self.store().get(&record.id).map_err(store_fault)? else {
+        let Some(record) = self.store().get(id).map_err(store_fault)? else {
             return Ok(());
         };
         let restarted = || {

@@ -111,7 +111,7 @@ pub enum Happening {
 impl Vmint {
     /// Starts a command in a running machine.
     pub async fn exec(&self, name: &str, command: Command) -> Result<Running<'_>, Fault> {
-        let record = self.live(name)?;
+        let (record, _) = self.reach(name)?;
         let spec = command.into_spec(&record.spec.defaults)?;
         let stream = self
             .open_stream(&record, Request::Exec(Box::new(spec)))

@@ -29,7 +29,7 @@ impl Vmint {
         user: Option<String>,
         tar: impl AsyncRead + Unpin,
     ) -> Result<Sent, Fault> {
-        let record = self.live(machine)?;
+        let (record, _) = self.reach(machine)?;
         let request = Request::TarIn(TarIn {
             path: folder.to_vec(),
             user,
@@ -73,7 +73,7 @@ impl Vmint {
         F: FnMut(bytes::Bytes) -> Fut,
         Fut: Future<Output = io::Result<()>>,
     {
-        let record = self.live(machine)?;
+        let (record, _) = self.reach(machine)?;
         let mut stream = self
             .open_stream(
                 &record,

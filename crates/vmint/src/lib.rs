@@ -18,6 +18,7 @@
 //! * [`door`]: [`Vmint`], opened once per process.
 //! * [`machines`]: create, start, reset; [`ending`]: stop, remove; [`sweep`]: what was left by those that died.
 //! * [`admit`]: whether the host can carry one more, and waiting until it can.
+//! * `reach`: whom a machine serves.
 //! * [`exec`], [`files`]: commands in machines, files in and out.
 //! * [`snapshots`]: freeze, restore, fork.
 //! * [`pools`]: pools and leases.
@@ -42,6 +43,7 @@ pub mod garbage;
 pub mod images;
 pub mod machines;
 pub mod pools;
+mod reach;
 pub mod repair;
 pub mod snapshots;
 pub mod strays;

@@ -428,9 +428,8 @@ impl Vmint {
     }
 
     async fn ask(&self, name: &str, path: &str) -> Result<(), Fault> {
-        let record = self.live(name)?;
-        let answer = self
-            .client(&record)
+        let (record, client) = self.reach(name)?;
+        let answer = client
             .post::<serde_json::Value>(path, &serde_json::json!({}), SHORT)
             .await;
         answer
@@ -455,9 +454,8 @@ impl Vmint {
         name: &str,
         reset: api::Reset,
     ) -> Result<MachineRecord, Fault> {
-        let record = self.live(name)?;
-        let answer = self
-            .client(&record)
+        let (record, client) = self.reach(name)?;
+        let answer = client
             .post("/v1/reset", &reset, Duration::from_secs(600))
             .await;
         answer.map_err(|fault| self.explain(&record, fault))
@@ -470,12 +468,12 @@ impl Vmint {
         command: &str,
         arguments: serde_json::Value,
     ) -> Result<serde_json::Value, Fault> {
-        let record = self.live(name)?;
+        let (record, client) = self.reach(name)?;
         let body = api::Qmp {
             command: command.to_owned(),
             arguments,
         };
-        self.client(&record)
+        client
             .post("/v1/qmp", &body, SHORT * 3)
             .await
             .map_err(|fault| self.explain(&record, fault))
@@ -488,21 +486,6 @@ impl Vmint {
             .get("/v1/ping", SHORT)
             .await
             .map_err(|fault| self.explain(&record, fault))
-    }
-
-    /// A machine that is up.
-    pub(crate) fn live(&self, name: &str) -> Result<MachineRecord, Fault> {
-        let record = self.machine(name)?;
-        if record.state.has_runner() {
-            return Ok(record);
-        }
-        let why = record
-            .reason
-            .as_deref()
-            .map(|r| format!(" ({r})"))
-            .unwrap_or_default();
-        let message = format!("machine {} is {}{why}", record.name, record.state);
-        Err(Fault::new(ErrorKind::WrongState, message).hint(format!("vmint start {}", record.name)))
     }
 
     /// Makes of a connection's failure what it means for the machine.

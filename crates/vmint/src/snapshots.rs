@@ -52,7 +52,7 @@ impl Vmint {
         name: &Name,
         whose: Whose<'_>,
     ) -> Result<SnapshotRecord, Fault> {
-        let record = self.live(machine)?;
+        let (record, client) = self.reach(machine)?;
         if self.store().snapshot(name).map_err(store_fault)?.is_some() {
             return Err(exists(name));
         }
@@ -61,8 +61,7 @@ impl Vmint {
             folder: temporary.0.clone(),
             full: self.options.full_snapshots,
         };
-        let answer = self
-            .client(&record)
+        let answer = client
             .post::<api::Snapshotted>("/v1/snapshot", &body, Duration::from_secs(600))
             .await;
         let taken = answer.map_err(|fault| self.explain(&record, fault))?;
@@ -209,11 +208,11 @@ impl Vmint {
             Ok(self.store().snapshot(name).map_err(store_fault)?.is_some())
         };
         match (machine, source.parse::<Name>()) {
-            (Ok(record), _) => {
+            (Ok(_), _) => {
                 let id = vmint_model::MachineId::random();
                 let name: Name = format!("fork-{id}").parse().expect("a legal name");
                 let mut in_use = None;
-                self.take_snapshot(record.id.as_str(), &name, Whose::Children(&mut in_use))
+                self.take_snapshot(source, &name, Whose::Children(&mut in_use))
                     .await?;
                 Ok((name, in_use))
             }

@@ -147,7 +147,7 @@ impl Vmint {
                 .ok()
                 .flatten()
                 .and_then(|r| r.reason);
-            let now = vmint_store::now_ms();
+            let now = vmint_store::now();
             let rings = self.store().slot_gone(&record.id, why.as_deref(), now)?;
             self.ring(rings);
         }
@@ -173,7 +173,7 @@ impl Vmint {
                 let why = Some("whoever was making it died");
                 let rings = self
                     .store()
-                    .slot_gone(&slot.machine, why, vmint_store::now_ms())?;
+                    .slot_gone(&slot.machine, why, vmint_store::now())?;
                 self.ring(rings);
             }
         }

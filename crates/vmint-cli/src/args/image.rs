@@ -1,6 +1,6 @@
 //! Images, templates and snapshots.
 
-use super::machine::Hardware;
+use super::machine::{Hardware, Held};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 use vmint::image::{Base, CopyIn, ImageName, ImportSource};
@@ -11,10 +11,12 @@ use vmint::{ByteSize, Name};
 pub enum Snapshot {
     /// Freeze this moment of a running machine, memory and disk; the machine goes on
     Create {
-        /// Machine, by name or id
+        /// Machine: NAME, id, or NAME@GENERATION
         name: String,
         /// Name of the new snapshot
         snapshot: Name,
+        #[command(flatten)]
+        held: Held,
     },
     /// List snapshots
     Ls {
@@ -32,10 +34,12 @@ pub enum Snapshot {
 /// Bring a machine back to the moment of a snapshot
 #[derive(Clone, Debug, Args)]
 pub struct Restore {
-    /// Machine, by name or id
+    /// Machine: NAME, id, or NAME@GENERATION
     pub name: String,
     /// Snapshot
     pub snapshot: Name,
+    #[command(flatten)]
+    pub held: Held,
 }
 
 /// Start machines from this moment of a running one, or from a snapshot
@@ -45,7 +49,7 @@ Examples:
   vmint fork box copy               copy goes on where box is now
   vmint fork clean worker --count 4 worker-1 to worker-4, each from the snapshot clean")]
 pub struct Fork {
-    /// Machine, by name or id, or snapshot
+    /// Machine (NAME, id, or NAME@GENERATION) or snapshot
     #[arg(value_name = "NAME|SNAPSHOT")]
     pub source: String,
     /// Name of the new machine; with --count, NEW-1, NEW-2 and so on
@@ -54,6 +58,8 @@ pub struct Fork {
     /// How many
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub count: u32,
+    #[command(flatten)]
+    pub held: Held,
 }
 
 /// Build, import and list images

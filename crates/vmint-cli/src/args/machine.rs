@@ -4,7 +4,7 @@ use crate::values::{self, EnvArg, Pair};
 use clap::Args;
 use std::ffi::OsString;
 use std::time::Duration;
-use vmint::{ByteSize, Name, NetMode, Publish};
+use vmint::{ByteSize, LeaseId, Name, NetMode, Publish};
 
 /// What a machine is; what is not said is as `vmint.toml`, the environment or the defaults say.
 #[derive(Clone, Debug, Default, Args)]
@@ -18,6 +18,18 @@ pub struct Hardware {
     /// Network: none, or nat (the guest reaches out, nobody reaches in)
     #[arg(long, value_name = "none|nat")]
     pub net: Option<NetMode>,
+}
+
+/// On whose behalf a machine is reached.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Held {
+    /// Lease of the machine, if it is one of a pool [default: VMINT_LEASE]
+    ///
+    /// A machine of a pool serves the holder of its lease alone. Its holder gives the lease here or in VMINT_LEASE, or names
+    /// the machine NAME@GENERATION, which `vmint lease acquire` prints as `handle`. The lease's owner, and what descends
+    /// from it, may use the bare name too. Example: vmint exec m0123456789ab --lease l0123456789abcdef -- uname
+    #[arg(long, value_name = "LEASE")]
+    pub lease: Option<LeaseId>,
 }
 
 /// How a command is run in a machine.
@@ -115,7 +127,7 @@ pub struct Create {
 /// Start machines; those that are up stay as they are
 #[derive(Clone, Debug, Args)]
 pub struct Names {
-    /// Machines, by name or id
+    /// Machines: NAME, id, or NAME@GENERATION
     #[arg(required = true, value_name = "NAME")]
     pub names: Vec<String>,
 }
@@ -138,6 +150,8 @@ pub struct Stop {
     pub which: Names,
     #[command(flatten)]
     pub how: StopHow,
+    #[command(flatten)]
+    pub held: Held,
 }
 
 /// Stop machines and start them
@@ -147,6 +161,8 @@ pub struct Restart {
     pub which: Names,
     #[command(flatten)]
     pub how: StopHow,
+    #[command(flatten)]
+    pub held: Held,
 }
 
 /// Halt machines' processors
@@ -154,6 +170,8 @@ pub struct Restart {
 pub struct Pause {
     #[command(flatten)]
     pub which: Names,
+    #[command(flatten)]
+    pub held: Held,
 }
 
 /// Let paused machines go on
@@ -161,6 +179,8 @@ pub struct Pause {
 pub struct Resume {
     #[command(flatten)]
     pub which: Names,
+    #[command(flatten)]
+    pub held: Held,
 }
 
 /// Remove machines and all that is in them
@@ -171,6 +191,8 @@ pub struct Remove {
     /// Also those that are up
     #[arg(short, long)]
     pub force: bool,
+    #[command(flatten)]
+    pub held: Held,
 }
 
 /// List machines that are up
@@ -187,7 +209,7 @@ pub struct List {
 /// Show all that is known of a machine
 #[derive(Clone, Debug, Args)]
 pub struct Info {
-    /// Machine, by name or id
+    /// Machine: NAME, id, or NAME@GENERATION
     pub name: String,
 }
 
@@ -202,23 +224,27 @@ Examples:
   vmint exec box -it -- bash
   vmint exec box -i -- psql < dump.sql")]
 pub struct Exec {
-    /// Machine, by name or id
+    /// Machine: NAME, id, or NAME@GENERATION
     pub name: String,
     #[command(flatten)]
     pub options: CommandOptions,
     /// The command
     #[arg(last = true, required = true, value_name = "CMD")]
     pub command: Vec<OsString>,
+    #[command(flatten)]
+    pub held: Held,
 }
 
 /// Open a shell in a running machine: bash if it has one, else sh
 #[derive(Clone, Debug, Args)]
 pub struct Shell {
-    /// Machine, by name or id
+    /// Machine: NAME, id, or NAME@GENERATION
     pub name: String,
     /// User in the guest: NAME or UID, with :GROUP or :GID
     #[arg(short, long)]
     pub user: Option<String>,
+    #[command(flatten)]
+    pub held: Held,
 }
 
 /// Copy files and folders into and out of machines
@@ -239,12 +265,14 @@ pub struct Copy {
     /// Where to
     #[arg(value_name = "DST")]
     pub target: OsString,
+    #[command(flatten)]
+    pub held: Held,
 }
 
 /// Print a log of a machine
 #[derive(Clone, Debug, Args)]
 pub struct Logs {
-    /// Machine, by name or id
+    /// Machine: NAME, id, or NAME@GENERATION
     pub name: String,
     /// The guest's serial console (the default)
     #[arg(long, group = "which")]
@@ -270,7 +298,7 @@ pub struct Logs {
 /// Wait until a machine is ready or stopped
 #[derive(Clone, Debug, Args)]
 pub struct Wait {
-    /// Machine, by name or id
+    /// Machine: NAME, id, or NAME@GENERATION
     pub name: String,
     /// What to wait for
     #[arg(long = "for", value_name = "STATE", default_value = "ready")]
@@ -292,8 +320,10 @@ pub enum Awaited {
 /// Fork a machine anew in its place, and print its new generation
 #[derive(Clone, Debug, Args)]
 pub struct Reset {
-    /// Machine, by name or id
+    /// Machine: NAME, id, or NAME@GENERATION
     pub name: String,
+    #[command(flatten)]
+    pub held: Held,
 }
 
 /// Send a QMP command to a machine's QEMU, and print the answer as JSON
@@ -303,11 +333,13 @@ Examples:
   vmint qmp box query-status
   vmint qmp box human-monitor-command '{\"command-line\": \"info registers\"}'")]
 pub struct Qmp {
-    /// Machine, by name or id
+    /// Machine: NAME, id, or NAME@GENERATION
     pub name: String,
     /// The command
     pub command: String,
     /// Its arguments, a JSON object
     #[arg(value_name = "JSON", value_parser = values::json_object)]
     pub arguments: Option<serde_json::Value>,
+    #[command(flatten)]
+    pub held: Held,
 }

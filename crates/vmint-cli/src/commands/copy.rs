@@ -11,7 +11,7 @@ use vmint::{ErrorKind, Fault, Unpacked, Vmint};
 pub fn copy(context: Context, args: &Copy) -> Result<(), Fault> {
     let (source, target) = (Side::parse(&args.source)?, Side::parse(&args.target)?);
     check(&source, &target)?;
-    let vmint = context.open()?;
+    let vmint = context.open_for(&args.held)?;
     context::wait(transfer(&vmint, source, target))
 }
 

@@ -159,7 +159,7 @@ fn stop_options(how: args::StopHow) -> StopOptions {
 
 /// `vmint stop`.
 pub fn stop(context: Context, args: &args::Stop) -> Result<u8, Fault> {
-    let vmint = context.open()?;
+    let vmint = context.open_for(&args.held)?;
     let options = stop_options(args.how);
     each(
         context,
@@ -171,7 +171,7 @@ pub fn stop(context: Context, args: &args::Stop) -> Result<u8, Fault> {
 
 /// `vmint restart`.
 pub fn restart(context: Context, args: &args::Restart) -> Result<u8, Fault> {
-    let (vmint, _config) = context.open_configured()?;
+    let (vmint, _config) = context.open_configured_for(&args.held)?;
     let options = stop_options(args.how);
     let progress = context.progress();
     let restart = async |name: &str| {
@@ -184,7 +184,7 @@ pub fn restart(context: Context, args: &args::Restart) -> Result<u8, Fault> {
 
 /// `vmint pause`.
 pub fn pause(context: Context, args: &args::Pause) -> Result<u8, Fault> {
-    let vmint = context.open()?;
+    let vmint = context.open_for(&args.held)?;
     let pause = async |name: &str| {
         vmint.pause(name).await?;
         vmint.machine(name).map(is)
@@ -194,7 +194,7 @@ pub fn pause(context: Context, args: &args::Pause) -> Result<u8, Fault> {
 
 /// `vmint resume`.
 pub fn resume(context: Context, args: &args::Resume) -> Result<u8, Fault> {
-    let vmint = context.open()?;
+    let vmint = context.open_for(&args.held)?;
     let resume = async |name: &str| {
         vmint.resume(name).await?;
         vmint.machine(name).map(is)
@@ -204,7 +204,7 @@ pub fn resume(context: Context, args: &args::Resume) -> Result<u8, Fault> {
 
 /// `vmint rm`.
 pub fn remove(context: Context, args: &args::Remove) -> Result<u8, Fault> {
-    let vmint = context.open()?;
+    let vmint = context.open_for(&args.held)?;
     let remove = async |name: &str| vmint.remove(name, args.force).await.map(|()| Outcome::Gone);
     each(context, &args.which.names, remove, nothing)
 }
@@ -252,7 +252,7 @@ pub fn wait(context: Context, args: &args::Wait) -> Result<(), Fault> {
 
 /// `vmint reset`.
 pub fn reset(context: Context, args: &args::Reset) -> Result<(), Fault> {
-    let vmint = context.open()?;
+    let vmint = context.open_for(&args.held)?;
     let record = context::wait(vmint.reset(&args.name))?;
     context.show(&view::Machine::from(&record), || {
         record.generation.to_string()
@@ -261,7 +261,7 @@ pub fn reset(context: Context, args: &args::Reset) -> Result<(), Fault> {
 
 /// `vmint qmp`.
 pub fn qmp(context: Context, args: args::Qmp) -> Result<(), Fault> {
-    let vmint = context.open()?;
+    let vmint = context.open_for(&args.held)?;
     let arguments = args.arguments.unwrap_or_else(|| json!({}));
     let answer = context::wait(vmint.qmp(&args.name, &args.command, arguments))?;
     output::json(&answer)

@@ -147,6 +147,8 @@ struct LeaseView<'a> {
     pool: &'a str,
     machine: &'a str,
     generation: u64,
+    /// What names the machine at this generation and no other.
+    handle: String,
     owner: &'a Owner,
     label: Option<&'a str>,
     granted_at: String,
@@ -169,6 +171,7 @@ impl<'a> From<&'a LeaseRecord> for LeaseView<'a> {
             pool: lease.pool.as_str(),
             machine: lease.machine.as_str(),
             generation: lease.generation.0,
+            handle: lease.handle(),
             owner: &lease.owner,
             label: lease.label.as_deref(),
             granted_at: time(lease.granted_at_ms),

@@ -1,6 +1,6 @@
 //! `run`, `exec`, `shell`.
 
-use crate::args::machine::{CommandOptions, Exec, Run, Shell};
+use crate::args::machine::{CommandOptions, Exec, Held, Run, Shell};
 use crate::attach::{Ended, attach, terminal};
 use crate::context::{Context, block_on, interrupted};
 use crate::failure::{signal_code, status_code};
@@ -141,7 +141,7 @@ async fn in_machine(
 /// `vmint exec`.
 pub fn exec(context: Context, args: Exec) -> Result<u8, Fault> {
     let command = command(&args.options, args.command)?;
-    attached(context, &args.name, command)
+    attached(context, &args.name, &args.held, command)
 }
 
 /// `vmint shell`.
@@ -157,11 +157,11 @@ pub fn shell(context: Context, args: Shell) -> Result<u8, Fault> {
         timeout: None,
     };
     let command = command(&options, argv.map(OsString::from).to_vec())?;
-    attached(context, &args.name, command)
+    attached(context, &args.name, &args.held, command)
 }
 
-fn attached(context: Context, name: &str, command: Command) -> Result<u8, Fault> {
-    let vmint = context.open()?;
+fn attached(context: Context, name: &str, held: &Held, command: Command) -> Result<u8, Fault> {
+    let vmint = context.open_for(held)?;
     block_on(async |signals| {
         Ok(match attach(&vmint, name, command, signals).await? {
             Ended::Exited(status) => status_code(status),

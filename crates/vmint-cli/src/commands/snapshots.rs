@@ -9,8 +9,12 @@ use vmint::{Fault, MachineRecord, Origin};
 /// `vmint snapshot`.
 pub fn snapshot(context: Context, args: Snapshot) -> Result<u8, Fault> {
     match args {
-        Snapshot::Create { name, snapshot } => {
-            let (vmint, _config) = context.open_configured()?;
+        Snapshot::Create {
+            name,
+            snapshot,
+            held,
+        } => {
+            let (vmint, _config) = context.open_configured_for(&held)?;
             let record = context::wait(vmint.snapshot(&name, &snapshot))?;
             context.show(&view::Snapshot::from(&record), || {
                 view::snapshot_brief(&record)
@@ -33,7 +37,7 @@ pub fn snapshot(context: Context, args: Snapshot) -> Result<u8, Fault> {
 
 /// `vmint restore`.
 pub fn restore(context: Context, args: &Restore) -> Result<(), Fault> {
-    let vmint = context.open()?;
+    let vmint = context.open_for(&args.held)?;
     let record = context::wait(vmint.restore(&args.name, &args.snapshot))?;
     context.show(&view::Machine::from(&record), || {
         record.generation.to_string()
@@ -42,7 +46,7 @@ pub fn restore(context: Context, args: &Restore) -> Result<(), Fault> {
 
 /// `vmint fork`.
 pub fn fork(context: Context, args: &Fork) -> Result<(), Fault> {
-    let (vmint, _config) = context.open_configured()?;
+    let (vmint, _config) = context.open_configured_for(&args.held)?;
     let progress = context.progress();
     let is_ours = |record: &MachineRecord| {
         let name = record.name.as_str();

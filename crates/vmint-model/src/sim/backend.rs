@@ -5,21 +5,39 @@ use super::{Hostile, Process, Sim};
 use crate::{Backend, ErrorKind, Fault, Generation, LeaseId, Ledger, MachineId, Name, PoolRecord};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// How often a creation looks whether its machine is ready.
 const LOOK_MS: i64 = 10;
 /// How long a check waits for a guest's answer.
 const ANSWER_MS: i64 = 1_000;
 
+/// What has become of a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// It is up, for the first time.
+    Up,
+    /// Nothing is left of it.
+    Gone,
+}
+
+/// Is told what becomes of machines.
+type Told = Box<dyn Fn(&MachineId, Life) + Send + Sync>;
+
 /// The machines of a simulated host, as they truly are.
-#[derive(Debug)]
 pub struct Host {
     sim: Sim,
     machines: Mutex<BTreeMap<MachineId, Machine>>,
     ended: Mutex<BTreeMap<MachineId, i64>>,
     births: AtomicU64,
     victims: Mutex<Vec<MachineId>>,
+    told: OnceLock<Told>,
+}
+
+impl std::fmt::Debug for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Host").finish_non_exhaustive()
+    }
 }
 
 /// A machine. Its hypervisor ends with its runner at the latest.
@@ -37,8 +55,21 @@ pub struct Machine {
     pub guest: bool,
     /// Who has used it at this generation.
     pub used_by: Option<LeaseId>,
+    /// The fork that is parked to take its place.
+    pub standby: Option<Standby>,
     /// What its creator waits for: that its runner says that it is ready, or what prevents it.
     pub(super) start: Option<Result<(), Fault>>,
+}
+
+/// A fork that waits, with its identity set, to become a machine's next generation. It ends with the runner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standby {
+    /// What it is made for; of another generation it is of no use.
+    pub generation: Generation,
+    /// Its guest answers.
+    pub guest: bool,
+    /// Who has used it, which nobody may have.
+    pub used_by: Option<LeaseId>,
 }
 
 impl Machine {
@@ -57,7 +88,25 @@ impl Host {
             ended: Mutex::default(),
             births: AtomicU64::new(0),
             victims: Mutex::default(),
+            told: OnceLock::new(),
         })
+    }
+
+    /// Has somebody told what becomes of machines, at the moment in which it does: as a runner that writes it down.
+    pub fn on_life(&self, told: impl Fn(&MachineId, Life) + Send + Sync + 'static) {
+        let _ = self.told.set(Box::new(told));
+    }
+
+    pub(super) fn tell(&self, machine: &MachineId, life: Life) {
+        if let Some(told) = self.told.get() {
+            told(machine, life);
+        }
+    }
+
+    /// How many machines are on their way up.
+    pub fn starting(&self) -> u32 {
+        let starts = |m: &&Machine| m.exists() && m.generation == Generation(0);
+        self.machines().values().filter(starts).count() as u32
     }
 
     fn machines(&self) -> MutexGuard<'_, BTreeMap<MachineId, Machine>> {
@@ -138,6 +187,7 @@ impl Host {
         let cleared = self.machines().remove(machine);
         if cleared.is_some() {
             self.note_end(machine);
+            self.tell(machine, Life::Gone);
         }
         drop(cleared);
     }
@@ -187,6 +237,7 @@ impl<L: Ledger + 'static> Backend for SimBackend<L> {
             hypervisor: true,
             guest: true,
             used_by: None,
+            standby: None,
             start: None,
         };
         let before = self.host.machines().insert(machine.clone(), entry);

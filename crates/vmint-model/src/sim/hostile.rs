@@ -3,7 +3,7 @@
 use super::Process;
 use crate::{
     By, Claim, Claimed, Duty, ErrorKind, Fault, Generation, LeaseEnd, LeaseId, LeaseRecord, Ledger,
-    LedgerError, MachineId, Name, PoolChange, PoolRecord, PoolStatus, ProcessRef, Readied,
+    LedgerError, MachineId, Name, Now, PoolChange, PoolRecord, PoolStatus, ProcessRef, Readied,
     Reserved, Ring, Slot,
 };
 use std::fmt::Debug;
@@ -67,18 +67,18 @@ impl<L: Ledger> Ledger for Hostile<L> {
         &self,
         name: &Name,
         change: PoolChange,
-        now_ms: i64,
+        now: Now,
     ) -> Result<(PoolStatus, Vec<Ring>), LedgerError> {
-        self.call("change_pool", self.ledger.change_pool(name, change, now_ms))
+        self.call("change_pool", self.ledger.change_pool(name, change, now))
             .await
     }
 
-    async fn claim(&self, claim: &Claim, now_ms: i64) -> Result<(Claimed, Vec<Ring>), LedgerError> {
-        self.call("claim", self.ledger.claim(claim, now_ms)).await
+    async fn claim(&self, claim: &Claim, now: Now) -> Result<(Claimed, Vec<Ring>), LedgerError> {
+        self.call("claim", self.ledger.claim(claim, now)).await
     }
 
-    async fn withdraw(&self, lease: &LeaseId, now_ms: i64) -> Result<Vec<Ring>, LedgerError> {
-        self.call("withdraw", self.ledger.withdraw(lease, now_ms))
+    async fn withdraw(&self, lease: &LeaseId, now: Now) -> Result<Vec<Ring>, LedgerError> {
+        self.call("withdraw", self.ledger.withdraw(lease, now))
             .await
     }
 
@@ -87,9 +87,9 @@ impl<L: Ledger> Ledger for Hostile<L> {
         pool: &Name,
         maker: &ProcessRef,
         limit: u32,
-        now_ms: i64,
+        now: Now,
     ) -> Result<Reserved, LedgerError> {
-        self.call("reserve", self.ledger.reserve(pool, maker, limit, now_ms))
+        self.call("reserve", self.ledger.reserve(pool, maker, limit, now))
             .await
     }
 
@@ -97,14 +97,14 @@ impl<L: Ledger> Ledger for Hostile<L> {
         &self,
         machine: &MachineId,
         generation: Generation,
-        now_ms: i64,
+        now: Now,
     ) -> Result<(Readied, Vec<Ring>), LedgerError> {
-        self.call("ready", self.ledger.ready(machine, generation, now_ms))
+        self.call("ready", self.ledger.ready(machine, generation, now))
             .await
     }
 
-    async fn checked(&self, machine: &MachineId, now_ms: i64) -> Result<(), LedgerError> {
-        self.call("checked", self.ledger.checked(machine, now_ms))
+    async fn checked(&self, machine: &MachineId, now: Now) -> Result<(), LedgerError> {
+        self.call("checked", self.ledger.checked(machine, now))
             .await
     }
 
@@ -112,9 +112,9 @@ impl<L: Ledger> Ledger for Hostile<L> {
         &self,
         machine: &MachineId,
         generation: Generation,
-        now_ms: i64,
+        now: Now,
     ) -> Result<(), LedgerError> {
-        self.call("advance", self.ledger.advance(machine, generation, now_ms))
+        self.call("advance", self.ledger.advance(machine, generation, now))
             .await
     }
 
@@ -122,14 +122,13 @@ impl<L: Ledger> Ledger for Hostile<L> {
         &self,
         machine: &MachineId,
         why: Option<&str>,
-        now_ms: i64,
+        now: Now,
     ) -> Result<Vec<Ring>, LedgerError> {
-        self.call("gone", self.ledger.gone(machine, why, now_ms))
-            .await
+        self.call("gone", self.ledger.gone(machine, why, now)).await
     }
 
-    async fn duty(&self, machine: &MachineId, now_ms: i64) -> Result<Duty, LedgerError> {
-        self.call("duty", self.ledger.duty(machine, now_ms)).await
+    async fn duty(&self, machine: &MachineId, now: Now) -> Result<Duty, LedgerError> {
+        self.call("duty", self.ledger.duty(machine, now)).await
     }
 
     async fn end(
@@ -138,9 +137,9 @@ impl<L: Ledger> Ledger for Hostile<L> {
         by: By<'_>,
         how: LeaseEnd,
         detail: Option<&str>,
-        now_ms: i64,
+        now: Now,
     ) -> Result<(LeaseRecord, Vec<Ring>), LedgerError> {
-        self.call("end", self.ledger.end(lease, by, how, detail, now_ms))
+        self.call("end", self.ledger.end(lease, by, how, detail, now))
             .await
     }
 
@@ -148,10 +147,9 @@ impl<L: Ledger> Ledger for Hostile<L> {
         &self,
         lease: &LeaseId,
         by: By<'_>,
-        now_ms: i64,
+        now: Now,
     ) -> Result<LeaseRecord, LedgerError> {
-        self.call("renew", self.ledger.renew(lease, by, now_ms))
-            .await
+        self.call("renew", self.ledger.renew(lease, by, now)).await
     }
 
     async fn lease(&self, id: &LeaseId) -> Result<LeaseRecord, LedgerError> {
@@ -166,7 +164,7 @@ impl<L: Ledger> Ledger for Hostile<L> {
         self.call("slots", self.ledger.slots(pool)).await
     }
 
-    async fn tidy(&self, now_ms: i64) -> Result<Vec<Ring>, LedgerError> {
-        self.call("tidy", self.ledger.tidy(now_ms)).await
+    async fn tidy(&self, now: Now) -> Result<Vec<Ring>, LedgerError> {
+        self.call("tidy", self.ledger.tidy(now)).await
     }
 }

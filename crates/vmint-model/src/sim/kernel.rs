@@ -1,7 +1,7 @@
 //! Processes, their tasks, and a clock that stands still while anybody has something to do.
 
 use super::{Random, Weather};
-use crate::ProcessRef;
+use crate::{Now, ProcessRef};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
@@ -28,6 +28,8 @@ type Ready = Mutex<Vec<u64>>;
 
 struct State {
     now_ms: i64,
+    /// By how much the wall clock is ahead of the steady one, or behind.
+    ahead_ms: i64,
     random: Random,
     weather: Weather,
     /// Without the future while it is being polled.
@@ -94,6 +96,7 @@ impl Sim {
         Self {
             state: Arc::new(Mutex::new(State {
                 now_ms: BEGINNING_MS,
+                ahead_ms: 0,
                 random: Random::new(seed),
                 weather: Weather::CALM,
                 tasks: BTreeMap::new(),
@@ -114,9 +117,23 @@ impl Sim {
         lock(&self.state)
     }
 
-    /// Milliseconds since 1970 in UTC, or so the host believes.
+    /// Now, on the steady clock.
     pub fn now_ms(&self) -> i64 {
         self.state().now_ms
+    }
+
+    /// Now, on both clocks.
+    pub fn now(&self) -> Now {
+        let state = self.state();
+        Now {
+            steady_ms: state.now_ms,
+            wall_ms: state.now_ms + state.ahead_ms,
+        }
+    }
+
+    /// Somebody sets the wall clock, by so much forward, or backward.
+    pub fn step_wall_clock(&self, by_ms: i64) {
+        self.state().ahead_ms += by_ms;
     }
 
     /// How many steps there were.
@@ -291,6 +308,7 @@ impl State {
             pid: (2 + number % PIDS) as u32,
             start_time: number,
             boot_id: self.boot_id.clone(),
+            namespace: None,
         }
     }
 }

@@ -35,7 +35,7 @@ mod runner;
 pub mod weather;
 pub mod world;
 
-pub use backend::{Host, Machine, SimBackend};
+pub use backend::{Host, Machine, SimBackend, Standby};
 pub use hostile::Hostile;
 pub use kernel::{Process, Sim};
 pub use random::Random;

@@ -1,11 +1,11 @@
 //! A machine's runner: starts the machine, says that it is ready, and does its [`Duty`].
 
-use super::backend::bell;
+use super::backend::{Life, bell};
 use super::world::SimListener;
-use super::{Host, Hostile, Process};
+use super::{Host, Hostile, Process, Standby};
 use crate::{
-    Duty, ErrorKind, Fault, Generation, LeaseEnd, Ledger, LedgerError, Listen, MachineId, Owner,
-    Readied, Ring,
+    Duty, ErrorKind, Fault, Generation, LeaseEnd, Ledger, LedgerError, Listen, MachineId, Now,
+    Owner, Readied, Ring,
 };
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -53,7 +53,7 @@ impl<L: Ledger> Runner<L> {
         }
         self.host.clear(&self.machine);
         for _ in 0..FAREWELLS {
-            let gone = self.ledger.gone(&self.machine, Some(why), self.now());
+            let gone = self.ledger.gone(&self.machine, Some(why), self.clocks());
             match gone.await {
                 Ok(rings) => {
                     self.ring(rings);
@@ -71,11 +71,12 @@ impl<L: Ledger> Runner<L> {
         if sim.strikes(|w| w.stillborn) {
             return Err(Leave("the hypervisor did not start"));
         }
-        self.make_fresh().await?;
+        self.make_fresh(None).await?;
+        self.park();
         let mut checked_at = self.now();
         loop {
             self.survive()?;
-            let duty = self.ledger.duty(&self.machine, self.now()).await;
+            let duty = self.ledger.duty(&self.machine, self.clocks()).await;
             self.survive()?;
             let look = self.now() + LOOK_MS;
             match duty {
@@ -83,21 +84,27 @@ impl<L: Ledger> Runner<L> {
                 Err(_) | Ok(Duty::None) => return Err(Leave("the pool does not know it")),
                 Ok(Duty::Retire) => return Err(Leave("the pool does not want it any more")),
                 Ok(Duty::Reset) => {
-                    self.process.sleep(sim.draw(|r| r.between(5, 80))).await;
-                    self.make_fresh().await?;
+                    let parked = self.swap();
+                    let longest = if parked.is_some() { 5 } else { 80 };
+                    let least = longest / 16;
+                    self.process
+                        .sleep(sim.draw(|r| r.between(least, longest)))
+                        .await;
+                    self.make_fresh(parked).await?;
+                    self.park();
                     checked_at = self.now();
                 }
                 Ok(Duty::Idle { until_ms }) => {
                     let answers = self.host.look(&self.machine, |m| m.guest);
                     if self.now() - checked_at > 2 * LOOK_MS && answers == Some(true) {
                         checked_at = self.now();
-                        let _ = self.ledger.checked(&self.machine, checked_at).await;
+                        let _ = self.ledger.checked(&self.machine, self.clocks()).await;
                     }
                     let until = until_ms.map_or(look, |at| at.clamp(self.now() + 1, look));
                     self.rest(listener, until, std::future::pending()).await;
                 }
                 Ok(Duty::Guard(lease)) => {
-                    let due = lease.due_at_ms().unwrap_or(look);
+                    let due = lease.due_steady_ms().unwrap_or(look);
                     let until = due.clamp(self.now() + 1, look);
                     let Owner::Process(owner) = &lease.owner else {
                         self.rest(listener, until, std::future::pending()).await;
@@ -111,7 +118,7 @@ impl<L: Ledger> Runner<L> {
                     let how = LeaseEnd::OwnerEnded;
                     let ended =
                         self.ledger
-                            .end(&lease.id, crate::By::Anybody, how, None, self.now());
+                            .end(&lease.id, crate::By::Anybody, how, None, self.clocks());
                     match ended.await {
                         Ok((_, rings)) => self.ring(rings),
                         Err(_) => self.process.sleep(AGAIN_MS).await,
@@ -121,12 +128,45 @@ impl<L: Ledger> Runner<L> {
         }
     }
 
-    /// Makes a machine of the next generation, and says that it is ready.
-    async fn make_fresh(&self) -> Result<(), Leave> {
+    /// Begins to make the fork that will take the machine's place, beside all else. It may not come up.
+    fn park(&self) {
+        let sim = self.process.sim().clone();
+        let (host, machine, process) = (
+            self.host.clone(),
+            self.machine.clone(),
+            self.process.clone(),
+        );
+        let takes = sim.draw(|r| r.between(10, 150));
+        self.process.spawn(async move {
+            process.sleep(takes).await;
+            if process.sim().strikes(|w| w.stillborn) {
+                return;
+            }
+            host.look(&machine, |m| {
+                m.standby = Some(Standby {
+                    generation: m.generation.next(),
+                    guest: true,
+                    used_by: None,
+                });
+            });
+        });
+    }
+
+    /// Takes the standby, if it fits and answers. One that does not is thrown away.
+    fn swap(&self) -> Option<Standby> {
+        let parked = self.host.look(&self.machine, |m| {
+            let next = m.generation.next();
+            m.standby.take().filter(|s| s.generation == next && s.guest)
+        });
+        parked.flatten()
+    }
+
+    /// Makes a machine of the next generation, of its standby or anew, and says that it is ready.
+    async fn make_fresh(&self, parked: Option<Standby>) -> Result<(), Leave> {
         let generation = self.host.look(&self.machine, |m| {
             m.generation = m.generation.next();
             m.guest = true;
-            m.used_by = None;
+            m.used_by = parked.and_then(|standby| standby.used_by);
             m.generation
         });
         let generation: Generation = generation.ok_or(Leave("it was destroyed"))?;
@@ -134,7 +174,7 @@ impl<L: Ledger> Runner<L> {
             self.survive()?;
             let ready = self
                 .ledger
-                .ready(&self.machine, generation, self.now())
+                .ready(&self.machine, generation, self.clocks())
                 .await;
             match ready {
                 Ok((Readied::Retire, rings)) => {
@@ -150,6 +190,7 @@ impl<L: Ledger> Runner<L> {
                 Err(_) => {}
             }
             self.host.look(&self.machine, |m| m.start = Some(Ok(())));
+            self.host.tell(&self.machine, Life::Up);
             return Ok(());
         }
     }
@@ -160,6 +201,10 @@ impl<L: Ledger> Runner<L> {
             Some(true) => Ok(()),
             _ => Err(Leave("its hypervisor died")),
         }
+    }
+
+    fn clocks(&self) -> Now {
+        self.process.sim().now()
     }
 
     fn now(&self) -> i64 {

@@ -1,7 +1,7 @@
 //! Clock, bells and liveness as the code of pools sees them.
 
 use super::Process;
-use crate::{Bell, Fault, Listen, Name, ProcessRef, World};
+use crate::{Bell, Fault, Listen, Name, Now, ProcessRef, World};
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
 
@@ -31,8 +31,8 @@ impl SimWorld {
 impl World for SimWorld {
     type Listener = SimListener;
 
-    fn now_ms(&self) -> i64 {
-        self.process.sim().now_ms()
+    fn now(&self) -> Now {
+        self.process.sim().now()
     }
 
     async fn sleep_until(&self, at_ms: i64) {

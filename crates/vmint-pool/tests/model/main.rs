@@ -14,6 +14,14 @@ use vmint_model::ledger::Waiter;
 use vmint_model::*;
 use vmint_store::{Moment, Store};
 
+/// A steady clock, and a wall clock that runs backwards: nothing may be decided by that one.
+fn clocks(steady_ms: i64) -> Now {
+    Now {
+        steady_ms,
+        wall_ms: 1_000_000 - 7 * steady_ms,
+    }
+}
+
 /// One operation. Numbers name pools and owners; leases and machines by the order in which they first appeared, modulo
 /// how many there are.
 #[derive(Clone, Debug)]
@@ -109,6 +117,7 @@ fn process(owner: u8) -> ProcessRef {
         pid: u32::from(owner) + 2,
         start_time: 1,
         boot_id: "model".into(),
+        namespace: None,
     }
 }
 
@@ -189,7 +198,7 @@ impl Both {
         let dead = self.dead.clone();
         let lives = move |p: &ProcessRef| !dead.lock().unwrap().contains(&p.pid);
         let moment = Moment {
-            ms: now,
+            now: clocks(now),
             lives: &lives,
         };
         match op {
@@ -217,7 +226,9 @@ impl Both {
             }
             Op::Reserve(pool, limit) => {
                 let maker = process(9);
-                let real = self.store.reserve_slots(&name(*pool), &maker, *limit, now);
+                let real = self
+                    .store
+                    .reserve_slots(&name(*pool), &maker, *limit, clocks(now));
                 let expected = self.spec.missing(*pool, *limit).map(Outcome::Reserved);
                 let real = real.map(|reserved| {
                     // Their ids are the ledger's choice.
@@ -253,7 +264,7 @@ impl Both {
         let dead = self.dead.clone();
         let lives = move |p: &ProcessRef| !dead.lock().unwrap().contains(&p.pid);
         let moment = Moment {
-            ms: self.spec.now_ms,
+            now: clocks(self.spec.now_ms),
             lives: &lives,
         };
         let real = self
@@ -276,14 +287,14 @@ impl Both {
         let owner = |by: &Option<u8>| by.map(|by| Owner::Process(process(by)));
         match op {
             Op::Withdraw(_) => {
-                let real = self.store.withdraw(&id, now).map(|_| Outcome::Done);
+                let real = self.store.withdraw(&id, clocks(now)).map(|_| Outcome::Done);
                 (either(real.map_err(refused)), self.spec.withdraw(lease))
             }
             Op::End(_, by) => {
                 let owner = owner(by);
                 let as_whom = owner.as_ref().map_or(By::Anybody, By::Owner);
                 let how = LeaseEnd::Released;
-                let real = self.store.end_lease(&id, as_whom, how, None, now);
+                let real = self.store.end_lease(&id, as_whom, how, None, clocks(now));
                 let expected = self.spec.entitled(lease, *by).map(|()| {
                     self.spec.finish(lease, false);
                     Outcome::Done
@@ -296,7 +307,7 @@ impl Both {
             Op::Renew(_, by) => {
                 let owner = owner(by);
                 let as_whom = owner.as_ref().map_or(By::Anybody, By::Owner);
-                let real = self.store.renew_lease(&id, as_whom, now).map(done);
+                let real = self.store.renew_lease(&id, as_whom, clocks(now)).map(done);
                 (
                     either(real.map_err(refused)),
                     either(self.spec.renew(lease, *by)),
@@ -313,7 +324,9 @@ impl Both {
         match op {
             Op::Advance(_, ahead) => {
                 let to = (known + ahead).saturating_sub(1);
-                let real = self.store.slot_advanced(machine, Generation(to), now);
+                let real = self
+                    .store
+                    .slot_advanced(machine, Generation(to), clocks(now));
                 let real = real.map(|()| Outcome::Done).map_err(refused);
                 (either(real), either(self.spec.advance(machine, to)))
             }
@@ -321,7 +334,7 @@ impl Both {
                 let dead = self.dead.clone();
                 let lives = move |p: &ProcessRef| !dead.lock().unwrap().contains(&p.pid);
                 let moment = Moment {
-                    ms: now,
+                    now: clocks(now),
                     lives: &lives,
                 };
                 let real = self
@@ -340,12 +353,12 @@ impl Both {
                 )
             }
             Op::Gone(_) => {
-                let real = self.store.slot_gone(machine, None, now);
+                let real = self.store.slot_gone(machine, None, clocks(now));
                 let real = real.map(|_| Outcome::Done).map_err(refused);
                 (either(real), self.spec.gone(machine))
             }
             Op::Duty(_) => {
-                let real = self.store.slot_duty(machine, now).map(|duty| {
+                let real = self.store.slot_duty(machine, clocks(now)).map(|duty| {
                     Outcome::Duty(match duty {
                         Duty::Idle { .. } => "idle",
                         Duty::Guard(_) => "guard",
@@ -395,7 +408,7 @@ impl Both {
 
         let leases = self.store.leases().unwrap().into_iter();
         let real: BTreeMap<_, _> = leases
-            .map(|l| (l.id, (l.machine, l.generation.0, l.expires_at_ms)))
+            .map(|l| (l.id, (l.machine, l.generation.0, l.expires_steady_ms)))
             .collect();
         let mut expected = BTreeMap::new();
         for (n, lease) in self.spec.leases.iter().enumerate() {

@@ -1,10 +1,11 @@
 //! How a history goes: storm, calm, the end of all owners, the end of all processes.
 
+use crate::admission::{self, Admitting};
 use crate::client::Client;
 use crate::promises::Promises;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use vmint_model::sim::{Host, Hostile, Process, Sim, SimBackend, SimWorld, Weather};
+use vmint_model::sim::{Host, Hostile, Machine, Process, Sim, SimBackend, SimWorld, Weather};
 use vmint_model::{Name, ProcessRef, World};
 use vmint_pool::Pools;
 use vmint_store::LocalLedger;
@@ -22,7 +23,7 @@ const RECLAIM_MS: i64 = 1_000;
 const SETTLE_MS: i64 = 2_000;
 
 /// What the code under test is built of here.
-pub type SimPools = Pools<SimBackend<LocalLedger>, Hostile<LocalLedger>, SimWorld>;
+pub type SimPools = Pools<Admitting, Hostile<LocalLedger>, SimWorld>;
 
 /// Everything of one seed.
 #[derive(Clone)]
@@ -49,7 +50,11 @@ fn pools_of(
     tend: Arc<dyn Fn(Process, Name) + Send + Sync>,
 ) -> Arc<SimPools> {
     Arc::new(Pools {
-        backend: SimBackend::new(host.clone(), ledger.clone(), process.clone()),
+        backend: Admitting {
+            inner: SimBackend::new(host.clone(), ledger.clone(), process.clone()),
+            ledger: ledger.clone(),
+            process: process.clone(),
+        },
         ledger: Hostile::new(ledger.clone(), process.clone()),
         world: SimWorld::new(process.clone(), tend),
         parallel: 3,
@@ -86,6 +91,7 @@ impl History {
                 vmint_model::MachineId::from_bits(ids.draw(vmint_model::sim::Random::bits))
             }));
         let (host, ledger) = (Host::new(&sim), Arc::new(ledger));
+        admission::keep_records(&host, &ledger);
         let promises = Promises::new(sim.clone(), host.clone(), ledger.clone());
         Self {
             host,
@@ -157,6 +163,9 @@ impl History {
             if self.sim.draw(|r| r.strikes(self.unrest)) {
                 self.accident(&clients);
             }
+            if self.sim.draw(|r| r.strikes(self.unrest)) {
+                self.set_the_clock();
+            }
             if self.sim.draw(|r| r.strikes(1)) {
                 weather = self.sim.draw(Weather::any);
                 self.sim.set_weather(weather);
@@ -166,10 +175,23 @@ impl History {
         clients
     }
 
+    /// Somebody sets the wall clock: by hours, in either direction, or a little, as a clock that drifts is put right.
+    fn set_the_clock(&self) {
+        const HOUR_MS: i64 = 3_600_000;
+        let by_ms = self.sim.draw(|r| match r.below(3) {
+            0 => r.between(-40, 40),
+            1 => r.between(HOUR_MS, 30 * HOUR_MS),
+            _ => -r.between(HOUR_MS, 30 * HOUR_MS),
+        });
+        self.sim
+            .note(|| format!("the wall clock is set by {by_ms} ms"));
+        self.sim.step_wall_clock(by_ms);
+    }
+
     /// Something that happens to somebody who is not calling anything at the moment.
     fn accident(&self, clients: &[Client]) {
         let machines: Vec<_> = self.host.look_at_all(|all| all.keys().cloned().collect());
-        let what = self.sim.draw(|r| r.below(6));
+        let what = self.sim.draw(|r| r.below(8));
         if what == 0 && !clients.is_empty() {
             let client = self.sim.draw(|r| r.pick(clients).clone());
             self.sim.note(|| format!("{:?} is killed", client.process));
@@ -186,6 +208,13 @@ impl History {
                 1 => self.host.crash(&machine),
                 2 => {
                     self.host.look(&machine, |m| m.guest = false);
+                }
+                6 => {
+                    self.host.look(&machine, |m| m.standby = None);
+                }
+                7 => {
+                    let hang = |m: &mut Machine| m.standby.iter_mut().for_each(|s| s.guest = false);
+                    self.host.look(&machine, hang);
                 }
                 _ => {
                     if let Some(runner) = self.host.look(&machine, |m| m.runner.clone()) {

@@ -3,12 +3,13 @@
 //! The ledger is read directly, and the machines are looked at as they truly are, not as anybody recorded them. The
 //! numbers are those of `SPECIFICATION.md`.
 
+use crate::admission::PLACES;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 use vmint_model::sim::{Host, Process, Sim};
 use vmint_model::{
-    Counts, Fault, LeaseId, LeaseRecord, MachineId, Name, Owner, PoolState, PoolStatus, ProcessRef,
-    Slot, SlotState,
+    Counts, Fault, LeaseEnd, LeaseId, LeaseRecord, MachineId, Name, Owner, PoolState, PoolStatus,
+    ProcessRef, Slot, SlotState,
 };
 use vmint_store::LocalLedger;
 use vmint_store::ledger::line::InLine;
@@ -42,7 +43,11 @@ struct Seen {
     /// Who asks on behalf of this owner.
     askers: HashMap<ProcessRef, Process>,
     line: Vec<InLine>,
-    leases: BTreeSet<LeaseId>,
+    leases: BTreeMap<LeaseId, LeaseRecord>,
+    /// The earliest that each lease can have begun, on the steady clock.
+    begun: BTreeMap<LeaseId, i64>,
+    /// When everything was looked at last.
+    looked_ms: i64,
 }
 
 /// The ledger at one moment.
@@ -134,6 +139,11 @@ impl Promises {
         let births = self.host.births();
         if births > seen.births {
             seen.births = births;
+            let starting = self.host.starting();
+            assert!(
+                starting <= PLACES,
+                "{starting} machines start at a time, in {PLACES} places"
+            );
             let mut alive: BTreeMap<Name, u32> = BTreeMap::new();
             self.host.look_at_all(|all| {
                 for machine in all.values().filter(|m| m.exists()) {
@@ -173,7 +183,44 @@ impl Promises {
         assert!(victims.is_empty(), "destroyed although well: {victims:?}");
         self.audit_counts(&books);
         self.audit_slots(&books);
+        self.audit_ends(&books);
         self.audit_line(&books);
+    }
+
+    /// Whatever was done to the wall clock: no lease has ended for want of time before its time was up.
+    fn audit_ends(&self, books: &Books) {
+        let seen = self.seen.lock().unwrap();
+        let out: BTreeSet<_> = books.leases.iter().map(|l| &l.id).collect();
+        let now = self.sim.now();
+        for lease in seen.leases.values().filter(|l| !out.contains(&l.id)) {
+            let Ok(ended) = self.ledger.store().lease(&lease.id) else {
+                continue;
+            };
+            let given = match ended.ended.as_ref().map(|e| e.how) {
+                Some(LeaseEnd::Expired) => lease.ttl_ms,
+                Some(LeaseEnd::Silent) => match lease.owner {
+                    Owner::Client { heartbeat_ms, .. } => Some(heartbeat_ms),
+                    Owner::Process(_) => panic!("a process need send no heartbeat: {ended:?}"),
+                },
+                _ => continue,
+            };
+            let given = given.expect("a lease without a limit ends by no clock") as i64;
+            let since = seen.begun[&lease.id];
+            assert!(
+                now.steady_ms - since >= given,
+                "{} ms old, and ended after {given} ms: {ended:?}",
+                now.steady_ms - since
+            );
+        }
+        for lease in &books.leases {
+            let shown = lease.clone().shown(now);
+            let left = |at: Option<i64>, now: i64| at.map(|at| at - now);
+            assert_eq!(
+                left(shown.expires_at_ms, now.wall_ms),
+                left(lease.expires_steady_ms, now.steady_ms),
+                "what is shown is what is left: {lease:?}"
+            );
+        }
     }
 
     /// Promise 5: the counters count, and nothing grows beyond its maximum.
@@ -245,6 +292,8 @@ impl Promises {
                     panic!("machine {id} lives, and has no slot: {machine:?}");
                 };
                 assert_eq!(machine.pool, slot.pool);
+                let used = machine.standby.as_ref().and_then(|s| s.used_by.as_ref());
+                assert_eq!(used, None, "somebody was in the standby of {slot:?}");
                 if slot.state == SlotState::Ready {
                     assert_eq!(machine.used_by, None, "ready, but used: {slot:?}");
                     assert_eq!(machine.generation, slot.generation, "{slot:?}");
@@ -262,7 +311,10 @@ impl Promises {
         let patient =
             |w: &&InLine| w.deadline_ms >= self.sim.now_ms() && self.sim.lives(&w.process);
         let mut last = BTreeMap::new();
-        let granted = books.leases.iter().filter(|l| !seen.leases.contains(&l.id));
+        let granted = books
+            .leases
+            .iter()
+            .filter(|l| !seen.leases.contains_key(&l.id));
         for lease in granted {
             let mine = place(&seen.line, &lease.id);
             let others = books.line.iter().filter(|w| w.pool == lease.pool);
@@ -288,7 +340,18 @@ impl Promises {
                 "a machine is ready, and somebody waits: {status:?} {first:?}"
             );
         }
-        seen.leases = books.leases.iter().map(|l| l.id.clone()).collect();
+        let now = self.sim.now_ms();
+        for lease in &books.leases {
+            // Not before the last look, or it would have been seen then.
+            let looked = seen.looked_ms;
+            seen.begun.entry(lease.id.clone()).or_insert(looked);
+        }
+        seen.looked_ms = now;
+        seen.leases = books
+            .leases
+            .iter()
+            .map(|l| (l.id.clone(), l.clone()))
+            .collect();
         seen.line.clone_from(&books.line);
     }
 

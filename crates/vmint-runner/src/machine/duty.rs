@@ -23,22 +23,22 @@ use vmint_model::{
     By, Cause, Duty, ErrorKind, Fault, Generation, LeaseEnd, LeaseId, LeaseRecord, LedgerError,
     MachineState, Readied, Ring,
 };
-use vmint_store::{Moment, now_ms};
+use vmint_store::{Moment, now, steady_ms};
 
 /// What is waited for on behalf of the pool.
 #[derive(Debug, Default)]
 pub(super) struct Guard {
     /// The lease, and its owner if that is a process of this host.
     lease: Option<(LeaseId, Option<Watch>)>,
-    /// When the ledger is to be asked again; milliseconds since 1970 in UTC.
+    /// When the ledger is to be asked again, on the steady clock.
     due_ms: Option<i64>,
 }
 
 /// Why the ledger is to be asked.
 #[derive(Debug)]
 pub(super) enum Alarm {
-    /// The owner of this lease has ended.
-    OwnerEnded(LeaseId),
+    /// The owner of this lease has ended; or why it counts as ended though nobody can tell.
+    OwnerEnded(LeaseId, Option<String>),
     /// It is time.
     Due,
 }
@@ -53,7 +53,7 @@ impl Guard {
             };
             self.lease = Some((lease.id.clone(), owner));
         }
-        self.due_ms = lease.due_at_ms();
+        self.due_ms = lease.due_steady_ms();
     }
 
     /// Watches no lease.
@@ -70,7 +70,7 @@ impl Guard {
             match &self.lease {
                 Some((id, Some(owner))) => {
                     owner.ended().await;
-                    id.clone()
+                    (id.clone(), owner.unwatched().map(str::to_owned))
                 }
                 _ => std::future::pending().await,
             }
@@ -79,14 +79,14 @@ impl Guard {
             match self.due_ms {
                 // A millisecond more, so that it has passed by every clock.
                 Some(due) => {
-                    let left = due.saturating_sub(now_ms()).max(0) as u64;
+                    let left = due.saturating_sub(steady_ms()).max(0) as u64;
                     tokio::time::sleep(Duration::from_millis(left + 1)).await;
                 }
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
-            id = owner => Alarm::OwnerEnded(id),
+            (id, unwatched) = owner => Alarm::OwnerEnded(id, unwatched),
             () = due => Alarm::Due,
         }
     }
@@ -137,7 +137,7 @@ impl Machine {
     pub(super) async fn duty(&mut self, cause: Cause) -> Option<Over> {
         self.record.pool.as_ref()?;
         loop {
-            match self.store.slot_duty(&self.record.id, now_ms()) {
+            match self.store.slot_duty(&self.record.id, now()) {
                 Ok(Duty::Guard(lease)) => {
                     self.guard.lease(&lease);
                     if lease.generation < self.record.generation {
@@ -190,14 +190,15 @@ impl Machine {
     pub(super) async fn alarmed(&mut self, alarm: Alarm) -> Option<Over> {
         // If the ledger cannot be asked now, the next look sets it up again.
         self.guard = Guard::default();
-        let Alarm::OwnerEnded(lease) = alarm else {
+        let Alarm::OwnerEnded(lease, unwatched) = alarm else {
             return self.duty(Cause::TimedOut).await;
         };
-        let mut ended = self.end_lease(&lease);
+        let why = unwatched.as_deref();
+        let mut ended = self.end_lease(&lease, why);
         if ended.is_err() {
             // The store may be on a disk that this very machine has filled.
             self.reserve.give_up();
-            ended = self.end_lease(&lease);
+            ended = self.end_lease(&lease, why);
         }
         if let Err(e) = ended {
             // It is nobody's now, and no duty can come of it: a newer vmint may have the database. The next command finds it
@@ -209,9 +210,9 @@ impl Machine {
     }
 
     /// Ends a lease whose owner is gone, if it has not ended.
-    fn end_lease(&mut self, lease: &LeaseId) -> Result<(), LedgerError> {
+    fn end_lease(&mut self, lease: &LeaseId, why: Option<&str>) -> Result<(), LedgerError> {
         let (by, how) = (By::Anybody, LeaseEnd::OwnerEnded);
-        match self.store.end_lease(lease, by, how, None, now_ms()) {
+        match self.store.end_lease(lease, by, how, why, now()) {
             Ok((_, rings)) => self.ring(&rings),
             Err(LedgerError::LeaseEnded { .. } | LedgerError::NoLease(_)) => {}
             Err(e) => return Err(e),
@@ -224,7 +225,7 @@ impl Machine {
         let Some(pool) = &self.record.pool else {
             return Ok(());
         };
-        if let Duty::Guard(_) = self.store.slot_duty(&self.record.id, now_ms())? {
+        if let Duty::Guard(_) = self.store.slot_duty(&self.record.id, now())? {
             return Ok(());
         }
         let name = &self.record.name;
@@ -238,7 +239,7 @@ impl Machine {
             return;
         }
         let (id, generation) = (&self.record.id, self.record.generation);
-        match self.store.slot_advanced(id, generation, now_ms()) {
+        match self.store.slot_advanced(id, generation, now()) {
             // The lease has ended meanwhile: the next look finds what is to be done.
             Ok(()) | Err(LedgerError::NoSlot { .. }) => {}
             Err(e) => tracing::warn!("the ledger does not know of generation {generation}: {e}"),
@@ -248,7 +249,7 @@ impl Machine {
     /// The guest of this generation has answered.
     pub(super) fn checked(&mut self, generation: Generation) -> Result<(), Fault> {
         if self.record.pool.is_some() && generation == self.record.generation {
-            self.store.slot_checked(&self.record.id, now_ms())?;
+            self.store.slot_checked(&self.record.id, now())?;
         }
         Ok(())
     }
@@ -258,7 +259,7 @@ impl Machine {
         if self.record.pool.is_none() {
             return;
         }
-        match self.store.slot_gone(&self.record.id, why, now_ms()) {
+        match self.store.slot_gone(&self.record.id, why, now()) {
             Ok(rings) => self.ring(&rings),
             Err(e) => tracing::error!("the machine's slot cannot be freed: {e}"),
         }
@@ -291,7 +292,8 @@ mod tests {
             granted_at_ms: 0,
             waited_ms: 0,
             expires_at_ms: None,
-            silent_at_ms: None,
+            expires_steady_ms: None,
+            silent_steady_ms: None,
             ended: None,
         }
     }
@@ -312,13 +314,13 @@ mod tests {
         let mut guard = Guard::default();
         guard.lease(&first);
         let rung = alarm(&guard, Duration::from_secs(10)).await;
-        assert!(matches!(rung, Some(Alarm::OwnerEnded(id)) if id == first.id));
+        assert!(matches!(rung, Some(Alarm::OwnerEnded(id, None)) if id == first.id));
         guard.lease(&second);
         assert!(alarm(&guard, Duration::from_millis(50)).await.is_none());
         sleeper.kill().unwrap();
         let rung = alarm(&guard, Duration::from_secs(10)).await;
         sleeper.wait().unwrap();
-        assert!(matches!(rung, Some(Alarm::OwnerEnded(id)) if id == second.id));
+        assert!(matches!(rung, Some(Alarm::OwnerEnded(id, None)) if id == second.id));
         guard.nobody(None);
         assert!(alarm(&guard, Duration::from_millis(50)).await.is_none());
     }
@@ -330,14 +332,15 @@ mod tests {
             heartbeat_ms: 100,
         });
         let mut guard = Guard::default();
-        far.renew(now_ms());
-        let due = far.due_at_ms().unwrap();
+        far.renew(now());
+        let due = far.due_steady_ms().unwrap();
         guard.lease(&far);
         let rung = alarm(&guard, Duration::from_secs(10)).await;
         assert!(matches!(rung, Some(Alarm::Due)));
-        assert!(far.overdue(now_ms()).is_some(), "due at {due}");
+        assert!(far.overdue(now()).is_some(), "due at {due}");
         // A heartbeat moves the moment.
-        far.renew(now_ms() + 60_000);
+        let at = now().steady_ms + 60_000;
+        far.renew(vmint_model::Now::both(at));
         guard.lease(&far);
         assert!(alarm(&guard, Duration::from_millis(150)).await.is_none());
     }

@@ -4,7 +4,7 @@ use super::{Refusal, json, line, parse, pools, slots};
 use crate::Store;
 use rusqlite::{OptionalExtension, Transaction, params};
 use vmint_model::{
-    By, Ended, LeaseEnd, LeaseId, LeaseRecord, LedgerError, MachineId, Name, Ring, SlotState,
+    By, Ended, LeaseEnd, LeaseId, LeaseRecord, LedgerError, MachineId, Name, Now, Ring, SlotState,
 };
 
 /// How many leases are remembered after their end.
@@ -18,13 +18,13 @@ impl Store {
         by: By<'_>,
         how: LeaseEnd,
         detail: Option<&str>,
-        now_ms: i64,
+        now: Now,
     ) -> Result<(LeaseRecord, Vec<Ring>), LedgerError> {
         self.ledger(|t| {
             let lease = running(t, id)?;
             line::entitled(&lease, by)?;
             let mut rings = Vec::new();
-            let lease = finish(t, lease, how, detail, now_ms, &mut rings)?;
+            let lease = finish(t, lease, how, detail, now, &mut rings)?;
             Ok((lease, rings))
         })
     }
@@ -34,22 +34,22 @@ impl Store {
         &mut self,
         id: &LeaseId,
         by: By<'_>,
-        now_ms: i64,
+        now: Now,
     ) -> Result<LeaseRecord, LedgerError> {
         self.ledger(|t| {
             let mut lease = running(t, id)?;
             line::entitled(&lease, by)?;
-            if let Some(how) = lease.overdue(now_ms) {
+            if let Some(how) = lease.overdue(now) {
                 // The runner has not come to it yet, but the time is up.
                 let ended = Ended {
                     how,
-                    at_ms: now_ms,
+                    at_ms: now.wall_ms,
                     detail: None,
                 };
                 let id = lease.id;
                 return Err(LedgerError::LeaseEnded { id, ended }.into());
             }
-            lease.renew(now_ms);
+            lease.renew(now);
             write(t, &lease)?;
             Ok(lease)
         })
@@ -58,6 +58,30 @@ impl Store {
     /// A lease, ended or not.
     pub fn lease(&mut self, id: &LeaseId) -> Result<LeaseRecord, LedgerError> {
         self.look(|t| find(t, id)?.ok_or_else(|| LedgerError::NoLease(id.clone()).into()))
+    }
+
+    /// The lease on a machine that has not ended.
+    pub fn lease_of_machine(
+        &mut self,
+        machine: &MachineId,
+    ) -> Result<Option<LeaseRecord>, LedgerError> {
+        self.look(|t| of_machine(t, machine))
+    }
+
+    /// The last lease that there was on a machine, ended or not. Reads all that are remembered.
+    pub fn last_lease_of_machine(
+        &mut self,
+        machine: &MachineId,
+    ) -> Result<Option<LeaseRecord>, LedgerError> {
+        self.look(|t| {
+            t.prepare_cached(
+                "SELECT record FROM leases WHERE machine = ?1 ORDER BY sequence DESC LIMIT 1",
+            )?
+            .query_row([machine.as_str()], |row| row.get::<_, String>(0))
+            .optional()?
+            .map(|text| parse("a lease", &text))
+            .transpose()
+        })
     }
 
     /// All leases that have not ended, the oldest first.
@@ -85,24 +109,24 @@ pub(super) fn finish(
     mut lease: LeaseRecord,
     how: LeaseEnd,
     detail: Option<&str>,
-    now_ms: i64,
+    now: Now,
     rings: &mut Vec<Ring>,
 ) -> Result<LeaseRecord, Refusal> {
     lease.ended = Some(Ended {
         how,
-        at_ms: now_ms,
+        at_ms: now.wall_ms,
         detail: detail.map(str::to_owned),
     });
     write(t, &lease)?;
     if let Some(slot) = slots::find(t, &lease.machine)? {
         let status = pools::known(t, &slot.pool)?;
-        let retire = how == LeaseEnd::MachineLost || pools::is_done(&status, &slot, now_ms);
+        let retire = how == LeaseEnd::MachineLost || pools::is_done(&status, &slot, now);
         let to = if retire {
             SlotState::Retiring
         } else {
             SlotState::Resetting
         };
-        slots::change(t, &slot, to, Some(&lease.id), how.as_str(), detail, now_ms)?;
+        slots::change(t, &slot, to, Some(&lease.id), how.as_str(), detail, now)?;
         rings.push(Ring::Machine(slot.machine));
     }
     forget_old(t)?;

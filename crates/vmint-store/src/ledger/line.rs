@@ -6,8 +6,8 @@ use rusqlite::{OptionalExtension, Row, Transaction, params};
 use serde::{Deserialize, Serialize};
 use vmint_model::ledger::CHECK_AFTER_MS;
 use vmint_model::{
-    Bell, By, Claim, Claimed, Counts, LeaseEnd, LeaseId, LeaseRecord, LedgerError, Name, Owner,
-    PoolState, ProcessRef, Ring, Slot, SlotState,
+    Bell, By, Claim, Claimed, Counts, LeaseEnd, LeaseId, LeaseRecord, LedgerError, Name, Now,
+    Owner, PoolState, ProcessRef, Ring, Slot, SlotState,
 };
 
 impl Store {
@@ -59,7 +59,7 @@ impl Store {
             {
                 let wish = Wish::of(claim);
                 let stale = is_stale(&slot, moment);
-                let lease = grant(t, &slot, &claim.lease, wish, 0, moment.ms)?;
+                let lease = grant(t, &slot, &claim.lease, wish, 0, moment.now)?;
                 rings.push(Ring::Machine(slot.machine));
                 let lease = Box::new(lease);
                 let counts = Counts {
@@ -80,7 +80,7 @@ impl Store {
             let Some(waiter) = &claim.wait else {
                 return Ok((Claimed::None, rings));
             };
-            if waiter.deadline_ms < moment.ms {
+            if waiter.deadline_ms < moment.now.steady_ms {
                 // It was sent out of the line at its deadline, and asks a last time; it does not join it again.
                 return Ok((Claimed::Waiting { before: waiting }, rings));
             }
@@ -94,7 +94,7 @@ impl Store {
                 json(&Wish::of(claim)),
                 waiter.bell.0,
                 json(&waiter.process),
-                moment.ms,
+                moment.now.steady_ms,
                 waiter.deadline_ms,
             ])?;
             Ok((Claimed::Waiting { before: waiting }, rings))
@@ -102,7 +102,7 @@ impl Store {
     }
 
     /// Leaves the line, and gives the lease back if it has come to that.
-    pub fn withdraw(&mut self, lease: &LeaseId, now_ms: i64) -> Result<Vec<Ring>, LedgerError> {
+    pub fn withdraw(&mut self, lease: &LeaseId, now: Now) -> Result<Vec<Ring>, LedgerError> {
         self.ledger(|t| {
             let mut rings = Vec::new();
             t.prepare_cached("DELETE FROM waiters WHERE lease = ?1")?
@@ -110,7 +110,7 @@ impl Store {
             if let Some(held) = leases::find(t, lease)?
                 && held.ended.is_none()
             {
-                leases::finish(t, held, LeaseEnd::Released, None, now_ms, &mut rings)?;
+                leases::finish(t, held, LeaseEnd::Released, None, now, &mut rings)?;
             }
             Ok(rings)
         })
@@ -238,7 +238,7 @@ fn unchanged(
 
 /// Whether the guest of a machine must be asked before it is lent.
 fn is_stale(slot: &Slot, moment: Moment<'_>) -> bool {
-    moment.ms - slot.checked_at_ms > CHECK_AFTER_MS
+    moment.now.steady_ms - slot.checked_at_ms > CHECK_AFTER_MS
 }
 
 /// Somebody in line.
@@ -254,10 +254,22 @@ pub struct InLine {
     pub label: Option<String>,
     /// Who waits.
     pub process: ProcessRef,
-    /// Since when; milliseconds since 1970 in UTC.
+    /// Since when, on the steady clock.
     pub since_ms: i64,
-    /// Until when.
+    /// Until when, on the steady clock.
     pub deadline_ms: i64,
+}
+
+impl InLine {
+    /// The same with the times that the wall clock gives, to be shown.
+    #[must_use]
+    pub fn shown(self, now: Now) -> Self {
+        Self {
+            since_ms: now.wall_of(self.since_ms),
+            deadline_ms: now.wall_of(self.deadline_ms),
+            ..self
+        }
+    }
 }
 
 /// What of a claim is kept while it waits.
@@ -303,7 +315,7 @@ impl WaiterRow {
 
     fn is_dead(&self, moment: Moment<'_>) -> Result<bool, Refusal> {
         let process: ProcessRef = parse("a waiter", &self.process)?;
-        Ok(self.deadline_ms < moment.ms || !(moment.lives)(&process))
+        Ok(self.deadline_ms < moment.now.steady_ms || !(moment.lives)(&process))
     }
 }
 
@@ -357,8 +369,8 @@ pub(super) fn grant_to_first(
             .lease
             .parse()
             .map_err(|e: vmint_model::lease::InvalidLeaseId| Refusal::unreadable("a waiter", e))?;
-        let waited = moment.ms - waiter.since_ms;
-        let lease = grant(t, slot, &id, wish, waited, moment.ms)?;
+        let waited = moment.now.steady_ms - waiter.since_ms;
+        let lease = grant(t, slot, &id, wish, waited, moment.now)?;
         rings.push(Ring::Waiter(Bell(waiter.bell)));
         return Ok(Some(lease));
     }
@@ -440,7 +452,7 @@ fn grant(
     id: &LeaseId,
     wish: Wish,
     waited_ms: i64,
-    now_ms: i64,
+    now: Now,
 ) -> Result<LeaseRecord, Refusal> {
     let mut lease = LeaseRecord {
         id: id.clone(),
@@ -450,13 +462,14 @@ fn grant(
         owner: wish.owner,
         label: wish.label,
         ttl_ms: wish.ttl_ms,
-        granted_at_ms: now_ms,
+        granted_at_ms: now.wall_ms,
         waited_ms,
         expires_at_ms: None,
-        silent_at_ms: None,
+        expires_steady_ms: None,
+        silent_steady_ms: None,
         ended: None,
     };
-    lease.renew(now_ms);
+    lease.renew(now);
     t.prepare_cached("UPDATE slots SET uses = uses + 1 WHERE machine = ?1")?
         .execute([slot.machine.as_str()])?;
     slots::change(
@@ -466,7 +479,7 @@ fn grant(
         Some(id),
         "claimed",
         lease.label.as_deref(),
-        now_ms,
+        now,
     )?;
     leases::add(t, &lease)?;
     Ok(lease)

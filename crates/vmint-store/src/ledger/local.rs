@@ -5,7 +5,8 @@ use crate::{Store, process};
 use std::sync::{Mutex, MutexGuard};
 use vmint_model::{
     By, Claim, Claimed, Duty, Generation, LeaseEnd, LeaseId, LeaseRecord, Ledger, LedgerError,
-    MachineId, Name, PoolChange, PoolRecord, PoolStatus, ProcessRef, Readied, Reserved, Ring, Slot,
+    MachineId, Name, Now, PoolChange, PoolRecord, PoolStatus, ProcessRef, Readied, Reserved, Ring,
+    Slot,
 };
 
 type Lives = dyn Fn(&ProcessRef) -> bool + Send + Sync;
@@ -49,9 +50,9 @@ impl LocalLedger {
         self.store.lock().expect("nobody panics with the lock")
     }
 
-    fn at(&self, now_ms: i64) -> Moment<'_> {
+    fn at(&self, now: Now) -> Moment<'_> {
         Moment {
-            ms: now_ms,
+            now,
             lives: &*self.lives,
         }
     }
@@ -74,17 +75,17 @@ impl Ledger for LocalLedger {
         &self,
         name: &Name,
         change: PoolChange,
-        now_ms: i64,
+        now: Now,
     ) -> Result<(PoolStatus, Vec<Ring>), LedgerError> {
-        self.store().change_pool(name, change, self.at(now_ms))
+        self.store().change_pool(name, change, self.at(now))
     }
 
-    async fn claim(&self, claim: &Claim, now_ms: i64) -> Result<(Claimed, Vec<Ring>), LedgerError> {
-        self.store().claim(claim, self.at(now_ms))
+    async fn claim(&self, claim: &Claim, now: Now) -> Result<(Claimed, Vec<Ring>), LedgerError> {
+        self.store().claim(claim, self.at(now))
     }
 
-    async fn withdraw(&self, lease: &LeaseId, now_ms: i64) -> Result<Vec<Ring>, LedgerError> {
-        self.store().withdraw(lease, now_ms)
+    async fn withdraw(&self, lease: &LeaseId, now: Now) -> Result<Vec<Ring>, LedgerError> {
+        self.store().withdraw(lease, now)
     }
 
     async fn reserve(
@@ -92,46 +93,45 @@ impl Ledger for LocalLedger {
         pool: &Name,
         maker: &ProcessRef,
         limit: u32,
-        now_ms: i64,
+        now: Now,
     ) -> Result<Reserved, LedgerError> {
         self.store()
-            .reserve_slots_as(pool, maker, limit, now_ms, &*self.new_id)
+            .reserve_slots_as(pool, maker, limit, now, &*self.new_id)
     }
 
     async fn ready(
         &self,
         machine: &MachineId,
         generation: Generation,
-        now_ms: i64,
+        now: Now,
     ) -> Result<(Readied, Vec<Ring>), LedgerError> {
-        self.store()
-            .slot_ready(machine, generation, self.at(now_ms))
+        self.store().slot_ready(machine, generation, self.at(now))
     }
 
-    async fn checked(&self, machine: &MachineId, now_ms: i64) -> Result<(), LedgerError> {
-        self.store().slot_checked(machine, now_ms)
+    async fn checked(&self, machine: &MachineId, now: Now) -> Result<(), LedgerError> {
+        self.store().slot_checked(machine, now)
     }
 
     async fn advance(
         &self,
         machine: &MachineId,
         generation: Generation,
-        now_ms: i64,
+        now: Now,
     ) -> Result<(), LedgerError> {
-        self.store().slot_advanced(machine, generation, now_ms)
+        self.store().slot_advanced(machine, generation, now)
     }
 
     async fn gone(
         &self,
         machine: &MachineId,
         why: Option<&str>,
-        now_ms: i64,
+        now: Now,
     ) -> Result<Vec<Ring>, LedgerError> {
-        self.store().slot_gone(machine, why, now_ms)
+        self.store().slot_gone(machine, why, now)
     }
 
-    async fn duty(&self, machine: &MachineId, now_ms: i64) -> Result<Duty, LedgerError> {
-        self.store().slot_duty(machine, now_ms)
+    async fn duty(&self, machine: &MachineId, now: Now) -> Result<Duty, LedgerError> {
+        self.store().slot_duty(machine, now)
     }
 
     async fn end(
@@ -140,18 +140,18 @@ impl Ledger for LocalLedger {
         by: By<'_>,
         how: LeaseEnd,
         detail: Option<&str>,
-        now_ms: i64,
+        now: Now,
     ) -> Result<(LeaseRecord, Vec<Ring>), LedgerError> {
-        self.store().end_lease(lease, by, how, detail, now_ms)
+        self.store().end_lease(lease, by, how, detail, now)
     }
 
     async fn renew(
         &self,
         lease: &LeaseId,
         by: By<'_>,
-        now_ms: i64,
+        now: Now,
     ) -> Result<LeaseRecord, LedgerError> {
-        self.store().renew_lease(lease, by, now_ms)
+        self.store().renew_lease(lease, by, now)
     }
 
     async fn lease(&self, id: &LeaseId) -> Result<LeaseRecord, LedgerError> {
@@ -166,7 +166,7 @@ impl Ledger for LocalLedger {
         self.store().slots(pool)
     }
 
-    async fn tidy(&self, now_ms: i64) -> Result<Vec<Ring>, LedgerError> {
-        self.store().tidy(self.at(now_ms))
+    async fn tidy(&self, now: Now) -> Result<Vec<Ring>, LedgerError> {
+        self.store().tidy(self.at(now))
     }
 }

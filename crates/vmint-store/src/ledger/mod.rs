@@ -20,20 +20,20 @@ mod work;
 use crate::store::Failure;
 use crate::{Store, StoreError};
 use rusqlite::Transaction;
-use vmint_model::{Fault, LedgerError, ProcessRef};
+use vmint_model::{Fault, LedgerError, Now, ProcessRef};
 
 /// When a transaction happens, and who is alive then.
 #[derive(Clone, Copy)]
 pub struct Moment<'a> {
-    /// Milliseconds since 1970 in UTC.
-    pub ms: i64,
+    /// On both clocks.
+    pub now: Now,
     /// Whether a process lives.
     pub lives: &'a (dyn Fn(&ProcessRef) -> bool + 'a),
 }
 
 impl std::fmt::Debug for Moment<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Moment({})", self.ms)
+        write!(f, "Moment({:?})", self.now)
     }
 }
 
@@ -41,7 +41,7 @@ impl Moment<'static> {
     /// Now, on this host.
     pub fn now() -> Self {
         Self {
-            ms: crate::now_ms(),
+            now: crate::now(),
             lives: &crate::process::is_alive,
         }
     }

@@ -4,7 +4,7 @@ use super::{Moment, Refusal, json, leases, line, parse, slots};
 use crate::Store;
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 use vmint_model::{
-    Counts, LeaseEnd, LedgerError, Name, PoolChange, PoolRecord, PoolState, PoolStatus, Ring,
+    Counts, LeaseEnd, LedgerError, Name, Now, PoolChange, PoolRecord, PoolState, PoolStatus, Ring,
     SlotState,
 };
 
@@ -64,19 +64,19 @@ impl Store {
             if pool.state == PoolState::Removing && change.force {
                 for lease in leases::held(t, Some(name))? {
                     let how = LeaseEnd::PoolRemoved;
-                    leases::finish(t, lease, how, None, moment.ms, &mut rings)?;
+                    leases::finish(t, lease, how, None, moment.now, &mut rings)?;
                 }
             }
             match pool.state {
                 PoolState::Open => {
                     let surplus = known(t, name)?.counts.alive().saturating_sub(pool.spec.max);
-                    slots::send_off(t, name, surplus, moment.ms, &mut rings)?;
+                    slots::send_off(t, name, surplus, moment.now, &mut rings)?;
                     line::serve(t, name, moment, &mut rings)?;
                     // Who waits may make machines now.
                     line::wake(t, name, &mut rings)?;
                 }
                 PoolState::Drained | PoolState::Removing => {
-                    slots::send_off(t, name, u32::MAX, moment.ms, &mut rings)?;
+                    slots::send_off(t, name, u32::MAX, moment.now, &mut rings)?;
                     line::dissolve(t, name, &mut rings)?;
                 }
             }
@@ -188,15 +188,15 @@ pub(super) fn all(t: &Transaction<'_>) -> Result<Vec<PoolStatus>, Refusal> {
 pub const SURPLUS_AFTER_MS: i64 = 60_000;
 
 /// Whether nobody has needed this ready machine for long, and the pool has enough without it.
-pub(super) fn is_surplus(status: &PoolStatus, slot: &vmint_model::Slot, now_ms: i64) -> bool {
+pub(super) fn is_surplus(status: &PoolStatus, slot: &vmint_model::Slot, now: Now) -> bool {
     status.counts.ready > status.pool.spec.min
-        && now_ms.saturating_sub(slot.since_ms) >= SURPLUS_AFTER_MS
+        && now.steady_ms.saturating_sub(slot.since_ms) >= SURPLUS_AFTER_MS
 }
 
 /// Whether a machine of this age and use, not lent any more, is to go.
-pub(super) fn is_done(status: &PoolStatus, slot: &vmint_model::Slot, now_ms: i64) -> bool {
+pub(super) fn is_done(status: &PoolStatus, slot: &vmint_model::Slot, now: Now) -> bool {
     let (pool, spec) = (&status.pool, &status.pool.spec);
-    let aged = |ttl: u64| now_ms.saturating_sub(slot.born_at_ms) >= ttl as i64;
+    let aged = |ttl: u64| now.steady_ms.saturating_sub(slot.born_at_ms) >= ttl as i64;
     pool.state != PoolState::Open
         || spec.ttl_ms.is_some_and(aged)
         || spec.max_uses.is_some_and(|most| slot.uses >= most)

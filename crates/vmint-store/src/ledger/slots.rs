@@ -6,8 +6,8 @@ use crate::events::{SlotChange, append_slot};
 use crate::store::Failure;
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 use vmint_model::{
-    Duty, Generation, LeaseEnd, LedgerError, MachineId, Name, ProcessRef, Readied, Reserved, Ring,
-    Slot, SlotState,
+    Duty, Generation, LeaseEnd, LedgerError, MachineId, Name, Now, ProcessRef, Readied, Reserved,
+    Ring, Slot, SlotState,
 };
 
 impl Store {
@@ -18,9 +18,9 @@ impl Store {
         pool: &Name,
         maker: &ProcessRef,
         limit: u32,
-        now_ms: i64,
+        now: Now,
     ) -> Result<Reserved, LedgerError> {
-        self.reserve_slots_as(pool, maker, limit, now_ms, &MachineId::random)
+        self.reserve_slots_as(pool, maker, limit, now, &MachineId::random)
     }
 
     /// The same for machines with ids from elsewhere.
@@ -29,7 +29,7 @@ impl Store {
         pool: &Name,
         maker: &ProcessRef,
         limit: u32,
-        now_ms: i64,
+        now: Now,
         new_id: &dyn Fn() -> MachineId,
     ) -> Result<Reserved, LedgerError> {
         let work = |t: &Transaction<'_>| {
@@ -41,7 +41,7 @@ impl Store {
                     "INSERT INTO slots (machine, pool, state, generation, uses, born_at_ms, since_ms, checked_at_ms, maker)
                      VALUES (?1, ?2, 'filling', 0, 0, ?3, ?3, 0, ?4)",
                 )?
-                .execute(params![machine.as_str(), pool.as_str(), now_ms, json(maker)])?;
+                .execute(params![machine.as_str(), pool.as_str(), now.steady_ms, json(maker)])?;
                 note(
                     t,
                     machine,
@@ -51,7 +51,7 @@ impl Store {
                     Some(SlotState::Filling),
                     "missing",
                     None,
-                    now_ms,
+                    now,
                 )?;
             }
             Ok(Reserved { machines })
@@ -99,14 +99,14 @@ impl Store {
                 .into());
             }
             let status = pools::known(t, &slot.pool)?;
-            if pools::is_done(&status, &slot, moment.ms) {
-                change(t, &slot, SlotState::Retiring, None, "not_wanted", None, moment.ms)?;
+            if pools::is_done(&status, &slot, moment.now) {
+                change(t, &slot, SlotState::Retiring, None, "not_wanted", None, moment.now)?;
                 return Ok((Readied::Retire, rings));
             }
             t.prepare_cached(
                 "UPDATE slots SET generation = ?2, checked_at_ms = ?3, maker = NULL WHERE machine = ?1",
             )?
-            .execute(params![machine.as_str(), generation.0 as i64, moment.ms])?;
+            .execute(params![machine.as_str(), generation.0 as i64, moment.now.steady_ms])?;
             let slot = Slot {
                 generation,
                 ..slot
@@ -114,16 +114,16 @@ impl Store {
             if let Some(lease) = line::grant_to_first(t, &slot, moment, &mut rings)? {
                 return Ok((Readied::Granted(Box::new(lease)), rings));
             }
-            change(t, &slot, SlotState::Ready, None, "completed", None, moment.ms)?;
+            change(t, &slot, SlotState::Ready, None, "completed", None, moment.now)?;
             Ok((Readied::Ready, rings))
         })
     }
 
     /// The guest of a machine has answered.
-    pub fn slot_checked(&mut self, machine: &MachineId, now_ms: i64) -> Result<(), LedgerError> {
+    pub fn slot_checked(&mut self, machine: &MachineId, now: Now) -> Result<(), LedgerError> {
         self.ledger(|t| {
             t.prepare_cached("UPDATE slots SET checked_at_ms = ?2 WHERE machine = ?1")?
-                .execute(params![machine.as_str(), now_ms])?;
+                .execute(params![machine.as_str(), now.steady_ms])?;
             Ok(())
         })
     }
@@ -133,7 +133,7 @@ impl Store {
         &mut self,
         machine: &MachineId,
         generation: Generation,
-        now_ms: i64,
+        now: Now,
     ) -> Result<(), LedgerError> {
         self.ledger(|t| {
             let no_slot = || LedgerError::NoSlot {
@@ -148,7 +148,11 @@ impl Store {
             t.prepare_cached(
                 "UPDATE slots SET generation = ?2, checked_at_ms = ?3 WHERE machine = ?1",
             )?
-            .execute(params![machine.as_str(), generation.0 as i64, now_ms])?;
+            .execute(params![
+                machine.as_str(),
+                generation.0 as i64,
+                now.steady_ms
+            ])?;
             lease.generation = generation;
             leases::write(t, &lease)
         })
@@ -159,7 +163,7 @@ impl Store {
         &mut self,
         machine: &MachineId,
         why: Option<&str>,
-        now_ms: i64,
+        now: Now,
     ) -> Result<Vec<Ring>, LedgerError> {
         // Machines without a slot are the rule for those who call this; they cost no write.
         if self.look(|t| find(t, machine))?.is_none() {
@@ -167,34 +171,34 @@ impl Store {
         }
         self.ledger(|t| {
             let mut rings = Vec::new();
-            free(t, machine, why, now_ms, &mut rings)?;
+            free(t, machine, why, now, &mut rings)?;
             Ok(rings)
         })
     }
 
     /// What a machine's runner is to do; what the clock has decided is written down first.
-    pub fn slot_duty(&mut self, machine: &MachineId, now_ms: i64) -> Result<Duty, LedgerError> {
-        let seen = self.look(|t| see(t, machine, now_ms))?;
+    pub fn slot_duty(&mut self, machine: &MachineId, now: Now) -> Result<Duty, LedgerError> {
+        let seen = self.look(|t| see(t, machine, now))?;
         if !seen.overdue {
             return Ok(seen.duty);
         }
         self.ledger(|t| {
             // Again, for it may have changed.
-            let seen = see(t, machine, now_ms)?;
+            let seen = see(t, machine, now)?;
             if !seen.overdue {
                 return Ok(seen.duty);
             }
             if let Duty::Guard(lease) = seen.duty {
-                let how = lease.overdue(now_ms).unwrap_or(LeaseEnd::Expired);
+                let how = lease.overdue(now).unwrap_or(LeaseEnd::Expired);
                 // Nobody else is to be told: the caller is the one to ring.
-                leases::finish(t, *lease, how, None, now_ms, &mut Vec::new())?;
+                leases::finish(t, *lease, how, None, now, &mut Vec::new())?;
             } else if let Some(slot) = find(t, machine)? {
                 let status = pools::known(t, &slot.pool)?;
-                let done = pools::is_done(&status, &slot, now_ms);
+                let done = pools::is_done(&status, &slot, now);
                 let cause = if done { "ttl" } else { "surplus" };
-                change(t, &slot, SlotState::Retiring, None, cause, None, now_ms)?;
+                change(t, &slot, SlotState::Retiring, None, cause, None, now)?;
             }
-            Ok(see(t, machine, now_ms)?.duty)
+            Ok(see(t, machine, now)?.duty)
         })
     }
 
@@ -216,7 +220,7 @@ struct Seen {
     overdue: bool,
 }
 
-fn see(t: &Transaction<'_>, machine: &MachineId, now_ms: i64) -> Result<Seen, Refusal> {
+fn see(t: &Transaction<'_>, machine: &MachineId, now: Now) -> Result<Seen, Refusal> {
     let seen = |duty| Seen {
         duty,
         overdue: false,
@@ -230,7 +234,7 @@ fn see(t: &Transaction<'_>, machine: &MachineId, now_ms: i64) -> Result<Seen, Re
         SlotState::Retiring => seen(Duty::Retire),
         SlotState::Leased => match leases::of_machine(t, machine)? {
             Some(lease) => Seen {
-                overdue: lease.overdue(now_ms).is_some(),
+                overdue: lease.overdue(now).is_some(),
                 duty: Duty::Guard(Box::new(lease)),
             },
             None => {
@@ -244,8 +248,8 @@ fn see(t: &Transaction<'_>, machine: &MachineId, now_ms: i64) -> Result<Seen, Re
             let status = pools::known(t, &slot.pool)?;
             let ttl = status.pool.spec.ttl_ms;
             Seen {
-                overdue: pools::is_done(&status, &slot, now_ms)
-                    || pools::is_surplus(&status, &slot, now_ms),
+                overdue: pools::is_done(&status, &slot, now)
+                    || pools::is_surplus(&status, &slot, now),
                 duty: Duty::Idle {
                     until_ms: ttl.map(|ttl| slot.born_at_ms.saturating_add_unsigned(ttl)),
                 },
@@ -259,7 +263,7 @@ pub(super) fn send_off(
     t: &Transaction<'_>,
     pool: &Name,
     number: u32,
-    now_ms: i64,
+    now: Now,
     rings: &mut Vec<Ring>,
 ) -> Result<(), Refusal> {
     let idle: Vec<Slot> = {
@@ -271,15 +275,7 @@ pub(super) fn send_off(
             .collect::<Result<_, Refusal>>()?
     };
     for slot in idle {
-        change(
-            t,
-            &slot,
-            SlotState::Retiring,
-            None,
-            "not_wanted",
-            None,
-            now_ms,
-        )?;
+        change(t, &slot, SlotState::Retiring, None, "not_wanted", None, now)?;
         rings.push(Ring::Machine(slot.machine));
     }
     Ok(())
@@ -290,12 +286,12 @@ pub(super) fn free(
     t: &Transaction<'_>,
     machine: &MachineId,
     why: Option<&str>,
-    now_ms: i64,
+    now: Now,
     rings: &mut Vec<Ring>,
 ) -> Result<(), Refusal> {
     if let Some(lease) = leases::of_machine(t, machine)? {
         let how = LeaseEnd::MachineLost;
-        leases::finish(t, lease, how, why, now_ms, &mut Vec::new())?;
+        leases::finish(t, lease, how, why, now, &mut Vec::new())?;
     }
     let Some(slot) = find(t, machine)? else {
         return Ok(());
@@ -303,11 +299,11 @@ pub(super) fn free(
     t.prepare_cached("DELETE FROM slots WHERE machine = ?1")?
         .execute([machine.as_str()])?;
     let (pool, from) = (&slot.pool, Some(slot.state));
-    let held = Some(now_ms - slot.since_ms);
+    let held = Some(now.steady_ms - slot.since_ms);
     append_slot(
         t,
         &SlotChange {
-            at_ms: now_ms,
+            at_ms: now.wall_ms,
             machine,
             pool,
             lease: None,
@@ -328,9 +324,9 @@ pub(crate) fn free_silently(
     t: &Transaction<'_>,
     machine: &MachineId,
     why: Option<&str>,
-    now_ms: i64,
+    now: Now,
 ) -> Result<(), Failure> {
-    free(t, machine, why, now_ms, &mut Vec::new()).map_err(|refusal| match refusal {
+    free(t, machine, why, now, &mut Vec::new()).map_err(|refusal| match refusal {
         Refusal::Store(failure) => failure,
         Refusal::Ledger(e) => Failure::Unreadable {
             what: format!("the slot of machine {machine}"),
@@ -347,22 +343,22 @@ pub(super) fn change(
     lease: Option<&vmint_model::LeaseId>,
     cause: &str,
     detail: Option<&str>,
-    now_ms: i64,
+    now: Now,
 ) -> Result<(), Refusal> {
     debug_assert!(slot.state.may_become(to), "{} → {to}", slot.state);
     t.prepare_cached("UPDATE slots SET state = ?2, since_ms = ?3 WHERE machine = ?1")?
-        .execute(params![slot.machine.as_str(), to.as_str(), now_ms])?;
+        .execute(params![slot.machine.as_str(), to.as_str(), now.steady_ms])?;
     append_slot(
         t,
         &SlotChange {
-            at_ms: now_ms,
+            at_ms: now.wall_ms,
             machine: &slot.machine,
             pool: &slot.pool,
             lease,
             from: Some(slot.state),
             to: Some(to),
             cause,
-            duration_ms: Some(now_ms - slot.since_ms),
+            duration_ms: Some(now.steady_ms - slot.since_ms),
             detail,
         },
     )?;
@@ -379,12 +375,12 @@ fn note(
     to: Option<SlotState>,
     cause: &str,
     detail: Option<&str>,
-    now_ms: i64,
+    now: Now,
 ) -> Result<(), Refusal> {
     append_slot(
         t,
         &SlotChange {
-            at_ms: now_ms,
+            at_ms: now.wall_ms,
             machine,
             pool,
             lease,

@@ -20,7 +20,7 @@ fn me() -> ProcessRef {
 
 fn at(ms: i64) -> Moment<'static> {
     Moment {
-        ms,
+        now: vmint_model::Now::both(ms),
         lives: &|_| true,
     }
 }
@@ -62,7 +62,9 @@ fn pages(machines: u32) -> [i32; 4] {
         store
             .create_pool(&PoolRecord::new(name(n), spec, 0))
             .unwrap();
-        let reserved = store.reserve_slots(&name(n), &me(), each, 1).unwrap();
+        let reserved = store
+            .reserve_slots(&name(n), &me(), each, at(1).now)
+            .unwrap();
         for machine in reserved.machines {
             store.slot_ready(&machine, Generation(1), at(2)).unwrap();
         }
@@ -86,10 +88,10 @@ fn pages(machines: u32) -> [i32; 4] {
         let Claimed::Leased { lease, .. } = claimed else {
             panic!("{claimed:?}");
         };
-        store.slot_duty(&lease.machine, 4).unwrap();
+        store.slot_duty(&lease.machine, at(4).now).unwrap();
         note(&store, 1);
         store
-            .end_lease(&lease.id, By::Anybody, LeaseEnd::Released, None, 5)
+            .end_lease(&lease.id, By::Anybody, LeaseEnd::Released, None, at(5).now)
             .unwrap();
         note(&store, 2);
         store

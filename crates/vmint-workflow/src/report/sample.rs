@@ -32,6 +32,7 @@ pub(crate) fn run(end: Option<RunEnd>) -> RunRecord {
             pid: 4711,
             start_time: 1,
             boot_id: "e6a1e4a2-0000-4000-8000-000000000001".into(),
+            namespace: None,
         },
         started_at_ms: START,
         ended_at_ms: end.is_some().then_some(START + 100),

@@ -179,6 +179,7 @@ mod tests {
             waited_ms: 1.0,
             from_us,
             until_us: Some(until_us),
+            lost: None,
         }
     }
 

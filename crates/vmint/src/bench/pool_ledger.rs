@@ -10,7 +10,7 @@ use vmint_model::{
     PoolRecord, PoolSpec, ProcessRef,
 };
 use vmint_store::store::PATIENCE;
-use vmint_store::{Moment, Store, now_ms, process};
+use vmint_store::{Moment, Store, now, process};
 
 const POOLS: usize = 50;
 const SIZES: [usize; 3] = [100, 1_000, 10_000];
@@ -55,8 +55,8 @@ fn claims(store: &mut Store, size: usize, n: usize) -> Result<Vec<f64>, Fault> {
             max: each,
             ..PoolSpec::of("tiny")
         };
-        store.create_pool(&PoolRecord::new(name.clone(), spec, now_ms()))?;
-        let reserved = store.reserve_slots(name, &own, each, now_ms())?;
+        store.create_pool(&PoolRecord::new(name.clone(), spec, now().wall_ms))?;
+        let reserved = store.reserve_slots(name, &own, each, now())?;
         for machine in &reserved.machines {
             store.slot_ready(machine, Generation(1), Moment::now())?;
         }
@@ -89,7 +89,7 @@ fn one(store: &mut Store, pool: &Name, own: &ProcessRef) -> Result<f64, LedgerEr
         )));
     };
     let how = LeaseEnd::Released;
-    store.end_lease(&lease.id, By::Anybody, how, None, now_ms())?;
+    store.end_lease(&lease.id, By::Anybody, how, None, now())?;
     let next = Generation(lease.generation.0 + 1);
     store.slot_ready(&lease.machine, next, Moment::now())?;
     Ok(elapsed)

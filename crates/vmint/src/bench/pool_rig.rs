@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use vmint_model::{
     ByteSize, ErrorKind, Fault, MachineId, Name, PoolChange, PoolSpec, PoolState, SlotState,
 };
-use vmint_store::{Moment, now_ms};
+use vmint_store::Moment;
 
 /// Enough for a guest that runs `true`; many of them are up at once.
 pub const POOL_MEMORY: ByteSize = ByteSize::mib(128);
@@ -124,10 +124,7 @@ impl Drop for BenchPool {
             force: true,
             ..PoolChange::default()
         };
-        let moment = Moment {
-            ms: now_ms(),
-            ..Moment::now()
-        };
+        let moment = Moment::now();
         let changed = self.vmint.store().change_pool(self.name(), change, moment);
         if let Ok((_, rings)) = changed {
             self.vmint.ring(rings);

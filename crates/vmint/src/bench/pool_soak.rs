@@ -1,5 +1,5 @@
-//! Thousands of leases on real machines whose owners are killed at random: what is left over, and how much the runners
-//! have grown.
+//! Thousands of leases on real machines, while owners, runners and hypervisors are killed at random: whether one was lent
+//! twice or lost without cause, what is left over, and how much the runners have grown.
 
 use super::pool_rig::{BenchPool, POOL_MEMORY, clear_dead};
 use super::pool_worker::Said;
@@ -15,11 +15,16 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use vmint_model::{ErrorKind, Fault, MachineId};
+use vmint_store::process::Killed;
 
 const MACHINES: u32 = 4;
 const OWNERS: usize = 6;
-/// One lease in so many ends with the death of its owner.
+/// One lease in so many ends with the death of its owner, its machine's runner or its hypervisor.
 const KILLED: u64 = 8;
+/// How often runners are weighed, in leases.
+const WEIGHED: usize = 20;
+/// Over how many leases of the whole pool a runner must have lived to be compared with itself.
+const LONG: usize = 100;
 /// A killed owner has had its machine for no longer than this.
 const LONGEST_LIFE_MS: u64 = 20;
 /// The longest that nothing may happen.
@@ -101,9 +106,52 @@ impl OwnerProcess {
 #[derive(Default)]
 struct Tally {
     leases: usize,
-    killed: usize,
+    owners: usize,
+    runners: usize,
+    hypervisors: usize,
+    /// Acquires that failed, and why the last one did.
+    failed: usize,
+    failure: String,
     machines: BTreeSet<MachineId>,
-    first_memory: Option<BTreeMap<MachineId, f64>>,
+    /// Whose runner or hypervisor was killed.
+    killed: BTreeSet<MachineId>,
+    /// What was lent, to find what is lent twice.
+    lent: BTreeSet<(MachineId, u64)>,
+    double: usize,
+    /// Machines that were lost under their owners although nobody had killed them.
+    lost: BTreeSet<MachineId>,
+    weights: BTreeMap<MachineId, Weight>,
+}
+
+/// A runner's memory, when it was weighed first and last, and after how many leases of the pool that was.
+struct Weight {
+    first: (usize, f64),
+    last: (usize, f64),
+}
+
+impl Tally {
+    fn weigh(&mut self, memory: BTreeMap<MachineId, f64>) {
+        for (machine, megabytes) in memory {
+            let now = (self.leases, megabytes);
+            let weight = self.weights.entry(machine).or_insert(Weight {
+                first: now,
+                last: now,
+            });
+            weight.last = now;
+        }
+    }
+
+    fn tell(&self) -> String {
+        format!(
+            "killed: {} owners, {} runners, {} hypervisors; lent twice {}, lost without cause {}, acquires that failed {}",
+            self.owners,
+            self.runners,
+            self.hypervisors,
+            self.double,
+            self.lost.difference(&self.killed).count(),
+            self.failed
+        )
+    }
 }
 
 /// `--leases N`, 10,000 unless said otherwise.
@@ -126,23 +174,47 @@ pub async fn soak(rig: &Rig<'_>, rows: &mut Vec<Row>) -> Result<(), Fault> {
     all?;
     let tally = tally.into_inner();
     // Those that were killed with a machine have given it back, too.
+    // What was killed last is found by whoever comes next.
+    pool.vmint.sweep()?;
+    pool.vmint
+        .fill_pool(pool.name(), &vmint_image::Silent)
+        .await?;
     pool.settled().await?;
     let elapsed = began.elapsed().as_secs_f64();
-    let last = memory(&pool)?;
-    let first = tally.first_memory.unwrap_or_default();
     pool.remove().await?;
     let left = left_over(&vmint, &tally.machines, bells).await?;
     let note = if left.is_empty() {
         format!(
-            "owners were killed with the seed {seed}; {:.1} leases a second",
+            "with the seed {seed}; {:.1} leases a second",
             tally.leases as f64 / elapsed
         )
     } else {
         left.join("; ")
     };
+    let wrong = [
+        ("lent twice", tally.double),
+        (
+            "lost although nobody had killed them",
+            tally.lost.difference(&tally.killed).count(),
+        ),
+        ("acquires that failed", tally.failed),
+    ];
+    for (what, number) in wrong {
+        rows.push(
+            Row::new(
+                "pool-soak",
+                format!("of {} leases: {what}", tally.leases),
+                Unit::Count,
+                &[number as f64],
+            )
+            .target(Target::at_most(0.0))
+            .note(tally.failure.clone()),
+        );
+    }
     let what = format!(
-        "left over after {} leases of which {} ended with a killed owner: processes, files, records",
-        tally.leases, tally.killed
+        "left over after {} leases under which {} owners, {} runners and {} hypervisors were killed: processes, files, \
+         records",
+        tally.leases, tally.owners, tally.runners, tally.hypervisors
     );
     rows.push(
         Row::new("pool-soak", what, Unit::Count, &[left.len() as f64])
@@ -150,24 +222,26 @@ pub async fn soak(rig: &Rig<'_>, rows: &mut Vec<Row>) -> Result<(), Fault> {
             .note(note),
     );
     // A runner that was replaced cannot be compared with itself.
-    let both = first.keys().filter(|id| last.contains_key(*id));
-    let (before, after): (Vec<f64>, Vec<f64>) = both.map(|id| (first[id], last[id])).unzip();
+    let weights = tally.weights.values();
+    let long = weights.filter(|w| w.last.0 - w.first.0 >= LONG.min(wanted / 3));
+    let (before, after): (Vec<f64>, Vec<f64>) = long.map(|w| (w.first.1, w.last.1)).unzip();
     if before.is_empty() {
-        let message = "no runner has lived from the beginning to the end";
-        return Err(Fault::new(ErrorKind::Internal, message));
+        // All were killed too soon; a longer run has some that were not.
+        return Ok(());
     }
     rows.push(
         Row::new(
             "pool-soak",
-            format!("resident memory of a runner after {} leases", tally.leases),
+            "resident memory of a runner that has lived long".to_owned(),
             Unit::Megabytes,
             &after,
         )
-        .floor("the same runner after the first twentieth of them", &before)
+        .floor("the same runner when it was weighed first", &before)
         .target(Target::ratio_at_most(1.1))
         .note(format!(
-            "{} of {MACHINES} runners have lived from the beginning to the end",
-            before.len()
+            "{} runners have lived over {} leases of the pool and more",
+            before.len(),
+            LONG.min(wanted / 3)
         )),
     );
     Ok(())
@@ -210,8 +284,24 @@ async fn own(
     let mut dice = Dice(seed);
     let mut owner = OwnerProcess::start(rig, pool)?;
     loop {
-        let said = owner.lease(rig).await?;
-        let dies = dice.roll(KILLED) == 0;
+        let said = match owner.lease(rig).await {
+            Ok(said) => said,
+            Err(fault) if fault.kind == ErrorKind::Internal => {
+                let mut tally = tally.lock().await;
+                tally.failed += 1;
+                tally.failure.clone_from(&fault.message);
+                eprintln!("pool-soak: {fault}");
+                drop(tally);
+                owner = OwnerProcess::start(rig, pool)?;
+                continue;
+            }
+            Err(fault) => return Err(fault),
+        };
+        if said.lost.is_some() {
+            tally.lock().await.lost.insert(said.machine);
+            continue;
+        }
+        let victim = (dice.roll(KILLED) == 0).then(|| dice.roll(3));
         {
             let mut tally = tally.lock().await;
             if tally.leases >= wanted {
@@ -219,26 +309,53 @@ async fn own(
                 return Ok(());
             }
             tally.leases += 1;
-            tally.killed += usize::from(dies);
-            tally.machines.insert(said.machine);
-            if tally.leases % 100 == 0 {
-                let (leases, killed) = (tally.leases, tally.killed);
-                let text =
-                    format!("pool-soak: {leases} of {wanted} leases, {killed} owners killed");
-                rig.progress.stage(&text);
+            if !tally.lent.insert((said.machine.clone(), said.generation.0)) {
+                tally.double += 1;
             }
-            if tally.first_memory.is_none() && tally.leases >= wanted / 20 {
-                tally.first_memory = Some(memory(pool)?);
+            tally.machines.insert(said.machine.clone());
+            if tally.leases % 100 == 0 {
+                // For whoever watches a log, too, where no bar is drawn.
+                eprintln!(
+                    "pool-soak: {} of {wanted} leases; {}",
+                    tally.leases,
+                    tally.tell()
+                );
+            }
+            if tally.leases % WEIGHED == 0 {
+                tally.weigh(memory(pool)?);
             }
         }
-        if dies {
-            tokio::time::sleep(Duration::from_millis(dice.roll(LONGEST_LIFE_MS))).await;
+        let Some(victim) = victim else {
+            continue;
+        };
+        tokio::time::sleep(Duration::from_millis(dice.roll(LONGEST_LIFE_MS))).await;
+        if victim == 0 {
+            tally.lock().await.owners += 1;
             owner
                 .child
                 .kill()
                 .await
                 .map_err(|e| Fault::from_error(ErrorKind::Host, &e))?;
             owner = OwnerProcess::start(rig, pool)?;
+        } else if let Ok(record) = pool.vmint.machine(said.machine.as_str()) {
+            let process = if victim == 1 {
+                record.runner
+            } else {
+                record.hypervisor
+            };
+            let mut tally = tally.lock().await;
+            // Before it is killed: its owner may say so at once.
+            tally.killed.insert(said.machine);
+            let (home, machine) = (pool.vmint.home(), &record.id);
+            let killed = process.is_some_and(|p| {
+                let meant = |args: &[&[u8]]| vmint_runner::belongs::is_of(home, machine, args);
+                vmint_store::process::kill(&p, meant).is_ok_and(|killed| killed == Killed::Now)
+            });
+            *(if victim == 1 {
+                &mut tally.runners
+            } else {
+                &mut tally.hypervisors
+            }) += usize::from(killed);
         }
     }
 }

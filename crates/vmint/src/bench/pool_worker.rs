@@ -25,6 +25,9 @@ pub struct Said {
     pub from_us: u64,
     /// Until when; nothing while it still has it.
     pub until_us: Option<u64>,
+    /// Why it has it no more, when it did not give it back.
+    #[serde(default)]
+    pub lost: Option<String>,
 }
 
 /// Takes so many leases, each verified, as soon as standard input has ended.
@@ -48,12 +51,20 @@ pub async fn worker(vmint: &Arc<Vmint>, pool: &str, leases: u32) -> Result<(), F
             waited_ms: began.elapsed().as_secs_f64() * 1e3,
             from_us: now_us(),
             until_us: None,
+            lost: None,
         };
         say(&said)?;
         let id = lease.id().to_string();
         // Without clobbering: a mark that is there already is another owner's.
         let script = format!("set -C; echo {id} > /dev/shm/owner && cat /dev/shm/owner");
-        let output = lease.output(Command::new(["sh", "-c", &script])).await?;
+        let output = match lease.output(Command::new(["sh", "-c", &script])).await {
+            Err(fault) if matches!(fault.kind, ErrorKind::LeaseLost | ErrorKind::MachineLost) => {
+                said.lost = Some(fault.message);
+                say(&said)?;
+                continue;
+            }
+            output => output?,
+        };
         if output.status != ExitStatus::Code(0) || output.stdout != format!("{id}\n").as_bytes() {
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
             let (out, err) = (text(&output.stdout), text(&output.stderr));
@@ -66,7 +77,11 @@ pub async fn worker(vmint: &Arc<Vmint>, pool: &str, leases: u32) -> Result<(), F
         }
         said.until_us = Some(now_us());
         say(&said)?;
-        lease.release()?;
+        match lease.release() {
+            // Between the look and the return.
+            Err(fault) if fault.kind == ErrorKind::LeaseLost => {}
+            released => released?,
+        }
     }
     Ok(())
 }

@@ -61,7 +61,7 @@ impl Lease {
     /// understands it.
     pub fn handle(&self) -> String {
         let record = self.record.lock().expect("nobody panics with the lock");
-        format!("{}@{}", record.machine, record.generation)
+        record.handle()
     }
 
     /// Starts a command.
@@ -162,7 +162,7 @@ impl Lease {
 
     /// Begins the lease's time anew.
     pub fn renew(&self) -> Result<LeaseRecord, Fault> {
-        let now = vmint_store::now_ms();
+        let now = vmint_store::now();
         let id = self.id();
         let renewed = self
             .here
@@ -189,7 +189,7 @@ impl Lease {
     }
 
     fn give_back(&self) -> Result<(), Fault> {
-        let (id, now) = (self.id(), vmint_store::now_ms());
+        let (id, now) = (self.id(), vmint_store::now());
         let how = LeaseEnd::Released;
         let ended = self
             .here

@@ -9,8 +9,8 @@ use std::time::Duration;
 use tokio::net::UnixDatagram;
 use vmint_image::Silent;
 use vmint_model::{
-    Backend, Bell, ErrorKind, Fault, Generation, Home, Listen, MachineId, Name, Origin, PoolRecord,
-    ProcessRef, World,
+    Backend, Bell, ErrorKind, Fault, Generation, Home, Listen, MachineId, Name, Now, Origin,
+    PoolRecord, ProcessRef, World,
 };
 use vmint_runner::watch;
 use vmint_store::bell::{self, BellSocket};
@@ -45,7 +45,7 @@ impl Backend for LocalBackend {
             slot: Some((pool.name.clone(), machine.clone())),
             owner: None,
         };
-        let left = Duration::from_millis((deadline_ms - vmint_store::now_ms()).max(0) as u64);
+        let left = Duration::from_millis((deadline_ms - vmint_store::steady_ms()).max(0) as u64);
         // Who waits for the machine waits no longer for the memory than for all of it.
         let terms = Terms {
             timeout: left,
@@ -118,12 +118,12 @@ pub struct HostWorld {
 impl World for HostWorld {
     type Listener = HostListener;
 
-    fn now_ms(&self) -> i64 {
-        vmint_store::now_ms()
+    fn now(&self) -> Now {
+        vmint_store::now()
     }
 
     async fn sleep_until(&self, at_ms: i64) {
-        let left = (at_ms - vmint_store::now_ms()).max(0);
+        let left = (at_ms - vmint_store::steady_ms()).max(0);
         tokio::time::sleep(Duration::from_millis(left as u64)).await;
     }
 

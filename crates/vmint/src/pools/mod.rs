@@ -110,9 +110,10 @@ impl Vmint {
         }
         self.prepare_pool(&spec, progress).await?;
         let here = self.here()?;
-        let now = vmint_store::now_ms();
-        let record = PoolRecord::new(name.clone(), spec, now);
-        let filled = here.create(&record, now + FILL.as_millis() as i64).await?;
+        let now = vmint_store::now();
+        let record = PoolRecord::new(name.clone(), spec, now.wall_ms);
+        let deadline = now.steady_ms + FILL.as_millis() as i64;
+        let filled = here.create(&record, deadline).await?;
         Ok((self.pool_status(name)?, filled))
     }
 
@@ -136,7 +137,7 @@ impl Vmint {
     ) -> Result<Filled, Fault> {
         let spec = self.pool_status(name)?.pool.spec;
         self.prepare_pool(&spec, progress).await?;
-        let deadline = vmint_store::now_ms() + FILL.as_millis() as i64;
+        let deadline = vmint_store::steady_ms() + FILL.as_millis() as i64;
         self.here()?.fill(name, deadline).await
     }
 
@@ -163,22 +164,28 @@ impl Vmint {
 
     /// The slots of a pool, or of all.
     pub fn slots(&self, pool: Option<&Name>) -> Result<Vec<Slot>, Fault> {
-        Ok(self.store().slots(pool)?)
+        let now = vmint_store::now();
+        let slots = self.store().slots(pool)?.into_iter();
+        Ok(slots.map(|slot| slot.shown(now)).collect())
     }
 
     /// All leases that have not ended.
     pub fn leases(&self) -> Result<Vec<LeaseRecord>, Fault> {
-        Ok(self.store().leases()?)
+        let now = vmint_store::now();
+        let leases = self.store().leases()?.into_iter();
+        Ok(leases.map(|lease| lease.shown(now)).collect())
     }
 
     /// A lease, ended or not.
     pub fn lease(&self, id: &LeaseId) -> Result<LeaseRecord, Fault> {
-        Ok(self.store().lease(id)?)
+        Ok(self.store().lease(id)?.shown(vmint_store::now()))
     }
 
     /// All that wait in line, the first first.
     pub fn waiters(&self) -> Result<Vec<InLine>, Fault> {
-        Ok(self.store().waiters()?)
+        let now = vmint_store::now();
+        let waiters = self.store().waiters()?.into_iter();
+        Ok(waiters.map(|waiter| waiter.shown(now)).collect())
     }
 
     /// Changes how many machines a pool has, and opens it again if it was drained. Fills it.
@@ -221,7 +228,7 @@ impl Vmint {
         };
         here.change(name, change).await?;
         if let Some(wait) = wait {
-            let deadline = vmint_store::now_ms() + wait.as_millis() as i64;
+            let deadline = vmint_store::steady_ms() + wait.as_millis() as i64;
             let runners = self.runners_of(name)?;
             here.empty(name, deadline).await?;
             self.outlast(&runners).await;
@@ -237,7 +244,7 @@ impl Vmint {
         force: bool,
         timeout: Duration,
     ) -> Result<(), Fault> {
-        let deadline = vmint_store::now_ms() + timeout.as_millis() as i64;
+        let deadline = vmint_store::steady_ms() + timeout.as_millis() as i64;
         let runners = self.runners_of(name)?;
         self.here()?.remove(name, force, deadline).await?;
         self.outlast(&runners).await;
@@ -266,7 +273,7 @@ impl Vmint {
         let lease = self.lease(id)?;
         let by = entitled(&lease, force);
         let how = vmint_model::LeaseEnd::Released;
-        let now = vmint_store::now_ms();
+        let now = vmint_store::now();
         let (lease, rings) = self.store().end_lease(id, by.as_by(), how, None, now)?;
         self.ring(rings);
         Ok(lease)
@@ -276,7 +283,7 @@ impl Vmint {
     pub fn renew_lease(&self, id: &LeaseId, force: bool) -> Result<LeaseRecord, Fault> {
         let lease = self.lease(id)?;
         let by = entitled(&lease, force);
-        let now = vmint_store::now_ms();
+        let now = vmint_store::now();
         Ok(self.store().renew_lease(id, by.as_by(), now)?)
     }
 
@@ -324,6 +331,11 @@ fn entitled(lease: &LeaseRecord, force: bool) -> Speaker {
         return Speaker::Anybody;
     }
     me.map_or(Speaker::Anybody, |me| Speaker::Owner(Owner::Process(me)))
+}
+
+/// Whether this process is that one, or descends from it.
+pub(crate) fn i_descend_from(ancestor: &ProcessRef) -> bool {
+    process::current().is_ok_and(|me| descends_from(&me, ancestor))
 }
 
 fn descends_from(process: &ProcessRef, ancestor: &ProcessRef) -> bool {
@@ -420,10 +432,35 @@ impl Pool {
             owner,
             label: how.label,
             ttl_ms: how.ttl.map(|ttl| ttl.as_millis() as u64),
-            deadline_ms: vmint_store::now_ms() + how.timeout.as_millis() as i64,
+            deadline_ms: vmint_store::steady_ms() + how.timeout.as_millis() as i64,
             wait: how.wait,
         };
         let record = self.here.acquire(&want, say).await?;
-        Ok(Lease::new(self.vmint.clone(), self.here.clone(), record))
+        let lease = Lease::new(self.vmint.clone(), self.here.clone(), record);
+        self.expect_watched(&lease)?;
+        Ok(lease)
+    }
+
+    /// An owner that the machine's runner cannot see would count as ended, or never end: it gets nothing, and is told why.
+    fn expect_watched(&self, lease: &Lease) -> Result<(), Fault> {
+        let Owner::Process(owner) = lease.record().owner else {
+            return Ok(());
+        };
+        let machine = self.vmint.machine(lease.machine().as_str());
+        let Some(runner) = machine.ok().and_then(|machine| machine.runner) else {
+            // It is on its way out, and says so to whoever uses it.
+            return Ok(());
+        };
+        if process::can_watch(&runner, &owner) {
+            return Ok(());
+        }
+        let message = format!(
+            "process {} cannot hold a machine of pool `{}`: it is in another PID namespace than the machine's runner, which \
+             cannot see when it ends",
+            owner.pid, self.name
+        );
+        Err(Fault::new(ErrorKind::Refused, message).hint(
+            "start the pool's machines on the host itself, whose first PID namespace sees all others, or in this container",
+        ))
     }
 }

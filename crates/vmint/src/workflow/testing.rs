@@ -24,7 +24,7 @@ pub(crate) fn open(home: &Path) -> Vmint {
         full_snapshots: false,
         start_timeout: None,
         admission: Admission::default(),
-        lent: None,
+        lease: None,
     };
     Vmint::open(options).unwrap()
 }
