@@ -1,17 +1,17 @@
 //! The fence itself: made in the parent, entered in the child.
 
-use crate::level::{Level, Strictness};
 use crate::rules::Rules;
 use crate::{calls, capabilities, paths};
 use landlock::RulesetError;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use vmint_model::{Confine, Confinement};
 
 /// A fence cannot be built.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfineError {
-    /// [`Strictness::Require`], and this kernel lacks a part.
+    /// [`Confine::Require`], and this kernel lacks a part.
     #[error("this kernel cannot confine {what}")]
     Missing {
         /// What it cannot confine.
@@ -30,27 +30,27 @@ pub enum ConfineError {
 pub struct Fence {
     rule_set: Option<OwnedFd>,
     filters: Option<calls::Filters>,
-    level: Level,
+    level: Confinement,
 }
 
 impl Fence {
     /// Builds a fence as this kernel can hold it; `None` when none is wanted.
-    pub fn build(rules: &Rules, strictness: Strictness) -> Result<Option<Self>, ConfineError> {
+    pub fn build(rules: &Rules, strictness: Confine) -> Result<Option<Self>, ConfineError> {
         Self::build_up_to(rules, strictness, paths::version())
     }
 
     /// Like [`build`](Self::build), as if the kernel's Landlock were no newer than `version`; 0 is a kernel without it.
     pub fn build_up_to(
         rules: &Rules,
-        strictness: Strictness,
+        strictness: Confine,
         version: u32,
     ) -> Result<Option<Self>, ConfineError> {
-        if strictness == Strictness::Off {
+        if strictness == Confine::Off {
             return Ok(None);
         }
         let landlock = version.min(paths::version());
         let filtered = calls::available();
-        let level = Level {
+        let level = Confinement {
             landlock,
             files: landlock >= 1,
             ports: landlock >= 4,
@@ -59,7 +59,7 @@ impl Fence {
             calls: filtered,
             no_capabilities: true,
         };
-        if let (Strictness::Require, Some(what)) = (strictness, level.missing()) {
+        if let (Confine::Require, Some(what)) = (strictness, level.missing()) {
             return Err(ConfineError::Missing { what });
         }
         Ok(Some(Self {
@@ -72,7 +72,7 @@ impl Fence {
     }
 
     /// What holds of it.
-    pub fn level(&self) -> Level {
+    pub fn level(&self) -> Confinement {
         self.level
     }
 

@@ -6,7 +6,7 @@ use std::io::Read as _;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use vmint_confine::{Fence, Level, Network, Rules, Strictness, paths};
+use vmint_confine::{Confine, Confinement, Fence, Network, Rules, paths};
 
 /// Folders of the test's own: `mine` is allowed, `other` is not.
 struct World {
@@ -221,14 +221,14 @@ const ALLOWED: &[&str] = &[
 ];
 
 #[track_caller]
-fn refused(answers: &BTreeMap<String, i32>, names: &[&str], level: Level) {
+fn refused(answers: &BTreeMap<String, i32>, names: &[&str], level: Confinement) {
     for name in names {
         assert!(answers[*name] < 0, "{level}: {name} worked: {answers:?}");
     }
 }
 
 #[track_caller]
-fn allowed(answers: &BTreeMap<String, i32>, names: &[&str], level: Level) {
+fn allowed(answers: &BTreeMap<String, i32>, names: &[&str], level: Confinement) {
     for name in names {
         assert_eq!(answers[*name], 0, "{level}: {name}: {answers:?}");
     }
@@ -238,7 +238,7 @@ fn allowed(answers: &BTreeMap<String, i32>, names: &[&str], level: Level) {
 fn without_a_fence_the_calls_work_so_that_their_refusal_says_something() {
     let world = World::new();
     let answers = world.answers(None);
-    allowed(&answers, ALLOWED, Level::OFF);
+    allowed(&answers, ALLOWED, Confinement::OFF);
     let plain = [
         "read other",
         "list other",
@@ -248,7 +248,7 @@ fn without_a_fence_the_calls_work_so_that_their_refusal_says_something() {
         "signal another",
         "chmod mine",
     ];
-    allowed(&answers, &plain, Level::OFF);
+    allowed(&answers, &plain, Confinement::OFF);
 }
 
 #[test]
@@ -256,7 +256,7 @@ fn at_each_level_what_it_promises_is_refused_and_the_rest_works() {
     for version in 0..=paths::version() {
         let world = World::new();
         let rules = world.rules(Network::None);
-        let fence = Fence::build_up_to(&rules, Strictness::Best, version).unwrap();
+        let fence = Fence::build_up_to(&rules, Confine::Best, version).unwrap();
         let fence = fence.expect("it is not off");
         let level = fence.level();
         assert_eq!(level.landlock, version);
@@ -281,7 +281,7 @@ fn with_a_network_there_are_inet_sockets_and_the_ports_that_were_given() {
     for version in [0, 3, 4, paths::version()] {
         let world = World::new();
         let rules = world.rules(Network::Inet { bind: vec![] });
-        let fence = Fence::build_up_to(&rules, Strictness::Best, version).unwrap();
+        let fence = Fence::build_up_to(&rules, Confine::Best, version).unwrap();
         let fence = fence.expect("it is not off");
         let level = fence.level();
         let answers = world.answers(Some(fence));
@@ -297,7 +297,7 @@ fn with_a_network_there_are_inet_sockets_and_the_ports_that_were_given() {
 fn a_port_that_was_given_can_be_bound() {
     let world = World::new();
     let rules = world.rules(Network::Inet { bind: vec![0] });
-    let fence = Fence::build(&rules, Strictness::Best).unwrap().unwrap();
+    let fence = Fence::build(&rules, Confine::Best).unwrap().unwrap();
     let level = fence.level();
     allowed(&world.answers(Some(fence)), &["bind any port"], level);
 }
@@ -305,10 +305,10 @@ fn a_port_that_was_given_can_be_bound() {
 #[test]
 fn require_is_refused_where_a_part_is_missing_and_off_is_no_fence() {
     let rules = Rules::new(Network::None);
-    let error = Fence::build_up_to(&rules, Strictness::Require, 0).unwrap_err();
+    let error = Fence::build_up_to(&rules, Confine::Require, 0).unwrap_err();
     assert!(error.to_string().contains("files"), "{error}");
-    assert!(Fence::build(&rules, Strictness::Off).unwrap().is_none());
+    assert!(Fence::build(&rules, Confine::Off).unwrap().is_none());
     if paths::version() > 0 {
-        assert!(Fence::build(&rules, Strictness::Require).unwrap().is_some());
+        assert!(Fence::build(&rules, Confine::Require).unwrap().is_some());
     }
 }

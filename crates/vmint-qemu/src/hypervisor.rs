@@ -9,6 +9,7 @@
 use crate::args;
 use crate::disk::{self, Layer};
 use crate::error::{BranchError, LaunchError, QmpError};
+use crate::fence;
 use crate::frozen::Frozen;
 use crate::host::Qemu;
 use crate::memory::{GuestMemory, Method};
@@ -18,7 +19,7 @@ use crate::shape::Shape;
 use crate::spawn::{self, BeforeExec, Child, Pass};
 use qapi::qmp;
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -28,7 +29,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
-use vmint_model::{NetMode, Publish};
+use vmint_confine::Fence;
+use vmint_model::{Confine, Confinement, NetMode, Publish};
 
 /// What to boot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +75,8 @@ pub struct Launch<'a> {
     pub console: &'a Path,
     /// The log of QEMU's standard error; appended to.
     pub log: &'a Path,
+    /// How strictly QEMU is to be fenced in.
+    pub confine: Confine,
 }
 
 /// A running QEMU. Killed when dropped.
@@ -88,6 +92,9 @@ pub struct Hypervisor {
     top: String,
     img: PathBuf,
     log: PathBuf,
+    confinement: Confinement,
+    /// The number of the next set of descriptors that QEMU is given.
+    next_set: u64,
 }
 
 /// Something that a hypervisor did on its own.
@@ -192,7 +199,13 @@ impl Launch<'_> {
         if let Some(path) = std::env::var_os("PATH") {
             command.env("PATH", path);
         }
-        let (before_exec, guard) = self.guard().map_err(LaunchError::Guard)?;
+        // It must be there to be in the rules.
+        let console = File::options().create(true).append(true).open(self.console);
+        console.map_err(io_error(self.console))?;
+        let fence = Fence::build(&fence::rules(&self), self.confine)?;
+        let confinement = fence.as_ref().map_or(Confinement::OFF, Fence::level);
+        let (guard_hook, guard) = self.guard().map_err(LaunchError::Guard)?;
+        let before_exec = both(guard_hook, fence);
         let spawned = spawn::spawn(command, fds, before_exec).await;
         let mut child = spawned.map_err(|source| LaunchError::Spawn {
             program: self.qemu.system.clone(),
@@ -230,6 +243,8 @@ impl Launch<'_> {
             top: "disk".into(),
             img: self.qemu.img.clone(),
             log: self.log.to_owned(),
+            confinement,
+            next_set: 1,
         })
     }
 
@@ -267,6 +282,19 @@ impl Launch<'_> {
         let (hook, handover) = netguard::before_exec()?;
         Ok((Some(Box::new(hook)), Some(handover)))
     }
+}
+
+/// What the child runs before QEMU: the guard's hook hands a descriptor over, which needs a socket, and so comes before the
+/// fence.
+fn both(guard: Option<BeforeExec>, fence: Option<Fence>) -> Option<BeforeExec> {
+    if guard.is_none() && fence.is_none() {
+        return None;
+    }
+    let (mut guard, mut fence) = (guard, fence);
+    Some(Box::new(move || {
+        guard.as_mut().map_or(Ok(()), |hook| hook())?;
+        fence.as_mut().map_or(Ok(()), Fence::enter)
+    }))
 }
 
 async fn connect(
@@ -315,6 +343,11 @@ impl Hypervisor {
     /// Its QMP connection.
     pub fn qmp(&self) -> &Arc<Qmp> {
         &self.qmp
+    }
+
+    /// How it is fenced in.
+    pub fn confinement(&self) -> Confinement {
+        self.confinement
     }
 
     /// The connection to the guest's agent; it can be taken once.
@@ -510,9 +543,44 @@ impl Hypervisor {
         format["node-name"] = format!("overlay{n}").into();
         file["node-name"] = format!("overlay-file{n}").into();
         format["file"] = file["node-name"].clone();
+        // For reading alone, too: it will be opened so when the next layer is put on it.
+        let mut read = File::options();
+        let mut write = File::options();
+        let how = [read.read(true), write.read(true).write(true)];
+        file["filename"] = self.hand_over(&layers[n].path, how).await?.into();
         self.qmp.execute_raw("blockdev-add", file).await?;
         self.qmp.execute_raw("blockdev-add", format).await?;
         Ok(Some(format!("overlay{n}")))
+    }
+
+    /// Opens a file for QEMU, in each of these ways, and returns the name by which QEMU opens it: the fence keeps it from the
+    /// file itself.
+    async fn hand_over<const N: usize>(
+        &mut self,
+        path: &Path,
+        ways: [&mut OpenOptions; N],
+    ) -> Result<String, BranchError> {
+        let set = self.next_set;
+        self.next_set += 1;
+        for way in ways {
+            let opened = way.open(path).map_err(|source| BranchError::Io {
+                path: path.to_owned(),
+                source,
+            })?;
+            self.qmp.add_descriptor(set, opened.as_fd()).await?;
+        }
+        Ok(format!("/dev/fdset/{set}"))
+    }
+
+    /// Saves the state of the devices alone.
+    async fn save_devices(&mut self, state: &Path) -> Result<(), BranchError> {
+        let mut new = File::options();
+        let new = new.write(true).create(true).truncate(true);
+        let filename = self.hand_over(state, [new]).await?;
+        let live = Some(true);
+        let save = qmp::xen_save_devices_state { filename, live };
+        self.qmp.execute(save).await?;
+        Ok(())
     }
 
     async fn freeze_paused(
@@ -524,24 +592,14 @@ impl Hypervisor {
         let state = into.join(Frozen::STATE);
         let saved = match save {
             Save::Full => None,
-            Save::Changed => {
-                let filename = state.to_string_lossy().into_owned();
-                match self
-                    .qmp
-                    .execute(qmp::xen_save_devices_state {
-                        filename,
-                        live: Some(true),
-                    })
-                    .await
-                {
-                    Ok(_) => Some(self.save_changed(into)?),
-                    Err(QmpError::Refused { description, .. }) => {
-                        tracing::warn!(%description, "this QEMU cannot save device state alone; saving all of memory");
-                        None
-                    }
-                    Err(e) => return Err(e.into()),
+            Save::Changed => match self.save_devices(&state).await {
+                Ok(()) => Some(self.save_changed(into)?),
+                Err(BranchError::Qmp(QmpError::Refused { description, .. })) => {
+                    tracing::warn!(%description, "this QEMU cannot save device state alone; saving all of memory");
+                    None
                 }
-            }
+                Err(e) => return Err(e),
+            },
         };
         if saved.is_none() {
             self.save_all(&state).await?;
@@ -618,22 +676,14 @@ impl Hypervisor {
     }
 
     /// Freezes a guest whose memory is shared with its file, for ever: writes `state`, and ends QEMU.
-    pub async fn freeze(self, into: &Path) -> Result<Duration, BranchError> {
+    pub async fn freeze(mut self, into: &Path) -> Result<Duration, BranchError> {
         let began = Instant::now();
         self.pause().await?;
         let state = into.join(Frozen::STATE);
-        let filename = state.to_string_lossy().into_owned();
-        let saved = self
-            .qmp
-            .execute(qmp::xen_save_devices_state {
-                filename,
-                live: Some(true),
-            })
-            .await;
-        match saved {
-            Ok(_) => {}
-            Err(QmpError::Refused { .. }) => self.save_all(&state).await?,
-            Err(e) => return Err(e.into()),
+        match self.save_devices(&state).await {
+            Ok(()) => {}
+            Err(BranchError::Qmp(QmpError::Refused { .. })) => self.save_all(&state).await?,
+            Err(e) => return Err(e),
         }
         let elapsed = began.elapsed();
         self.kill().await.map_err(|source| BranchError::Io {

@@ -78,6 +78,7 @@ async fn boots(qemu: &Qemu, tiny: &BootFiles, scratch: &Path) -> Result<(), Faul
         layers: &[],
         publish: &[],
         console: &scratch.join("console.log"),
+        confine: vmint_model::Confine::Best,
         log: &scratch.join("qemu.log"),
     };
     let live = bring_up(

@@ -193,6 +193,7 @@ impl Wanted<'_> {
             layers: &layers,
             publish: &[],
             console: &console,
+            confine: vmint_model::Confine::Best,
             log: &log,
         };
         let began = Instant::now();

@@ -237,6 +237,7 @@ impl Vmint {
             layers: &layers,
             publish: &[],
             console: &console,
+            confine: vmint_model::Confine::Best,
             log: &log,
         };
         progress.stage(&format!(

@@ -124,6 +124,7 @@ impl<'a> Rig<'a> {
             layers: &[],
             publish: &[],
             console,
+            confine: vmint_model::Confine::Best,
             log,
         }
     }

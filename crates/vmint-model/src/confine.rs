@@ -1,12 +1,13 @@
-//! How much of a fence this kernel can hold.
+//! How a process is fenced in: what is asked for, and what of it this host's kernel can hold. `vmint-confine` builds the fence.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::str::FromStr;
 
 /// How strictly a fence is wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Strictness {
+pub enum Confine {
     /// As much as this kernel can.
     #[default]
     Best,
@@ -18,7 +19,7 @@ pub enum Strictness {
 
 /// What holds of a fence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Level {
+pub struct Confinement {
     /// Version of the kernel's Landlock interface; 0 when there is none.
     pub landlock: u32,
     /// Files and folders outside the rules cannot be opened.
@@ -35,7 +36,7 @@ pub struct Level {
     pub no_capabilities: bool,
 }
 
-impl Level {
+impl Confinement {
     /// No fence at all.
     pub const OFF: Self = Self {
         landlock: 0,
@@ -47,7 +48,7 @@ impl Level {
         no_capabilities: false,
     };
 
-    /// The first part that [`Strictness::Require`] asks for and that is missing.
+    /// The first part that [`Confine::Require`] asks for and that is missing.
     pub fn missing(&self) -> Option<&'static str> {
         [
             (self.files, "files (Landlock, from Linux 5.13)"),
@@ -60,7 +61,37 @@ impl Level {
     }
 }
 
-impl fmt::Display for Level {
+impl Confine {
+    /// As stored and shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Best => "best",
+            Self::Require => "require",
+            Self::Off => "off",
+        }
+    }
+}
+
+impl fmt::Display for Confine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Confine {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        match s {
+            "best" => Ok(Self::Best),
+            "require" => Ok(Self::Require),
+            "off" => Ok(Self::Off),
+            _ => Err(format!("{s:?} is not a confinement: best, require or off")),
+        }
+    }
+}
+
+impl fmt::Display for Confinement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if *self == Self::OFF {
             return f.write_str("off");
@@ -88,19 +119,19 @@ mod tests {
 
     #[test]
     fn a_level_says_what_holds_and_what_is_missing() {
-        assert_eq!(Level::OFF.to_string(), "off");
-        let old = Level {
+        assert_eq!(Confinement::OFF.to_string(), "off");
+        let old = Confinement {
             calls: true,
             signals: true,
             no_capabilities: true,
-            ..Level::OFF
+            ..Confinement::OFF
         };
         assert_eq!(
             old.to_string(),
             "signals, system calls, capabilities (no Landlock)"
         );
         assert_eq!(old.missing(), Some("files (Landlock, from Linux 5.13)"));
-        let whole = Level {
+        let whole = Confinement {
             landlock: 6,
             files: true,
             ports: true,
