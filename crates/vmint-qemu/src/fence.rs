@@ -5,12 +5,16 @@
 //! open descriptor, by `add-fd`.
 
 use crate::hypervisor::{Launch, Start};
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use vmint_confine::{Access, Network, Rules};
 use vmint_model::{Accelerator, NetMode};
 
 /// Programs and libraries, wherever distributions put them.
 const LIBRARIES: &[&str] = &["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/libexec"];
+/// What a script may call that starts the real QEMU, as some distributions have one.
+const PROGRAMS: &[&str] = &["/bin", "/usr/bin", "/usr/local/bin", "/nix/store"];
 /// Firmware, and what the C library reads when a program starts.
 const DATA: &[&str] = &[
     "/usr/share/qemu",
@@ -38,6 +42,11 @@ pub(crate) fn rules(launch: &Launch<'_>) -> Rules {
     let mut rules = Rules::new(network).run(program);
     for folder in LIBRARIES {
         rules = rules.run(folder);
+    }
+    if is_script(program) {
+        for folder in PROGRAMS {
+            rules = rules.run(folder);
+        }
     }
     for folder in beside(program) {
         rules = rules.run(folder);
@@ -67,6 +76,12 @@ pub(crate) fn rules(launch: &Launch<'_>) -> Rules {
         rules = rules.allow(&layer.path, if top { Access::Own } else { Access::Read });
     }
     rules
+}
+
+fn is_script(program: &Path) -> bool {
+    let mut begin = [0; 2];
+    let read = File::open(program).and_then(|mut file| file.read_exact(&mut begin));
+    read.is_ok() && begin == *b"#!"
 }
 
 /// Libraries and firmware of a QEMU that is not the distribution's: `PREFIX/bin` has `PREFIX/lib` and `PREFIX/share/qemu`
