@@ -69,7 +69,12 @@ pub(crate) fn rules(launch: &Launch<'_>) -> Rules {
     if let Start::Boot(boot) | Start::BootShared(boot) = launch.start {
         rules = rules.read(&boot.kernel).read(&boot.initramfs);
     }
-    rules = rules.write(launch.ram).write(launch.console);
+    // A fork gets its memory file from the guard, for reading alone.
+    rules = match launch.start {
+        Start::Load(_) => rules.read(launch.ram),
+        Start::Boot(_) | Start::BootShared(_) => rules.write(launch.ram),
+    };
+    rules = rules.write(launch.console);
     for (n, layer) in launch.layers.iter().enumerate() {
         let top = n + 1 == launch.layers.len();
         // A layer grows; to shorten it is part of `discard`.

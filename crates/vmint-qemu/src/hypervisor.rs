@@ -13,7 +13,7 @@ use crate::fence;
 use crate::frozen::Frozen;
 use crate::host::Qemu;
 use crate::memory::{GuestMemory, Method};
-use crate::netguard;
+use crate::netguard::{self, MemoryFile, Watch};
 use crate::qmp::{Event, Qmp};
 use crate::shape::Shape;
 use crate::spawn::{self, BeforeExec, Child, Pass};
@@ -204,7 +204,8 @@ impl Launch<'_> {
         console.map_err(io_error(self.console))?;
         let fence = Fence::build(&fence::rules(&self), self.confine)?;
         let confinement = fence.as_ref().map_or(Confinement::OFF, Fence::level);
-        let (guard_hook, guard) = self.guard().map_err(LaunchError::Guard)?;
+        let memory = self.memory_file()?;
+        let (guard_hook, guard) = self.guard(memory.as_ref()).map_err(LaunchError::Guard)?;
         let before_exec = both(guard_hook, fence);
         let spawned = spawn::spawn(command, fds, before_exec).await;
         let mut child = spawned.map_err(|source| LaunchError::Spawn {
@@ -213,7 +214,8 @@ impl Launch<'_> {
         })?;
         if let Some(handover) = guard {
             // Its thread ends with QEMU.
-            handover.supervise().map_err(LaunchError::Guard)?;
+            let guard = handover.supervise_with(memory);
+            guard.map_err(LaunchError::Guard)?;
         }
         let connected = connect(qmp, deadline).await;
         let (qmp, events) = match connected {
@@ -274,12 +276,28 @@ impl Launch<'_> {
         all
     }
 
-    /// With a network, what confines it.
-    fn guard(&self) -> io::Result<(Option<BeforeExec>, Option<netguard::Handover>)> {
-        if self.shape.net != NetMode::Nat {
-            return Ok((None, None));
-        }
-        let (hook, handover) = netguard::before_exec()?;
+    /// The file that a fork's memory is mapped from, which it shares with all other forks; QEMU gets it for reading alone.
+    fn memory_file(&self) -> Result<Option<MemoryFile>, LaunchError> {
+        let shared = matches!(self.start, Start::Load(_)) && self.confine != Confine::Off;
+        let opened = shared.then(|| MemoryFile::open(self.ram)).transpose();
+        opened.map_err(|source| LaunchError::Io {
+            path: self.ram.to_owned(),
+            source,
+        })
+    }
+
+    /// The guard, if there is something to watch.
+    fn guard(
+        &self,
+        memory: Option<&MemoryFile>,
+    ) -> io::Result<(Option<BeforeExec>, Option<netguard::Handover>)> {
+        let watch = match (self.shape.net, memory) {
+            (NetMode::None, None) => return Ok((None, None)),
+            (NetMode::None, Some(_)) => Watch::Memory,
+            (NetMode::Nat, None) => Watch::Network,
+            (NetMode::Nat, Some(_)) => Watch::Both,
+        };
+        let (hook, handover) = netguard::before_exec(watch)?;
         Ok((Some(Box::new(hook)), Some(handover)))
     }
 }

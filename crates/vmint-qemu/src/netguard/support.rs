@@ -3,7 +3,7 @@
 //! Containers, Yama and old kernels each take away another part of it, so a process is put under the filter and one of
 //! its calls is judged. That takes about a millisecond.
 
-use super::filter::install;
+use super::filter::{Program, Watch, install};
 use super::notify::Listener;
 use super::policy::{Host, Policy, Reach};
 use rustix::event::Timespec;
@@ -58,11 +58,12 @@ pub fn support() -> Result<(), Unsupported> {
         None,
     )
     .map_err(|errno| Unsupported::Trial(errno.into()))?;
+    let mut program = Program::new(Watch::Network);
     // SAFETY: the child calls only what is async-signal-safe (`trial`), and ends with _exit.
     let child = match unsafe { libc::fork() } {
         -1 => return Err(Unsupported::Trial(io::Error::last_os_error())),
         0 => {
-            let code = trial(&theirs);
+            let code = trial(&theirs, &mut program);
             // SAFETY: ends the child without running anything of the parent's.
             unsafe { libc::_exit(code) }
         }
@@ -90,9 +91,9 @@ pub fn support() -> Result<(), Unsupported> {
 }
 
 /// The child's part: under the filter, a call that is to be denied. Exits with 0, or the error that `install` met.
-fn trial(sock: &OwnedFd) -> i32 {
+fn trial(sock: &OwnedFd, program: &mut Program) -> i32 {
     // SAFETY: after fork, in a process with one thread; `sock` is open.
-    if let Err(error) = unsafe { install(sock.as_raw_fd()) } {
+    if let Err(error) = unsafe { install(sock.as_raw_fd(), program) } {
         return error.raw_os_error().unwrap_or(libc::EIO);
     }
     // SAFETY: no pointers but to `address`, a complete sockaddr_in that outlives the call.
