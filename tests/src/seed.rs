@@ -24,7 +24,28 @@ pub enum Seed {
     Tiny,
     /// And image `deb`: Debian 12 with systemd, python3 and an SSH server; and a template of it with 256 MiB.
     Debian,
+    /// And image `workshop`, with a template of it with 640 MiB and a network: Debian 12 with Node.js, python3 and podman; a
+    /// docker and a registry that nothing has started; and the container image `localhost/box:1`, which is busybox.
+    Workshop,
 }
+
+/// Makes of Debian what [`Seed::Workshop`] says. The registry at `localhost:5000` asks who one is: `me`, `registry-s3cret`.
+const WORKSHOP: &str = r#"
+set -e
+systemctl disable --now docker.service docker.socket containerd docker-registry
+root=$(mktemp -d)
+mkdir -p $root/bin $root/tmp $root/etc
+cp /bin/busybox $root/bin/
+for name in $(busybox --list); do [ $name = busybox ] || ln -s busybox $root/bin/$name; done
+tar -C $root -c . | podman import --change 'ENV PATH=/bin' --change 'CMD ["/bin/sh"]' - localhost/box:1
+rm -rf $root
+printf '[[registry]]\nlocation = "localhost:5000"\ninsecure = true\n' >/etc/containers/registries.conf.d/local.conf
+sed -i 's|path: /etc/docker/registry|&/users|' /etc/docker/registry/config.yml
+python3 -W ignore - >/etc/docker/registry/users <<'END'
+import crypt
+print("me:" + crypt.crypt("registry-s3cret", crypt.mksalt(crypt.METHOD_BLOWFISH, rounds=16)))
+END
+"#;
 
 impl Seed {
     fn name(self) -> &'static str {
@@ -33,6 +54,7 @@ impl Seed {
             Self::Image => "image",
             Self::Tiny => "tiny",
             Self::Debian => "debian",
+            Self::Workshop => "workshop",
         }
     }
 
@@ -41,6 +63,7 @@ impl Seed {
             Self::Empty | Self::Image => Self::Empty,
             Self::Tiny => Self::Image,
             Self::Debian => Self::Tiny,
+            Self::Workshop => Self::Image,
         }
     }
 
@@ -69,6 +92,52 @@ impl Seed {
                 ],
                 &["run", "--image", "deb", "--memory", "256M", "--", "true"],
             ],
+            Self::Workshop => &[
+                &[
+                    "image",
+                    "build",
+                    "workshop",
+                    "--from",
+                    "debian:12",
+                    "--package",
+                    "nodejs",
+                    "--package",
+                    "python3",
+                    "--package",
+                    "podman",
+                    "--package",
+                    "crun",
+                    "--package",
+                    "netavark",
+                    "--package",
+                    "aardvark-dns",
+                    "--package",
+                    "iptables",
+                    "--package",
+                    "ca-certificates",
+                    "--package",
+                    "docker.io",
+                    "--package",
+                    "apparmor",
+                    "--package",
+                    "docker-registry",
+                    "--package",
+                    "busybox-static",
+                    "--run",
+                    WORKSHOP,
+                ],
+                &[
+                    "run", "--image", "workshop", "--memory", "640M", "--net", "nat", "--", "true",
+                ],
+            ],
+        }
+    }
+
+    /// How long each of them may take, under emulation and beside other tests.
+    fn deadline(self) -> Duration {
+        match self {
+            Self::Workshop => Duration::from_mins(15),
+            _ => Duration::from_secs(280),
         }
     }
 
@@ -110,7 +179,7 @@ impl Seed {
         let home = Home::with(self.basis());
         for words in self.commands() {
             Call::new(&home, *words)
-                .deadline(Duration::from_secs(280))
+                .deadline(self.deadline())
                 .run()
                 .ok();
         }

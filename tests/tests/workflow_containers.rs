@@ -1,39 +1,26 @@
-//! Services and docker actions in a real machine: podman in Debian, and a container image that was made there of busybox,
-//! for these tests ask no registry.
+//! Services and docker actions in a real machine, with podman and with docker, in Debian; and a registry in the same machine
+//! that images are pulled from.
 
 use rustix::process::Signal;
+use serde_json::Value;
 use std::time::Duration;
+use vmint_tests::bytes::holding;
+use vmint_tests::call::Started;
+use vmint_tests::processes::kill;
 use vmint_tests::seed::Seed;
 use vmint_tests::{Home, Project, Ran, Record};
 
-/// Debian is fetched, unpacked and booted, and under emulation each container takes seconds.
-const BUILT_WITHIN: Duration = Duration::from_mins(15);
+/// Under emulation each container takes seconds.
 const RUN_WITHIN: Duration = Duration::from_mins(15);
 /// The pool removes a machine behind the run that has given it back.
 const GONE_WITHIN: Duration = Duration::from_secs(30);
 
-const SETTINGS: &str = "[workflow]\nimage = \"ci\"\nmemory = \"512M\"\n";
+const SETTINGS: &str = "[workflow]\nimage = \"workshop\"\nmemory = \"640M\"\n";
 
-const PACKAGES: [&str; 7] = [
-    "podman",
-    "crun",
-    "netavark",
-    "aardvark-dns",
-    "iptables",
-    "ca-certificates",
-    "busybox-static",
-];
-
-/// Makes the container image `localhost/box:1`.
-const BOX: &str = r#"
-set -e
-root=$(mktemp -d)
-mkdir -p $root/bin $root/tmp $root/etc
-cp /bin/busybox $root/bin/
-for name in $(busybox --list); do [ $name = busybox ] || ln -s busybox $root/bin/$name; done
-tar -C $root -c . | podman import --change 'ENV PATH=/bin' --change 'CMD ["/bin/sh"]' - localhost/box:1
-rm -rf $root
-"#;
+/// Who one is at the registry of [`Seed::Workshop`].
+const PASSWORD: &str = "registry-s3cret";
+/// `me:` and that, in base64, as the engine keeps it.
+const IN_BASE64: &str = "bWU6cmVnaXN0cnktczNjcmV0";
 
 const DOCKERFILE: &str = "FROM localhost/box:1
 COPY greet.sh /
@@ -71,11 +58,31 @@ const GOOD: &str = r#"
 on: push
 env: {WHERE: workflow}
 jobs:
+  prepare:
+    runs-on: ubuntu-latest
+    steps:
+      - id: engine
+        run: |
+          engine=$(command -v ${{ vars.ENGINE }})
+          if [ $engine = /usr/bin/docker ]; then systemctl start docker; podman save localhost/box:1 | docker load; fi
+          systemctl start docker-registry
+          timeout 60 sh -c 'until busybox wget -q -O - http://127.0.0.1:5000/ >/dev/null; do sleep 0.2; done'
+          printf %s "$PASSWORD" | $engine login --username me --password-stdin localhost:5000
+          $engine tag localhost/box:1 localhost:5000/box:2
+          $engine push localhost:5000/box:2
+          $engine rmi localhost:5000/box:2
+          $engine logout localhost:5000
+          # From now on it is written down what the engine is called with.
+          printf '#!/bin/sh\nprintf "%%s " "$@" "" >>/called\nexec %s "$@"\n' $engine >/usr/local/bin/${{ vars.ENGINE }}
+          chmod +x /usr/local/bin/${{ vars.ENGINE }}
+        env: {PASSWORD: "${{ secrets.PASSWORD }}"}
   all:
+    needs: prepare
     runs-on: ubuntu-latest
     services:
       web:
-        image: localhost/box:${{ vars.VERSION }}
+        image: localhost:5000/box:${{ vars.VERSION }}
+        credentials: {username: me, password: "${{ secrets.PASSWORD }}"}
         env: {TEXT: "${{ github.job }} ${{ env.WHERE }} ${{ secrets.TOKEN }}"}
         ports: ["8000", "8080:8001"]
         command: >-
@@ -107,12 +114,43 @@ jobs:
         with:
           entrypoint: /bin/sh
           args: -c "echo $PLAIN; wget -q -O - http://web:8000/text; exit 7"
+  lost:
+    needs: all
+    strategy: {fail-fast: false, matrix: {who: [me, you]}}
+    continue-on-error: true
+    runs-on: ubuntu-latest
+    services:
+      lost:
+        image: localhost:5000/box:none
+        credentials:
+          username: ${{ matrix.who }}
+          password: ${{ secrets.PASSWORD }}
+    steps:
+      - {id: never, run: echo}
+      - {id: always, if: always(), run: echo ran}
+  look:
+    needs: lost
+    runs-on: ubuntu-latest
+    steps:
+      - id: look
+        run: |
+          coded=$(printf 'me:%s' "$PASSWORD" | base64)
+          for text in ' pull ' "$PASSWORD" "$coded"; do echo "in $(grep -c -e "$text" /called)"; done
+          find / -xdev -name 'registry_*' -path '*vmint*'; ls /run/vmint | grep registry
+          ${{ vars.ENGINE }} ps --all --quiet; ${{ vars.ENGINE }} network ls | grep github
+          echo that is all
+        shell: sh {0}
+        env: {PASSWORD: "${{ secrets.PASSWORD }}"}
 "#;
 
 const BAD: &str = r#"
 on: push
 jobs:
+  prepare:
+    runs-on: ubuntu-latest
+    steps: [{run: "if [ ${{ vars.ENGINE }} = docker ]; then systemctl start docker; podman save localhost/box:1 | docker load; fi"}]
   sick:
+    needs: prepare
     runs-on: ubuntu-latest
     services:
       ill:
@@ -131,7 +169,20 @@ jobs:
       - id: stubborn
         uses: docker://localhost/box:1
         with: {args: "sh -c \"trap '' INT TERM; x=begins; echo it-$x; while true; do sleep 1; done\""}
-      - {id: left, if: always(), run: "podman ps --all --format 'left {{.Names}}'"}
+      - {id: left, if: always(), run: "${{ vars.ENGINE }} ps --all --format 'left {{.Names}}'"}
+"#;
+
+const HELD: &str = r#"
+on: push
+jobs:
+  held:
+    runs-on: ubuntu-latest
+    services: {idle: {image: "localhost/box:1", command: sleep 1000}}
+    steps:
+      - id: stubborn
+        uses: docker://localhost/box:1
+        with: {args: "sh -c \"trap '' INT TERM; x=begins; echo it-$x; while true; do sleep 1; done\""}
+      - {id: later, if: always(), run: echo ran}
 "#;
 
 #[track_caller]
@@ -150,29 +201,30 @@ fn names(record: &Record, job: &str) -> Vec<String> {
         .collect()
 }
 
-fn project(home: &Home) -> Project {
+fn project() -> Project {
     let project = Project::new("");
     project.file("vmint.toml", SETTINGS);
     project.file("a.txt", "a");
-    project.file("box.sh", BOX);
     project.file(".github/actions/greet/action.yml", ACTION);
     project.file(".github/actions/greet/Dockerfile", DOCKERFILE);
     project.file(".github/actions/greet/greet.sh", GREET);
     project.workflow("good", GOOD);
     project.workflow("bad", BAD);
-    let copied = format!("{}:/root/", project.root().join("box.sh").display());
-    let mut build = vec!["image", "build", "ci", "--from", "debian:12"];
-    build.extend(PACKAGES.iter().flat_map(|package| ["--package", *package]));
-    build.extend(["--copy", &copied, "--run", "sh /root/box.sh"]);
-    home.call(build).deadline(BUILT_WITHIN).run().ok();
+    project.workflow("held", HELD);
     project
 }
 
 #[track_caller]
-fn all_is_well(home: &Home, project: &Project) {
-    let args = "workflow run good --var VERSION=1 --secret TOKEN --format json";
-    let call = project.vmint(home, args).deadline(RUN_WITHIN);
-    let outcome = call.env("TOKEN", "s3cret-of-mine").run();
+fn all_is_well(home: &Home, project: &Project, engine: &str) {
+    let args = format!(
+        "workflow run good --var VERSION=2 --var ENGINE={engine} --secret TOKEN \
+         --secret PASSWORD --report out --format json"
+    );
+    let call = project.vmint(home, &args).deadline(RUN_WITHIN);
+    let secrets = call
+        .env("TOKEN", "s3cret-of-mine")
+        .env("PASSWORD", PASSWORD);
+    let outcome = secrets.run();
     let record = Record(outcome.json());
     let folder = home.root().join("runs").join(record.id());
     let ran = Ran {
@@ -200,7 +252,9 @@ fn all_is_well(home: &Home, project: &Project) {
     holds(
         &ran.log("all", "Initialize containers"),
         &[
-            "##[command]podman create ",
+            &format!("##[command]{engine} "),
+            " localhost:5000/box:2\n",
+            &format!("##[command]{engine} create "),
             "--env TEXT",
             "web service is healthy.",
         ],
@@ -243,24 +297,52 @@ fn all_is_well(home: &Home, project: &Project) {
         &["\nin plain sight\n", "\nall workflow ***\n"],
     );
     let post = ran.log("all", "Post ./.github/actions/greet");
-    holds(&post, &["before: ++\n", "podman run "]);
+    holds(&post, &["before: ++\n", &format!("{engine} run ")]);
     assert!(!post.contains("Building"), "it is built once: {post}");
     let stopped = ran.log("all", "Stop containers");
     holds(
         &stopped,
         &["Logs of service web:", "\nit serves\n", "network rm"],
     );
-    assert!(
-        !ran.outcome.error().contains("s3cret-of-mine"),
-        "{}",
-        ran.outcome
-    );
+    what_cannot_be_pulled_is_told(&ran);
+    let look = ran.log("look", "look");
+    let (_, look) = look.split_once("##[endgroup]\n").expect("what it runs");
+    let (pulls, rest) = look.split_once('\n').expect("some lines");
+    assert_ne!(pulls, "in 0", "the engine was called: {look}");
+    assert_eq!(rest, "in 0\nin 0\nthat is all\n", "{look}");
+    let needles = ["s3cret-of-mine", PASSWORD, IN_BASE64].map(|text| text.as_bytes().to_vec());
+    let shown = [ran.outcome.text(), ran.outcome.error()].concat();
+    for needle in ["s3cret-of-mine", PASSWORD, IN_BASE64] {
+        assert!(!shown.contains(needle), "{needle} is shown: {shown}");
+    }
+    for folder in [home.root().join("runs"), project.root().join("out")] {
+        assert_eq!(holding(&folder, &needles), [], "it is kept");
+    }
 }
 
 #[track_caller]
-fn what_fails_or_is_cancelled_is_removed(home: &Home, project: &Project) {
-    let call = project.vmint(home, "workflow run bad").deadline(RUN_WITHIN);
-    let mut run = call.start();
+fn what_cannot_be_pulled_is_told(ran: &Ran) {
+    for (job, why) in [
+        ("lost (me)", "manifest unknown"),
+        ("lost (you)", "unauthorized"),
+    ] {
+        let started = ran.record.step(job, "Initialize containers");
+        assert_eq!(started["outcome"], "failure", "{started}");
+        let reason = started["ended"]["reason"].as_str().unwrap_or_default();
+        holds(
+            reason,
+            &["service `lost`", "`localhost:5000/box:none`", why],
+        );
+        assert_eq!(ran.record.outcome(job, "never"), "skipped");
+        assert_eq!(ran.record.outcome(job, "always"), "success");
+        assert_eq!(ran.record.job(job)["fault"], Value::Null);
+    }
+}
+
+#[track_caller]
+fn what_fails_or_is_cancelled_is_removed(home: &Home, project: &Project, engine: &str) {
+    let args = format!("workflow run bad --var ENGINE={engine}");
+    let mut run = project.vmint(home, &args).deadline(RUN_WITHIN).start();
     run.says("it-begins");
     run.signal(Signal::INT);
     let record = project.record_of(home, &run.finish().exits(130));
@@ -310,11 +392,57 @@ fn what_fails_or_is_cancelled_is_removed(home: &Home, project: &Project) {
     );
 }
 
+/// A container is held in a machine. What ends the run then leaves nothing on this host.
+#[track_caller]
+fn held(home: &Home, project: &Project) -> Started {
+    let call = project.vmint(home, "workflow run held");
+    let mut run = call.deadline(RUN_WITHIN).start();
+    run.says("it-begins");
+    run
+}
+
+#[track_caller]
+fn a_second_ctrl_c_ends_it_at_once(home: &Home, project: &Project) {
+    let mut run = held(home, project);
+    run.signal(Signal::INT);
+    // The container is removed by force, which takes a while; it is cut off.
+    run.says("rm --force");
+    run.signal(Signal::INT);
+    let record = project.record_of(home, &run.finish().exits(130));
+    assert_eq!(record.end(), "cancelled");
+    assert_eq!(record.outcome("held", "stubborn"), "cancelled");
+    assert_ne!(record.outcome("held", "later"), "success");
+    let steps = record.job("held")["steps"].to_string();
+    assert!(!steps.contains("Stop containers"), "{steps}");
+    assert_eq!(record.job("held")["fault"], Value::Null);
+    home.empties(GONE_WITHIN);
+}
+
+#[track_caller]
+fn kill_9_leaves_nothing(home: &Home, project: &Project) {
+    let run = held(home, project);
+    kill(run.pid());
+    drop(run.finish());
+    home.empties(GONE_WITHIN);
+    let record = project.record(home, "latest");
+    assert_eq!(record.end(), "abandoned", "{:#}", record.0);
+}
+
 #[test]
-fn services_and_docker_actions_run_and_nothing_of_them_is_left() {
-    let home = Home::with(Seed::Image);
-    let project = project(&home);
-    all_is_well(&home, &project);
-    what_fails_or_is_cancelled_is_removed(&home, &project);
+fn services_and_docker_actions_run_with_podman_and_nothing_of_them_is_left() {
+    let home = Home::with(Seed::Workshop);
+    let project = project();
+    all_is_well(&home, &project, "podman");
+    what_fails_or_is_cancelled_is_removed(&home, &project, "podman");
+    a_second_ctrl_c_ends_it_at_once(&home, &project);
+    kill_9_leaves_nothing(&home, &project);
+}
+
+#[test]
+fn services_and_docker_actions_run_with_docker_and_nothing_of_them_is_left() {
+    let home = Home::with(Seed::Workshop);
+    let project = project();
+    all_is_well(&home, &project, "docker");
+    what_fails_or_is_cancelled_is_removed(&home, &project, "docker");
     home.empties(GONE_WITHIN);
 }

@@ -5,8 +5,7 @@
 
 use serde_json::{Value, json};
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
-use vmint_tests::bytes::hex;
+use vmint_tests::bytes::{hex, holding};
 use vmint_tests::seed::Seed;
 use vmint_tests::{Home, Project, Ran};
 
@@ -676,24 +675,6 @@ jobs:
     let read: Value =
         serde_json::from_slice(&std::fs::read(report.join("run.json")).unwrap()).unwrap();
     assert_eq!(read["id"], ran.record.0["id"]);
-}
-
-/// All regular files below a folder that hold one of these texts.
-fn holding(folder: &Path, needles: &[Vec<u8>]) -> Vec<(PathBuf, String)> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let (path, kind) = (entry.path(), entry.file_type().unwrap());
-        if kind.is_dir() {
-            found.extend(holding(&path, needles));
-        } else if kind.is_file() {
-            let bytes = std::fs::read(&path).unwrap();
-            let held = needles
-                .iter()
-                .find(|needle| bytes.windows(needle.len()).any(|window| window == **needle));
-            found.extend(held.map(|held| (path, String::from_utf8_lossy(held).into_owned())));
-        }
-    }
-    found
 }
 
 const LEAKY: &str = r#"

@@ -391,10 +391,12 @@ impl<'r> Instance<'r> {
         }
     }
 
-    /// Registers a `post`.
+    /// Registers a `post`. What is known anew of one takes the place of what was known.
     pub(super) fn register(&mut self, post: Post) {
-        if !self.state.posts.iter().any(|p| p.step == post.step) {
-            self.state.posts.push(post);
+        let mut posts = self.state.posts.iter_mut();
+        match posts.find(|known| known.step == post.step) {
+            Some(known) => *known = post,
+            None => self.state.posts.push(post),
         }
     }
 }

@@ -40,6 +40,7 @@ mod node;
 mod parts;
 pub mod paths;
 mod patient;
+mod pre;
 mod recorder;
 mod request;
 mod script;

@@ -2,13 +2,11 @@
 
 use super::command::Ran;
 use super::instance::{ActionPlace, Done, Frame, Instance, Trouble};
-use super::recorder::{StepAt, StepLog};
 use super::state::Post;
 use super::step::Surroundings;
 use crate::check::{LoadedAction, Origin, Resolved};
-use crate::expr::Scope;
 use crate::record::StepKind;
-use crate::spec::{DockerRuns, Map, NodeRuns, Runs, Step, StepBody, Text};
+use crate::spec::{DockerRuns, NodeRuns, Runs, Step, StepBody, Text};
 use indexmap::IndexMap;
 use vmint_model::Fault;
 
@@ -22,10 +20,10 @@ pub(super) enum Program<'r> {
 }
 
 /// A `pre` or `post` as an action gives it: the file or the entrypoint, and on which condition.
-type Hook = (String, Option<Text>);
+pub(super) type Hook = (String, Option<Text>);
 
 impl<'r> Program<'r> {
-    fn of(runs: &'r Runs) -> Option<Self> {
+    pub(super) fn of(runs: &'r Runs) -> Option<Self> {
         match runs {
             Runs::Composite(_) => None,
             Runs::Node(node) => Some(Self::Node(node)),
@@ -33,14 +31,14 @@ impl<'r> Program<'r> {
         }
     }
 
-    fn pre(self) -> Option<&'r Hook> {
+    pub(super) fn pre(self) -> Option<&'r Hook> {
         match self {
             Self::Node(node) => node.pre.as_ref(),
             Self::Docker(docker) => docker.pre.as_ref(),
         }
     }
 
-    fn post(self) -> Option<&'r Hook> {
+    pub(super) fn post(self) -> Option<&'r Hook> {
         match self {
             Self::Node(node) => node.post.as_ref(),
             Self::Docker(docker) => docker.post.as_ref(),
@@ -86,18 +84,6 @@ impl Given<'_> {
     }
 }
 
-/// A `pre` that is to be run.
-pub(super) struct Pre<'r> {
-    /// The step that uses the action.
-    pub step: &'r Step,
-    pub uses: &'r Text,
-    with: &'r Map,
-    action: &'r LoadedAction,
-    program: Program<'r>,
-    hook: &'r Hook,
-    path: Vec<usize>,
-}
-
 impl<'r> Instance<'r> {
     /// Runs the main part.
     pub(super) async fn main_part(
@@ -111,29 +97,36 @@ impl<'r> Instance<'r> {
         if action.origin == Origin::Mirror {
             self.bring(action, &place).await?;
         }
-        let state = self.take_state(&around.path);
+        // Registered before it runs: what is cut off has to be ended, too.
+        let mut post = Post {
+            step: around.path.clone(),
+            id: around.id.clone(),
+            inputs,
+            state: self.take_state(&around.path),
+            env: around.own.clone(),
+        };
+        self.register_of(program, &post);
         let given = Given {
             action,
             place: &place,
-            inputs: &inputs,
-            state: &state,
+            inputs: &post.inputs,
+            state: &post.state,
         };
         let ran = self.part(program, Part::Main, given, &around).await?;
-        if program.post().is_some() {
-            let mut left = state;
-            left.extend(ran.state);
-            let own = around.own;
-            self.register(Post {
-                step: around.path,
-                inputs,
-                state: left,
-                env: own,
-            });
-        }
+        post.state.extend(ran.state);
+        self.register_of(program, &post);
         Ok(Done::of(ran.end, ran.outputs))
     }
 
-    async fn part(
+    /// Registers the `post` of a program, if it has one.
+    pub(super) fn register_of(&mut self, program: Program<'r>, post: &Post) {
+        if program.post().is_some() {
+            self.register(post.clone());
+        }
+    }
+
+    /// Runs a part.
+    pub(super) async fn part(
         &mut self,
         program: Program<'r>,
         part: Part<'r>,
@@ -156,102 +149,6 @@ impl<'r> Instance<'r> {
             .unwrap_or_default()
     }
 
-    /// All `pre`s of the job's steps, those inside of composite actions included, in order.
-    pub(super) fn pres(&self) -> Vec<Pre<'r>> {
-        let mut pres = Vec::new();
-        self.collect_pres(&self.body.steps, &mut Vec::new(), &mut pres);
-        pres
-    }
-
-    fn collect_pres(&self, steps: &'r [Step], path: &mut Vec<usize>, pres: &mut Vec<Pre<'r>>) {
-        for (index, step) in steps.iter().enumerate() {
-            let StepBody::Uses { uses, with } = &step.body else {
-                continue;
-            };
-            let resolved = self.run.request.checked.actions.get(&uses.text);
-            let Some(Resolved::Action(action)) = resolved else {
-                continue;
-            };
-            path.push(index);
-            if let Runs::Composite(inner) = &action.action.runs {
-                self.collect_pres(inner, path, pres);
-            }
-            if let Some(program) = Program::of(&action.action.runs)
-                && let Some(hook) = program.pre()
-            {
-                pres.push(Pre {
-                    step,
-                    uses,
-                    with,
-                    action,
-                    program,
-                    hook,
-                    path: path.clone(),
-                });
-            }
-            path.pop();
-        }
-    }
-
-    /// Runs a `pre`. The workspace is still empty, so the action is run from a copy.
-    pub(super) async fn pre(
-        &mut self,
-        pre: Pre<'r>,
-        at: StepAt,
-        frame: &mut Frame,
-    ) -> Result<(), Fault> {
-        let (_, condition) = pre.hook;
-        let mut scope = self.scope(frame, &self.state.env, "");
-        let log = self.begin(at)?;
-        let done = match self.hook(&mut scope, condition.as_ref()).await {
-            Ok(false) => {
-                self.skip(at);
-                return Ok(());
-            }
-            Ok(true) => self.pre_body(&pre, scope, &log).await,
-            Err(trouble) => Err(trouble),
-        };
-        let done = self.done(done, &log)?;
-        self.end(&log, &done, done.outcome)?;
-        Self::settle(frame, None, done.outcome, done.outcome, IndexMap::new());
-        Ok(())
-    }
-
-    async fn pre_body(
-        &mut self,
-        pre: &Pre<'r>,
-        mut scope: Scope,
-        log: &StepLog<'r>,
-    ) -> Result<Done, Trouble> {
-        let mut place = self.place(pre.uses, pre.action);
-        if pre.action.origin == Origin::Local {
-            let name = place.path.rsplit('/').next().unwrap_or_default();
-            place.path = format!("{}/_local/{name}", super::paths::ACTIONS);
-        }
-        self.bring(pre.action, &place).await?;
-        let with = self.map(&mut scope, pre.with).await?;
-        let mut around = Surroundings {
-            scope,
-            env: self.state.env.clone(),
-            own: IndexMap::new(),
-            id: String::new(),
-            log,
-            limit: None,
-            path: pre.path.clone(),
-        };
-        let inputs = self.inputs(pre.action, with, &mut around, &place).await?;
-        let given = Given {
-            action: pre.action,
-            place: &place,
-            inputs: &inputs,
-            state: &IndexMap::new(),
-        };
-        let part = Part::Pre(&pre.hook.0);
-        let ran = self.part(pre.program, part, given, &around).await?;
-        self.state.states.push((pre.path.clone(), ran.state));
-        Ok(Done::of(ran.end, ran.outputs))
-    }
-
     /// Runs the `post`s that were registered, the last first.
     pub(super) async fn posts(&mut self, frame: &mut Frame) -> Result<(), Fault> {
         while let Some(post) = self.state.posts.pop() {
@@ -264,6 +161,7 @@ impl<'r> Instance<'r> {
     }
 
     async fn post(&mut self, post: Post, frame: &mut Frame) -> Result<(), Fault> {
+        self.state.standing = frame.standing;
         let Some((step, uses)) = self.step_at(&post.step) else {
             // A step of an edited file that is not there any more.
             return Ok(());
@@ -274,18 +172,20 @@ impl<'r> Instance<'r> {
         let log = self.begin(at)?;
         let mut env = self.state.env.clone();
         env.extend(post.env.clone());
-        let scope = self.scope(frame, &env, "");
+        let scope = self.scope(frame, &env, &post.id);
         let around = Surroundings {
             scope,
             env,
             own: post.env.clone(),
-            id: String::new(),
+            id: post.id.clone(),
             log: &log,
             limit: None,
             path: post.step.clone(),
         };
         let done = match self.run.request.checked.actions.get(&uses.text) {
-            Some(Resolved::Action(action)) => self.post_part(action, uses, &post, around).await,
+            Some(Resolved::Action(action)) => {
+                self.post_part(action, (step, uses), &post, around).await
+            }
             Some(Resolved::Builtin(builtin)) => self.post_builtin(*builtin, &post, around).await,
             None => Ok(None),
         };
@@ -306,7 +206,7 @@ impl<'r> Instance<'r> {
     async fn post_part(
         &mut self,
         action: &'r LoadedAction,
-        uses: &'r Text,
+        (step, uses): (&'r Step, &'r Text),
         post: &Post,
         mut around: Surroundings<'_, 'r>,
     ) -> Result<Option<Done>, Trouble> {
@@ -320,10 +220,16 @@ impl<'r> Instance<'r> {
             return Ok(None);
         }
         let place = self.place(uses, action);
+        let mut inputs = post.inputs.clone();
+        if let (StepBody::Uses { with, .. }, [_]) = (&step.body, &*post.step) {
+            // As on GitHub they are evaluated again: a status is that of now. What the steps of an action see is gone.
+            let with = self.map(&mut around.scope, with).await?;
+            inputs = self.inputs(action, with, &mut around, &place).await?;
+        }
         let given = Given {
             action,
             place: &place,
-            inputs: &post.inputs,
+            inputs: &inputs,
             state: &post.state,
         };
         let ran = self.part(program, Part::Post(file), given, &around).await?;

@@ -48,6 +48,9 @@ pub struct Post {
     /// The step that has registered it, as an index path into the job's steps: `[2]`, or `[2, 0]` inside of a composite
     /// action.
     pub step: Vec<usize>,
+    /// `github.action` of the step.
+    #[serde(default)]
+    pub id: String,
     /// The inputs that the step had.
     pub inputs: IndexMap<String, String>,
     /// What it has left in `GITHUB_STATE`.
@@ -79,7 +82,7 @@ pub struct JobState {
     pub path: Vec<String>,
     /// Steps that have ended, by their ids.
     pub steps: Steps,
-    /// How it stands.
+    /// How it stood when its last step began, which is what `job.status` says.
     pub standing: Standing,
     /// `post`s to come, in the order in which they were registered.
     pub posts: Vec<Post>,

@@ -2,19 +2,18 @@
 
 use super::instance::{Done, Frame, Instance, Trouble};
 use super::jobs::Counts;
-use super::parts::Pre;
+use super::pre::Pre;
 use super::recorder::{StepAt, StepLog};
 use super::script::Within;
 use super::services::Services;
-use super::state::Standing;
 use crate::expr::{ContextName, Scope, Value};
 use crate::limits::{self, Deadline};
 use crate::log::Kind;
-use crate::record::{Limit, Outcome, StepKind};
+use crate::record::{Limit, Outcome, StepEnd, StepKind};
 use crate::spec::{Step, StepBody};
 use indexmap::IndexMap;
 use std::time::Instant;
-use vmint_model::Fault;
+use vmint_model::{ErrorKind, Fault};
 
 /// A step that is to run.
 struct Prepared {
@@ -52,8 +51,8 @@ impl<'r> Instance<'r> {
         self.planned_services = (services == Services::Start)
             .then(|| add(Self::planned_step(StepKind::SetUp, "Initialize containers")));
         let pres = pres.iter().map(|pre| {
-            let mut record = Self::planned_step(StepKind::Pre, format!("Pre {}", pre.uses.text));
-            record.line = Some(pre.step.spot.line);
+            let mut record = Self::planned_step(StepKind::Pre, pre.name());
+            record.line = Some(pre.step().spot.line);
             add(record)
         });
         let pres = pres.collect();
@@ -76,6 +75,7 @@ impl<'r> Instance<'r> {
             // Not reached; nothing is said of its condition.
             return Ok(());
         }
+        self.state.standing = frame.standing;
         let step = &self.body.steps[index];
         let at = self.planned[index];
         let id = self.action_id(step);
@@ -316,6 +316,12 @@ impl<'r> Instance<'r> {
             Ok(done) => Ok(done),
             Err(Trouble::Step(reason)) => Ok(Done::invalid(reason)),
             Err(Trouble::Ended(end)) => Ok(Done::of(end, IndexMap::new())),
+            // In haste, a transfer or a call of the engine is cut off as the step's command is: it was cancelled.
+            Err(Trouble::Fault(fault))
+                if fault.kind == ErrorKind::Interrupted && self.cancel.is_hastened() =>
+            {
+                Ok(Done::of(StepEnd::Cancelled, IndexMap::new()))
+            }
             Err(Trouble::Fault(fault)) => {
                 self.end_with_fault(log, &fault);
                 Err(fault)
@@ -325,17 +331,10 @@ impl<'r> Instance<'r> {
 
     /// `github.action`: the step's id, or a name that no other step has.
     fn action_id(&mut self, step: &Step) -> String {
-        if let Some(id) = &step.id {
-            return id.clone();
+        let base = base_id(step);
+        if step.id.is_some() {
+            return base;
         }
-        let base = match &step.body {
-            StepBody::Run { .. } => "__run".to_owned(),
-            StepBody::Uses { uses, .. } => {
-                let name = uses.text.split('@').next().unwrap_or_default();
-                let legal = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
-                format!("__{}", name.chars().map(legal).collect::<String>())
-            }
-        };
         self.state.actions += 1;
         match self.state.actions {
             1 => base,
@@ -348,10 +347,23 @@ impl<'r> Instance<'r> {
         Frame {
             inputs: self.constant.inputs.clone(),
             steps: std::mem::take(&mut self.state.steps),
-            standing: std::mem::replace(&mut self.state.standing, Standing::Well),
+            standing: self.state.standing,
             env: IndexMap::new(),
             action: None,
             path: Vec::new(),
+        }
+    }
+}
+
+/// The step's id, or what its name begins with.
+pub(super) fn base_id(step: &Step) -> String {
+    match (&step.id, &step.body) {
+        (Some(id), _) => id.clone(),
+        (None, StepBody::Run { .. }) => "__run".to_owned(),
+        (None, StepBody::Uses { uses, .. }) => {
+            let name = uses.text.split('@').next().unwrap_or_default();
+            let legal = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+            format!("__{}", name.chars().map(legal).collect::<String>())
         }
     }
 }

@@ -60,6 +60,7 @@ impl<'r> Instance<'r> {
                 let done = self.restore_cache(&inputs, &around).await?;
                 self.register(Post {
                     step: around.path.clone(),
+                    id: around.id.clone(),
                     inputs: inputs.0,
                     state: done.outputs.clone(),
                     env: IndexMap::new(),

@@ -1,0 +1,233 @@
+//! Actions that are programs, with their parts before and after the steps; and programs that the image has already. In
+//! Debian with Node.js, python3 and podman.
+
+use rustix::process::Signal;
+use serde_json::Value;
+use std::time::Duration;
+use vmint_tests::seed::Seed;
+use vmint_tests::{Home, Project, Record};
+
+const SETTINGS: &str =
+    "[workflow]\nimage = \"workshop\"\nmemory = \"640M\"\nactions = \"mirror\"\n";
+/// Under emulation Node.js takes a second to begin, and a container takes several.
+const RUN_WITHIN: Duration = Duration::from_mins(8);
+/// The pool removes a machine behind the run that has given it back.
+const GONE_WITHIN: Duration = Duration::from_secs(30);
+
+const SCRIPT: &str = r#"
+name: script
+inputs: {who: {default: nobody}, how: {default: ''}, status: {default: "${{ job.status }}"}}
+outputs: {said: {description: what was said}}
+runs: {using: node20, pre: pre.js, pre-if: "runner.os == 'Linux'", main: main.js, post: post.js, post-if: always()}
+"#;
+
+const PRE: &str = r"
+const { env } = process, fs = require('fs');
+console.log(`pre of ${env.INPUT_WHO}, ${env.STEP}, ${env.GITHUB_ACTION}`);
+fs.appendFileSync(env.GITHUB_STATE, 'before=from pre\n');
+console.log('::save-state name=old::in the old way');
+";
+
+const MAIN: &str = r"
+const { env } = process, fs = require('fs');
+console.log(`main of ${env.INPUT_WHO}, ${env.STEP}, ${env.GITHUB_ACTION}: ${env.STATE_before}, ${env.STATE_old}`);
+fs.appendFileSync(env.GITHUB_STATE, 'main<<END\nof\nmain\nEND\n');
+fs.appendFileSync(env.GITHUB_OUTPUT, `said=hello ${env.INPUT_WHO}\n`);
+if (env.INPUT_HOW === 'hangs') { console.log('it-' + 'hangs'); setInterval(() => {}, 1000); }
+if (env.INPUT_HOW === 'fails') process.exit(3);
+";
+
+const POST: &str = r"
+const { env } = process;
+console.log(`post of ${env.INPUT_WHO}, ${env.STEP}, ${env.GITHUB_ACTION}: ${env.STATE_before}, ${env.STATE_old}, `
+  + `${JSON.stringify(env.STATE_main)}, ${env.LATER}, ${env.INPUT_STATUS}`);
+";
+
+/// Uses two others of the mirror.
+const COMPOSITE: &str = r#"
+name: composite
+inputs: {who: {default: nobody}}
+outputs: {said: {value: "${{ steps.inner.outputs.said }}"}}
+runs:
+  using: composite
+  steps:
+    - {id: inner, uses: acme/script@v1, with: {who: "${{ inputs.who }} inside", status: given}, env: {STEP: own}}
+    - {uses: acme/tools/boxed@v2, with: {who: "${{ inputs.who }} boxed"}}
+    - {shell: bash, run: 'echo "$GITHUB_ACTION_REPOSITORY@$GITHUB_ACTION_REF has $(cat "$GITHUB_ACTION_PATH/file.txt")"'}
+"#;
+
+const BOXED: &str = r#"
+name: boxed
+inputs: {who: {default: nobody}}
+runs:
+  using: docker
+  image: Dockerfile
+  args: ["${{ inputs.who }}"]
+  pre-entrypoint: /say.sh
+  post-entrypoint: /say.sh
+  post-if: success()
+"#;
+
+const LOCAL: &str = "
+name: local
+runs: {using: node20, pre: say.js, pre-if: failure(), main: say.js, post: say.js, post-if: failure()}
+";
+
+const WORKFLOW: &str = r#"
+on: push
+jobs:
+  fails:
+    runs-on: ubuntu-latest
+    steps:
+      - uses: actions/checkout@v4
+      - {id: first, uses: acme/script@v1, env: {STEP: "of ${{ github.job }}"}, with: {who: first}}
+      - {id: composite, uses: acme/tools@v2, with: {who: "${{ github.event_name }}"}}
+      - {id: local, uses: ./local}
+      - {id: see, run: "echo '${{ steps.first.outputs.said }}, ${{ steps.composite.outputs.said }}'; echo LATER=later >>$GITHUB_ENV"}
+      - {id: failing, name: Fail, uses: acme/script@v1, with: {who: failing, how: fails}}
+      - {id: never, name: Never, uses: acme/script@v1, with: {who: never}}
+      - {id: status, if: always(), run: "echo 'the job: ${{ job.status }}'"}
+  slow:
+    needs: fails
+    if: always()
+    runs-on: ubuntu-latest
+    steps:
+      - {id: first, uses: acme/script@v1, with: {who: first}}
+      - {id: hanging, uses: acme/script@v1, with: {who: hanging, how: hangs}}
+      - {id: never, uses: acme/script@v1, if: false, with: {who: never}}
+"#;
+
+fn project() -> Project {
+    let project = Project::new("");
+    project.file("vmint.toml", SETTINGS);
+    for (path, text) in [
+        ("mirror/acme/script@v1/action.yml", SCRIPT),
+        ("mirror/acme/script@v1/pre.js", PRE),
+        ("mirror/acme/script@v1/main.js", MAIN),
+        ("mirror/acme/script@v1/post.js", POST),
+        ("mirror/acme/tools@v2/action.yml", COMPOSITE),
+        ("mirror/acme/tools@v2/file.txt", "a file of its own"),
+        ("mirror/acme/tools@v2/boxed/action.yml", BOXED),
+        (
+            "mirror/acme/tools@v2/boxed/Dockerfile",
+            "FROM localhost/box:1\nCOPY say.sh /\nRUN chmod +x /say.sh\nENTRYPOINT [\"/say.sh\"]\n",
+        ),
+        (
+            "mirror/acme/tools@v2/boxed/say.sh",
+            "#!/bin/sh\necho \"in the box: $1, $INPUT_WHO, $STATE_S\"\necho \"S=$STATE_S+\" >>$GITHUB_STATE\n",
+        ),
+        ("local/action.yml", LOCAL),
+        ("local/say.js", "console.log('local speaks')"),
+        (".gitignore", "mirror/\n"),
+    ] {
+        project.file(path, text);
+    }
+    project.workflow("ci", WORKFLOW);
+    project
+}
+
+/// What the programs of a job have said, in the order of its steps.
+fn said(record: &Record, home: &Home, job: &str) -> Vec<String> {
+    let steps = record.job(job)["steps"].as_array().expect("steps").clone();
+    let folder = home.root().join("runs").join(record.id());
+    let logs = steps.iter().filter_map(|step| step["log"].as_str());
+    let texts = logs.map(|log| std::fs::read_to_string(folder.join(log)).expect("a log"));
+    let ours = |line: &str| {
+        let line = line.split_once(' ')?.1;
+        let begins = ["pre of ", "main of ", "post of ", "in the box: ", "local "];
+        begins
+            .iter()
+            .any(|begin| line.starts_with(begin))
+            .then(|| line.to_owned())
+    };
+    let lines = texts.flat_map(|text| text.lines().filter_map(ours).collect::<Vec<_>>());
+    lines.collect()
+}
+
+/// The steps of a job and how they ended, in order.
+fn steps(record: &Record, job: &str) -> Vec<String> {
+    let steps = record.job(job)["steps"].as_array().expect("steps").iter();
+    let text = |step: &Value| {
+        let word = |key: &str| step[key].as_str().unwrap_or("none").to_owned();
+        format!("{}: {}", word("name"), word("outcome"))
+    };
+    steps.map(text).collect()
+}
+
+#[test]
+fn parts_of_actions_run_before_and_after_the_steps_whatever_becomes_of_these() {
+    let home = Home::with(Seed::Workshop);
+    let project = project();
+    let call = project.vmint(&home, "workflow run ci").deadline(RUN_WITHIN);
+    let mut run = call.start();
+    run.says("it-hangs");
+    run.signal(Signal::INT);
+    let record = project.record_of(&home, &run.finish().exits(130));
+    assert_eq!(
+        said(&record, &home, "fails"),
+        [
+            "pre of first, of fails, first",
+            "pre of push inside, own, inner",
+            "in the box: push boxed, push boxed, ",
+            "pre of failing, undefined, failing",
+            "pre of never, undefined, never",
+            "main of first, of fails, first: from pre, in the old way",
+            "main of push inside, own, inner: from pre, in the old way",
+            "in the box: push boxed, push boxed, +",
+            "local speaks",
+            "main of failing, undefined, failing: from pre, in the old way",
+            "local speaks",
+            "post of never, undefined, never: from pre, in the old way, undefined, later, failure",
+            "post of failing, undefined, failing: from pre, in the old way, \"of\\nmain\", later, failure",
+            "post of push inside, own, inner: from pre, in the old way, \"of\\nmain\", later, given",
+            "post of first, of fails, first: from pre, in the old way, \"of\\nmain\", later, failure",
+        ]
+    );
+    let names: Vec<_> = steps(&record, "fails");
+    assert_eq!(
+        names[1..=5],
+        [
+            "Pre acme/script@v1: success",
+            "Pre acme/script@v1: success",
+            "Pre acme/tools/boxed@v2: success",
+            "Pre ./local: skipped",
+            "Pre Fail: success",
+        ]
+    );
+    assert_eq!(
+        names[names.len() - 7..],
+        [
+            "Post ./local: success",
+            "Post Never: success",
+            "Post Fail: success",
+            "Post acme/tools/boxed@v2: skipped",
+            "Post acme/script@v1: success",
+            "Post acme/script@v1: success",
+            "Complete job: success",
+        ]
+    );
+    for (step, text) in [
+        ("see", "\nhello first, hello push inside\n"),
+        ("status", "\nthe job: failure\n"),
+        ("composite", "\nacme/tools@v2 has a file of its own\n"),
+        ("Post ./local", "local speaks\n"),
+    ] {
+        let log = record.log(&home, "fails", step);
+        assert!(log.contains(text), "{step}: no {text:?} in {log}");
+    }
+    assert_eq!(record.outcome("slow", "hanging"), "cancelled");
+    assert_eq!(
+        said(&record, &home, "slow"),
+        [
+            "pre of first, undefined, first",
+            "pre of hanging, undefined, hanging",
+            "pre of never, undefined, never",
+            "main of first, undefined, first: from pre, in the old way",
+            "main of hanging, undefined, hanging: from pre, in the old way",
+            "post of never, undefined, never: from pre, in the old way, undefined, undefined, cancelled",
+            "post of hanging, undefined, hanging: from pre, in the old way, \"of\\nmain\", undefined, cancelled",
+            "post of first, undefined, first: from pre, in the old way, \"of\\nmain\", undefined, cancelled",
+        ]
+    );
+    home.empties(GONE_WITHIN);
+}
