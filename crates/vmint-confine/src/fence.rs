@@ -53,6 +53,7 @@ impl Fence {
         let level = Confinement {
             landlock,
             files: landlock >= 1,
+            memory: false,
             ports: landlock >= 4,
             devices: landlock >= 5,
             signals: landlock >= 6 || filtered,

@@ -24,6 +24,8 @@ pub struct Confinement {
     pub landlock: u32,
     /// Files and folders outside the rules cannot be opened.
     pub files: bool,
+    /// The file that forks share their memory from is open for reading alone.
+    pub memory: bool,
     /// Only the rules' TCP ports can be bound.
     pub ports: bool,
     /// Devices that were not opened before take no commands (`ioctl`).
@@ -41,6 +43,7 @@ impl Confinement {
     pub const OFF: Self = Self {
         landlock: 0,
         files: false,
+        memory: false,
         ports: false,
         devices: false,
         signals: false,
@@ -98,6 +101,7 @@ impl fmt::Display for Confinement {
         }
         let parts = [
             (self.files, "files"),
+            (self.memory, "shared memory"),
             (self.ports, "ports"),
             (self.devices, "devices"),
             (self.signals, "signals"),

@@ -5,11 +5,14 @@
 //! open descriptor, by `add-fd`.
 
 use crate::hypervisor::{Launch, Start};
+pub use vmint_confine::ConfineError;
+
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use vmint_confine::{Access, Network, Rules};
-use vmint_model::{Accelerator, NetMode};
+use vmint_confine::{Access, Fence, Network, Rules};
+
+use vmint_model::{Accelerator, Confine, Confinement, NetMode};
 
 /// Programs and libraries, wherever distributions put them.
 const LIBRARIES: &[&str] = &["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/libexec"];
@@ -30,8 +33,26 @@ const DATA: &[&str] = &[
 /// Where user-mode networking finds the name servers that it passes the guest's questions to.
 const NAME_SERVERS: &str = "/etc/resolv.conf";
 
+/// How this host would fence a fork's QEMU in.
+pub fn here(confine: Confine) -> Result<Confinement, ConfineError> {
+    let fence = Fence::build(&Rules::new(Network::None), confine)?;
+    Ok(fence.map_or(Confinement::OFF, |fence| Confinement {
+        memory: crate::netguard::usable(),
+        ..fence.level()
+    }))
+}
+
+/// How QEMU comes by the file that its memory is mapped from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Memory {
+    /// The guard hands it over, for reading alone.
+    HandedOver,
+    /// It opens the file itself, to read and write.
+    Opened,
+}
+
 /// The rules for one launch.
-pub(crate) fn rules(launch: &Launch<'_>) -> Rules {
+pub(crate) fn rules(launch: &Launch<'_>, memory: Memory) -> Rules {
     let program = &launch.qemu.system;
     let network = match launch.shape.net {
         NetMode::None => Network::None,
@@ -69,10 +90,9 @@ pub(crate) fn rules(launch: &Launch<'_>) -> Rules {
     if let Start::Boot(boot) | Start::BootShared(boot) = launch.start {
         rules = rules.read(&boot.kernel).read(&boot.initramfs);
     }
-    // A fork gets its memory file from the guard, for reading alone.
-    rules = match launch.start {
-        Start::Load(_) => rules.read(launch.ram),
-        Start::Boot(_) | Start::BootShared(_) => rules.write(launch.ram),
+    rules = match memory {
+        Memory::HandedOver => rules,
+        Memory::Opened => rules.write(launch.ram),
     };
     rules = rules.write(launch.console);
     for (n, layer) in launch.layers.iter().enumerate() {

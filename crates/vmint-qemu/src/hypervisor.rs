@@ -9,7 +9,7 @@
 use crate::args;
 use crate::disk::{self, Layer};
 use crate::error::{BranchError, LaunchError, QmpError};
-use crate::fence;
+use crate::fence::{self, Memory};
 use crate::frozen::Frozen;
 use crate::host::Qemu;
 use crate::memory::{GuestMemory, Method};
@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
-use vmint_confine::Fence;
+use vmint_confine::{ConfineError, Fence};
 use vmint_model::{Confine, Confinement, NetMode, Publish};
 
 /// What to boot.
@@ -202,9 +202,22 @@ impl Launch<'_> {
         // It must be there to be in the rules.
         let console = File::options().create(true).append(true).open(self.console);
         console.map_err(io_error(self.console))?;
-        let fence = Fence::build(&fence::rules(&self), self.confine)?;
-        let confinement = fence.as_ref().map_or(Confinement::OFF, Fence::level);
         let memory = self.memory_file()?;
+        let how = memory
+            .as_ref()
+            .map_or(Memory::Opened, |_| Memory::HandedOver);
+        let fence = Fence::build(&fence::rules(&self, how), self.confine)?;
+        let confinement = fence
+            .as_ref()
+            .map_or(Confinement::OFF, |fence| Confinement {
+                // What boots has a file of its own.
+                memory: memory.is_some() || !matches!(self.start, Start::Load(_)),
+                ..fence.level()
+            });
+        if self.confine == Confine::Require && !confinement.memory {
+            let what = "the memory that forks share (seccomp user notification, from Linux 5.9)";
+            return Err(ConfineError::Missing { what }.into());
+        }
         let (guard_hook, guard) = self.guard(memory.as_ref()).map_err(LaunchError::Guard)?;
         let before_exec = both(guard_hook, fence);
         let spawned = spawn::spawn(command, fds, before_exec).await;
@@ -279,7 +292,9 @@ impl Launch<'_> {
     /// The file that a fork's memory is mapped from, which it shares with all other forks; QEMU gets it for reading alone.
     fn memory_file(&self) -> Result<Option<MemoryFile>, LaunchError> {
         let shared = matches!(self.start, Start::Load(_)) && self.confine != Confine::Off;
-        let opened = shared.then(|| MemoryFile::open(self.ram)).transpose();
+        let opened = (shared && netguard::usable())
+            .then(|| MemoryFile::open(self.ram))
+            .transpose();
         opened.map_err(|source| LaunchError::Io {
             path: self.ram.to_owned(),
             source,

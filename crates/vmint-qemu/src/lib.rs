@@ -20,13 +20,13 @@
 //! * [`memory`]: which pages of a running fork differ from its template; reading and writing them.
 //! * [`disk`]: the layers of a disk.
 //! * [`frozen`]: the folder of a frozen machine, its manifest, its integrity.
-//! * `fence`: what a QEMU needs of its host, and nothing else.
+//! * [`fence`]: what a QEMU needs of its host, and nothing else.
 //! * [`netguard`]: what user-mode networking may reach.
 
 pub mod args;
 pub mod disk;
 pub mod error;
-mod fence;
+pub mod fence;
 pub mod frozen;
 pub mod host;
 pub mod hypervisor;

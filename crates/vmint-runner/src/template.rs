@@ -193,7 +193,7 @@ impl Wanted<'_> {
             layers: &layers,
             publish: &[],
             console: &console,
-            confine: vmint_model::Confine::Best,
+            confine: self.host.confine,
             log: &log,
         };
         let began = Instant::now();

@@ -6,6 +6,7 @@
 //!
 //! ```toml
 //! accelerator = "auto"              # kvm, tcg
+//! confine = "best"                  # require; off by VMINT_CONFINE alone
 //!
 //! [defaults]
 //! image = "web"
@@ -84,7 +85,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use vmint_image::{ImageName, ImportOptions, ImportSource, Recipe};
-use vmint_model::{Accelerator, ByteSize, Name, NetMode};
+use vmint_model::{Accelerator, ByteSize, Confine, Name, NetMode};
 
 /// All settings, merged.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,6 +94,8 @@ pub struct Config {
     pub file: Option<PathBuf>,
     /// What executes guests.
     pub accelerator: AcceleratorChoice,
+    /// `VMINT_CONFINE`: how strictly hypervisors are fenced in. The file cannot turn it off: a checkout brings its own file.
+    pub confine: Confine,
     /// For machines.
     pub defaults: Defaults,
     /// For snapshots.

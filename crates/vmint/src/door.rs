@@ -17,6 +17,8 @@ pub struct Options {
     pub runner: PathBuf,
     /// Use this accelerator instead of finding out.
     pub accelerator: Option<vmint_model::Accelerator>,
+    /// How strictly hypervisors are fenced in.
+    pub confine: vmint_model::Confine,
     /// Snapshots save all of memory, not only what changed.
     pub full_snapshots: bool,
     /// The machine that `vmint with` has lent to this process, and the lease: `VMINT_MACHINE` and `VMINT_LEASE`.
@@ -41,6 +43,7 @@ impl Options {
             home,
             runner,
             accelerator: None,
+            confine: vmint_model::Confine::Best,
             full_snapshots: false,
             lent: lent(),
             start_timeout: None,

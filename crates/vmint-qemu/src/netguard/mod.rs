@@ -74,4 +74,4 @@ pub use host::{LiveHost, name_servers};
 pub use notify::Listener;
 pub use policy::{Host, Policy, Protocol, Reach, Reason, Verdict};
 pub use supervisor::{Guard, MemoryFile, Stats};
-pub use support::{Unsupported, support};
+pub use support::{Unsupported, support, usable};

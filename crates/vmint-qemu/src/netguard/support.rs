@@ -11,6 +11,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::OnceLock;
 
 /// Why user-mode networking cannot be guarded here. The text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +37,22 @@ pub enum Unsupported {
     /// The trial itself failed.
     #[error("failed to try the network guard")]
     Trial(#[source] io::Error),
+}
+
+/// Whether calls can be watched here, as far as can be known without starting a process: from a kernel that is recent, and
+/// a process that no container's manager watches already. Where that cannot be told, the guard is tried, once.
+pub fn usable() -> bool {
+    static USABLE: OnceLock<bool> = OnceLock::new();
+    *USABLE.get_or_init(|| {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let filters = status
+            .lines()
+            .find_map(|line| line.strip_prefix("Seccomp:"));
+        match filters.map(str::trim) {
+            Some("0") => is_recent(&rustix::system::uname().release().to_string_lossy()),
+            _ => support().is_ok(),
+        }
+    })
 }
 
 /// Tries the guard on this host.

@@ -292,7 +292,7 @@ impl Plan {
             layers,
             publish: &self.publish,
             console: &console,
-            confine: vmint_model::Confine::Best,
+            confine: self.request.host.confine,
             log: &log,
         };
         let live = bring_up(launch, identity, deadline).await?;

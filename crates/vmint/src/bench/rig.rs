@@ -124,7 +124,7 @@ impl<'a> Rig<'a> {
             layers: &[],
             publish: &[],
             console,
-            confine: vmint_model::Confine::Best,
+            confine: self.host.confine,
             log,
         }
     }

@@ -13,11 +13,12 @@ use vmint_image::{
     Base, CopyIn, ImageName, ImportOptions, ImportSource, KernelSource, Recipe,
     recipe::DEFAULT_DISK,
 };
-use vmint_model::{ByteSize, Name, NetMode};
+use vmint_model::{ByteSize, Confine, Name, NetMode};
 
 const TOP: &[&str] = &[
     "accelerator",
     "admission",
+    "confine",
     "defaults",
     "images",
     "pools",
@@ -49,6 +50,9 @@ pub(super) fn config(document: Option<&Document>, env: Env<'_>) -> Result<Config
     let in_file = top.get("accelerator", Form::Text, parse::accelerator)?;
     let given = variable(env, "VMINT_ACCELERATOR", parse::accelerator)?.or(in_file);
     let accelerator = settings.keep(top.key("accelerator"), given, AcceleratorChoice::Auto);
+    let in_file = top.get("confine", Form::Text, parse::confine_in_file)?;
+    let given = variable(env, "VMINT_CONFINE", parse::confine)?.or(in_file);
+    let confine = settings.keep(top.key("confine"), given, Confine::Best);
     let (defaults, inherited) = defaults(&top.table("defaults")?, env, &mut settings)?;
     let snapshots = snapshots(&top.table("snapshots")?, env, &mut settings)?;
     let admission = super::admission::admission(&top.table("admission")?, env, &mut settings)?;
@@ -67,6 +71,7 @@ pub(super) fn config(document: Option<&Document>, env: Env<'_>) -> Result<Config
     Ok(Config {
         file: document.map(|document| document.path().to_owned()),
         accelerator,
+        confine,
         defaults,
         snapshots,
         admission,
