@@ -129,6 +129,14 @@ const SOCKETS: &[libc::c_long] = &[
     libc::SYS_listen,
 ];
 
+/// Calls after which a descriptor's number may be another's, and which argument that is.
+const GIVES_A_NUMBER_AWAY: &[(libc::c_long, u8)] = &[
+    (libc::SYS_close, 0),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_dup2, 1),
+    (libc::SYS_dup3, 1),
+];
+
 const NAMESPACES: &[i32] = &[
     libc::CLONE_NEWNS,
     libc::CLONE_NEWCGROUP,
@@ -223,12 +231,29 @@ fn denied(network: &Network) -> Result<Denied, seccompiler::BackendError> {
     rules.insert(libc::SYS_clone, clones);
     match network {
         Network::None => rules.extend(SOCKETS.iter().map(|call| (*call, Vec::new()))),
-        Network::Inet { .. } => {
+        Network::Inet { given, .. } => {
             let other = vec![
                 argument(0, Op::Ne, libc::AF_INET as u32)?,
                 argument(0, Op::Ne, libc::AF_INET6 as u32)?,
             ];
             rules.insert(libc::SYS_socket, vec![SeccompRule::new(other)?]);
+            let not_given = given.iter().map(|fd| argument(0, Op::Ne, *fd as u32));
+            let not_given = not_given.collect::<Result<Vec<_>, _>>()?;
+            let not_given = if not_given.is_empty() {
+                Vec::new()
+            } else {
+                vec![SeccompRule::new(not_given)?]
+            };
+            rules.insert(libc::SYS_sendmsg, not_given);
+            for (call, argument_of) in GIVES_A_NUMBER_AWAY {
+                let one =
+                    |fd: &i32| SeccompRule::new(vec![argument(*argument_of, Op::Eq, *fd as u32)?]);
+                let any = given.iter().map(one).collect::<Result<Vec<_>, _>>()?;
+                if !any.is_empty() {
+                    rules.insert(*call, any);
+                }
+            }
+            rules.insert(libc::SYS_close_range, Vec::new());
         }
     }
     Ok(rules)

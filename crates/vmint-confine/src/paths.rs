@@ -66,7 +66,7 @@ pub(crate) fn rule_set(rules: &Rules, version: u32) -> Result<Option<OwnedFd>, R
         let Ok(fd) = PathFd::new(path) else { continue };
         set = set.add_rule(PathBeneath::new(fd, rights(path, *access, abi)))?;
     }
-    if let (Network::Inet { bind }, true) = (&rules.network, version >= 4) {
+    if let (Network::Inet { bind, .. }, true) = (&rules.network, version >= 4) {
         for port in bind {
             set = set.add_rule(NetPort::new(*port, AccessNet::BindTcp))?;
         }

@@ -25,6 +25,9 @@ pub enum Network {
     Inet {
         /// TCP ports that it may bind.
         bind: Vec<u16>,
+        /// Numbers of the connected sockets that it is given. By `sendmsg`, which can name a destination in memory that a
+        /// filter does not see, it may write to these and no others; and their numbers never become those of others.
+        given: Vec<i32>,
     },
 }
 

@@ -8,6 +8,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use vmint_confine::{Confine, Confinement, Fence, Network, Rules, paths};
 
+/// The number of a socket that the process is given; nothing is there.
+const GIVEN: i32 = 9;
+
 /// Folders of the test's own: `mine` is allowed, `other` is not.
 struct World {
     root: tempfile::TempDir,
@@ -34,7 +37,7 @@ impl World {
         let program = std::env::current_exe().unwrap();
         ["/lib", "/lib64", "/usr/lib"]
             .iter()
-            .fold(Rules::new(network), |rules, folder| rules.run(folder))
+            .fold(Rules::new(network), Rules::run)
             .run(&program)
             .read("/etc/ld.so.cache")
             .own(self.path("mine"))
@@ -159,6 +162,22 @@ fn inside() {
                 libc::bind(inet, (&raw const address).cast(), size).into(),
             );
         }
+        let datagram = libc::socket(libc::AF_INET, libc::SOCK_DGRAM, 0);
+        if datagram >= 0 {
+            let mut address: libc::sockaddr_in = std::mem::zeroed();
+            address.sin_family = libc::AF_INET as u16;
+            address.sin_addr.s_addr = u32::from_ne_bytes([127, 0, 0, 1]);
+            address.sin_port = 9_u16.to_be();
+            let mut message: libc::msghdr = std::mem::zeroed();
+            message.msg_name = (&raw mut address).cast();
+            message.msg_namelen = size_of::<libc::sockaddr_in>() as u32;
+            say(
+                "message to a name",
+                libc::sendmsg(datagram, &raw const message, 0) as i64,
+            );
+            say("take the given number", libc::dup2(datagram, GIVEN).into());
+        }
+        say("close the given", libc::close(GIVEN).into());
         say(
             "packet socket",
             libc::socket(libc::AF_PACKET, libc::SOCK_RAW, 0).into(),
@@ -247,6 +266,8 @@ fn without_a_fence_the_calls_work_so_that_their_refusal_says_something() {
         "bind any port",
         "signal another",
         "chmod mine",
+        "message to a name",
+        "take the given number",
     ];
     allowed(&answers, &plain, Confinement::OFF);
 }
@@ -280,13 +301,23 @@ fn at_each_level_what_it_promises_is_refused_and_the_rest_works() {
 fn with_a_network_there_are_inet_sockets_and_the_ports_that_were_given() {
     for version in [0, 3, 4, paths::version()] {
         let world = World::new();
-        let rules = world.rules(Network::Inet { bind: vec![] });
+        let rules = world.rules(Network::Inet {
+            bind: vec![],
+            given: vec![GIVEN],
+        });
         let fence = Fence::build_up_to(&rules, Confine::Best, version).unwrap();
         let fence = fence.expect("it is not off");
         let level = fence.level();
         let answers = world.answers(Some(fence));
         allowed(&answers, &["inet socket"], level);
         refused(&answers, &["unix socket", "packet socket"], level);
+        for call in [
+            "message to a name",
+            "take the given number",
+            "close the given",
+        ] {
+            assert_eq!(answers[call], -libc::EPERM, "{level}: {call}: {answers:?}");
+        }
         if level.ports {
             refused(&answers, &["bind any port"], level);
         }
@@ -296,7 +327,10 @@ fn with_a_network_there_are_inet_sockets_and_the_ports_that_were_given() {
 #[test]
 fn a_port_that_was_given_can_be_bound() {
     let world = World::new();
-    let rules = world.rules(Network::Inet { bind: vec![0] });
+    let rules = world.rules(Network::Inet {
+        bind: vec![0],
+        given: vec![],
+    });
     let fence = Fence::build(&rules, Confine::Best).unwrap().unwrap();
     let level = fence.level();
     allowed(&world.answers(Some(fence)), &["bind any port"], level);

@@ -4,6 +4,7 @@
 //! boot. The folders that these lie in are not in the rules: what is made later (a layer, a snapshot's state) is handed over as an
 //! open descriptor, by `add-fd`.
 
+use crate::args;
 use crate::hypervisor::{Launch, Start};
 pub use vmint_confine::ConfineError;
 
@@ -58,6 +59,7 @@ pub(crate) fn rules(launch: &Launch<'_>, memory: Memory) -> Rules {
         NetMode::None => Network::None,
         NetMode::Nat => Network::Inet {
             bind: launch.publish.iter().map(|port| port.host).collect(),
+            given: vec![args::FD_QMP, args::FD_AGENT],
         },
     };
     let mut rules = Rules::new(network).run(program);
