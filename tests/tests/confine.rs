@@ -204,12 +204,28 @@ fn the_level_that_holds_is_shown_and_can_be_required() {
     home.set_env("VMINT_CONFINE", "require");
     home.ok("start box");
     home.ok("rm --force box");
+    let off = home.ok("--confine off run --memory 128M -- true");
+    assert_eq!(off.error(), "");
     home.set_env("VMINT_CONFINE", "perhaps");
     let refused = home.call(["config", "show"]).run().exits(2);
     assert!(
         refused.error().contains("best, require or off"),
         "{refused}"
     );
+}
+
+#[test]
+fn a_port_below_1024_can_still_be_published_by_root() {
+    if !rustix::process::geteuid().is_root() {
+        println!("NOT TESTED: this user may not bind such ports");
+        return;
+    }
+    let home = Home::new();
+    home.ok("create web --memory 128M --net nat --publish 991:80 --start");
+    let (_, hypervisor) = home.pids("web");
+    let status = fs::read_to_string(format!("/proc/{hypervisor}/status")).expect("it lives");
+    assert!(status.contains("CapEff:\t0000000000000400\n"), "{status}");
+    home.ok("rm --force web");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The fence itself: made in the parent, entered in the child.
 
-use crate::rules::Rules;
+use crate::capabilities::Keep;
+use crate::rules::{Network, Rules};
 use crate::{calls, capabilities, paths};
 use landlock::RulesetError;
 use std::io;
@@ -30,6 +31,7 @@ pub enum ConfineError {
 pub struct Fence {
     rule_set: Option<OwnedFd>,
     filters: Option<calls::Filters>,
+    keep: Keep,
     level: Confinement,
 }
 
@@ -68,6 +70,12 @@ impl Fence {
             filters: filtered
                 .then(|| calls::Filters::new(&rules.network))
                 .transpose()?,
+            keep: match &rules.network {
+                Network::Inet { bind, .. } if bind.iter().any(|port| (1..1024).contains(port)) => {
+                    Keep::LowPorts
+                }
+                _ => Keep::Nothing,
+            },
             level,
         }))
     }
@@ -87,7 +95,7 @@ impl Fence {
         if let Some(set) = &self.rule_set {
             paths::restrict(set.as_fd())?;
         }
-        capabilities::drop_all()?;
+        capabilities::drop_all(self.keep)?;
         self.filters.as_mut().map_or(Ok(()), calls::Filters::load)
     }
 }

@@ -34,7 +34,7 @@ pub struct Confinement {
     pub signals: bool,
     /// The list of denied system calls is in force.
     pub calls: bool,
-    /// There are no capabilities left.
+    /// There are no capabilities left; to root, for a published port below 1024, the one to bind it.
     pub no_capabilities: bool,
 }
 

@@ -191,6 +191,15 @@ pub fn admission_from_environment() -> Result<crate::Admission, ConfigError> {
     admission::from_environment(&|name| std::env::var_os(name))
 }
 
+/// The variable that says how strictly hypervisors are fenced in.
+pub const CONFINE: &str = "VMINT_CONFINE";
+
+/// How strictly hypervisors are fenced in, as the environment says.
+pub fn confine_from_environment() -> Result<Confine, ConfigError> {
+    let confine = sections::confine(&|name| std::env::var_os(name))?;
+    Ok(confine.unwrap_or_default())
+}
+
 impl PoolDefinition {
     /// What the pool consists of.
     pub fn spec(&self) -> vmint_model::PoolSpec {

@@ -43,7 +43,7 @@ impl Options {
             home,
             runner,
             accelerator: None,
-            confine: vmint_model::Confine::Best,
+            confine: crate::config::confine_from_environment()?,
             full_snapshots: false,
             lent: lent(),
             start_timeout: None,

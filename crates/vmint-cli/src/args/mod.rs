@@ -29,6 +29,13 @@ pub struct Cli {
     /// No progress and no notes on standard error
     #[arg(short, long, global = true)]
     pub quiet: bool,
+    /// How strictly to fence hypervisors in [default: best]
+    ///
+    /// best: as far as this host's kernel can. require: refuse to start a machine where it cannot. off: not at all; a
+    /// guest that takes its QEMU over can then do what you can do. `vmint doctor` shows what the kernel can.
+    /// Example: vmint --confine require run -- true
+    #[arg(long, global = true, value_name = "best|require|off")]
+    pub confine: Option<vmint::Confine>,
     #[command(subcommand)]
     pub command: Command,
 }

@@ -251,7 +251,7 @@ mod tests {
                     accumulator = word(step.k);
                 }
                 code if code == libc::BPF_ALU | libc::BPF_AND | libc::BPF_K => {
-                    accumulator &= step.k
+                    accumulator &= step.k;
                 }
                 code if code == libc::BPF_RET | libc::BPF_K => return step.k,
                 code => {

@@ -36,6 +36,12 @@ const POOL: &[&str] = &[
 
 pub(super) type Env<'e> = &'e dyn Fn(&str) -> Option<OsString>;
 
+/// How strictly hypervisors are fenced in, if the environment says.
+pub(super) fn confine(env: Env<'_>) -> Result<Option<Confine>, ConfigError> {
+    let given = variable(env, super::CONFINE, parse::confine)?;
+    Ok(given.map(|given| given.value))
+}
+
 /// Reads everything.
 pub(super) fn config(document: Option<&Document>, env: Env<'_>) -> Result<Config, ConfigError> {
     let parsed = document.map(Document::parse).transpose()?;
@@ -51,7 +57,7 @@ pub(super) fn config(document: Option<&Document>, env: Env<'_>) -> Result<Config
     let given = variable(env, "VMINT_ACCELERATOR", parse::accelerator)?.or(in_file);
     let accelerator = settings.keep(top.key("accelerator"), given, AcceleratorChoice::Auto);
     let in_file = top.get("confine", Form::Text, parse::confine_in_file)?;
-    let given = variable(env, "VMINT_CONFINE", parse::confine)?.or(in_file);
+    let given = variable(env, super::CONFINE, parse::confine)?.or(in_file);
     let confine = settings.keep(top.key("confine"), given, Confine::Best);
     let (defaults, inherited) = defaults(&top.table("defaults")?, env, &mut settings)?;
     let snapshots = snapshots(&top.table("snapshots")?, env, &mut settings)?;
