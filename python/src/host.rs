@@ -370,6 +370,7 @@ fn open(
             AcceleratorChoice::Auto => None,
             AcceleratorChoice::Only(accelerator) => Some(accelerator),
         },
+        confine: config.confine,
         full_snapshots: config.snapshots.full,
         start_timeout: config.defaults.start_timeout,
         admission,

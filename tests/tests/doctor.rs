@@ -25,6 +25,7 @@ fn every_line_says_ok_warning_or_failure_and_what_to_do() {
     for name in [
         "qemu",
         "accelerator",
+        "confinement",
         "kernel",
         "mmdebstrap",
         "memory",

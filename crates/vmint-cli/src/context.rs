@@ -129,6 +129,7 @@ pub fn options(config: &Config) -> Result<Options, Fault> {
     };
     Ok(Options {
         accelerator,
+        confine: config.confine,
         full_snapshots: config.snapshots.full,
         start_timeout: config.defaults.start_timeout,
         admission: config.admission,

@@ -17,6 +17,7 @@ pub struct Machine<'a> {
     template: Option<&'a str>,
     backend: &'static str,
     accelerator: Option<&'static str>,
+    confinement: Option<vmint::Confinement>,
     pool: Option<&'a str>,
     lease: Option<&'a str>,
     memory: u64,
@@ -48,6 +49,7 @@ impl<'a> From<&'a MachineRecord> for Machine<'a> {
             template: record.template.as_deref(),
             backend: "qemu",
             accelerator: record.accelerator.map(vmint::Accelerator::as_str),
+            confinement: record.confinement,
             pool: record.pool.as_ref().map(vmint::Name::as_str),
             lease: None,
             memory: record.spec.memory.0,
@@ -151,6 +153,13 @@ pub fn machine(record: &MachineRecord) -> String {
         ("template", record.template.clone().unwrap_or_default()),
         ("backend", "qemu".to_owned()),
         ("accelerator", accelerator(record)),
+        (
+            "confinement",
+            record
+                .confinement
+                .map(|level| level.to_string())
+                .unwrap_or_default(),
+        ),
         ("memory", record.spec.memory.to_string()),
         ("cpus", record.spec.cpus.to_string()),
         ("network", record.spec.net.to_string()),
@@ -307,6 +316,7 @@ mod tests {
             image_digest: Some("sha256:00".into()),
             template: Some("f00".into()),
             accelerator: Some(Accelerator::Tcg),
+            confinement: None,
             ephemeral: false,
             pool: None,
             owner: None,
@@ -328,7 +338,7 @@ mod tests {
         let json = serde_json::to_string(&Machine::from(&record())).unwrap();
         let expected = concat!(
             r#"{"id":"m0123456789ab","name":"box","state":"running","generation":2,"image":"tiny","#,
-            r#""image_digest":"sha256:00","snapshot":"clean","template":"f00","backend":"qemu","accelerator":"tcg","#,
+            r#""image_digest":"sha256:00","snapshot":"clean","template":"f00","backend":"qemu","accelerator":"tcg","confinement":null,"#,
             r#""pool":null,"lease":null,"memory":536870912,"cpus":2,"net":"nat","addresses":["10.0.2.15"],"#,
             r#""ports":[{"host":8080,"guest":80}],"runner_pid":7,"hypervisor_pid":8,"ephemeral":false,"reason":null,"#,
             r#""created_at":"2023-11-14T22:13:20.123Z","ready_ms":42.3}"#,

@@ -4,6 +4,7 @@
 //! * [`size`]: sizes in bytes and durations as people write them.
 //! * [`state`]: a machine's states and the table of legal transitions.
 //! * [`spec`]: what a machine is asked to be.
+//! * [`confine`]: how its hypervisor is fenced in.
 //! * [`record`]: what is known of a machine; `vmint info` prints it.
 //! * [`event`]: what happened to it, and why.
 //! * [`pool`], [`lease`]: pools, their slots, who holds what.
@@ -19,6 +20,7 @@
 
 pub mod backend;
 pub mod clock;
+pub mod confine;
 pub mod error;
 pub mod event;
 pub mod home;
@@ -37,6 +39,7 @@ pub mod state;
 
 pub use backend::{Backend, Listen, World};
 pub use clock::Now;
+pub use confine::{Confine, Confinement};
 pub use error::{ErrorBody, ErrorKind, Fault};
 pub use event::{Cause, Change, Event};
 pub use home::{Home, MachineDir};

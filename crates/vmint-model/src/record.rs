@@ -1,8 +1,8 @@
 //! What is known of a machine and of a snapshot.
 
 use crate::{
-    Accelerator, ByteSize, Generation, MachineId, MachineSpec, MachineState, Name, ProcessRef,
-    Publish, RunId,
+    Accelerator, ByteSize, Confinement, Generation, MachineId, MachineSpec, MachineState, Name,
+    ProcessRef, Publish, RunId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +25,9 @@ pub struct MachineRecord {
     pub template: Option<String>,
     /// What executes it, once known.
     pub accelerator: Option<Accelerator>,
+    /// How its hypervisor is fenced in, while there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confinement: Option<Confinement>,
     /// Whether it goes away when it stops or when its owner ends, as a machine of `vmint run` does.
     pub ephemeral: bool,
     /// The pool that it belongs to.

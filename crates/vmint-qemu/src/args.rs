@@ -16,6 +16,9 @@ pub const FD_STATE: i32 = 5;
 /// Descriptor of the console's pipe in the child.
 pub const FD_CONSOLE: i32 = 6;
 
+/// The set of descriptors with that pipe; later ones have higher numbers.
+pub const SET_CONSOLE: u64 = 1;
+
 /// The guest's hardware: equal, argument by argument, for a frozen machine and all of its forks.
 pub fn hardware(shape: &Shape) -> Vec<String> {
     let mut args = strings(&[
@@ -101,11 +104,11 @@ pub fn memory(shape: &Shape, ram: &Path, shared: bool) -> Vec<OsString> {
 pub fn channels() -> Vec<String> {
     let mut args = Vec::new();
     for (option, value) in [
-        ("-add-fd", format!("fd={FD_CONSOLE},set=1")),
+        ("-add-fd", format!("fd={FD_CONSOLE},set={SET_CONSOLE}")),
         // A descriptor has no path but this; `file` means “written only”.
         (
             "-chardev",
-            "file,id=console,append=on,path=/dev/fdset/1".to_owned(),
+            format!("file,id=console,append=on,path=/dev/fdset/{SET_CONSOLE}"),
         ),
         ("-serial", "chardev:console".to_owned()),
         ("-chardev", format!("socket,id=agent,fd={FD_AGENT}")),

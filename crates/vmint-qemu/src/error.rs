@@ -93,6 +93,9 @@ pub enum LaunchError {
     /// Networking cannot be confined on this host.
     #[error("cannot confine the machine's network")]
     Guard(#[source] io::Error),
+    /// The fence around the hypervisor cannot be built.
+    #[error("cannot confine QEMU")]
+    Confine(#[from] vmint_confine::ConfineError),
 }
 
 /// A machine could not be frozen into a template.

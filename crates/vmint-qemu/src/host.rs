@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use vmint_model::{Accelerator, ErrorKind, Fault};
+use vmint_model::{Accelerator, Confine, ErrorKind, Fault};
 
 /// The oldest QEMU that forks as FACTS.md describes.
 pub const OLDEST: (u32, u32) = (7, 2);
@@ -47,6 +47,9 @@ pub struct Host {
     pub accelerator: Accelerator,
     /// Why not KVM, when it is not.
     pub accelerator_reason: Option<String>,
+    /// How strictly hypervisors are fenced in.
+    #[serde(default)]
+    pub confine: Confine,
 }
 
 /// No usable QEMU.

@@ -9,17 +9,18 @@
 use crate::args;
 use crate::disk::{self, Layer};
 use crate::error::{BranchError, LaunchError, QmpError};
+use crate::fence::{self, Memory};
 use crate::frozen::{self, Frozen};
 use crate::host::{DeviceState, Qemu};
 use crate::log::{self, Keeper, Kept, Log};
 use crate::memory::{GuestMemory, Method};
-use crate::netguard;
+use crate::netguard::{self, MemoryFile, Watch};
 use crate::qmp::{Event, Qmp};
 use crate::shape::Shape;
 use crate::spawn::{self, BeforeExec, Child, Pass};
 use qapi::qmp;
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -29,7 +30,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
-use vmint_model::{NetMode, Publish};
+use vmint_confine::{ConfineError, Fence};
+use vmint_model::{Confine, Confinement, NetMode, Publish};
 
 /// What to boot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +76,8 @@ pub struct Launch<'a> {
     pub console: &'a Path,
     /// The log of QEMU's standard error; gone on with.
     pub log: &'a Path,
+    /// How strictly QEMU is to be fenced in.
+    pub confine: Confine,
 }
 
 /// A running QEMU. Killed when dropped.
@@ -88,6 +92,9 @@ pub struct Hypervisor {
     layers: usize,
     top: String,
     img: PathBuf,
+    confinement: Confinement,
+    /// The number of the next set of descriptors that QEMU is given.
+    next_set: u64,
     device_state: DeviceState,
     logs: Logs,
 }
@@ -233,7 +240,24 @@ impl Launch<'_> {
         if let Some(path) = std::env::var_os("PATH") {
             command.env("PATH", path);
         }
-        let (before_exec, guard) = self.guard().map_err(LaunchError::Guard)?;
+        let memory = self.memory_file()?;
+        let how = memory
+            .as_ref()
+            .map_or(Memory::Opened, |_| Memory::HandedOver);
+        let fence = Fence::build(&fence::rules(&self, how), self.confine)?;
+        let confinement = fence
+            .as_ref()
+            .map_or(Confinement::OFF, |fence| Confinement {
+                // What boots has a file of its own.
+                memory: memory.is_some() || !matches!(self.start, Start::Load(_)),
+                ..fence.level()
+            });
+        if self.confine == Confine::Require && !confinement.memory {
+            let what = "the memory that forks share (seccomp user notification, from Linux 5.9)";
+            return Err(ConfineError::Missing { what }.into());
+        }
+        let (guard_hook, guard) = self.guard(memory.as_ref()).map_err(LaunchError::Guard)?;
+        let before_exec = both(guard_hook, fence);
         let spawned = spawn::spawn(command, fds, before_exec).await;
         let mut child = spawned.map_err(|source| LaunchError::Spawn {
             program: self.qemu.system.clone(),
@@ -241,7 +265,8 @@ impl Launch<'_> {
         })?;
         if let Some(handover) = guard {
             // Its thread ends with QEMU.
-            handover.supervise().map_err(LaunchError::Guard)?;
+            let guard = handover.supervise_with(memory);
+            guard.map_err(LaunchError::Guard)?;
         }
         let connected = connect(qmp, deadline).await;
         let (qmp, events) = match connected {
@@ -272,6 +297,8 @@ impl Launch<'_> {
             img: self.qemu.img.clone(),
             device_state: self.qemu.device_state,
             logs,
+            confinement,
+            next_set: args::SET_CONSOLE + 1,
         })
     }
 
@@ -301,14 +328,45 @@ impl Launch<'_> {
         all
     }
 
-    /// With a network, what confines it.
-    fn guard(&self) -> io::Result<(Option<BeforeExec>, Option<netguard::Handover>)> {
-        if self.shape.net != NetMode::Nat {
-            return Ok((None, None));
-        }
-        let (hook, handover) = netguard::before_exec()?;
+    /// The file that a fork's memory is mapped from, which it shares with all other forks; QEMU gets it for reading alone.
+    fn memory_file(&self) -> Result<Option<MemoryFile>, LaunchError> {
+        let shared = matches!(self.start, Start::Load(_)) && self.confine != Confine::Off;
+        let opened = (shared && netguard::usable())
+            .then(|| MemoryFile::open(self.ram))
+            .transpose();
+        opened.map_err(|source| LaunchError::Io {
+            path: self.ram.to_owned(),
+            source,
+        })
+    }
+
+    /// The guard, if there is something to watch.
+    fn guard(
+        &self,
+        memory: Option<&MemoryFile>,
+    ) -> io::Result<(Option<BeforeExec>, Option<netguard::Handover>)> {
+        let watch = match (self.shape.net, memory) {
+            (NetMode::None, None) => return Ok((None, None)),
+            (NetMode::None, Some(_)) => Watch::Memory,
+            (NetMode::Nat, None) => Watch::Network,
+            (NetMode::Nat, Some(_)) => Watch::Both,
+        };
+        let (hook, handover) = netguard::before_exec(watch)?;
         Ok((Some(Box::new(hook)), Some(handover)))
     }
+}
+
+/// What the child runs before QEMU: the guard's hook hands a descriptor over, which needs a socket, and so comes before the
+/// fence.
+fn both(guard: Option<BeforeExec>, fence: Option<Fence>) -> Option<BeforeExec> {
+    if guard.is_none() && fence.is_none() {
+        return None;
+    }
+    let (mut guard, mut fence) = (guard, fence);
+    Some(Box::new(move || {
+        guard.as_mut().map_or(Ok(()), |hook| hook())?;
+        fence.as_mut().map_or(Ok(()), Fence::enter)
+    }))
 }
 
 async fn connect(
@@ -343,6 +401,11 @@ impl Hypervisor {
     /// Its QMP connection.
     pub fn qmp(&self) -> &Arc<Qmp> {
         &self.qmp
+    }
+
+    /// How it is fenced in.
+    pub fn confinement(&self) -> Confinement {
+        self.confinement
     }
 
     /// The connection to the guest's agent; it can be taken once.
@@ -551,9 +614,46 @@ impl Hypervisor {
         format["node-name"] = format!("overlay{n}").into();
         file["node-name"] = format!("overlay-file{n}").into();
         format["file"] = file["node-name"].clone();
+        // For reading alone, too: it will be opened so when the next layer is put on it.
+        let mut read = File::options();
+        let mut write = File::options();
+        let how = [read.read(true), write.read(true).write(true)];
+        file["filename"] = self.hand_over(&layers[n].path, how).await?.into();
         self.qmp.execute_raw("blockdev-add", file).await?;
         self.qmp.execute_raw("blockdev-add", format).await?;
         Ok(Some(format!("overlay{n}")))
+    }
+
+    /// Opens a file for QEMU, in each of these ways, and returns the name by which QEMU opens it: the fence keeps it from the
+    /// file itself.
+    async fn hand_over<const N: usize>(
+        &mut self,
+        path: &Path,
+        ways: [&mut OpenOptions; N],
+    ) -> Result<String, BranchError> {
+        let set = self.next_set;
+        self.next_set += 1;
+        for way in ways {
+            let opened = way.open(path).map_err(|source| BranchError::Io {
+                path: path.to_owned(),
+                source,
+            })?;
+            self.qmp.add_descriptor(set, opened.as_fd()).await?;
+        }
+        Ok(format!("/dev/fdset/{set}"))
+    }
+
+    /// Saves the devices' state without memory. That this QEMU can do it was found out before, so a failure is a failure.
+    async fn save_devices(&mut self, state: &Path) -> Result<(), BranchError> {
+        let mut new = File::options();
+        let new = new.write(true).create(true).truncate(true);
+        let filename = self.hand_over(state, [new]).await?;
+        let live = Some(true);
+        let save = qmp::xen_save_devices_state { filename, live };
+        match self.qmp.execute(save).await {
+            Ok(_) => Ok(()),
+            Err(e) => Err(explained(e, state)),
+        }
     }
 
     async fn freeze_paused(
@@ -580,18 +680,6 @@ impl Hypervisor {
             self.layers += 1;
         }
         Ok(saved.map_or((0, None), |(changed, method)| (changed, Some(method))))
-    }
-
-    /// Saves the devices' state without memory. That this QEMU can do it was found out before, so a failure is a failure.
-    async fn save_devices(&self, state: &Path) -> Result<(), BranchError> {
-        let save = qmp::xen_save_devices_state {
-            filename: state.to_string_lossy().into_owned(),
-            live: Some(true),
-        };
-        match self.qmp.execute(save).await {
-            Ok(_) => Ok(()),
-            Err(e) => Err(explained(e, state)),
-        }
     }
 
     fn save_changed(&self, into: &Path) -> Result<(u64, Method), BranchError> {
@@ -657,7 +745,7 @@ impl Hypervisor {
     }
 
     /// Freezes a guest whose memory is shared with its file, for ever: writes `state`, and ends QEMU.
-    pub async fn freeze(self, into: &Path) -> Result<Duration, BranchError> {
+    pub async fn freeze(mut self, into: &Path) -> Result<Duration, BranchError> {
         let began = Instant::now();
         self.pause().await?;
         let state = into.join(Frozen::STATE);

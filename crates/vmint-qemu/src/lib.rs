@@ -22,6 +22,7 @@
 //! * [`disk`]: the layers of a disk.
 //! * [`frozen`]: the folder of a frozen machine, its manifest, its integrity.
 //! * `seen`: up to which change the content of a frozen file is known.
+//! * [`fence`]: what a QEMU needs of its host, and nothing else.
 //! * [`netguard`]: what user-mode networking may reach.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
@@ -29,6 +30,7 @@
 pub mod args;
 pub mod disk;
 pub mod error;
+pub mod fence;
 pub mod frozen;
 pub mod host;
 pub mod hypervisor;

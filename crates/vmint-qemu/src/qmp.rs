@@ -127,6 +127,15 @@ impl Qmp {
             .map(drop)
     }
 
+    /// Adds a descriptor to a set. QEMU opens `/dev/fdset/SET` as it would a file, and takes the descriptor of the set that was
+    /// opened for the same: reading, writing, or both.
+    pub async fn add_descriptor(&self, set: u64, fd: BorrowedFd<'_>) -> Result<(), QmpError> {
+        self.send_raw("add-fd", json!({ "fdset-id": set }), Some(fd))
+            .await?
+            .await
+            .map(drop)
+    }
+
     async fn send_raw(
         &self,
         command: &str,

@@ -45,6 +45,7 @@ pub async fn probe(qemu: &Qemu, tiny: &BootFiles, scratch: &Path) -> Host {
         qemu: qemu.clone(),
         accelerator,
         accelerator_reason,
+        confine: vmint_model::Confine::Best,
     };
     if let Some(obstacle) = kvm_obstacle() {
         return host(Accelerator::Tcg, Some(obstacle));
@@ -78,6 +79,7 @@ async fn boots(qemu: &Qemu, tiny: &BootFiles, scratch: &Path) -> Result<(), Faul
         layers: &[],
         publish: &[],
         console: &scratch.join("console.log"),
+        confine: vmint_model::Confine::Best,
         log: &scratch.join("qemu.log"),
     };
     let live = bring_up(

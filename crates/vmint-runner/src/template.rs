@@ -193,6 +193,7 @@ impl Wanted<'_> {
             layers: &layers,
             publish: &[],
             console: &console,
+            confine: self.host.confine,
             log: &log,
         };
         let began = Instant::now();

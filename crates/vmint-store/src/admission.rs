@@ -436,6 +436,7 @@ mod tests {
             image_digest: None,
             template: None,
             accelerator: None,
+            confinement: None,
             ephemeral: false,
             pool: None,
             owner: None,

@@ -490,6 +490,7 @@ mod tests {
             home: folder.join("home"),
             runner: "/nonexistent/vmint".into(),
             accelerator: None,
+            confine: vmint_model::Confine::Best,
             full_snapshots: false,
             start_timeout: None,
             admission,

@@ -6,6 +6,7 @@
 //!
 //! ```toml
 //! accelerator = "auto"              # kvm, tcg
+//! confine = "best"                  # require; off by VMINT_CONFINE alone
 //!
 //! [defaults]
 //! image = "web"
@@ -87,7 +88,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use vmint_image::{ImageName, ImportOptions, ImportSource, Recipe};
-use vmint_model::{Accelerator, ByteSize, Name, NetMode};
+use vmint_model::{Accelerator, ByteSize, Confine, Name, NetMode};
 
 /// All settings, merged.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,6 +99,8 @@ pub struct Config {
     pub trust: Trust,
     /// What executes guests.
     pub accelerator: AcceleratorChoice,
+    /// `VMINT_CONFINE`: how strictly hypervisors are fenced in. The file cannot turn it off: a checkout brings its own file.
+    pub confine: Confine,
     /// For machines.
     pub defaults: Defaults,
     /// For snapshots.
@@ -191,6 +194,15 @@ pub struct PoolDefinition {
 /// The first mistake in the environment.
 pub fn admission_from_environment() -> Result<crate::Admission, ConfigError> {
     admission::from_environment(&|name| std::env::var_os(name))
+}
+
+/// The variable that says how strictly hypervisors are fenced in.
+pub const CONFINE: &str = "VMINT_CONFINE";
+
+/// How strictly hypervisors are fenced in, as the environment says.
+pub fn confine_from_environment() -> Result<Confine, ConfigError> {
+    let confine = sections::confine(&|name| std::env::var_os(name))?;
+    Ok(confine.unwrap_or_default())
 }
 
 impl PoolDefinition {

@@ -8,7 +8,7 @@
 //! systems.
 //!
 //! * `check`: a check's result.
-//! * `hypervisor`: QEMU, accelerator, network guard, the search for changed memory.
+//! * `hypervisor`: QEMU, accelerator, confinement, network guard, the search for changed memory.
 //! * `images`: where kernels and root file systems come from.
 //! * `memory`: memory, swap, pressure.
 //! * `files`: `VMINT_HOME`, its links, its sockets; open files; `disk`: what it is on.
@@ -55,6 +55,7 @@ pub async fn doctor(input: &Input<'_>) -> Vec<Check> {
         hypervisor::qemu().await,
         hypervisor::qemu_img().await,
         hypervisor::accelerator(input.host, input.accelerator),
+        hypervisor::confinement(input.host),
         hypervisor::network_guard().await,
         hypervisor::changed_memory(),
         images::images(&stored),

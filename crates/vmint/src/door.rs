@@ -19,6 +19,8 @@ pub struct Options {
     pub runner: PathBuf,
     /// Use this accelerator instead of finding out.
     pub accelerator: Option<vmint_model::Accelerator>,
+    /// How strictly hypervisors are fenced in.
+    pub confine: vmint_model::Confine,
     /// Snapshots save all of memory, not only what changed.
     pub full_snapshots: bool,
     /// The lease on whose behalf this process reaches a machine of a pool: `VMINT_LEASE`, as `vmint with` sets it.
@@ -43,6 +45,7 @@ impl Options {
             home,
             runner,
             accelerator: None,
+            confine: crate::config::confine_from_environment()?,
             full_snapshots: false,
             lease: lease_from_environment(),
             start_timeout: None,

@@ -50,12 +50,12 @@ impl Vmint {
             && found.host.qemu.stamp == stamp
         {
             if let Some(accelerator) = self.options.accelerator {
-                return Ok(chosen(found.host.qemu, accelerator));
+                return Ok(self.chosen(found.host.qemu, accelerator));
             }
             // A host with KVM in sight, or out of it, is another host.
             let same_kvm = found.kvm_obstacle == kvm_obstacle();
             if found.boot_id == boot_id && same_kvm {
-                return Ok(found.host);
+                return Ok(self.confined(found.host));
             }
             qemu = Some(found.host.qemu);
         }
@@ -64,9 +64,27 @@ impl Vmint {
             None => Qemu::query(system, img).await?,
         };
         if let Some(accelerator) = self.options.accelerator {
-            return Ok(chosen(qemu, accelerator));
+            return Ok(self.chosen(qemu, accelerator));
         }
         self.find_accelerator(&qemu, progress).await
+    }
+
+    fn chosen(&self, qemu: Qemu, accelerator: Accelerator) -> Host {
+        let reason = (accelerator == Accelerator::Tcg).then(|| "asked for".to_owned());
+        Host {
+            qemu,
+            accelerator,
+            accelerator_reason: reason,
+            confine: self.options.confine,
+        }
+    }
+
+    /// What is remembered of a host says nothing of how its hypervisors are fenced in: that is this process's setting.
+    fn confined(&self, host: Host) -> Host {
+        Host {
+            confine: self.options.confine,
+            ..host
+        }
     }
 
     /// Boots a guest to find out what executes guests, and remembers it.
@@ -81,6 +99,7 @@ impl Vmint {
                 qemu: qemu.clone(),
                 accelerator: Accelerator::Tcg,
                 accelerator_reason: Some(reason.clone()),
+                confine: self.options.confine,
             }
         } else {
             // Boxed: an image's commands are run on a host, and a host is found with an image.
@@ -90,7 +109,7 @@ impl Vmint {
             let _permit = Box::pin(self.admit(&boots, None, progress)).await?;
             progress.stage("booting a guest to see whether KVM works");
             let scratch = Scratch::new(self.home.root())?;
-            probe::probe(qemu, &Self::boot_files(&tiny)?, &scratch.0).await
+            self.confined(probe::probe(qemu, &Self::boot_files(&tiny)?, &scratch.0).await)
         };
         if let Some(reason) = &host.accelerator_reason {
             progress.stage(&format!("machines are emulated (tcg): {reason}"));
@@ -237,6 +256,7 @@ impl Vmint {
             layers: &layers,
             publish: &[],
             console: &console,
+            confine: host.confine,
             log: &log,
         };
         progress.stage(&format!(
@@ -393,15 +413,6 @@ impl Vmint {
                 std::fs::remove_dir_all(self.home.templates().join(format!(".tmp-{fingerprint}")));
             let _ = std::fs::remove_file(&lock_path);
         }
-    }
-}
-
-fn chosen(qemu: Qemu, accelerator: Accelerator) -> Host {
-    let reason = (accelerator == Accelerator::Tcg).then(|| "asked for".to_owned());
-    Host {
-        qemu,
-        accelerator,
-        accelerator_reason: reason,
     }
 }
 

@@ -575,6 +575,7 @@ fn record_of(
         image_digest: Some(digest),
         template: None,
         accelerator: None,
+        confinement: None,
         ephemeral: new.ephemeral,
         pool,
         owner: new.owner,

@@ -91,6 +91,7 @@ impl Vmint {
             |r| {
                 r.runner = None;
                 r.hypervisor = None;
+                r.confinement = None;
                 r.addresses = Vec::new();
                 r.ports = Vec::new();
                 r.reason = Some(why.clone());

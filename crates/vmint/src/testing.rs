@@ -327,6 +327,7 @@ fn open() -> Result<Door, Fault> {
     };
     let options = Options {
         accelerator,
+        confine: config.confine,
         full_snapshots: config.snapshots.full,
         start_timeout: config.defaults.start_timeout,
         admission: config.admission,

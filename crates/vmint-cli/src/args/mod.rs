@@ -36,6 +36,13 @@ pub struct Cli {
     /// set VMINT_TRUST. Example: vmint --trust . image build web
     #[arg(long, global = true, value_name = "DIR")]
     pub trust: Vec<std::path::PathBuf>,
+    /// How strictly to fence hypervisors in [default: best]
+    ///
+    /// best: as far as this host's kernel can. require: refuse to start a machine where it cannot. off: not at all; a
+    /// guest that takes its QEMU over can then do what you can do. `vmint doctor` shows what the kernel can.
+    /// Example: vmint --confine require run -- true
+    #[arg(long, global = true, value_name = "best|require|off")]
+    pub confine: Option<vmint::Confine>,
     #[command(subcommand)]
     pub command: Command,
 }

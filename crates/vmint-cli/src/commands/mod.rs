@@ -75,6 +75,10 @@ pub fn run(args: &[OsString]) -> u8 {
             return code;
         }
     };
+    if let Some(confine) = cli.confine {
+        // SAFETY: no other thread exists yet: none is started before this, by the program or by what it has called.
+        unsafe { std::env::set_var(vmint::config::CONFINE, confine.as_str()) };
+    }
     let context = Context {
         format: cli.format,
         quiet: cli.quiet,

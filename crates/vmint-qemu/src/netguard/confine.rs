@@ -1,10 +1,10 @@
 //! From a [`Command`] to a supervised child.
 
-use super::filter::install;
+use super::filter::{Program, Watch, install};
 use super::host::LiveHost;
 use super::notify::Listener;
 use super::policy::Policy;
-use super::supervisor::Guard;
+use super::supervisor::{Guard, MemoryFile};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -22,7 +22,9 @@ const ABOVE_GIVEN: i32 = 128;
 
 /// For one spawn: what the child runs between fork and exec, and where its listener then is. The hook belongs into
 /// [`CommandExt::pre_exec`] and is async-signal-safe; run anywhere else, it confines whoever runs it.
-pub fn before_exec() -> io::Result<(
+pub fn before_exec(
+    watch: Watch,
+) -> io::Result<(
     impl FnMut() -> io::Result<()> + Send + Sync + 'static,
     Handover,
 )> {
@@ -34,9 +36,10 @@ pub fn before_exec() -> io::Result<(
     )?;
     rustix::io::ioctl_fionbio(&parent, true)?;
     let child = rustix::io::fcntl_dupfd_cloexec(child, ABOVE_GIVEN)?;
+    let mut program = Program::new(watch);
     let hook = move || {
         // SAFETY: the closure owns `child`, so it is open; its caller confines itself on purpose.
-        unsafe { install(child.as_raw_fd()) }
+        unsafe { install(child.as_raw_fd(), &mut program) }
     };
     Ok((hook, Handover { parent }))
 }
@@ -57,7 +60,7 @@ pub fn before_exec() -> io::Result<(
 ///
 /// The spawn fails with the error of [`install`]. Between the spawn and the guard the child's connects wait.
 pub fn confine(command: &mut Command) -> io::Result<Handover> {
-    let (hook, handover) = before_exec()?;
+    let (hook, handover) = before_exec(Watch::Network)?;
     // SAFETY: the hook is async-signal-safe: three system calls and some writes to its own stack.
     unsafe { command.pre_exec(hook) };
     Ok(handover)
@@ -76,6 +79,12 @@ impl Handover {
     /// Receives the listener and serves it by the policy for machines on this host.
     pub fn supervise(self) -> io::Result<Guard> {
         supervise(self.parent)
+    }
+
+    /// Like [`supervise`](Self::supervise), and whoever opens this file to read and write it gets it for reading alone.
+    pub fn supervise_with(self, memory: Option<MemoryFile>) -> io::Result<Guard> {
+        let listener = Listener::receive(self.parent)?;
+        listener.guard_with(Policy::new(LiveHost::new()), memory)
     }
 }
 

@@ -1,5 +1,5 @@
-//! The seccomp filter and its installation. All of this runs between `fork` and `exec`: it allocates nothing, takes no
-//! lock, and touches nothing but its own stack.
+//! The seccomp filter and its installation. What runs between `fork` and `exec` allocates nothing, takes no lock, and touches
+//! nothing but its own stack and the program.
 
 use std::io;
 use std::mem::{offset_of, size_of};
@@ -21,6 +21,20 @@ const ARCHITECTURE: u32 = offset_of!(libc::seccomp_data, arch) as u32;
 /// `sendto`'s address. Both supported architectures are little-endian.
 const ADDRESS_LOW: u32 = offset_of!(libc::seccomp_data, args) as u32 + 4 * 8;
 const ADDRESS_HIGH: u32 = ADDRESS_LOW + 4;
+
+/// `openat`'s flags, an int.
+const OPENAT_FLAGS: u32 = offset_of!(libc::seccomp_data, args) as u32 + 2 * 8;
+/// As if the kernel did not have the call.
+const ABSENT: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
+
+const fn mask(k: u32) -> libc::sock_filter {
+    libc::sock_filter {
+        code: (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16,
+        jt: 0,
+        jf: 0,
+        k,
+    }
+}
 
 const fn load(offset: u32) -> libc::sock_filter {
     libc::sock_filter {
@@ -49,31 +63,79 @@ const fn answer(action: u32) -> libc::sock_filter {
     }
 }
 
-/// Jumps count the instructions to skip. For every call but `sendto` and those stopped, the kernel finds by itself that
-/// the answer is always “allow” and does not run the filter (its action cache, from 5.11).
-const PROGRAM: [libc::sock_filter; 15] = [
-    /* 0 */ load(ARCHITECTURE),
-    /* 1 */ jump(libc::BPF_JEQ, ARCH, 1, 0),
-    // Another architecture's table (int 0x80): no part of QEMU does that.
-    /* 2 */
-    answer(libc::SECCOMP_RET_KILL_PROCESS),
-    /* 3 */ load(NR),
-    /* 4 */ jump(libc::BPF_JGE, X32_BIT, 9, 0),
-    /* 5 */ jump(libc::BPF_JEQ, libc::SYS_connect as u32, 7, 0),
-    // Neither QEMU nor libslirp has sendmmsg; glibc's resolver has, and goes on without it.
-    /* 6 */
-    jump(libc::BPF_JEQ, libc::SYS_sendmmsg as u32, 7, 0),
-    /* 7 */ jump(libc::BPF_JEQ, libc::SYS_sendto as u32, 0, 4),
-    /* 8 */ load(ADDRESS_LOW),
-    /* 9 */ jump(libc::BPF_JEQ, 0, 0, 3),
-    /* 10 */ load(ADDRESS_HIGH),
-    /* 11 */ jump(libc::BPF_JEQ, 0, 0, 1),
-    /* 12 */ answer(libc::SECCOMP_RET_ALLOW),
-    /* 13 */ answer(libc::SECCOMP_RET_USER_NOTIF),
-    /* 14 */ answer(libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32),
-];
+/// What the guard is asked to watch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watch {
+    /// Calls that name a destination.
+    Network,
+    /// Calls that open a file for reading and writing.
+    Memory,
+    /// Both.
+    Both,
+}
 
-/// Puts the calling process under the filter for good, with all that it will start, and sends the listener to the
+impl Watch {
+    fn network(self) -> bool {
+        self != Self::Memory
+    }
+
+    fn memory(self) -> bool {
+        self != Self::Network
+    }
+}
+
+/// A filter, made before the fork.
+#[derive(Clone, Debug)]
+pub struct Program(Vec<libc::sock_filter>);
+
+impl Program {
+    /// Each call that is looked at has a block of its own, which answers; whatever comes to the end is allowed. For every
+    /// call without a block the kernel finds by itself that the answer is always “allow” and does not run the filter (its
+    /// action cache, from 5.11).
+    pub fn new(watch: Watch) -> Self {
+        let mut steps = vec![
+            load(ARCHITECTURE),
+            jump(libc::BPF_JEQ, ARCH, 1, 0),
+            // Another architecture's table (int 0x80): no part of QEMU does that.
+            answer(libc::SECCOMP_RET_KILL_PROCESS),
+            load(NR),
+            jump(libc::BPF_JGE, X32_BIT, 0, 1),
+            answer(ABSENT),
+        ];
+        let mut block = |call: libc::c_long, block: &[libc::sock_filter]| {
+            steps.push(jump(libc::BPF_JEQ, call as u32, 0, block.len() as u8));
+            steps.extend(block);
+        };
+        if watch.network() {
+            block(libc::SYS_connect, &[answer(libc::SECCOMP_RET_USER_NOTIF)]);
+            // Neither QEMU nor libslirp has sendmmsg; glibc's resolver has, and goes on without it.
+            block(libc::SYS_sendmmsg, &[answer(ABSENT)]);
+            let named = [
+                load(ADDRESS_LOW),
+                jump(libc::BPF_JEQ, 0, 0, 3),
+                load(ADDRESS_HIGH),
+                jump(libc::BPF_JEQ, 0, 0, 1),
+                answer(libc::SECCOMP_RET_ALLOW),
+                answer(libc::SECCOMP_RET_USER_NOTIF),
+            ];
+            block(libc::SYS_sendto, &named);
+        }
+        if watch.memory() {
+            let both_ways = [
+                load(OPENAT_FLAGS),
+                mask(libc::O_ACCMODE as u32),
+                jump(libc::BPF_JEQ, libc::O_RDWR as u32, 0, 1),
+                answer(libc::SECCOMP_RET_USER_NOTIF),
+                answer(libc::SECCOMP_RET_ALLOW),
+            ];
+            block(libc::SYS_openat, &both_ways);
+        }
+        steps.push(answer(libc::SECCOMP_RET_ALLOW));
+        Self(steps)
+    }
+}
+
+/// Puts the calling process under a filter for good, with all that it will start, and sends the listener to the
 /// other end of `sock` (a Unix socket), where [`Listener::receive`](super::Listener::receive) takes it. `sock` stays
 /// open; it should close on exec.
 ///
@@ -88,7 +150,7 @@ const PROGRAM: [libc::sock_filter; 15] = [
 ///
 /// For use between `fork` and `exec`: it is async-signal-safe. It changes what the whole process may do, so it is for a
 /// process that has one thread and expects it. `sock` must be an open descriptor of the caller's.
-pub unsafe fn install(sock: RawFd) -> io::Result<()> {
+pub unsafe fn install(sock: RawFd, program: &mut Program) -> io::Result<()> {
     // Without privileges a filter needs this; with them, it keeps a set-user-id program from running under it.
     // SAFETY: no pointers.
     if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } != 0 {
@@ -96,8 +158,8 @@ pub unsafe fn install(sock: RawFd) -> io::Result<()> {
     }
     // From 5.19 a signal does not interrupt a call that is being decided. Without that, the call starts anew after
     // the signal although its first try was carried out.
-    let listener = match load_filter(libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV) {
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => load_filter(0)?,
+    let listener = match load_filter(program, libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => load_filter(program, 0)?,
         other => other?,
     };
     let sent = send_descriptor(sock, listener);
@@ -106,11 +168,10 @@ pub unsafe fn install(sock: RawFd) -> io::Result<()> {
     sent
 }
 
-fn load_filter(flags: libc::c_ulong) -> io::Result<RawFd> {
-    let mut program = PROGRAM;
+fn load_filter(program: &mut Program, flags: libc::c_ulong) -> io::Result<RawFd> {
     let program = libc::sock_fprog {
-        len: PROGRAM.len() as u16,
-        filter: program.as_mut_ptr(),
+        len: program.0.len() as u16,
+        filter: program.0.as_mut_ptr(),
     };
     // SAFETY: `program` and the instructions it points to outlive the call, and the kernel copies them.
     let fd = unsafe {
@@ -171,7 +232,8 @@ mod tests {
     use super::*;
 
     /// What the filter answers, found by running it as the kernel does.
-    fn filtered(arch: u32, nr: i64, args: [u64; 6]) -> u32 {
+    fn filtered(watch: Watch, arch: u32, nr: i64, args: [u64; 6]) -> u32 {
+        let Program(program) = Program::new(watch);
         let word = |offset: u32| match offset {
             NR => nr as u32,
             ARCHITECTURE => arch,
@@ -182,11 +244,14 @@ mod tests {
         };
         let (mut at, mut accumulator) = (0, 0);
         loop {
-            let step = PROGRAM[at];
+            let step = program[at];
             at += 1;
             match u32::from(step.code) {
                 code if code == libc::BPF_LD | libc::BPF_W | libc::BPF_ABS => {
                     accumulator = word(step.k);
+                }
+                code if code == libc::BPF_ALU | libc::BPF_AND | libc::BPF_K => {
+                    accumulator &= step.k;
                 }
                 code if code == libc::BPF_RET | libc::BPF_K => return step.k,
                 code => {
@@ -201,23 +266,28 @@ mod tests {
         }
     }
 
-    const ENOSYS: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
-
     #[test]
     fn connect_is_always_stopped() {
         assert_eq!(
-            filtered(ARCH, libc::SYS_connect, [0; 6]),
+            filtered(Watch::Both, ARCH, libc::SYS_connect, [0; 6]),
             libc::SECCOMP_RET_USER_NOTIF
         );
         assert_eq!(
-            filtered(ARCH, libc::SYS_connect, [u64::MAX; 6]),
+            filtered(Watch::Both, ARCH, libc::SYS_connect, [u64::MAX; 6]),
             libc::SECCOMP_RET_USER_NOTIF
         );
     }
 
     #[test]
     fn sendto_is_stopped_when_either_half_of_its_address_is_set() {
-        let with = |address| filtered(ARCH, libc::SYS_sendto, [u64::MAX, 1, 1, 1, address, 16]);
+        let with = |address| {
+            filtered(
+                Watch::Both,
+                ARCH,
+                libc::SYS_sendto,
+                [u64::MAX, 1, 1, 1, address, 16],
+            )
+        };
         assert_eq!(with(0), libc::SECCOMP_RET_ALLOW);
         for address in [1, 0x8000_0000, 1 << 32, 0x7fff_0000_0000, 0x7fff_1234_5678] {
             assert_eq!(with(address), libc::SECCOMP_RET_USER_NOTIF, "{address:#x}");
@@ -226,19 +296,30 @@ mod tests {
 
     #[test]
     fn sendmmsg_and_x32_do_not_exist() {
-        assert_eq!(filtered(ARCH, libc::SYS_sendmmsg, [0; 6]), ENOSYS);
         assert_eq!(
-            filtered(ARCH, i64::from(X32_BIT) | libc::SYS_connect, [0; 6]),
-            ENOSYS
+            filtered(Watch::Both, ARCH, libc::SYS_sendmmsg, [0; 6]),
+            ABSENT
         );
-        assert_eq!(filtered(ARCH, i64::from(X32_BIT), [0; 6]), ENOSYS);
+        assert_eq!(
+            filtered(
+                Watch::Both,
+                ARCH,
+                i64::from(X32_BIT) | libc::SYS_connect,
+                [0; 6]
+            ),
+            ABSENT
+        );
+        assert_eq!(
+            filtered(Watch::Both, ARCH, i64::from(X32_BIT), [0; 6]),
+            ABSENT
+        );
     }
 
     #[test]
     fn another_architectures_calls_kill() {
         const AUDIT_ARCH_I386: u32 = 0x4000_0003;
         assert_eq!(
-            filtered(AUDIT_ARCH_I386, 362, [0; 6]),
+            filtered(Watch::Both, AUDIT_ARCH_I386, 362, [0; 6]),
             libc::SECCOMP_RET_KILL_PROCESS
         );
     }
@@ -246,13 +327,47 @@ mod tests {
     #[test]
     fn all_other_calls_are_free() {
         for nr in 0..600 {
-            if ![libc::SYS_connect, libc::SYS_sendto, libc::SYS_sendmmsg].contains(&nr) {
+            if ![
+                libc::SYS_connect,
+                libc::SYS_sendto,
+                libc::SYS_sendmmsg,
+                libc::SYS_openat,
+            ]
+            .contains(&nr)
+            {
                 assert_eq!(
-                    filtered(ARCH, nr, [u64::MAX; 6]),
+                    filtered(Watch::Both, ARCH, nr, [u64::MAX; 6]),
                     libc::SECCOMP_RET_ALLOW,
                     "{nr}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn a_file_is_looked_at_when_it_is_opened_both_ways_and_not_otherwise() {
+        let with = |watch, flags: i32| {
+            let flags = flags as u32 as u64;
+            filtered(watch, ARCH, libc::SYS_openat, [0, 0, flags, 0, 0, 0])
+        };
+        for watch in [Watch::Memory, Watch::Both] {
+            for more in [0, libc::O_CLOEXEC, libc::O_CREAT | libc::O_APPEND] {
+                let both = with(watch, libc::O_RDWR | more);
+                assert_eq!(both, libc::SECCOMP_RET_USER_NOTIF);
+                for one in [libc::O_RDONLY, libc::O_WRONLY] {
+                    assert_eq!(with(watch, one | more), libc::SECCOMP_RET_ALLOW);
+                }
+            }
+        }
+        let unwatched = with(Watch::Network, libc::O_RDWR);
+        assert_eq!(unwatched, libc::SECCOMP_RET_ALLOW);
+    }
+
+    #[test]
+    fn without_a_network_no_destination_is_looked_at() {
+        for call in [libc::SYS_connect, libc::SYS_sendto, libc::SYS_sendmmsg] {
+            let answer = filtered(Watch::Memory, ARCH, call, [u64::MAX; 6]);
+            assert_eq!(answer, libc::SECCOMP_RET_ALLOW);
         }
     }
 }

@@ -37,6 +37,12 @@
 //! takes 6 µs more to be refused, and 14 µs more to be sent to a name server, for which resolv.conf is read each time.
 //! Before Linux 6.6 add 40 µs to each. What is not filtered costs nothing measurable.
 //!
+//! **The memory file.** A fork maps its template's memory privately, and yet QEMU opens the file to read and write it; a QEMU that
+//! was taken over would write to what all forks share. So `openat` for both is stopped as well: for the memory file the
+//! thread opens it for reading and puts that descriptor in place of the answer (`SECCOMP_IOCTL_NOTIF_ADDFD`), which is all that a
+//! private mapping needs. Any other file is opened as asked for. Here the answer “go on” is used, with its race, for it permits
+//! nothing: which files may be opened for writing is decided by the fence (`vmint-confine`), and the memory file is not among them.
+//!
 //! UDP cannot be published: libslirp answers the peer on the host's loopback by `sendto`, which is refused.
 //!
 //! AF_UNIX and every other family but IPv4 and IPv6 are refused with `EACCES`: QEMU gets its sockets connected, by
@@ -63,9 +69,9 @@ mod supervisor;
 mod support;
 
 pub use confine::{Handover, before_exec, confine, supervise};
-pub use filter::install;
+pub use filter::{Program, Watch, install};
 pub use host::{LiveHost, name_servers};
 pub use notify::Listener;
 pub use policy::{Host, Policy, Protocol, Reach, Reason, Verdict};
-pub use supervisor::{Guard, Stats};
-pub use support::{Unsupported, support};
+pub use supervisor::{Guard, MemoryFile, Stats};
+pub use support::{Unsupported, support, usable};

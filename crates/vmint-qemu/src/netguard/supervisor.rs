@@ -8,9 +8,12 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SendFlags, SocketType, ipproto, sockopt};
+use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -88,8 +91,18 @@ impl Listener {
     ///
     /// The thread judges by the network namespace that the caller is in, which must be the process's.
     pub fn guard<H: Host + Send + 'static>(self, policy: Policy<H>) -> io::Result<Guard> {
+        self.guard_with(policy, None)
+    }
+
+    /// Like [`guard`](Self::guard), with a file that is opened for reading alone.
+    pub fn guard_with<H: Host + Send + 'static>(
+        self,
+        policy: Policy<H>,
+        memory: Option<MemoryFile>,
+    ) -> io::Result<Guard> {
         let counters = Arc::new(Counters::default());
         let mut supervisor = Supervisor::new(self, policy, Arc::clone(&counters));
+        supervisor.memory = memory;
         let thread = std::thread::Builder::new().name("netguard".into()).stack_size(STACK).spawn(move || {
             let result = supervisor.run();
             if let Err(error) = &result {
@@ -118,7 +131,25 @@ struct Supervisor<H> {
     sockets: Sockets,
     parked: Vec<Parked>,
     payload: Vec<u8>,
+    memory: Option<MemoryFile>,
     counters: Arc<Counters>,
+}
+
+/// A file that the process opens to read and write it, and gets for reading alone.
+#[derive(Debug)]
+pub struct MemoryFile {
+    path: Vec<u8>,
+    file: File,
+}
+
+impl MemoryFile {
+    /// Opens it. `path` is what the process will name it by.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self {
+            path: path.as_os_str().as_bytes().to_vec(),
+            file: File::open(path)?,
+        })
+    }
 }
 
 /// A call on a blocking socket that waits for the network. Its thread waits with it, so there are never more of these
@@ -142,6 +173,10 @@ enum Call {
 enum Outcome {
     Answer(Result<u64, Errno>),
     Park(OwnedFd, Call),
+    /// A copy of the memory file's descriptor.
+    Memory,
+    /// The call itself.
+    GoOn,
     /// Nobody waits for an answer any more.
     Gone,
 }
@@ -161,6 +196,7 @@ impl<H: Host> Supervisor<H> {
             sockets: Sockets::default(),
             parked: Vec::new(),
             payload: Vec::new(),
+            memory: None,
             counters,
         }
     }
@@ -215,6 +251,14 @@ impl<H: Host> Supervisor<H> {
             Outcome::Answer(result) => {
                 self.listener.answer(id, result)?;
             }
+            Outcome::Memory => {
+                if let Some(memory) = &self.memory {
+                    self.listener.answer_with(id, memory.file.as_fd())?;
+                }
+            }
+            Outcome::GoOn => {
+                self.listener.go_on(id)?;
+            }
             Outcome::Park(socket, call) => self.parked.push(Parked { id, socket, call }),
             Outcome::Gone => {}
         }
@@ -224,6 +268,9 @@ impl<H: Host> Supervisor<H> {
     /// Judges a stopped call and, when it is allowed, does it. An error is one of judging.
     fn handle(&mut self, notification: &Notification) -> Result<Outcome, Errno> {
         let [fd, ..] = notification.args;
+        if notification.call == libc::SYS_openat {
+            return Ok(self.opened(notification));
+        }
         let (address, length) = match notification.call {
             libc::SYS_connect => (notification.args[1], notification.args[2]),
             libc::SYS_sendto => (notification.args[4], notification.args[5]),
@@ -262,6 +309,22 @@ impl<H: Host> Supervisor<H> {
             Some(_) if protocol == Protocol::Tcp => Outcome::Answer(Err(Errno::ISCONN)),
             Some(flags) => self.send(socket, to, flags),
         })
+    }
+
+    /// A file that is opened to read and write it. That it is the memory file is seen by the name that QEMU was given for it; under
+    /// any other name it is opened as asked for, which the fence then refuses.
+    fn opened(&self, notification: &Notification) -> Outcome {
+        let Some(memory) = &self.memory else {
+            return Outcome::GoOn;
+        };
+        let [_, address, ..] = notification.args;
+        // With the zero behind it, so that a longer name is not taken for this one.
+        let mut name = vec![1; memory.path.len() + 1];
+        let read = process::read_memory(notification.thread, address, &mut name);
+        match name.split_last() {
+            Some((0, name)) if read.is_ok() && name == memory.path => Outcome::Memory,
+            _ => Outcome::GoOn,
+        }
     }
 
     fn deny(&self, to: SocketAddr, protocol: Protocol, reason: Reason) -> Outcome {

@@ -3,7 +3,7 @@
 //! Containers, Yama and old kernels each take away another part of it, so a process is put under the filter and one of
 //! its calls is judged. That takes about a millisecond.
 
-use super::filter::install;
+use super::filter::{Program, Watch, install};
 use super::notify::Listener;
 use super::policy::{Host, Policy, Reach};
 use rustix::event::Timespec;
@@ -11,6 +11,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::OnceLock;
 
 /// Why user-mode networking cannot be guarded here. The text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +39,22 @@ pub enum Unsupported {
     Trial(#[source] io::Error),
 }
 
+/// Whether calls can be watched here, as far as can be known without starting a process: from a kernel that is recent, and
+/// a process that no container's manager watches already. Where that cannot be told, the guard is tried, once.
+pub fn usable() -> bool {
+    static USABLE: OnceLock<bool> = OnceLock::new();
+    *USABLE.get_or_init(|| {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let filters = status
+            .lines()
+            .find_map(|line| line.strip_prefix("Seccomp:"));
+        match filters.map(str::trim) {
+            Some("0") => is_recent(&rustix::system::uname().release().to_string_lossy()),
+            _ => support().is_ok(),
+        }
+    })
+}
+
 /// Tries the guard on this host.
 ///
 /// # Errors
@@ -58,11 +75,12 @@ pub fn support() -> Result<(), Unsupported> {
         None,
     )
     .map_err(|errno| Unsupported::Trial(errno.into()))?;
+    let mut program = Program::new(Watch::Network);
     // SAFETY: the child calls only what is async-signal-safe (`trial`), and ends with _exit.
     let child = match unsafe { libc::fork() } {
         -1 => return Err(Unsupported::Trial(io::Error::last_os_error())),
         0 => {
-            let code = trial(&theirs);
+            let code = trial(&theirs, &mut program);
             // SAFETY: ends the child without running anything of the parent's.
             unsafe { libc::_exit(code) }
         }
@@ -90,9 +108,9 @@ pub fn support() -> Result<(), Unsupported> {
 }
 
 /// The child's part: under the filter, a call that is to be denied. Exits with 0, or the error that `install` met.
-fn trial(sock: &OwnedFd) -> i32 {
+fn trial(sock: &OwnedFd, program: &mut Program) -> i32 {
     // SAFETY: after fork, in a process with one thread; `sock` is open.
-    if let Err(error) = unsafe { install(sock.as_raw_fd()) } {
+    if let Err(error) = unsafe { install(sock.as_raw_fd(), program) } {
         return error.raw_os_error().unwrap_or(libc::EIO);
     }
     // SAFETY: no pointers but to `address`, a complete sockaddr_in that outlives the call.

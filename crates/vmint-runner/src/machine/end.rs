@@ -246,6 +246,7 @@ impl Machine {
             .transition(&self.record.id, None, to, cause, reason, |r| {
                 r.runner = None;
                 r.hypervisor = None;
+                r.confinement = None;
                 r.addresses = Vec::new();
                 r.ports = Vec::new();
                 r.reason = reason.map(str::to_owned);

@@ -274,6 +274,7 @@ impl Plan {
             layers,
             publish: &self.publish,
             console: &console,
+            confine: self.request.host.confine,
             log: &log,
         };
         let live = bring_up(launch, identity, deadline).await?;

@@ -58,6 +58,7 @@ impl Machine {
             self.reserve.take();
         }
         let hypervisor = process::of(fork.live.hypervisor.pid()).ok().flatten();
+        let confinement = fork.live.hypervisor.confinement();
         let runner = process::current().ok();
         let ready_ms = (identity::now_ns() as f64 / 1e6 - asked_at_ms).max(0.0);
         let request = &self.plan.request;
@@ -74,6 +75,7 @@ impl Machine {
                 r.runner = runner;
                 r.hypervisor = hypervisor;
                 r.accelerator = Some(accelerator);
+                r.confinement = Some(confinement);
                 r.ports = ports;
                 r.addresses = if nat {
                     vec![identity::GUEST_ADDRESS.to_owned()]
@@ -161,6 +163,7 @@ impl Machine {
             |r| {
                 r.generation = r.generation.next();
                 r.hypervisor = None;
+                r.confinement = None;
                 if let Some(name) = name {
                     r.template = Some(name);
                 }

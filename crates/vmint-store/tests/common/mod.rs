@@ -46,6 +46,7 @@ pub fn machine(name: &str) -> MachineRecord {
         image_digest: None,
         template: None,
         accelerator: None,
+        confinement: None,
         ephemeral: false,
         pool: None,
         owner: None,

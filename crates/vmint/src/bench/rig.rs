@@ -125,6 +125,7 @@ impl<'a> Rig<'a> {
             layers: &[],
             publish: &[],
             console,
+            confine: self.host.confine,
             log,
         }
     }

@@ -5,7 +5,7 @@ use super::{AcceleratorChoice, LEAST_MEMORY};
 use crate::admit::{InvalidOnPressure, OnPressure};
 use std::time::Duration;
 use vmint_image::{ImageName, ImportSource};
-use vmint_model::{ByteSize, NetMode, parse_duration};
+use vmint_model::{ByteSize, Confine, NetMode, parse_duration};
 use vmint_pool::admission::Factor;
 use vmint_pool::admission::decide::InvalidFactor;
 
@@ -83,6 +83,22 @@ pub(super) fn accelerator(s: &str) -> Parsed<AcceleratorChoice> {
     s.parse()
         .map(AcceleratorChoice::Only)
         .map_err(|_| "it is auto, kvm or tcg".to_owned())
+}
+
+pub(super) fn confine(s: &str) -> Parsed<Confine> {
+    s.parse()
+        .map_err(|_| "it must be best, require or off".to_owned())
+}
+
+/// A file comes with a checkout, and must not take away what protects from it.
+pub(super) fn confine_in_file(s: &str) -> Parsed<Confine> {
+    match confine(s) {
+        Ok(Confine::Off) | Err(_) => Err(
+            "it must be best or require; off is taken from the variable VMINT_CONFINE alone"
+                .to_owned(),
+        ),
+        other => other,
+    }
 }
 
 pub(super) fn percent(s: &str) -> Parsed<u32> {

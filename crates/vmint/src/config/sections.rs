@@ -15,11 +15,12 @@ use vmint_image::{
     Base, CopyIn, ImageName, ImportOptions, ImportSource, KernelSource, Recipe,
     recipe::DEFAULT_DISK,
 };
-use vmint_model::{ByteSize, Name, NetMode};
+use vmint_model::{ByteSize, Confine, Name, NetMode};
 
 const TOP: &[&str] = &[
     "accelerator",
     "admission",
+    "confine",
     "defaults",
     "images",
     "pools",
@@ -37,6 +38,12 @@ const POOL: &[&str] = &[
 
 pub(super) type Env<'e> = &'e dyn Fn(&str) -> Option<OsString>;
 
+/// How strictly hypervisors are fenced in, if the environment says.
+pub(super) fn confine(env: Env<'_>) -> Result<Option<Confine>, ConfigError> {
+    let given = variable(env, super::CONFINE, parse::confine)?;
+    Ok(given.map(|given| given.value))
+}
+
 /// Reads everything.
 pub(super) fn config(document: Option<&Document>, env: Env<'_>) -> Result<Config, ConfigError> {
     let parsed = document.map(Document::parse).transpose()?;
@@ -51,6 +58,9 @@ pub(super) fn config(document: Option<&Document>, env: Env<'_>) -> Result<Config
     let in_file = top.get("accelerator", Form::Text, parse::accelerator)?;
     let given = variable(env, "VMINT_ACCELERATOR", parse::accelerator)?.or(in_file);
     let accelerator = settings.keep(top.key("accelerator"), given, AcceleratorChoice::Auto);
+    let in_file = top.get("confine", Form::Text, parse::confine_in_file)?;
+    let given = variable(env, super::CONFINE, parse::confine)?.or(in_file);
+    let confine = settings.keep(top.key("confine"), given, Confine::Best);
     let (defaults, inherited) = defaults(&top.table("defaults")?, env, &mut settings)?;
     let snapshots = snapshots(&top.table("snapshots")?, env, &mut settings)?;
     let admission = super::admission::admission(&top.table("admission")?, env, &mut settings)?;
@@ -70,6 +80,7 @@ pub(super) fn config(document: Option<&Document>, env: Env<'_>) -> Result<Config
         file: document.map(|document| document.path().to_owned()),
         trust: Trust::default(),
         accelerator,
+        confine,
         defaults,
         snapshots,
         admission,

@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 use vmint_image::{CopyIn, ImageName, ImportSource};
-use vmint_model::{ByteSize, NetMode};
+use vmint_model::{ByteSize, Confine, NetMode};
 use vmint_pool::admission::Factor;
 
 /// One line of `vmint config show`.
@@ -168,6 +168,7 @@ values! {
     Vec<CopyIn>: |x| Value::List(
         x.iter().map(|copy| format!("{}:{}", copy.source.display(), copy.target)).collect()
     );
+    Confine: |x| Value::Text(x.to_string());
     AcceleratorChoice: |x| Value::Text(match x {
         AcceleratorChoice::Auto => "auto".to_owned(),
         AcceleratorChoice::Only(accelerator) => accelerator.to_string(),

@@ -1,4 +1,4 @@
-//! QEMU, accelerator, network guard, the search for changed memory.
+//! QEMU, accelerator, confinement, network guard, the search for changed memory.
 
 use super::ask;
 use super::check::Check;
@@ -7,8 +7,9 @@ use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
-use vmint_model::{Accelerator, Fault};
+use vmint_model::{Accelerator, Confine, Confinement, ErrorKind, Fault};
 use vmint_qemu::Host;
+use vmint_qemu::fence::ConfineError;
 use vmint_qemu::host::{Qemu, QemuError};
 use vmint_qemu::netguard::{self, Unsupported};
 
@@ -132,6 +133,35 @@ fn judge_accelerator(
     Check::warning(NAME, format!("emulation (TCG), not KVM: {why}"), remedy)
 }
 
+pub(super) fn confinement(host: Result<&Host, &Fault>) -> Check {
+    let wanted = host.map_or(Confine::Best, |host| host.confine);
+    judge_confinement(wanted, vmint_qemu::fence::here(wanted))
+}
+
+fn judge_confinement(wanted: Confine, here: Result<Confinement, ConfineError>) -> Check {
+    const NAME: &str = "confinement";
+    const NEWER: &str =
+        "Linux 6.12 or later, with Landlock in its list of security modules, has all of it";
+    let level = match here {
+        Ok(level) => level,
+        Err(e) => return Check::fault(NAME, &Fault::from_error(ErrorKind::Host, &e), NEWER),
+    };
+    if wanted == Confine::Off {
+        let remedy =
+            "unset VMINT_CONFINE: a QEMU that a guest has taken over can do what you can do";
+        return Check::warning(NAME, "off, as the settings say", remedy);
+    }
+    match level.missing() {
+        None if level.memory => Check::ok(NAME, level.to_string()),
+        None => Check::warning(
+            NAME,
+            format!("{level}; it lacks the memory that forks share"),
+            "this needs seccomp user notification, which a container's manager may have taken for itself",
+        ),
+        Some(missing) => Check::warning(NAME, format!("{level}; it lacks {missing}"), NEWER),
+    }
+}
+
 pub(super) async fn network_guard() -> Check {
     let support = ask::blocking("trying the network guard", netguard::support).await;
     judge_network_guard(support)
@@ -213,7 +243,54 @@ mod tests {
             qemu,
             accelerator,
             accelerator_reason,
+            confine: Confine::Best,
         }
+    }
+
+    #[test]
+    fn what_a_fence_lacks_is_a_warning_with_a_remedy() {
+        let whole = Confinement {
+            landlock: 6,
+            files: true,
+            memory: true,
+            ports: true,
+            devices: true,
+            signals: true,
+            calls: true,
+            no_capabilities: true,
+        };
+        assert_eq!(
+            judge_confinement(Confine::Best, Ok(whole)).status,
+            Status::Ok
+        );
+        for (level, lacks) in [
+            (
+                Confinement {
+                    landlock: 0,
+                    files: false,
+                    ..whole
+                },
+                "it lacks files",
+            ),
+            (
+                Confinement {
+                    memory: false,
+                    ..whole
+                },
+                "it lacks the memory",
+            ),
+        ] {
+            let check = judge_confinement(Confine::Best, Ok(level));
+            assert_eq!(check.status, Status::Warning);
+            assert!(check.summary.contains(lacks), "{check:?}");
+            assert!(check.remedy.is_some(), "{check:?}");
+        }
+        let off = judge_confinement(Confine::Off, Ok(Confinement::OFF));
+        assert_eq!(off.status, Status::Warning);
+        let what = "files (Landlock, from Linux 5.13)";
+        let missing = judge_confinement(Confine::Require, Err(ConfineError::Missing { what }));
+        assert_eq!(missing.status, Status::Failure);
+        assert!(missing.summary.contains(what), "{missing:?}");
     }
 
     #[test]

@@ -74,6 +74,7 @@ async fn a_host_is_checked_in_full_and_nothing_is_left_behind() {
         qemu,
         accelerator: Accelerator::Kvm,
         accelerator_reason: None,
+        confine: vmint_model::Confine::Best,
     };
     let input = Input {
         root: home.root(),

@@ -21,6 +21,7 @@ pub(crate) fn open(home: &Path) -> Vmint {
         home: home.to_owned(),
         runner: "/nonexistent/vmint".into(),
         accelerator: None,
+        confine: vmint_model::Confine::Best,
         full_snapshots: false,
         start_timeout: None,
         admission: Admission::default(),

@@ -1,0 +1,273 @@
+//! The layer of system calls: a list of those that are denied. All others stay, so that a new QEMU or C library is not broken
+//! by a call that this list has never heard of; what QEMU may do beyond that, its own sandbox says.
+//!
+//! What is denied answers `EPERM`. `clone3` answers `ENOSYS`, for its flags lie in memory, where a filter cannot look: the C
+//! library then uses `clone`, whose flags are looked at.
+
+use crate::rules::Network;
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen as Len, SeccompCmpOp as Op, SeccompCondition,
+    SeccompFilter, SeccompRule, TargetArch,
+};
+use std::collections::BTreeMap;
+use std::io;
+
+/// Stands for the process's own id, which is known in the child alone.
+const OWN_ID: u32 = 0x5eed_f00d;
+
+/// Those that have no use in a hypervisor.
+const DENIED: &[libc::c_long] = &[
+    // Other processes.
+    libc::SYS_ptrace,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_process_madvise,
+    libc::SYS_pidfd_open,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_pidfd_send_signal,
+    libc::SYS_kcmp,
+    libc::SYS_tkill,
+    // Parts of the kernel with many faults in their past.
+    libc::SYS_io_uring_setup,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+    libc::SYS_bpf,
+    libc::SYS_perf_event_open,
+    libc::SYS_userfaultfd,
+    libc::SYS_fanotify_init,
+    libc::SYS_add_key,
+    libc::SYS_keyctl,
+    libc::SYS_request_key,
+    // Mounts and namespaces.
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_pivot_root,
+    libc::SYS_chroot,
+    libc::SYS_move_mount,
+    libc::SYS_open_tree,
+    libc::SYS_fsopen,
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_fspick,
+    libc::SYS_mount_setattr,
+    libc::SYS_unshare,
+    libc::SYS_setns,
+    // Who may do what with a file, and where it is. Opening is Landlock's.
+    libc::SYS_mknodat,
+    libc::SYS_linkat,
+    libc::SYS_symlinkat,
+    libc::SYS_fchmod,
+    libc::SYS_fchmodat,
+    libc::SYS_fchown,
+    libc::SYS_fchownat,
+    libc::SYS_utimensat,
+    libc::SYS_setxattr,
+    libc::SYS_lsetxattr,
+    libc::SYS_fsetxattr,
+    libc::SYS_removexattr,
+    libc::SYS_lremovexattr,
+    libc::SYS_fremovexattr,
+    libc::SYS_name_to_handle_at,
+    libc::SYS_open_by_handle_at,
+    libc::SYS_quotactl,
+    // The host.
+    libc::SYS_acct,
+    libc::SYS_clock_adjtime,
+    libc::SYS_clock_settime,
+    libc::SYS_adjtimex,
+    libc::SYS_settimeofday,
+    libc::SYS_delete_module,
+    libc::SYS_finit_module,
+    libc::SYS_init_module,
+    libc::SYS_kexec_load,
+    libc::SYS_reboot,
+    libc::SYS_sethostname,
+    libc::SYS_setdomainname,
+    libc::SYS_swapon,
+    libc::SYS_swapoff,
+    libc::SYS_syslog,
+    libc::SYS_vhangup,
+];
+
+/// Older names of the same, where the architecture has them.
+#[cfg(target_arch = "x86_64")]
+const DENIED_OLD: &[libc::c_long] = &[
+    libc::SYS_mknod,
+    libc::SYS_link,
+    libc::SYS_symlink,
+    libc::SYS_chmod,
+    libc::SYS_chown,
+    libc::SYS_lchown,
+    libc::SYS_utime,
+    libc::SYS_utimes,
+    libc::SYS_futimesat,
+    libc::SYS_iopl,
+    libc::SYS_ioperm,
+    libc::SYS_modify_ldt,
+    libc::SYS_kexec_file_load,
+];
+#[cfg(not(target_arch = "x86_64"))]
+const DENIED_OLD: &[libc::c_long] = &[];
+
+/// `fchmodat2`, which libc does not name yet on every architecture.
+const FCHMODAT2: libc::c_long = 452;
+
+/// Signals: to nobody but the process itself.
+const TO_ITSELF: &[libc::c_long] = &[
+    libc::SYS_kill,
+    libc::SYS_tgkill,
+    libc::SYS_rt_sigqueueinfo,
+    libc::SYS_rt_tgsigqueueinfo,
+];
+
+/// Sockets of any kind.
+const SOCKETS: &[libc::c_long] = &[
+    libc::SYS_socket,
+    libc::SYS_socketpair,
+    libc::SYS_connect,
+    libc::SYS_bind,
+    libc::SYS_listen,
+];
+
+/// Calls after which a descriptor's number may be another's, and which argument that is.
+const GIVES_A_NUMBER_AWAY: &[(libc::c_long, u8)] = &[
+    (libc::SYS_close, 0),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_dup2, 1),
+    (libc::SYS_dup3, 1),
+];
+
+const NAMESPACES: &[i32] = &[
+    libc::CLONE_NEWNS,
+    libc::CLONE_NEWCGROUP,
+    libc::CLONE_NEWUTS,
+    libc::CLONE_NEWIPC,
+    libc::CLONE_NEWUSER,
+    libc::CLONE_NEWPID,
+    libc::CLONE_NEWNET,
+];
+
+/// The filters of a fence, to be loaded in this order.
+#[derive(Debug)]
+pub(crate) struct Filters(Vec<BpfProgram>);
+
+/// Whether this kernel can filter system calls.
+pub(crate) fn available() -> bool {
+    let errno: u32 = libc::SECCOMP_RET_ERRNO;
+    // SAFETY: the kernel reads the four bytes that the pointer leads to.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_GET_ACTION_AVAIL,
+            0,
+            &raw const errno,
+        )
+    };
+    answer == 0
+}
+
+impl Filters {
+    pub(crate) fn new(network: &Network) -> Result<Self, seccompiler::Error> {
+        let arch: TargetArch = std::env::consts::ARCH
+            .try_into()
+            .map_err(seccompiler::Error::Backend)?;
+        let filter = |rules: BTreeMap<i64, Vec<SeccompRule>>, errno: i32| {
+            let denied = SeccompAction::Errno(errno as u32);
+            SeccompFilter::new(rules, SeccompAction::Allow, denied, arch)?.try_into()
+        };
+        let denied = denied(network).map_err(seccompiler::Error::Backend)?;
+        let absent = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
+        let programs = [filter(denied, libc::EPERM), filter(absent, libc::ENOSYS)];
+        let programs = programs.into_iter().collect::<Result<_, _>>();
+        Ok(Self(programs.map_err(seccompiler::Error::Backend)?))
+    }
+
+    /// Puts the calling thread, and all that it starts, under the filters. Async-signal-safe.
+    pub(crate) fn load(&mut self) -> io::Result<()> {
+        // SAFETY: it takes nothing.
+        let own = unsafe { libc::getpid() } as u32;
+        for program in &mut self.0 {
+            for step in program.iter_mut().filter(|step| step.k == OWN_ID) {
+                step.k = own;
+            }
+            let program = libc::sock_fprog {
+                len: program.len() as u16,
+                filter: program.as_mut_ptr().cast(),
+            };
+            // SAFETY: seccompiler's instructions have the layout of the kernel's (`repr(C)`, the same fields); they and
+            // `program` outlive the call, and the kernel copies them.
+            let answer = unsafe {
+                libc::syscall(
+                    libc::SYS_seccomp,
+                    libc::SECCOMP_SET_MODE_FILTER,
+                    0,
+                    &raw const program,
+                )
+            };
+            if answer != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        Ok(())
+    }
+}
+
+type Denied = BTreeMap<i64, Vec<SeccompRule>>;
+
+fn denied(network: &Network) -> Result<Denied, seccompiler::BackendError> {
+    let argument = |n, op, value: u32| SeccompCondition::new(n, Len::Dword, op, u64::from(value));
+    let always = DENIED.iter().chain(DENIED_OLD).chain([&FCHMODAT2]);
+    let mut rules: Denied = always.map(|call| (*call, Vec::new())).collect();
+    for call in TO_ITSELF {
+        let other = SeccompRule::new(vec![argument(0, Op::Ne, OWN_ID)?])?;
+        rules.insert(*call, vec![other]);
+    }
+    let mut clones = Vec::new();
+    for flag in NAMESPACES {
+        let flag = *flag as u32;
+        let asked = argument(0, Op::MaskedEq(u64::from(flag)), flag)?;
+        clones.push(SeccompRule::new(vec![asked])?);
+    }
+    rules.insert(libc::SYS_clone, clones);
+    match network {
+        Network::None => rules.extend(SOCKETS.iter().map(|call| (*call, Vec::new()))),
+        Network::Inet { given, .. } => {
+            let other = vec![
+                argument(0, Op::Ne, libc::AF_INET as u32)?,
+                argument(0, Op::Ne, libc::AF_INET6 as u32)?,
+            ];
+            rules.insert(libc::SYS_socket, vec![SeccompRule::new(other)?]);
+            let not_given = given.iter().map(|fd| argument(0, Op::Ne, *fd as u32));
+            let not_given = not_given.collect::<Result<Vec<_>, _>>()?;
+            let not_given = if not_given.is_empty() {
+                Vec::new()
+            } else {
+                vec![SeccompRule::new(not_given)?]
+            };
+            rules.insert(libc::SYS_sendmsg, not_given);
+            for (call, argument_of) in GIVES_A_NUMBER_AWAY {
+                let one =
+                    |fd: &i32| SeccompRule::new(vec![argument(*argument_of, Op::Eq, *fd as u32)?]);
+                let any = given.iter().map(one).collect::<Result<Vec<_>, _>>()?;
+                if !any.is_empty() {
+                    rules.insert(*call, any);
+                }
+            }
+            rules.insert(libc::SYS_close_range, Vec::new());
+        }
+    }
+    Ok(rules)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_own_id_is_compared_once_for_each_call_that_names_a_process() {
+        let Filters(programs) = Filters::new(&Network::None).unwrap();
+        let places = programs[0].iter().filter(|step| step.k == OWN_ID).count();
+        assert_eq!(places, TO_ITSELF.len());
+        assert!(programs.iter().all(|program| program.len() < 4096));
+    }
+}
