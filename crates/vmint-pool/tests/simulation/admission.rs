@@ -186,6 +186,7 @@ fn record(pool: &PoolRecord, machine: &MachineId) -> MachineRecord {
         image_digest: None,
         template: None,
         accelerator: None,
+        confinement: None,
         ephemeral: true,
         pool: Some(pool.name.clone()),
         owner: None,
