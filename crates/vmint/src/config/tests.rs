@@ -73,7 +73,7 @@ fn without_file_and_environment_there_are_defaults() {
     assert!(config.images.is_empty() && config.pools.is_empty());
     assert_eq!(config.workflow, super::WorkflowSettings::default());
     let shown = config.show();
-    assert_eq!(shown.len(), 27);
+    assert_eq!(shown.len(), 28);
     assert!(shown.iter().all(|s| s.source == Source::Default));
 }
 
