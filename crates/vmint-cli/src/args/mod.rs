@@ -32,7 +32,7 @@ pub struct Cli {
     /// Obey the vmint.toml of this folder, and of those below, whoever owns it
     ///
     /// It may then also name files outside of its folder: sources of `copy`, imports, kernels, a mirror of actions.
-    /// Can be given several times. To trust a folder for good, write trust = ["DIR"] into ~/.config/vmint/config.toml, or
+    /// Can be given several times. To trust a folder for good, write `trust = ["DIR"]` into ~/.config/vmint/config.toml, or
     /// set VMINT_TRUST. Example: vmint --trust . image build web
     #[arg(long, global = true, value_name = "DIR")]
     pub trust: Vec<std::path::PathBuf>,

@@ -49,9 +49,9 @@ mod tests {
         running.workflow = "ni\x1b[2Jghtly\nx".into();
         let shown = text(&[run(), running]);
         insta::assert_snapshot!(shown, @r"
-        RUN        WORKFLOW       EVENT  REF              OUTCOME    STARTED                   DURATION  ACCELERATOR
-        r0000cafe  CI             push   refs/heads/main  ✗ failed   1970-01-01T00:00:00.900Z  3.2 s     emulation
-        r0000cafe  ni�[2Jghtly x  push   refs/heads/main  ▸ running  1970-01-01T00:00:00.900Z  -         emulation
+        RUN        WORKFLOW          EVENT  REF              OUTCOME    STARTED                   DURATION  ACCELERATOR
+        r0000cafe  CI                push   refs/heads/main  ✗ failed   1970-01-01T00:00:00.900Z  3.2 s     emulation
+        r0000cafe  ni\x1b[2Jghtly x  push   refs/heads/main  ▸ running  1970-01-01T00:00:00.900Z  -         emulation
         ");
     }
 }
