@@ -5,9 +5,9 @@ use proptest::prelude::*;
 use std::collections::{BTreeMap, VecDeque};
 use vmint_protocol::host::{Breach, Incoming, MAX_STREAMS, Misuse, OpenError, Streams};
 use vmint_protocol::{
-    Channel, Credit, Decoder, ErrorCode, Event, ExecSpec, ExitStatus, FromGuest, GuestError, Reply,
-    Request, TarIn, TarOut, ToGuest, WINDOW, Window, WindowSize, encode_credit, encode_data,
-    encode_eof, encode_message,
+    Channel, Credit, Decoder, ErrorCode, Event, ExitStatus, FromGuest, GuestError, Reply, Request,
+    TarIn, TarOut, ToGuest, WINDOW, Window, WindowSize, encode_credit, encode_data, encode_eof,
+    encode_message,
 };
 
 /// What one stream may cost at most: two windows in parts that have room to grow, what its messages hold, and the rest.
@@ -434,17 +434,16 @@ impl Honest {
                     }
                 }
                 Event::Message { .. } | Event::Eof { .. } => {}
-                Event::Data { stream, bytes, .. } => match self.streams.get_mut(&stream) {
-                    Some(s) => {
+                Event::Data { stream, bytes, .. } => {
+                    if let Some(s) = self.streams.get_mut(&stream) {
                         assert!(s.input.received(bytes.len()), "the host overran the window");
                         s.pending += bytes.len();
-                    }
-                    // As the agent does: whoever still sends must not be left waiting for room.
-                    None => {
+                    } else {
+                        // As the agent does: whoever still sends must not be left waiting for room.
                         let n = bytes.len() as u32;
                         encode_credit(&mut self.out, stream, Channel::Input, n);
                     }
-                },
+                }
                 Event::Credit {
                     stream,
                     channel,
@@ -495,7 +494,7 @@ impl Honest {
                     encode_eof(&mut self.out, stream, channel);
                 }
             }
-            _ if n % 8 == 0 => {
+            _ if n.is_multiple_of(8) => {
                 self.streams.remove(&stream);
                 let exited = FromGuest::Exited(ExitStatus::Code(0));
                 encode_message(&mut self.out, stream, &exited).unwrap();
@@ -529,7 +528,7 @@ proptest! {
         for (step, stream, what, n, cut) in steps {
             match step {
                 0 | 1 if listeners.len() < 4 => {
-                    let id = streams.open(Request::Exec(Box::new(ExecSpec::default())), ()).unwrap();
+                    let id = streams.open(exec(), ()).unwrap();
                     listeners.insert(id, Listener::default());
                 }
                 2 => {

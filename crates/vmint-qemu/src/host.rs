@@ -198,11 +198,11 @@ async fn probe_device_state(system: &Path) -> Result<DeviceState, QemuError> {
         .map_err(|_| failed(io::ErrorKind::TimedOut.into()))?
         .map_err(failed)?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let answers = text.lines().filter_map(|line| {
+    let mut answers = text.lines().filter_map(|line| {
         let answer: serde_json::Value = serde_json::from_str(line).ok()?;
         (answer["id"] == "probe").then(|| answer.get("return").is_some())
     });
-    Ok(if answers.last() == Some(true) {
+    Ok(if answers.next_back() == Some(true) {
         DeviceState::Alone
     } else {
         tracing::warn!("this QEMU cannot save device state alone; snapshots hold all of memory");

@@ -48,7 +48,7 @@ struct Client {
     last: u32,
     decoder: Decoder<ToGuest>,
     tasks: JoinSet<u32>,
-    to_client: mpsc::Sender<Vec<u8>>,
+    frames: mpsc::Sender<Vec<u8>>,
 }
 
 /// Serves one client until it hangs up or breaks the protocol. Its streams end with it, and so do their processes.
@@ -66,7 +66,7 @@ where
         last: 0,
         decoder: Decoder::default(),
         tasks: JoinSet::new(),
-        to_client,
+        frames: to_client,
     };
     let mut buffer = BytesMut::with_capacity(64 << 10);
     loop {
@@ -143,7 +143,7 @@ impl Client {
     }
 
     fn open(&mut self, id: u32, request: vmint_protocol::Request) {
-        let to_client = self.to_client.clone();
+        let to_client = self.frames.clone();
         match self.session.open(request) {
             Ok(upstream) => {
                 self.streams.insert(id, upstream.sender().clone());

@@ -180,7 +180,8 @@ pub struct Renew {
 /// Run a command on this host with a machine lent to it
 ///
 /// The command finds the machine's name in VMINT_MACHINE, for `vmint exec`, `vmint cp` and others, and the lease in
-/// VMINT_LEASE. The lease ends with the command, however that ends.
+/// VMINT_LEASE. The lease ends with the command, however that ends. Like with `env`, the command keeps every file descriptor
+/// that vmint was given.
 #[derive(Clone, Debug, Args)]
 pub struct With {
     /// Pool
