@@ -666,7 +666,7 @@ fn a_runner_does_not_write_to_a_newer_database_and_still_ends_with_its_owner() {
     let mut run = home.call(words.chain(["echo up; exec sleep 1000"])).start();
     run.says("up");
     home.start("box");
-    home.ok("pool create p --image tiny --memory 128M --min 1 --max 1");
+    home.ok("pool create p --image tiny --memory 128M --min 1 --max 1 --standby 0");
     let words = "with p -- sh -c".split(' ');
     let mut holder = home
         .call(words.chain(["echo lent; exec sleep 1000"]))

@@ -398,7 +398,7 @@ impl Vmint {
                 let to = format!("{RUN}{id}");
                 match vmint_store::adopt::put_away(&self.home, &entry.path(), &to) {
                     Ok(to) => {
-                        tracing::info!("moved run {id}, which has no record, to {}", to.display())
+                        tracing::info!("moved run {id}, which has no record, to {}", to.display());
                     }
                     Err(e) => tracing::warn!("cannot move run {id} to lost+found: {e}"),
                 }
