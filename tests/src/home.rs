@@ -139,11 +139,21 @@ impl Home {
         self.ok(&format!("create {name} --memory 128M --start"));
     }
 
+    /// What a machine answers to: one of a pool, by the generation that its holder has.
+    #[track_caller]
+    pub fn handle(&self, name: &str) -> String {
+        let info = self.info(name);
+        match info["pool"].is_null() {
+            true => name.to_owned(),
+            false => format!("{name}@{}", info["generation"]),
+        }
+    }
+
     /// Runs a shell command in a machine; it must succeed. Returns what it prints, without the last line's end.
     #[track_caller]
     pub fn sh(&self, name: &str, script: &str) -> String {
         let text = self
-            .call(["exec", name, "--", "sh", "-c", script])
+            .call(["exec", &self.handle(name), "--", "sh", "-c", script])
             .run()
             .ok()
             .text();

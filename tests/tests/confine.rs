@@ -116,10 +116,10 @@ fn attack(home: &Home, hypervisor: u32, others: &Bystanders) -> BTreeMap<String,
             "trace another process",
             format!("ptrace(0x4206, {victim}, 0, 0)"),
         ),
-        ("stamp the memory file", format!("futimens({ram}, 0)")),
+        // Of no byte and no time: what works must leave the memory whole, which other tests share.
         (
             "write to the memory file",
-            format!("pwrite({ram}, \"x\", 1, 0)"),
+            format!("pwrite({ram}, \"\", 0, 0)"),
         ),
         (
             "reopen the memory file",
@@ -173,7 +173,7 @@ fn a_qemu_that_is_not_fenced_in_reaches_its_host_and_that_is_shown() {
         "open the database",
         "list the home",
         "signal another process",
-        "stamp the memory file",
+        "write to the memory file",
     ] {
         assert!(answers[call] >= 0, "{call}: {answers:?}");
     }

@@ -355,11 +355,12 @@ fn kill_9_of_vmint_has_the_machine_of_its_pool_made_fresh() {
             == [machine.clone()]
     });
     run.finish();
-    assert_eq!(
-        home.sh(&machine, "ls /run/marker 2>/dev/null; echo well"),
-        "well"
-    );
-    given_back(&home, 1);
+    let look =
+        "exec \"$VMINT_TEST\" exec $VMINT_MACHINE -- sh -c 'ls /run/marker 2>/dev/null; echo well'";
+    let next = home.call(["with", "p", "--", "sh", "-c", look]);
+    let next = next.env("VMINT_TEST", vmint_tests::call::binary());
+    assert_eq!(next.run().ok().text(), "well\n");
+    given_back(&home, 2);
 }
 
 /// A machine died under a step: that is told as vmint's, not as the step's failure, whatever the step may do.
@@ -538,8 +539,11 @@ fn the_death_of_one_jobs_machine_leaves_the_others_alone() {
     run.says("is-held");
     run.says("the-other");
     let (others, mine): (Vec<_>, Vec<_>) = lent(&home).into_iter().partition(|machine| {
-        home.vmint(&format!("exec {machine} -- test -e /run/other"))
-            .code
+        home.vmint(&format!(
+            "exec {} -- test -e /run/other",
+            home.handle(machine)
+        ))
+        .code
             == Some(0)
     });
     assert_eq!((others.len(), mine.len()), (1, 1));

@@ -350,7 +350,7 @@ fn boot(home: &Home, record: &Record, job: &str) -> String {
 #[track_caller]
 fn machine_of(home: &Home, mark: &str) -> String {
     let has = |machine: &String| {
-        let line = format!("exec {machine} -- test -e {mark}");
+        let line = format!("exec {} -- test -e {mark}", home.handle(machine));
         home.vmint(&line).code == Some(0)
     };
     let found = lent(home).into_iter().find(has);

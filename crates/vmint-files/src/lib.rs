@@ -29,6 +29,8 @@
 //! * [`Options`]: what a caller may choose. [`Unpacked`], [`Skipped`]: what came of it.
 //! * [`shown`]: a guest's text, printable.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 mod error;
 mod folder;
 mod links;
