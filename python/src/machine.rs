@@ -145,7 +145,7 @@ impl Machine {
             .machine(&self.id)
             .map(|record| vmint.home().machine(&record.id).console_log());
         let path = path.map_err(failure::exception)?;
-        let bytes = py.detach(|| vmint::qemu::log::read(&path))?;
+        let bytes = py.detach(|| vmint::qemu::log::read_settled(&path))?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 }

@@ -143,9 +143,10 @@ impl Home {
     #[track_caller]
     pub fn handle(&self, name: &str) -> String {
         let info = self.info(name);
-        match info["pool"].is_null() {
-            true => name.to_owned(),
-            false => format!("{name}@{}", info["generation"]),
+        if info["pool"].is_null() {
+            name.to_owned()
+        } else {
+            format!("{name}@{}", info["generation"])
         }
     }
 

@@ -52,7 +52,7 @@ const MIB: usize = 1 << 20;
 #[test]
 fn a_name_of_6_gib_is_refused_by_its_header() {
     let name = header(b"././@LongLink", b'L', 0o644, b"", 6 << 30);
-    let (most, pushed) = flood(&name, &[0; 65536], 100);
+    let (most, pushed) = flood(&name, &vec![0; 65536], 100);
     assert!(matches!(pushed, Err(UnpackError::Archive(_))));
     assert!(most < MIB, "{most} bytes");
 }

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 /// How long bytes may come together before they are written: a wake-up for each byte of a console would cost more than
 /// the byte. A pipe holds what a serial line gives in this time many times over.
-const GATHER: Duration = Duration::from_millis(5);
+pub(super) const GATHER: Duration = Duration::from_millis(5);
 /// A log that others link as well.
 pub type Kept = Arc<Mutex<Log>>;
 

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// How much of a log's end [`tail`] shows.
 const TAIL: usize = 2048;
@@ -117,6 +118,22 @@ impl Reader {
             next.at = next.note;
         }
         next
+    }
+}
+
+/// All that is kept of a log whose sayer lives, up to what was said before this call: the log is written a moment later
+/// ([`keep`](super::keep)), so it is read until it does not grow any more; no longer than a quarter of a second.
+pub fn read_settled(path: &Path) -> io::Result<Vec<u8>> {
+    const LONGEST: Duration = Duration::from_millis(250);
+    let began = Instant::now();
+    let mut known = read(path)?;
+    loop {
+        std::thread::sleep(super::keeper::GATHER * 4);
+        let now = read(path)?;
+        if now == known || began.elapsed() > LONGEST {
+            return Ok(now);
+        }
+        known = now;
     }
 }
 

@@ -64,6 +64,42 @@ pub(super) struct Said {
     fault: Option<Fault>,
 }
 
+/// Cuts output into lines where it may name problem matchers: `add-matcher`, `remove-matcher`. Anything else stays whole.
+#[derive(Debug, Default)]
+struct Pieces {
+    /// The end of what came before, in which such a word may have begun.
+    before: Vec<u8>,
+    /// Whether the line that has not ended yet has such a word.
+    named: bool,
+}
+
+impl Pieces {
+    const WORD: &'static [u8] = b"-matcher";
+
+    fn of<'b>(&mut self, bytes: &'b [u8]) -> Vec<&'b [u8]> {
+        let has = |text: &[u8]| memchr::memmem::find(text, Self::WORD).is_some();
+        let within = has(bytes);
+        let head = &bytes[..bytes.len().min(Self::WORD.len())];
+        self.before.extend_from_slice(head);
+        let across = has(&self.before);
+        let named = self.named || across || within;
+        self.named = match memchr::memrchr(b'\n', bytes) {
+            Some(end) => has(&bytes[end..]),
+            None => named,
+        };
+        if bytes.len() > Self::WORD.len() {
+            self.before = bytes[bytes.len() - Self::WORD.len()..].to_vec();
+        }
+        let surplus = self.before.len().saturating_sub(Self::WORD.len());
+        self.before.drain(..surplus);
+        if named {
+            bytes.split_inclusive(|byte| *byte == b'\n').collect()
+        } else {
+            vec![bytes]
+        }
+    }
+}
+
 /// What is to be done with a file of problem matchers.
 #[derive(Debug)]
 enum Wanted {
@@ -209,13 +245,17 @@ impl<'r> Instance<'r> {
         let process = session.start(command, self.run.recorder).await?;
         let mut supervised = Supervised::new(process, allowed, self.obeys());
         let mut said = Said::default();
+        let mut pieces = Pieces::default();
         let end = loop {
             match supervised.next().await? {
                 Seen::Output(bytes) => {
-                    self.interpret(log, &mut said, elsewhere, |at_ms, job, sink| {
-                        interpreter.push(&bytes, at_ms, job, sink);
-                    });
-                    self.match_problems(&mut said, log, elsewhere).await?;
+                    // A matcher counts from the next line on, however much came at once.
+                    for part in pieces.of(&bytes) {
+                        self.interpret(log, &mut said, elsewhere, |at_ms, job, sink| {
+                            interpreter.push(part, at_ms, job, sink);
+                        });
+                        self.match_problems(&mut said, log, elsewhere).await?;
+                    }
                 }
                 Seen::Ended(end) => break end,
             }
@@ -350,5 +390,27 @@ pub(super) fn whose(limit: Limit) -> &'static str {
         Limit::Step => "step",
         Limit::Job => "job",
         Limit::Workflow => "workflow",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_that_names_matchers_is_cut_into_lines_however_it_arrives() {
+        let text: &[u8] = b"a\nb ::add-matcher::x\nc\nd";
+        let whole = Pieces::default().of(text);
+        assert_eq!(whole.len(), 4);
+        for cut in 1..text.len() {
+            let mut pieces = Pieces::default();
+            let (first, second) = text.split_at(cut);
+            pieces.of(first);
+            let parts = pieces.of(second);
+            assert!(cut > 20 || parts.len() > 1, "cut at {cut}: {parts:?}");
+            assert_eq!(parts.concat(), second);
+        }
+        let other: &[u8] = b"a\nb\n";
+        assert_eq!(Pieces::default().of(other), [other]);
     }
 }

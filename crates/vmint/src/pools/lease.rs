@@ -176,7 +176,7 @@ impl Lease {
     /// What is on the machine's console.
     pub fn console(&self) -> Result<String, Fault> {
         let path = self.vmint.home.machine(&self.machine()).console_log();
-        match vmint_qemu::log::read(&path) {
+        match vmint_qemu::log::read_settled(&path) {
             Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
             Err(e) => Err(self.blame(Fault::from_error(ErrorKind::Host, &e))),
         }
