@@ -104,7 +104,7 @@ fn attack(home: &Home, hypervisor: u32, others: &Bystanders) -> BTreeMap<String,
         ("open a file to append", format!("open(\"{log}\", 02001)")),
         ("create a file", format!("open(\"{made}\", 0101, 0600)")),
         ("link a file", format!("link(\"{key}\", \"{made}\")")),
-        ("unlink a file", format!("unlink(\"{precious}-not\")")),
+        ("unlink a file", format!("unlink(\"{precious}\")")),
         (
             "open the database",
             format!("open(\"{own_home}/vmint.db\", 2)"),
