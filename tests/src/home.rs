@@ -142,6 +142,9 @@ impl Home {
     /// What a machine answers to: one of a pool, by the generation that its holder has.
     #[track_caller]
     pub fn handle(&self, name: &str) -> String {
+        if name.contains('@') {
+            return name.to_owned();
+        }
         let info = self.info(name);
         if info["pool"].is_null() {
             name.to_owned()
