@@ -25,12 +25,11 @@
 //!   parked, and answered when it is decided.
 //! * **No tokio, no configuration of the host, no privileges** beyond those of a parent over its child.
 //!
-//! What it is not: a sandbox against a QEMU that was taken over. Filtered are `connect`, `sendto` with an address and
-//! `sendmmsg` (refused), which is all that libslirp has (it imports `connect`, `send`, `sendto`). Not filtered are
-//! `sendmsg`, with which QEMU writes to its chardevs, and io_uring. A filter cannot see whether a message names an
-//! address, and to stop every one would cost 6 µs each, 45 before Linux 6.6, where a write and its read take 1.5.
-//! `bind` and `listen` are free: that is what `hostfwd` needs, and the caller decides what is published. Against a
-//! QEMU that was taken over there is QEMU's own `-sandbox on`, which goes with this filter.
+//! What it is not: a sandbox by itself. Filtered are `connect`, `sendto` with an address and `sendmmsg` (refused), which is
+//! all that libslirp has (it imports `connect`, `send`, `sendto`). A filter cannot see whether a `sendmsg` names an address, and to
+//! stop every one would cost 6 µs each, 45 before Linux 6.6, where a write and its read take 1.5. So the fence
+//! (`vmint-confine`) allows `sendmsg` on QEMU's own control sockets alone, and denies io_uring. `bind` and `listen` are free here,
+//! for `hostfwd` needs them; from Landlock 4 on the fence allows the published ports and no others.
 //!
 //! What it costs (`examples/netguard_probe.rs`; 2 cores, Linux 6.18): 40 µs more for a spawn, 40 µs to receive the
 //! listener and start the thread. A TCP connect takes 1 µs more to be refused than by a closed port; a datagram
