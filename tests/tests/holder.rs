@@ -209,15 +209,13 @@ fn an_owner_that_the_runner_cannot_see_is_refused_with_the_reason() {
         echo made && exec sleep 1000";
     let mut container = in_container(&home, script).start();
     container.says("made");
-    let refused = home.vmint("lease acquire p --format json");
-    assert!(
-        refused
-            .clone()
-            .exits(4)
-            .error()
-            .contains("another PID namespace"),
-        "{refused}"
-    );
+    // Either this command finds it, or the runner was faster and has ended the lease: the same to whoever reads it.
+    for _ in 0..10 {
+        let outcome = home.vmint("lease acquire p --format json");
+        let error = outcome.clone().exits(4).error();
+        assert!(error.contains("another PID namespace"), "{outcome}");
+        assert!(error.contains("on the host itself"), "{outcome}");
+    }
     // With the container's first process all others of it end.
     container.signal(rustix::process::Signal::KILL);
     let _ = container.finish();

@@ -102,6 +102,8 @@ pub enum LeaseEnd {
     Released,
     /// Its owner's process ended.
     OwnerEnded,
+    /// Its owner's process could not be seen by the machine's runner, which would never learn that it ended.
+    OwnerUnseen,
     /// Its time was up.
     Expired,
     /// Its owner sent no heartbeat in time.
@@ -118,6 +120,7 @@ impl LeaseEnd {
         match self {
             Self::Released => "released",
             Self::OwnerEnded => "owner_ended",
+            Self::OwnerUnseen => "owner_unseen",
             Self::Expired => "expired",
             Self::Silent => "silent",
             Self::MachineLost => "machine_lost",
@@ -130,11 +133,19 @@ impl LeaseEnd {
         match self {
             Self::Released => "it was released",
             Self::OwnerEnded => "its owner's process ended",
+            Self::OwnerUnseen => "the machine's runner cannot see its owner's process",
             Self::Expired => "its time was up",
             Self::Silent => "its owner sent no heartbeat in time",
             Self::MachineLost => "its machine was lost",
             Self::PoolRemoved => "its pool was removed by force",
         }
+    }
+
+    /// What the holder can do about it.
+    pub fn hint(self) -> Option<&'static str> {
+        (self == Self::OwnerUnseen).then_some(
+            "start the pool's machines on the host itself, whose first PID namespace sees all others, or in this container",
+        )
     }
 }
 

@@ -211,6 +211,9 @@ impl LedgerError {
             Self::NoPool(_) | Self::NoLease(_) => ErrorKind::NotFound,
             Self::PoolExists(_) | Self::LeaseTaken(_) => ErrorKind::AlreadyExists,
             Self::PoolClosed { .. } => ErrorKind::PoolClosed,
+            Self::LeaseEnded { ended, .. } if ended.how == LeaseEnd::OwnerUnseen => {
+                ErrorKind::Refused
+            }
             Self::LeaseEnded { .. } => ErrorKind::LeaseLost,
             Self::NotOwner { .. } => ErrorKind::NotOwner,
             Self::NoSlot { .. } => ErrorKind::StaleGeneration,
@@ -231,6 +234,10 @@ impl From<LedgerError> for Fault {
                 state: PoolState::Drained,
             } => fault.hint(format!("vmint pool resize {name} opens it again")),
             LedgerError::NotOwner { .. } => fault.hint("--force ends it all the same"),
+            LedgerError::LeaseEnded { ended, .. } => match ended.how.hint() {
+                Some(hint) => fault.hint(hint),
+                None => fault,
+            },
             _ => fault,
         }
     }

@@ -106,7 +106,7 @@ impl Watch {
         });
         Self(opened.map_err(|e| {
             tracing::error!("process {} cannot be watched: {e}", process.pid);
-            format!("it cannot be watched: {e}")
+            e.to_string()
         }))
     }
 

@@ -211,7 +211,11 @@ impl Machine {
 
     /// Ends a lease whose owner is gone, if it has not ended.
     fn end_lease(&mut self, lease: &LeaseId, why: Option<&str>) -> Result<(), LedgerError> {
-        let (by, how) = (By::Anybody, LeaseEnd::OwnerEnded);
+        let by = By::Anybody;
+        let how = match why {
+            None => LeaseEnd::OwnerEnded,
+            Some(_) => LeaseEnd::OwnerUnseen,
+        };
         match self.store.end_lease(lease, by, how, why, now()) {
             Ok((_, rings)) => self.ring(&rings),
             Err(LedgerError::LeaseEnded { .. } | LedgerError::NoLease(_)) => {}

@@ -34,8 +34,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use vmint_image::Progress;
 use vmint_model::{
-    By, ErrorKind, Fault, LeaseId, LeaseRecord, LedgerError, Name, Origin, Owner, PoolChange,
-    PoolRecord, PoolSpec, PoolState, PoolStatus, ProcessRef, Ring, Slot,
+    By, ErrorKind, Fault, LeaseEnd, LeaseId, LeaseRecord, LedgerError, Name, Origin, Owner,
+    PoolChange, PoolRecord, PoolSpec, PoolState, PoolStatus, ProcessRef, Ring, Slot,
 };
 use vmint_pool::{Filled, Pools};
 use vmint_store::{InLine, LocalLedger, Store, bell, process};
@@ -459,8 +459,7 @@ impl Pool {
              cannot see when it ends",
             owner.pid, self.name
         );
-        Err(Fault::new(ErrorKind::Refused, message).hint(
-            "start the pool's machines on the host itself, whose first PID namespace sees all others, or in this container",
-        ))
+        let hint = LeaseEnd::OwnerUnseen.hint();
+        Err(Fault::new(ErrorKind::Refused, message).hint(hint.unwrap_or_default()))
     }
 }
