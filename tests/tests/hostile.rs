@@ -206,7 +206,7 @@ fn a_name_of_gigabytes_ends_the_copy_and_escape_sequences_do_not_reach_the_termi
         .copy(&home, &archive(&[entry(name, b'0', 0o644, "x")]))
         .exits(1);
     let said = copied.error();
-    assert!(said.contains(r"\u{1b}]0;title\u{7}"), "{copied}");
+    assert!(said.contains(r"\x1b]0;title\x07"), "{copied}");
     assert!(
         !said.contains('\u{1b}') && !said.contains('\u{7}'),
         "{copied}"

@@ -4,15 +4,15 @@ mod common;
 
 use common::*;
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use vmint_files::{Options, UnpackError, Unpacker};
 
 struct Counting;
 
 static NOW: AtomicUsize = AtomicUsize::new(0);
 static MOST: AtomicUsize = AtomicUsize::new(0);
-/// One flood at a time.
+/// One test at a time, from its first byte: what another one makes would be counted too.
 static ALONE: Mutex<()> = Mutex::new(());
 
 // SAFETY: all is handed on to the system's allocator as it came; counting changes nothing.
@@ -36,7 +36,6 @@ static ALLOCATOR: Counting = Counting;
 
 /// Pushes `first`, then `rest` again and again; gives the most memory held meanwhile, and how it ended.
 fn flood(first: &[u8], rest: &[u8], times: usize) -> (usize, Result<(), UnpackError>) {
-    let _alone = ALONE.lock().unwrap();
     let place = place();
     let mut unpacker = Unpacker::new(open(&place.target), Options::default());
     let before = NOW.load(Ordering::Relaxed);
@@ -51,6 +50,7 @@ const MIB: usize = 1 << 20;
 
 #[test]
 fn a_name_of_6_gib_is_refused_by_its_header() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let name = header(b"././@LongLink", b'L', 0o644, b"", 6 << 30);
     let (most, pushed) = flood(&name, &vec![0; 65536], 100);
     assert!(matches!(pushed, Err(UnpackError::Archive(_))));
@@ -59,6 +59,7 @@ fn a_name_of_6_gib_is_refused_by_its_header() {
 
 #[test]
 fn headers_without_an_end_are_refused() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let record = [
         &b"61460 SCHILY.xattr.user.a="[..],
         &vec![b'v'; 61433],
@@ -79,6 +80,7 @@ fn headers_without_an_end_are_refused() {
 
 #[test]
 fn what_is_skipped_is_counted_and_not_gathered() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let global = header(b"global", b'g', 0, b"", 0);
     let device = header(b"dev", CHAR, 0, b"", 0);
     for header in [global, device] {
@@ -91,6 +93,7 @@ fn what_is_skipped_is_counted_and_not_gathered() {
 /// Folders in folders, as deep as a path can be, and again and again beside each other.
 #[test]
 fn folders_cost_memory_by_depth_and_not_by_number() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let deep: Vec<u8> = (1..1000)
         .flat_map(|depth| entry("d/".repeat(depth).as_bytes(), DIR, 0o755, b""))
         .collect();

@@ -174,7 +174,7 @@ fn names_in_messages_are_printable() {
     .unwrap_err();
     assert_eq!(
         error.to_string(),
-        r"the path `../\u{1b}]0;title\u{7}\u{1b}[31mred` leaves the target folder"
+        r"the path `../\x1b]0;title\x07\x1b[31mred` leaves the target folder"
     );
 }
 

@@ -6,8 +6,8 @@ mod common;
 use common::{assert_nothing_left, gzip, home, tar, xz};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use vmint_image::{ImportOptions, ImportSource, Silent};
 use vmint_model::ByteSize;
 
@@ -15,7 +15,7 @@ struct Counting;
 
 static NOW: AtomicUsize = AtomicUsize::new(0);
 static MOST: AtomicUsize = AtomicUsize::new(0);
-/// One flood at a time.
+/// One test at a time, from its first byte: what another one makes would be counted too.
 static ALONE: Mutex<()> = Mutex::new(());
 
 // SAFETY: all is handed on to the system's allocator as it came; counting changes nothing.
@@ -41,7 +41,6 @@ const MIB: usize = 1 << 20;
 
 /// Imports an archive that is refused; gives the most memory held meanwhile, and why.
 fn flood(archive: &[u8]) -> (usize, String) {
-    let _alone = ALONE.lock().unwrap();
     let (dir, store) = home();
     let path = dir.path().join("archive");
     fs::write(&path, archive).unwrap();
@@ -78,6 +77,7 @@ fn special(kind: u8, size: u64) -> Vec<u8> {
 
 #[test]
 fn a_header_that_claims_gigabytes_takes_no_memory() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     for kind in [b'L', b'K', b'x'] {
         let mut bytes = special(kind, 6 << 30);
         bytes.extend(vec![0; 64 * MIB]);
@@ -89,6 +89,7 @@ fn a_header_that_claims_gigabytes_takes_no_memory() {
 
 #[test]
 fn extended_attributes_have_a_budget() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let value = vec![b'v'; 900 << 10];
     let mut archive = Vec::new();
     for i in 0..100 {
@@ -114,6 +115,7 @@ fn extended_attributes_have_a_budget() {
 /// 192 MiB of zeros in a file, in some ten kilobytes, of which 128 MiB are taken.
 #[test]
 fn what_unfolds_is_not_gathered() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let zeros = vec![0; 192 * MIB];
     let archive = tar(&[("zeros", 0o644, &zeros)]);
     let compressed = xz(&archive);
@@ -135,6 +137,7 @@ fn what_unfolds_is_not_gathered() {
 
 #[test]
 fn a_window_or_dictionary_of_gigabytes_is_refused() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     // The largest dictionary of xz, in a block header made right again.
     let mut archive = xz(&tar(&[("a", 0o644, b"a")]));
     let size = (usize::from(archive[12]) + 1) * 4;
