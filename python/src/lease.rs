@@ -8,7 +8,6 @@ use crate::owned::Owned;
 use pyo3::prelude::*;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 use vmint::{ErrorKind, Fault, LeaseEnd, LeaseId, Name, Silent, Vmint};
 
 /// A lease. It ends when it is released, when this is forgotten, and when the process ends.
@@ -64,46 +63,6 @@ fn ended(id: &LeaseId, how: &str, detail: Option<&str>) -> Fault {
     Fault::new(ErrorKind::LeaseLost, message)
 }
 
-/// How long the ledger may take to learn of what its machine's runner has seen.
-const LEARNS_WITHIN: Duration = Duration::from_secs(1);
-
-/// What a failure means when the lease has ended, or its machine is going: of a machine that is lent, neither happens
-/// unless it is lost.
-async fn blame(vmint: &Vmint, id: &LeaseId, handle: &str, fault: Fault) -> Fault {
-    let suspicious = matches!(
-        fault.kind,
-        ErrorKind::StaleGeneration
-            | ErrorKind::MachineLost
-            | ErrorKind::NotFound
-            | ErrorKind::WrongState
-            | ErrorKind::Runner
-            | ErrorKind::Host
-    );
-    if !suspicious {
-        return fault;
-    }
-    let (end, mut pause) = (Instant::now() + LEARNS_WITHIN, Duration::from_millis(1));
-    loop {
-        if let Ok(Some(end)) = vmint.lease(id).map(|lease| lease.ended) {
-            return ended(id, end.how.tell(), end.detail.as_deref());
-        }
-        let is_well = vmint
-            .machine(handle)
-            .is_ok_and(|machine| machine.state.has_runner());
-        if is_well {
-            return fault;
-        }
-        if Instant::now() > end {
-            return Fault {
-                kind: ErrorKind::MachineLost,
-                ..fault
-            };
-        }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_millis(50));
-    }
-}
-
 #[pymethods]
 impl Lease {
     /// Its id.
@@ -142,7 +101,7 @@ impl Lease {
         let (vmint, lease) = self.parts()?;
         operation::wait(py, async {
             match vmint.machine(&lease.handle()) {
-                Err(fault) => Err(blame(&vmint, &self.id, &lease.handle(), fault).await),
+                Err(fault) => Err(vmint.blame_lease(&self.id, &lease.handle(), fault).await),
                 record => record,
             }
         })
@@ -157,7 +116,7 @@ impl Lease {
             let gathered = async { gather(lease.exec(command).await?, input).await };
             let gathered = gathered.await;
             match gathered {
-                Err(fault) => Err(blame(&vmint, &lease.id(), &lease.handle(), fault).await),
+                Err(fault) => Err(vmint.blame_lease(&lease.id(), &lease.handle(), fault).await),
                 done => done,
             }
         };
@@ -196,7 +155,7 @@ impl Lease {
         Ok(Operation::json(async move {
             let forked = vmint.fork(&lease.handle(), &new, 1, &Silent).await;
             match forked {
-                Err(fault) => Err(blame(&vmint, &lease.id(), &lease.handle(), fault).await),
+                Err(fault) => Err(vmint.blame_lease(&lease.id(), &lease.handle(), fault).await),
                 forked => forked,
             }
         }))

@@ -57,14 +57,8 @@ pub async fn worker(vmint: &Arc<Vmint>, pool: &str, leases: u32) -> Result<(), F
         let id = lease.id().to_string();
         // Without clobbering: a mark that is there already is another owner's.
         let script = format!("set -C; echo {id} > /dev/shm/owner && cat /dev/shm/owner");
-        // A runner whose hypervisor was killed has closed its socket a moment before the ledger knows.
         let output = match lease.output(Command::new(["sh", "-c", &script])).await {
-            Err(fault)
-                if matches!(
-                    fault.kind,
-                    ErrorKind::LeaseLost | ErrorKind::MachineLost | ErrorKind::Runner
-                ) =>
-            {
+            Err(fault) if matches!(fault.kind, ErrorKind::LeaseLost | ErrorKind::MachineLost) => {
                 said.lost = Some(fault.message);
                 say(&said)?;
                 continue;

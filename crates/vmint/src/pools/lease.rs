@@ -67,25 +67,25 @@ impl Lease {
     /// Starts a command.
     pub async fn exec(&self, command: Command) -> Result<Running<'_>, Fault> {
         let running = self.vmint.exec(&self.handle(), command).await;
-        running.map_err(|fault| self.blame(fault))
+        self.blamed(running).await
     }
 
     /// Runs a command to its end and gathers what it says.
     pub async fn output(&self, command: Command) -> Result<Output, Fault> {
         let output = self.vmint.output(&self.handle(), command).await;
-        output.map_err(|fault| self.blame(fault))
+        self.blamed(output).await
     }
 
     /// Copies a file or folder into the machine.
     pub async fn copy_in(&self, source: &Path, target: &str) -> Result<(), Fault> {
         let sent = self.vmint.copy_in(source, &self.handle(), target).await;
-        sent.map(drop).map_err(|fault| self.blame(fault))
+        self.blamed(sent.map(drop)).await
     }
 
     /// Copies a file or folder out of the machine.
     pub async fn copy_out(&self, source: &str, target: &Path) -> Result<(), Fault> {
         let unpacked = self.vmint.copy_out(&self.handle(), source, target).await;
-        let unpacked = unpacked.map_err(|fault| self.blame(fault))?;
+        let unpacked = self.blamed(unpacked).await?;
         if !unpacked.skipped.is_empty() {
             tracing::warn!("{}", unpacked.skipped);
         }
@@ -105,7 +105,7 @@ impl Lease {
             .vmint
             .unpack_into(&handle, folder.as_bytes(), user, tar)
             .await;
-        sent.map(drop).map_err(|fault| self.blame(fault))
+        self.blamed(sent.map(drop)).await
     }
 
     /// Packs a file or folder of the machine, and hands the tar stream to `sink` piece by piece.
@@ -116,13 +116,13 @@ impl Lease {
     {
         let handle = self.handle();
         let sent = self.vmint.pack_from(&handle, path.as_bytes(), sink).await;
-        sent.map(drop).map_err(|fault| self.blame(fault))
+        self.blamed(sent.map(drop)).await
     }
 
     /// What is known of the machine.
     pub fn machine_record(&self) -> Result<MachineRecord, Fault> {
         let record = self.vmint.machine(&self.handle());
-        record.map_err(|fault| self.blame(fault))
+        record.map_err(|fault| self.vmint.blame_lease_now(&self.id(), fault))
     }
 
     /// The same as [`snapshot`](Self::snapshot), on behalf of a run; not among the user's own.
@@ -132,29 +132,29 @@ impl Lease {
         run: &RunId,
     ) -> Result<SnapshotRecord, Fault> {
         let snapshot = self.vmint.snapshot_for_run(&self.handle(), name, run).await;
-        snapshot.map_err(|fault| self.blame(fault))
+        self.blamed(snapshot).await
     }
 
     /// Freezes this moment of the machine.
     pub async fn snapshot(&self, name: &Name) -> Result<SnapshotRecord, Fault> {
         let snapshot = self.vmint.snapshot(&self.handle(), name).await;
-        snapshot.map_err(|fault| self.blame(fault))
+        self.blamed(snapshot).await
     }
 
     /// Makes the machine fresh, and keeps it. Its generation rises by one, and the lease's with it.
     pub async fn reset(&self) -> Result<Generation, Fault> {
         let machine = self.vmint.reset(&self.handle()).await;
-        self.renewed(machine)
+        self.renewed(machine).await
     }
 
     /// Brings the machine to the moment of a snapshot, and keeps it. Its generation rises by one, and the lease's with it.
     pub async fn restore(&self, snapshot: &Name) -> Result<Generation, Fault> {
         let machine = self.vmint.restore(&self.handle(), snapshot).await;
-        self.renewed(machine)
+        self.renewed(machine).await
     }
 
-    fn renewed(&self, machine: Result<MachineRecord, Fault>) -> Result<Generation, Fault> {
-        let machine = machine.map_err(|fault| self.blame(fault))?;
+    async fn renewed(&self, machine: Result<MachineRecord, Fault>) -> Result<Generation, Fault> {
+        let machine = self.blamed(machine).await?;
         let mut record = self.record.lock().expect("nobody panics with the lock");
         record.generation = machine.generation;
         Ok(machine.generation)
@@ -178,7 +178,10 @@ impl Lease {
         let path = self.vmint.home.machine(&self.machine()).console_log();
         match vmint_qemu::log::read_settled(&path) {
             Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-            Err(e) => Err(self.blame(Fault::from_error(ErrorKind::Host, &e))),
+            Err(e) => {
+                let fault = Fault::from_error(ErrorKind::Host, &e);
+                Err(self.vmint.blame_lease_now(&self.id(), fault))
+            }
         }
     }
 
@@ -207,27 +210,16 @@ impl Lease {
         self.record()
     }
 
-    /// What a failure means when the lease has ended meanwhile.
-    pub(crate) fn blame(&self, fault: Fault) -> Fault {
-        let suspicious = matches!(
-            fault.kind,
-            ErrorKind::StaleGeneration
-                | ErrorKind::MachineLost
-                | ErrorKind::NotFound
-                | ErrorKind::WrongState
-                | ErrorKind::Runner
-                | ErrorKind::Host
-        );
-        if !suspicious {
-            return fault;
-        }
-        let id = self.id();
-        let lease = self.here.ledger.store().lease(&id);
-        match lease {
-            Ok(LeaseRecord {
-                ended: Some(ended), ..
-            }) => vmint_model::LedgerError::LeaseEnded { id, ended }.into(),
-            _ => fault,
+    /// What a failure means when the lease has ended meanwhile: [`Vmint::blame_lease`].
+    pub(crate) async fn blame(&self, fault: Fault) -> Fault {
+        let (id, handle) = (self.id(), self.handle());
+        self.vmint.blame_lease(&id, &handle, fault).await
+    }
+
+    async fn blamed<T>(&self, done: Result<T, Fault>) -> Result<T, Fault> {
+        match done {
+            Err(fault) => Err(self.blame(fault).await),
+            done => done,
         }
     }
 }

@@ -19,6 +19,7 @@
 //! * [`lease`]: what one may do with a machine that is lent.
 //! * `local`: this host as the backend of `vmint-pool`; `tend`: filling on the side.
 
+mod blame;
 pub mod lease;
 mod local;
 pub(crate) mod suit;

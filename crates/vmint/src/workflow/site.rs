@@ -347,7 +347,11 @@ impl Process for Started<'_> {
             use crate::exec::Happening as Seen;
             loop {
                 let seen = self.running.next().await;
-                return Ok(match seen.map_err(|fault| self.lease.blame(fault))? {
+                let seen = match seen {
+                    Err(fault) => return Err(self.lease.blame(fault).await),
+                    Ok(seen) => seen,
+                };
+                return Ok(match seen {
                     Seen::Output(_, bytes) => Happening::Output(bytes),
                     Seen::Exited(status) => Happening::Exited(match status {
                         ExitStatus::Code(code) => Exit::Code(code),
