@@ -257,3 +257,105 @@ pub(crate) fn migrate(
     transaction.commit()?;
     Ok(Outcome::Current)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vmint_model::{LeaseEnd, LeaseRecord};
+
+    /// A database as an older vmint left it.
+    fn at_version(version: usize) -> Connection {
+        let connection = Connection::open_in_memory().unwrap();
+        for migration in &MIGRATIONS[..version] {
+            connection.execute_batch(migration).unwrap();
+        }
+        connection
+            .pragma_update(None, "user_version", i64::try_from(version).unwrap())
+            .unwrap();
+        connection
+    }
+
+    #[test]
+    fn what_was_due_by_the_wall_clock_is_due_at_the_same_moment_by_the_steady_one() {
+        let mut connection = at_version(5);
+        let wall = crate::now().wall_ms;
+        let lease = |id: &str, machine: &str, expires: &str| {
+            format!(
+                r#"{{"id":"{id}","pool":"p","machine":"{machine}","generation":3,
+                    "owner":{{"client":{{"name":"agent","heartbeat_ms":5000}}}},"label":null,"ttl_ms":60000,
+                    "granted_at_ms":{wall},"waited_ms":0,"expires_at_ms":{expires},"silent_at_ms":{},"ended":null}}"#,
+                wall + 5_000
+            )
+        };
+        let (one, two) = ("l0000000000000001", "l0000000000000002");
+        let (first, second) = ("m000000000001", "m000000000002");
+        let insert =
+            "INSERT INTO leases (id, machine, ended_at_ms, record) VALUES (?1, ?2, ?3, ?4)";
+        let out = lease(one, first, &(wall + 60_000).to_string());
+        let ended = lease(two, second, "null");
+        connection
+            .execute(insert, (one, first, None::<i64>, &out))
+            .unwrap();
+        connection
+            .execute(insert, (two, second, wall, &ended))
+            .unwrap();
+        connection
+            .execute_batch(&format!(
+                "INSERT INTO pools (name, state, created_at_ms, spec) VALUES ('p', 'active', {wall}, '{{}}');
+                 INSERT INTO slots VALUES ('{first}', 'p', 'leased', 3, 1, {wall} - 3000, {wall} - 2000, {wall} - 1000, NULL);
+                 INSERT INTO waiters VALUES (1, 'l0000000000000003', 'p', '{{}}', 'bell', '{{}}', {wall} - 10, {wall} + 700);
+                 INSERT INTO admission_line VALUES (1, '{second}', 1, 'boot', '{{}}', 'bell', '{{}}', {wall} + 800);"
+            ))
+            .unwrap();
+
+        let before = crate::now();
+        assert_eq!(
+            migrate(&mut connection, Vec::new).unwrap(),
+            Outcome::Current
+        );
+        let after = crate::now();
+        // Between two looks at both clocks, the moment of the wall clock was this one of the steady clock.
+        let is = |steady: i64, wall_ms: i64| {
+            let ahead = |now: vmint_model::Now| now.wall_ms - now.steady_ms;
+            let (low, high) = (
+                ahead(before).min(ahead(after)),
+                ahead(before).max(ahead(after)),
+            );
+            let found = wall_ms - steady;
+            assert!(
+                (low - 1..=high + 1).contains(&found),
+                "{found}: {low} to {high}"
+            );
+        };
+        let number = |sql: &str| {
+            connection
+                .query_row(sql, [], |row| row.get::<_, i64>(0))
+                .unwrap()
+        };
+        is(number("SELECT born_at_ms FROM slots"), wall - 3000);
+        is(number("SELECT since_ms FROM slots"), wall - 2000);
+        is(number("SELECT checked_at_ms FROM slots"), wall - 1000);
+        is(number("SELECT since_ms FROM waiters"), wall - 10);
+        is(number("SELECT deadline_ms FROM waiters"), wall + 700);
+        is(number("SELECT deadline_ms FROM admission_line"), wall + 800);
+        let record = |id: &str| -> LeaseRecord {
+            let sql = "SELECT record FROM leases WHERE id = ?1";
+            let text: String = connection.query_row(sql, [id], |row| row.get(0)).unwrap();
+            serde_json::from_str(&text).unwrap()
+        };
+        let out = record(one);
+        is(out.expires_steady_ms.unwrap(), wall + 60_000);
+        is(out.silent_steady_ms.unwrap(), wall + 5_000);
+        assert_eq!(out.overdue(after), None);
+        let later = vmint_model::Now {
+            steady_ms: after.steady_ms + 5_001,
+            ..after
+        };
+        assert_eq!(out.overdue(later), Some(LeaseEnd::Silent));
+        let ended = record(two);
+        assert_eq!(
+            (ended.expires_steady_ms, ended.silent_steady_ms),
+            (None, None)
+        );
+    }
+}
