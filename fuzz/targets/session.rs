@@ -9,7 +9,7 @@
 use libfuzzer_sys::fuzz_target;
 use vmint_protocol::host::Streams;
 use vmint_protocol::{
-    Channel, ErrorCode, ExitStatus, FromGuest, GuestError, Header, Kind, Reply, Request, TarIn,
+    Channel, ErrorCode, ExitStatus, Extent, FromGuest, GuestError, Header, Kind, Reply, Request, TarIn,
     TarOut, ToGuest, WINDOW, WindowSize, encode_message,
 };
 
@@ -33,6 +33,7 @@ fuzz_target!(|input: &[u8]| {
                         user: None,
                     }),
                     2 => Request::TarOut(TarOut {
+                        extent: Extent::Whole,
                         path: b"/".to_vec(),
                     }),
                     3 => Request::Info,

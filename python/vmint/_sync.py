@@ -40,7 +40,7 @@ class Vm(Core):
         return asked.result(self._native.exec(asked).wait())
 
     def copy_in(self, source: PathLike, target: str) -> None:
-        """Copies a file or folder into the machine, as ``cp -a`` does: into ``target`` if that is a folder or ends in
+        """Copies a file or folder into the machine, as ``docker cp`` does: into ``target`` if that is a folder or ends in
         a slash, else under that name."""
         self._copy_in(source, target).wait()
 

@@ -11,7 +11,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Instant, SystemTime};
 use vmint_protocol::{
-    Channel, Credit, Decoder, Event, ExecSpec, ExitStatus, FromGuest, Hello, NetworkConfig,
+    Channel, Credit, Decoder, Event, ExecSpec, ExitStatus, Extent, FromGuest, Hello, NetworkConfig,
     PROTOCOL_VERSION, Prepare, Request, SshHostKey, TarIn, TarOut, ToGuest, Welcome, Window,
     WindowSize, encode_credit, encode_data, encode_eof, encode_message,
 };
@@ -250,6 +250,7 @@ fn main() -> Result<()> {
         "out" => {
             let spec = TarOut {
                 path: args.next().ok_or("no path")?.into_bytes(),
+                extent: Extent::Whole,
             };
             let since = Instant::now();
             let ended = talk.request(Request::TarOut(spec), None, print)?;

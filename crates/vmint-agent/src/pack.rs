@@ -15,7 +15,7 @@ use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
-use vmint_protocol::{Channel, ErrorCode, GuestError, Sent, TarOut};
+use vmint_protocol::{Channel, ErrorCode, Extent, GuestError, Sent, TarOut};
 
 /// So many files are few.
 const FEW: usize = 16;
@@ -47,7 +47,9 @@ pub struct Pack {
 impl Pack {
     /// Starts the child, unless there is so little to pack that it is done at once.
     pub fn start(spec: &TarOut) -> Result<Self, GuestError> {
-        if let Some(pack) = Self::at_once(&spec.path) {
+        if spec.extent == Extent::Whole
+            && let Some(pack) = Self::at_once(&spec.path)
+        {
             return Ok(pack);
         }
         Self::fork(spec)
@@ -86,7 +88,11 @@ impl Pack {
         match sys::fork().map_err(|e| os("create a process", e))? {
             Forked::Child => {
                 drop((archive, result));
-                let report = match crate::tarball::pack(&spec.path, archive_end) {
+                let packed = match spec.extent {
+                    Extent::Whole => crate::tarball::pack(&spec.path, archive_end),
+                    Extent::Header => crate::tarball::look(&spec.path, archive_end),
+                };
+                let report = match packed {
                     Ok(sent) => encode(sent),
                     Err(error) => describe(&error),
                 };
@@ -210,7 +216,11 @@ mod tests {
     /// The archive of a folder's content, and whether it took a process.
     fn packed(folder: &std::path::Path) -> (Vec<u8>, bool) {
         let path = [folder.as_os_str().as_bytes(), b"/."].concat();
-        let pack = Pack::start(&TarOut { path }).unwrap();
+        let pack = Pack::start(&TarOut {
+            path,
+            extent: Extent::Whole,
+        })
+        .unwrap();
         let mut archive = Vec::new();
         let mut piece = [0; 4096];
         while let n @ 1.. = rustix::io::read(pack.source.fd(), &mut piece).unwrap() {

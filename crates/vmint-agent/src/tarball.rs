@@ -50,6 +50,30 @@ pub fn pack(path: &[u8], pipe: OwnedFd) -> Result<Sent, PackError> {
     Ok(archive.sent)
 }
 
+/// The header alone of what `path` leads to, links followed, under its real path.
+pub fn look(path: &[u8], pipe: OwnedFd) -> Result<Sent, PackError> {
+    let mut archive = Archive {
+        pipe,
+        sent: Sent::default(),
+        path: path.to_vec(),
+    };
+    let real = std::fs::canonicalize(OsStr::from_bytes(path))
+        .map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))
+        .map_err(archive.error("look at"))?;
+    let stat = rustix::fs::stat(&real).map_err(archive.error("look at"))?;
+    let kind = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => b'5',
+        FileType::CharacterDevice => b'3',
+        FileType::BlockDevice => b'4',
+        FileType::RegularFile => b'0',
+        // For whoever asks, a socket is as little a file as a named pipe.
+        _ => b'6',
+    };
+    archive.header(real.as_os_str().as_bytes(), &stat, kind, 0, b"")?;
+    archive.write(&[0; 2 * BLOCK])?;
+    Ok(archive.sent)
+}
+
 /// The archive under way.
 #[derive(Debug)]
 struct Archive {

@@ -3,7 +3,8 @@
 //! *Nothing is written outside the target folder.* Names that are absolute or contain `..` are refused. Folders on the
 //! way are opened with `openat2(RESOLVE_IN_ROOT)`: the kernel resolves every link in them, be it the image's own
 //! (`/lib` → `usr/lib`, with the target `/`) or one that the archive has just made, as if the target were the root. The
-//! last component of a name is never followed: it is created with `O_EXCL`, and what was there before is unlinked.
+//! last component of a name is never followed: it is created with `O_EXCL`, and what was there before is unlinked; a folder
+//! that was there stays, with its owner, mode and times.
 
 use crate::exec::{self, failure, os, text};
 use crate::spawn::Ids;
@@ -23,6 +24,8 @@ const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEX
 pub struct Unpack {
     parser: Parser,
     target: OwnedFd,
+    /// Whether it was made for this archive: a folder that was there keeps its owner, mode and times.
+    target_is_new: bool,
     owner: Option<Ids>,
     /// The folder that was used last: most entries have the same one as the entry before.
     parent: Option<(Vec<u8>, OwnedFd)>,
@@ -49,6 +52,7 @@ impl Unpack {
                 format_args!("unpack to {shown:?}, which is no absolute path"),
             ));
         }
+        let target_is_new = !path.exists();
         std::fs::create_dir_all(path).map_err(|e| {
             let error = Errno::from_io_error(&e).unwrap_or(Errno::IO);
             os(&format!("create the folder {shown:?}"), error)
@@ -57,6 +61,7 @@ impl Unpack {
         Ok(Self {
             parser: Parser::default(),
             target: target.map_err(|e| os(&format!("open the folder {shown:?}"), e))?,
+            target_is_new,
             owner,
             parent: None,
             file: None,
@@ -214,11 +219,14 @@ impl Unpack {
         path: Vec<u8>,
         entry: &Entry,
     ) -> OsResult<()> {
+        if name == b"." && !self.target_is_new {
+            return Ok(());
+        }
         if name != b"." {
             match rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o700)) {
                 Ok(()) => {}
-                // What is a folder stays one, with what is in it; a link to a folder stays a link.
-                Err(Errno::EXIST) if self.resolve(&path, FOLDER).is_ok() => {}
+                // What is a folder stays one, with its owner, its mode, and what is in it; a link to a folder stays a link.
+                Err(Errno::EXIST) if self.resolve(&path, FOLDER).is_ok() => return Ok(()),
                 Err(Errno::EXIST) => {
                     rustix::fs::unlinkat(parent, name, AtFlags::empty())?;
                     rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o700))?;

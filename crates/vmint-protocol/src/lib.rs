@@ -44,7 +44,7 @@ pub use frame::{
     encode_credit, encode_data, encode_eof, encode_message,
 };
 pub use message::{
-    ErrorCode, ExecSpec, ExitStatus, FromGuest, GuestError, GuestInfo, Init, NetworkConfig,
+    ErrorCode, ExecSpec, ExitStatus, Extent, FromGuest, GuestError, GuestInfo, Init, NetworkConfig,
     Prepare, Reply, Request, Sent, SshHostKey, Streams, TarIn, TarOut, ToGuest, WindowSize,
 };
 pub use preamble::{Hello, NONCE_LEN, PREAMBLE_LEN, PROTOCOL_VERSION, Welcome};

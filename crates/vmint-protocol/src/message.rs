@@ -154,6 +154,19 @@ pub struct TarOut {
     /// A file or folder. Its last component names the archive's first entry; a path ending in `/.` packs a folder's
     /// content without the folder. Symlinks below it are kept as links.
     pub path: Vec<u8>,
+    /// How much of it.
+    pub extent: Extent,
+}
+
+/// How much of a file or folder is packed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Extent {
+    /// It, and all that is below it.
+    #[default]
+    Whole,
+    /// The header alone, without content, of what the path leads to, links followed. It is named by its real path. So a
+    /// host learns what is there before it copies.
+    Header,
 }
 
 /// What makes a machine this machine and no other.

@@ -3,7 +3,7 @@
 //! Both preambles are 40 bytes: a magic of 16, the version as a little-endian `u16`, six zero bytes, a nonce of 16.
 
 /// The version of everything that follows the preamble. Raised by any change to frames or messages.
-pub const PROTOCOL_VERSION: u16 = 2;
+pub const PROTOCOL_VERSION: u16 = 3;
 /// Length of a nonce in bytes.
 pub const NONCE_LEN: usize = 16;
 /// Length of a [`Hello`] and of a [`Welcome`] in bytes.

@@ -5,9 +5,9 @@ use proptest::prelude::*;
 use std::collections::{BTreeMap, VecDeque};
 use vmint_protocol::host::{Breach, Incoming, MAX_STREAMS, Misuse, OpenError, Streams};
 use vmint_protocol::{
-    Channel, Credit, Decoder, ErrorCode, Event, ExitStatus, FromGuest, GuestError, Reply, Request,
-    TarIn, TarOut, ToGuest, WINDOW, Window, WindowSize, encode_credit, encode_data, encode_eof,
-    encode_message,
+    Channel, Credit, Decoder, ErrorCode, Event, ExitStatus, Extent, FromGuest, GuestError, Reply,
+    Request, TarIn, TarOut, ToGuest, WINDOW, Window, WindowSize, encode_credit, encode_data,
+    encode_eof, encode_message,
 };
 
 /// What one stream may cost at most: two windows in parts that have room to grow, what its messages hold, and the rest.
@@ -102,7 +102,7 @@ proptest! {
     /// Whatever a peer sends, and nobody takes: what is held stays below what the streams may cost.
     #[test]
     fn hostile_frames_keep_memory_under_a_bound(frames in vec(frame(), 1..200), abandon in 0u32..5) {
-        let mut streams = opened([exec(), exec(), Request::Ping, Request::TarOut(TarOut { path: b"/".to_vec() })]);
+        let mut streams = opened([exec(), exec(), Request::Ping, Request::TarOut(TarOut { path: b"/".to_vec(), extent: Extent::Whole })]);
         streams.abandon(abandon);
         let mut bytes = Vec::new();
         for frame in frames {

@@ -249,8 +249,10 @@ pub struct Shell {
 
 /// Copy files and folders into and out of machines
 ///
-/// One side is NAME:PATH, the other a path of this host, or - for a tar stream. As with `cp -a`: into the destination if
-/// that is a folder or ends in /, else under its name. A local path with a colon is written ./a:b.
+/// One side is NAME:PATH, the other a path of this host, or - for a tar stream. As with `docker cp`: into the destination
+/// if that is a folder, else under its name; DIR/. is the content of a folder. A destination that is a link is followed, and
+/// a folder that is there keeps its owner and mode. A file also goes into a new folder, if the destination ends in /. A
+/// local path with a colon is written ./a:b.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:

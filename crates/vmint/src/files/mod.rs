@@ -3,14 +3,19 @@
 //! What comes out of a guest is not trusted: [`vmint_files`] unpacks it, and nothing outside the folder that was named is
 //! touched.
 
+mod place;
+
+use self::place::{Misplaced, Place, Subject, There, place};
 use crate::Vmint;
+use std::ffi::OsStr;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use tokio::io::{AsyncRead, AsyncWriteExt};
 use vmint_files::{Options, UnpackError, Unpacked, Unpacker};
 use vmint_model::{ErrorKind, Fault};
-use vmint_protocol::{Channel, ErrorCode, FromGuest, Reply, Request, Sent, TarIn, TarOut};
+use vmint_protocol::archive::{EntryKind, Item, Parser};
+use vmint_protocol::{Channel, ErrorCode, Extent, FromGuest, Reply, Request, Sent, TarIn, TarOut};
 use vmint_runner::session::Credits;
 use vmint_runner::{Fed, StreamEvent};
 
@@ -19,6 +24,8 @@ use vmint_runner::{Fed, StreamEvent};
 const PIPE: usize = 1 << 20;
 /// Pieces that wait for the thread that unpacks. A piece is at most a frame, and the connection's window bounds them all.
 const PIECES: usize = 16;
+/// More than the header of one file takes: its name of 4 KiB, and the archive's end.
+const MOST_OF_A_HEADER: usize = 16 << 10;
 
 impl Vmint {
     /// Unpacks a tar stream in a folder of a machine, made if need be.
@@ -67,6 +74,20 @@ impl Vmint {
         &self,
         machine: &str,
         path: &[u8],
+        sink: F,
+    ) -> Result<Sent, Fault>
+    where
+        F: FnMut(bytes::Bytes) -> Fut,
+        Fut: Future<Output = io::Result<()>>,
+    {
+        self.take_out(machine, path, Extent::Whole, sink).await
+    }
+
+    async fn take_out<F, Fut>(
+        &self,
+        machine: &str,
+        path: &[u8],
+        extent: Extent,
         mut sink: F,
     ) -> Result<Sent, Fault>
     where
@@ -74,14 +95,11 @@ impl Vmint {
         Fut: Future<Output = io::Result<()>>,
     {
         let (record, _) = self.reach(machine)?;
-        let mut stream = self
-            .open_stream(
-                &record,
-                Request::TarOut(TarOut {
-                    path: path.to_vec(),
-                }),
-            )
-            .await?;
+        let request = Request::TarOut(TarOut {
+            path: path.to_vec(),
+            extent,
+        });
+        let mut stream = self.open_stream(&record, request).await?;
         let mut credits = Credits::default();
         loop {
             match stream
@@ -108,43 +126,71 @@ impl Vmint {
         }
     }
 
-    /// Copies a file or folder of this host into a machine. As with `cp -a`: into `target` if that is a folder or ends
-    /// in a slash, else under that name.
-    pub async fn copy_in(&self, source: &Path, machine: &str, target: &str) -> Result<Sent, Fault> {
-        let meta = std::fs::symlink_metadata(source)
-            .map_err(|e| host_fault(e, format!("cannot read {}", source.display())))?;
-        let into_folder = target.ends_with('/') || self.is_folder(machine, target).await?;
-        let base = source.file_name().map(PathBuf::from);
-        let content_only = meta.is_dir() && source.to_string_lossy().ends_with("/.");
-        let (folder, name) = match (into_folder, base) {
-            _ if content_only => (target.to_owned(), PathBuf::from(".")),
-            (true, Some(name)) => (target.to_owned(), name),
-            (true, None) => (target.to_owned(), PathBuf::from(".")),
-            (false, _) => {
-                let target = Path::new(target);
-                let name = target.file_name().ok_or_else(|| {
-                    Fault::new(
-                        ErrorKind::Usage,
-                        format!("{} names no file in the machine", target.display()),
-                    )
-                })?;
-                let parent = target
-                    .parent()
-                    .filter(|p| !p.as_os_str().is_empty())
-                    .unwrap_or(Path::new("."));
-                (parent.to_string_lossy().into_owned(), PathBuf::from(name))
-            }
+    /// What is at a path of a machine, links followed.
+    async fn look_at(&self, machine: &str, path: &str) -> Result<There, Fault> {
+        let mut archive = Vec::new();
+        let found = self
+            .take_out(
+                machine,
+                place::trimmed(path.as_bytes()),
+                Extent::Header,
+                |bytes| {
+                    // A guest that sends more than a header sends what is not looked at.
+                    if archive.len() < MOST_OF_A_HEADER {
+                        archive.extend_from_slice(&bytes);
+                    }
+                    std::future::ready(Ok(()))
+                },
+            )
+            .await;
+        match found {
+            Err(fault) if fault.kind == ErrorKind::NotFound => return Ok(There::Nothing),
+            found => found?,
         };
+        let strange = |why: &dyn std::fmt::Display| {
+            let message = format!("the machine does not say what {path:?} is: {why}");
+            Fault::new(ErrorKind::Guest, message)
+        };
+        let (mut parser, mut rest) = (Parser::default(), &archive[..]);
+        loop {
+            match parser.next(&mut rest).map_err(|e| strange(&e))? {
+                Some(Item::Entry(entry)) if entry.kind == EntryKind::Directory => {
+                    return Ok(There::Folder);
+                }
+                Some(Item::Entry(entry)) => return Ok(There::File(entry.path)),
+                Some(_) => {}
+                None => return Err(strange(&"its answer is cut short")),
+            }
+        }
+    }
+
+    /// Copies a file or folder of this host into a machine, by the rules of `docker cp`: into `target` if that is a folder,
+    /// else in its place. A folder that is there keeps its owner and mode.
+    pub async fn copy_in(&self, source: &Path, machine: &str, target: &str) -> Result<Sent, Fault> {
+        let path = source.as_os_str().as_bytes();
+        let is_followed = path.ends_with(b"/") || path.ends_with(b"/.");
+        let meta = if is_followed {
+            std::fs::metadata(source)
+        } else {
+            std::fs::symlink_metadata(source)
+        };
+        let meta = meta.map_err(|e| host_fault(e, format!("cannot read {}", source.display())))?;
+        let there = self.look_at(machine, target).await?;
+        let subject = Subject::of(path, meta.is_dir());
+        let place = place(&subject, target.as_bytes(), &there);
+        let (folder, name) =
+            match place.map_err(|e| misplaced(&format!("{machine}:{target}"), e))? {
+                Place::Named { folder, name } => (folder, name),
+                Place::Content { folder } => (folder, b".".to_vec()),
+            };
         let (reader, writer) = tokio::io::duplex(PIPE);
         let source = source.to_owned();
         let packed = tokio::task::spawn_blocking(move || {
             let mut out = io::BufWriter::with_capacity(256 << 10, tokio_util_io(writer));
-            pack(&source, &name, &mut out)?;
+            pack(&source, Path::new(OsStr::from_bytes(&name)), &mut out)?;
             out.flush()
         });
-        let sent = self
-            .unpack_into(machine, folder.as_bytes(), None, reader)
-            .await;
+        let sent = self.unpack_into(machine, &folder, None, reader).await;
         let packed = packed.await.expect("packing does not panic");
         match (sent, packed) {
             // When the guest fails, packing fails too, by a broken pipe: the guest's word counts.
@@ -162,26 +208,36 @@ impl Vmint {
         source: &str,
         target: &Path,
     ) -> Result<Unpacked, Fault> {
-        let into_folder = target.is_dir() || target.to_string_lossy().ends_with('/');
-        let (folder, rename) = if into_folder {
-            (target.to_owned(), None)
-        } else {
-            let parent = target
-                .parent()
-                .filter(|p| !p.as_os_str().is_empty())
-                .unwrap_or(Path::new("."));
-            (parent.to_owned(), target.file_name().map(PathBuf::from))
+        let there = on_host(target)?;
+        let wanted = target.as_os_str().as_bytes();
+        // Only where a slash names a folder that is not there it matters what is copied.
+        let is_folder = match there {
+            There::Nothing if wanted.ends_with(b"/") => {
+                self.look_at(machine, source).await? == There::Folder
+            }
+            _ => false,
         };
+        let subject = Subject::of(source.as_bytes(), is_folder);
+        let place = place(&subject, wanted, &there);
+        let (folder, rename) = match place.map_err(|e| misplaced(&target.display(), e))? {
+            Place::Content { folder } => (folder, None),
+            Place::Named { folder, name } => (folder, Some(name)),
+        };
+        let folder = Path::new(OsStr::from_bytes(&folder));
+        if there == There::Nothing && folder == target {
+            std::fs::create_dir(folder)
+                .map_err(|e| host_fault(e, format!("cannot make {}", folder.display())))?;
+        }
         if !folder.is_dir() {
             let message = format!("{} is no folder of this host", folder.display());
             return Err(Fault::new(ErrorKind::NotFound, message));
         }
         let options = Options {
-            rename: rename.map(|name| name.into_os_string().into_encoded_bytes()),
+            rename,
             ..Options::default()
         };
         // Where it goes is the user's choice, links and all; from here on it is this folder and no path.
-        let opened = std::fs::File::open(&folder)
+        let opened = std::fs::File::open(folder)
             .map_err(|e| host_fault(e, format!("cannot open {}", folder.display())))?;
         let (sender, mut receiver) = tokio::sync::mpsc::channel::<bytes::Bytes>(PIECES);
         let unpacked = tokio::task::spawn_blocking(move || {
@@ -216,30 +272,6 @@ impl Vmint {
         }
     }
 
-    async fn is_folder(&self, machine: &str, path: &str) -> Result<bool, Fault> {
-        // Asking for its content without reading it: the first entry tells, and the stream is dropped.
-        let first = Arc::new(Mutex::new(None));
-        let seen = first.clone();
-        let asked = self
-            .pack_from(machine, path.as_bytes(), |bytes| {
-                let seen = seen.clone();
-                async move {
-                    let mut seen = seen.lock().expect("nobody panics with the lock");
-                    let is_folder = bytes.get(156) == Some(&b'5');
-                    seen.get_or_insert(is_folder);
-                    Err(io::ErrorKind::Interrupted.into())
-                }
-            })
-            .await;
-        let known = *first.lock().expect("nobody panics with the lock");
-        match (known, asked) {
-            (Some(is_folder), _) => Ok(is_folder),
-            (None, Err(fault)) if fault.kind == ErrorKind::NotFound => Ok(false),
-            (None, Err(fault)) => Err(fault),
-            (None, Ok(_)) => Ok(false),
-        }
-    }
-
     fn guest_fault(
         &self,
         record: &vmint_model::MachineRecord,
@@ -259,6 +291,33 @@ impl Vmint {
             None => fault,
         }
     }
+}
+
+/// What is at a path of this host, links followed.
+fn on_host(path: &Path) -> Result<There, Fault> {
+    let look = |e| host_fault(e, format!("cannot look at {}", path.display()));
+    let path = Path::new(OsStr::from_bytes(place::trimmed(
+        path.as_os_str().as_bytes(),
+    )));
+    match std::fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => Ok(There::Folder),
+        Ok(_) => {
+            let real = std::fs::canonicalize(path).map_err(look)?;
+            Ok(There::File(real.into_os_string().into_encoded_bytes()))
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            if path.is_symlink() {
+                let message = format!("{} is a link that leads nowhere", path.display());
+                return Err(Fault::new(ErrorKind::Usage, message));
+            }
+            Ok(There::Nothing)
+        }
+        Err(e) => Err(look(e)),
+    }
+}
+
+fn misplaced(target: &dyn std::fmt::Display, e: Misplaced) -> Fault {
+    Fault::new(ErrorKind::Usage, format!("{target} {e}"))
 }
 
 /// Whose fault it is that an archive was not unpacked.
@@ -306,6 +365,8 @@ impl<T> Drop for Blocking<T> {
 fn pack(source: &Path, name: &Path, out: impl Write) -> io::Result<()> {
     let mut builder = tar::Builder::new(out);
     builder.follow_symlinks(false);
+    // A file with holes arrives whole: what GNU tar writes for it is not read by every tar, nor by the guest.
+    builder.sparse(false);
     let meta = std::fs::symlink_metadata(source)?;
     if meta.is_dir() {
         builder.append_dir_all(name, source)?;
