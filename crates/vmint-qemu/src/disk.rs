@@ -3,9 +3,15 @@
 //! A machine's folder links every layer below its own, so nothing outside of it is needed to run it. Layers name
 //! the one below relative to their own folder, which therefore reads the same in whichever folder they are linked.
 
+use crate::fence;
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use vmint_confine::{ConfineError, Fence};
+use vmint_model::Confine;
 
 /// Format of a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +95,9 @@ pub enum DiskError {
         /// What it said.
         stderr: String,
     },
+    /// It cannot be fenced in, and must be.
+    #[error("cannot confine qemu-img")]
+    Confine(#[from] ConfineError),
     /// A file could not be written.
     #[error("cannot write {path:?}")]
     Io {
@@ -100,46 +109,85 @@ pub enum DiskError {
     },
 }
 
-/// Makes an empty layer `file` in `folder`, on top of layer `below`.
-pub async fn create(
-    qemu_img: &Path,
-    folder: &Path,
-    file: &str,
-    below: usize,
-) -> Result<PathBuf, DiskError> {
-    let path = folder.join(file);
-    let format = if below == 0 { "raw" } else { "qcow2" };
-    let mut command = tokio::process::Command::from(vmint_spawn::command(qemu_img));
-    command
-        .current_dir(folder)
-        .args([
-            "create",
-            "-q",
-            "-f",
-            "qcow2",
-            "-F",
-            format,
-            "-b",
-            &layer_name(below),
-            file,
-        ])
-        .stdin(Stdio::null())
-        .kill_on_drop(true);
-    let output = command.output().await.map_err(|source| DiskError::Start {
-        program: qemu_img.into(),
-        source,
-    })?;
-    if !output.status.success() {
-        let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        return Err(DiskError::Create { path, stderr });
-    }
-    Ok(path)
+/// What makes layers: `qemu-img`, which reads what guests wrote, inside a fence of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Maker {
+    /// The program.
+    pub program: PathBuf,
+    /// How strictly it is fenced in.
+    pub confine: Confine,
 }
 
-/// Copies the blank layer of `folder` to layer `n`.
+impl Maker {
+    /// Makes an empty layer `file` in `folder`, on top of layer `below`.
+    pub async fn create(
+        &self,
+        folder: &Path,
+        file: &str,
+        below: usize,
+    ) -> Result<PathBuf, DiskError> {
+        let path = folder.join(file);
+        // It is allowed a file, not the folder to make one in.
+        empty(&path).map_err(|source| DiskError::Io {
+            path: path.clone(),
+            source,
+        })?;
+        let lower: Vec<_> = (0..=below).map(|n| folder.join(layer_name(n))).collect();
+        let rules = fence::layer(&self.program, &path, &lower);
+        let fence = Fence::build(&rules, self.confine)?;
+        let format = if below == 0 { "raw" } else { "qcow2" };
+        let mut command = vmint_spawn::command(&self.program);
+        command
+            .current_dir(folder)
+            .args(["create", "-q", "-f", "qcow2", "-F", format, "-b"])
+            .args([&layer_name(below), file])
+            .stdin(Stdio::null());
+        if let Some(mut fence) = fence {
+            // SAFETY: `enter` is async-signal-safe.
+            unsafe { command.pre_exec(move || fence.enter()) };
+        }
+        let mut command = tokio::process::Command::from(command);
+        let output = command.kill_on_drop(true).output().await;
+        let failed = |stderr| {
+            // What is empty is no layer.
+            let _ = std::fs::remove_file(&path);
+            DiskError::Create {
+                path: path.clone(),
+                stderr,
+            }
+        };
+        let output = output.map_err(|source| DiskError::Start {
+            program: self.program.clone(),
+            source,
+        })?;
+        if !output.status.success() {
+            return Err(failed(
+                String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+            ));
+        }
+        Ok(path)
+    }
+}
+
+/// An empty file in the place of what is there, which only its owner may read.
+fn empty(path: &Path) -> io::Result<File> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    File::options()
+        .create_new(true)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+}
+
+/// Copies the blank layer of `folder` to layer `n`. Its mode is not copied: the blank one is frozen.
 pub fn copy_blank(folder: &Path, n: usize) -> Result<(), DiskError> {
     let path = folder.join(layer_name(n));
-    std::fs::copy(folder.join(BLANK), &path)
+    let copied = File::open(folder.join(BLANK))
+        .and_then(|mut blank| io::copy(&mut blank, &mut empty(&path)?));
+    copied
         .map(drop)
         .map_err(|source| DiskError::Io { path, source })
 }
