@@ -3,17 +3,17 @@
 //! Landlock's rules are for files that exist when a process comes under them, and all that lies below a folder. A runner has rules
 //! for the database that is there; the folder in which another one may appear holds the machines of all others, too. So before it is
 //! fenced in, it forks a process that stays outside and does one thing: it opens the files of *this home's* database, by the four
-//! names that they have, and hands the descriptors back. It reads nothing that comes from a guest, takes nothing but the number of
+//! names that they have, and hands the descriptors back; and removes a journal that SQLite is done with. It reads nothing that comes from a guest, takes nothing but the number of
 //! a name and flags, and ends with the runner.
 //!
 //! ```text
 //! SQLite ─ open ─▶ the kernel: EACCES? ─▶ (name, flags) ─▶ opener ─▶ descriptor
 //! ```
 //!
-//! SQLite is told to open files by [`open_fenced`] (`xSetSystemCall` of its `unix` VFS, made for sandboxes).
+//! SQLite is told to open and remove files by [`open_fenced`] and [`unlink_fenced`] (`xSetSystemCall` of its `unix` VFS, made for sandboxes).
 
 use rusqlite::ffi;
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -30,6 +30,9 @@ use vmint_model::Home;
 
 /// What the names of a database's files end with, after the name of the database itself.
 pub const SUFFIXES: [&str; 4] = ["", "-wal", "-shm", "-journal"];
+
+/// Added to the number of a name that is to be removed, and not opened.
+const REMOVE: u8 = 0x10;
 
 /// What of an open's flags is passed on.
 const FLAGS: OFlags = OFlags::ACCMODE.union(OFlags::CREATE).union(OFlags::EXCL);
@@ -92,10 +95,10 @@ fn serve(socket: &OwnedFd, folder: &OwnedFd, name: &[u8]) {
             Err(Errno::INTR) => continue,
             _ => return,
         }
-        let opened = open_named(folder, name, request);
+        let opened = serve_one(folder, name, request);
         let code = opened.as_ref().map_or_else(|e| e.raw_os_error(), |_| 0);
         let code = code.to_ne_bytes();
-        let files = opened.ok();
+        let files = opened.ok().flatten();
         let descriptors = files.as_ref().map(AsFd::as_fd);
         let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut room);
@@ -141,6 +144,21 @@ fn show_as(name: &[u8]) {
     }
 }
 
+/// Opens what is asked for; nothing, when it is removed instead.
+fn serve_one(folder: &OwnedFd, name: &[u8], request: [u8; 5]) -> Result<Option<OwnedFd>, Errno> {
+    let [which, ..] = request;
+    let Some(which) = which.checked_sub(REMOVE) else {
+        return open_named(folder, name, request).map(Some);
+    };
+    match SUFFIXES.get(usize::from(which)) {
+        Some(&"") | None => Err(Errno::INVAL),
+        Some(suffix) => {
+            let name = [name, suffix.as_bytes()].concat();
+            unlinkat(folder, name, AtFlags::empty()).map(|()| None)
+        }
+    }
+}
+
 fn open_named(folder: &OwnedFd, name: &[u8], request: [u8; 5]) -> Result<OwnedFd, Errno> {
     let [which, flags @ ..] = request;
     let suffix = SUFFIXES.get(usize::from(which)).ok_or(Errno::INVAL)?;
@@ -174,22 +192,26 @@ fn tell_sqlite() -> io::Result<()> {
     let Some(set) = set else {
         return Err(io::Error::other("this SQLite has no system calls to set"));
     };
-    let call: unsafe extern "C" fn(*const c_char, c_int, c_int) -> c_int = open_fenced;
-    // SAFETY: SQLite stores a function of any type as this one, and calls it with the type of its own `open`, `posixOpen`, which is
-    // that of `call` (os_unix.c).
-    let call = unsafe {
-        std::mem::transmute::<
-            unsafe extern "C" fn(*const c_char, c_int, c_int) -> c_int,
-            unsafe extern "C" fn(),
-        >(call)
+    type Any = unsafe extern "C" fn();
+    type Open = unsafe extern "C" fn(*const c_char, c_int, c_int) -> c_int;
+    type Unlink = unsafe extern "C" fn(*const c_char) -> c_int;
+    // SAFETY: SQLite stores a function of any type as this one, and calls it with the type of its own: `posixOpen`'s, and
+    // `unlink`'s (os_unix.c), which are those of these two.
+    let (open, unlink) = unsafe {
+        (
+            std::mem::transmute::<Open, Any>(open_fenced),
+            std::mem::transmute::<Unlink, Any>(unlink_fenced),
+        )
     };
-    // SAFETY: the VFS is its own, and the name is a C string of one of its calls.
-    match unsafe { set(vfs, c"open".as_ptr(), Some(call)) } {
-        ffi::SQLITE_OK => Ok(()),
-        code => Err(io::Error::other(format!(
-            "SQLite keeps its own open ({code})"
-        ))),
+    for (name, call) in [(c"open", open), (c"unlink", unlink)] {
+        // SAFETY: the VFS is its own, and the name is a C string of one of its calls.
+        let code = unsafe { set(vfs, name.as_ptr(), Some(call)) };
+        if code != ffi::SQLITE_OK {
+            let message = format!("SQLite keeps its own {} ({code})", name.to_string_lossy());
+            return Err(io::Error::other(message));
+        }
     }
+    Ok(())
 }
 
 /// SQLite's `open`.
@@ -201,27 +223,43 @@ unsafe extern "C" fn open_fenced(path: *const c_char, flags: c_int, mode: c_int)
     }
     // SAFETY: as above.
     let path = unsafe { CStr::from_ptr(path) };
-    let answer = OPENER
-        .get()
-        .ok_or(Errno::ACCESS)
-        .and_then(|opener| opener.ask(path.to_bytes(), flags));
-    match answer {
-        Ok(descriptor) => descriptor.into_raw_fd(),
-        Err(e) => {
-            // SAFETY: this thread's own error number.
-            unsafe { *libc::__errno_location() = e.raw_os_error() };
-            -1
-        }
+    match ask(path, 0, flags) {
+        Ok(Some(descriptor)) => descriptor.into_raw_fd(),
+        Ok(None) => fail(Errno::ACCESS),
+        Err(e) => fail(e),
     }
 }
 
+/// SQLite's `unlink`.
+unsafe extern "C" fn unlink_fenced(path: *const c_char) -> c_int {
+    // SAFETY: SQLite gives a C string.
+    let removed = unsafe { libc::unlink(path) };
+    if removed == 0 || io::Error::last_os_error().raw_os_error() != Some(libc::EACCES) {
+        return removed;
+    }
+    // SAFETY: as above.
+    let path = unsafe { CStr::from_ptr(path) };
+    ask(path, REMOVE, 0).map_or_else(fail, |_| 0)
+}
+
+fn ask(path: &CStr, what: u8, flags: c_int) -> Result<Option<OwnedFd>, Errno> {
+    let opener = OPENER.get().ok_or(Errno::ACCESS)?;
+    opener.ask(path.to_bytes(), what, flags)
+}
+
+fn fail(e: Errno) -> c_int {
+    // SAFETY: this thread's own error number.
+    unsafe { *libc::__errno_location() = e.raw_os_error() };
+    -1
+}
+
 impl Opener {
-    fn ask(&self, path: &[u8], flags: c_int) -> Result<OwnedFd, Errno> {
+    fn ask(&self, path: &[u8], what: u8, flags: c_int) -> Result<Option<OwnedFd>, Errno> {
         let path = Path::new(std::ffi::OsStr::from_bytes(path));
         let file = path.file_name().unwrap_or_default().as_bytes();
         let suffix = file.strip_prefix(&*self.name).ok_or(Errno::ACCESS)?;
         let which = SUFFIXES.iter().position(|s| s.as_bytes() == suffix);
-        let which = which.ok_or(Errno::ACCESS)? as u8;
+        let which = which.ok_or(Errno::ACCESS)? as u8 + what;
         let flags = (flags as u32).to_ne_bytes();
         let request = [which, flags[0], flags[1], flags[2], flags[3]];
         let mut none = SendAncillaryBuffer::new(&mut []);
@@ -247,9 +285,9 @@ impl Opener {
             RecvAncillaryMessage::ScmRights(mut files) => files.next(),
             _ => None,
         });
-        match (i32::from_ne_bytes(code), received) {
-            (0, Some(descriptor)) => Ok(descriptor),
-            (code, _) => Err(Errno::from_raw_os_error(code.max(1))),
+        match i32::from_ne_bytes(code) {
+            0 => Ok(received),
+            code => Err(Errno::from_raw_os_error(code.max(1))),
         }
     }
 }
@@ -285,6 +323,13 @@ mod tests {
         assert_eq!(made, expected);
         let error = open_named(&folder, b"vmint.db", request(4, both)).unwrap_err();
         assert_eq!(error, Errno::INVAL);
+        // Its journal can be removed, and it cannot.
+        let remove = |which| serve_one(&folder, b"vmint.db", request(REMOVE + which, both));
+        assert!(remove(3).unwrap().is_none());
+        assert!(!dir.path().join("vmint.db-journal").exists());
+        for which in [0, 4, 200] {
+            assert!(matches!(remove(which), Err(Errno::INVAL)));
+        }
         // Nothing is emptied on the way, and no link is followed.
         std::fs::write(dir.path().join("vmint.db"), "kept").unwrap();
         open_named(&folder, b"vmint.db", request(0, both | OFlags::TRUNC)).unwrap();
