@@ -326,6 +326,28 @@ mod tests {
     }
 
     #[test]
+    fn inside_a_fence_a_program_reaches_what_is_allowed_and_nothing_else() {
+        if vmint_confine::paths::version() == 0 {
+            println!("NOT TESTED: this kernel has no Landlock");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let (mine, other) = (dir.path().join("mine"), dir.path().join("other"));
+        let run = |confine| {
+            for file in [&mine, &other] {
+                std::fs::write(file, "before\n").unwrap();
+            }
+            let read = "read line <other && echo $line; echo after >mine && echo mine; echo after >other && echo other; :";
+            let sh = Program::new("sh").fenced(confine, |rules| rules.own(&mine));
+            let said = sh.unwrap().dir(dir.path()).args(["-c", read]).output();
+            String::from_utf8(said.unwrap()).unwrap()
+        };
+        assert_eq!(run(Confine::Off), "before\nmine\nother\n");
+        assert_eq!(run(Confine::Best), "mine\n");
+        assert_eq!(std::fs::read(&other).unwrap(), b"before\n");
+    }
+
+    #[test]
     fn a_full_disk_is_noticed_however_much_is_said_after_it() {
         let script = "echo 'x: No space left on device' >&2; seq 1000 >&2; exit 1";
         let error = Program::new("sh")

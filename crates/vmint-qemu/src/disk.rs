@@ -128,6 +128,8 @@ impl Maker {
     ) -> Result<PathBuf, DiskError> {
         let path = folder.join(file);
         // It is allowed a file, not the folder to make one in.
+        let made = path.clone();
+        let unfinished = Unfinished(&made);
         empty(&path).map_err(|source| DiskError::Io {
             path: path.clone(),
             source,
@@ -148,24 +150,31 @@ impl Maker {
         }
         let mut command = tokio::process::Command::from(command);
         let output = command.kill_on_drop(true).output().await;
-        let failed = |stderr| {
-            // What is empty is no layer.
-            let _ = std::fs::remove_file(&path);
-            DiskError::Create {
-                path: path.clone(),
-                stderr,
-            }
-        };
         let output = output.map_err(|source| DiskError::Start {
             program: self.program.clone(),
             source,
         })?;
         if !output.status.success() {
-            return Err(failed(
-                String::from_utf8_lossy(&output.stderr).trim().to_owned(),
-            ));
+            let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            return Err(DiskError::Create { path, stderr });
         }
+        unfinished.is_done();
         Ok(path)
+    }
+}
+
+/// A file that goes unless it is done: what is empty is no layer.
+struct Unfinished<'a>(&'a Path);
+
+impl Unfinished<'_> {
+    fn is_done(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(self.0);
     }
 }
 
@@ -190,4 +199,74 @@ pub fn copy_blank(folder: &Path, n: usize) -> Result<(), DiskError> {
     copied
         .map(drop)
         .map_err(|source| DiskError::Io { path, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    /// A `qemu-img` that was taken over: it writes into its layer what it finds in files that are none of its business.
+    fn taken_over(folder: &Path) -> PathBuf {
+        let program = folder.join("qemu-img");
+        let script = "#!/bin/sh\nfor last; do :; done\n\
+            { cat lower other/key; echo x >other/made && echo made; } >\"$last\" 2>/dev/null\nexit 0\n";
+        std::fs::write(&program, script).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        program
+    }
+
+    async fn found(confine: Confine) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path();
+        std::fs::create_dir(folder.join("other")).unwrap();
+        std::fs::write(folder.join("other/key"), "secret ").unwrap();
+        std::fs::write(folder.join(layer_name(0)), "below ").unwrap();
+        std::os::unix::fs::symlink(layer_name(0), folder.join("lower")).unwrap();
+        let program = taken_over(folder);
+        let maker = Maker { program, confine };
+        let made = maker.create(folder, &layer_name(1), 0).await.unwrap();
+        let mode = made.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        std::fs::read_to_string(made).unwrap()
+    }
+
+    #[tokio::test]
+    async fn qemu_img_reaches_the_layers_and_nothing_else() {
+        if vmint_confine::paths::version() == 0 {
+            println!("NOT TESTED: this kernel has no Landlock");
+            return;
+        }
+        assert_eq!(found(Confine::Off).await, "below secret made\n");
+        assert_eq!(found(Confine::Best).await, "below ");
+    }
+
+    #[tokio::test]
+    async fn what_it_could_not_make_is_no_layer() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(layer_name(0)), "below").unwrap();
+        for program in ["false", "/no/qemu-img"] {
+            let maker = Maker {
+                program: program.into(),
+                confine: Confine::Off,
+            };
+            let made = maker.create(dir.path(), &layer_name(1), 0).await;
+            assert!(made.is_err());
+            assert_eq!(layers(dir.path()).len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_layer_can_be_written_though_the_blank_one_is_frozen() {
+        let dir = tempfile::tempdir().unwrap();
+        let blank = dir.path().join(BLANK);
+        std::fs::write(&blank, "blank").unwrap();
+        std::fs::set_permissions(&blank, std::fs::Permissions::from_mode(0o400)).unwrap();
+        for _ in 0..2 {
+            copy_blank(dir.path(), 1).unwrap();
+            let copy = dir.path().join(layer_name(1));
+            assert_eq!(copy.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+            assert_eq!(std::fs::read(copy).unwrap(), b"blank");
+        }
+    }
 }
