@@ -5,6 +5,7 @@
 //! library then uses `clone`, whose flags are looked at.
 
 use crate::rules::{Network, Role};
+use crate::tree;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen as Len, SeccompCmpOp as Op, SeccompCondition,
     SeccompFilter, SeccompRule, TargetArch,
@@ -177,19 +178,21 @@ impl Filters {
         let arch: TargetArch = std::env::consts::ARCH
             .try_into()
             .map_err(seccompiler::Error::Backend)?;
-        let filter = |rules: BTreeMap<i64, Vec<SeccompRule>>, errno: i32| {
-            let denied = SeccompAction::Errno(errno as u32);
-            SeccompFilter::new(rules, SeccompAction::Allow, denied, arch)?.try_into()
-        };
         let denied = match role {
             Role::Program => denied_to_program(network),
             Role::Runner => denied_to_runner(network),
         };
         let denied = denied.map_err(seccompiler::Error::Backend)?;
-        let absent = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
-        let programs = [filter(denied, libc::EPERM), filter(absent, libc::ENOSYS)];
-        let programs = programs.into_iter().collect::<Result<_, _>>();
-        Ok(Self(programs.map_err(seccompiler::Error::Backend)?))
+        // What depends on no argument is found in a tree.
+        let (always, sometimes): (Denied, Denied) =
+            denied.into_iter().partition(|(_, rules)| rules.is_empty());
+        let always: Vec<u32> = always.into_keys().map(|call| call as u32).collect();
+        let eperm = SeccompAction::Errno(libc::EPERM as u32);
+        let sometimes = SeccompFilter::new(sometimes, SeccompAction::Allow, eperm, arch)
+            .and_then(BpfProgram::try_from)
+            .map_err(seccompiler::Error::Backend)?;
+        let always = tree::filter(&always, &[libc::SYS_clone3 as u32]);
+        Ok(Self(vec![sometimes, always]))
     }
 
     /// Puts the calling thread, and all that it starts, under the filters. Async-signal-safe.

@@ -40,6 +40,7 @@ pub mod fence;
 pub mod paths;
 mod programs;
 pub mod rules;
+mod tree;
 pub mod user;
 
 pub use capabilities::Capability;

@@ -9,6 +9,10 @@ use std::fmt;
 use std::io;
 
 /// A user of this host.
+#[expect(
+    clippy::unsafe_derive_deserialize,
+    reason = "no memory's safety depends on which numbers these are"
+)]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
     /// The name.

@@ -158,7 +158,7 @@ impl Maker {
             let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
             return Err(DiskError::Create { path, stderr });
         }
-        unfinished.is_done();
+        unfinished.keep();
         Ok(path)
     }
 }
@@ -167,7 +167,7 @@ impl Maker {
 struct Unfinished<'a>(&'a Path);
 
 impl Unfinished<'_> {
-    fn is_done(self) {
+    fn keep(self) {
         std::mem::forget(self);
     }
 }
