@@ -246,3 +246,320 @@ fn a_checkout_cannot_turn_it_off() {
         .run()
         .ok();
 }
+
+/// The calls of somebody who wants out of a runner, by their numbers: a program in Rust has functions of its own by such names. What
+/// it may reach is its machine's folder and the database.
+fn attack_runner(home: &Home, sibling: &str, others: &Bystanders) -> Vec<(&'static str, String)> {
+    let (root, sibling) = (home.root().display(), home.folder(sibling));
+    let sibling = sibling.display();
+    let (key, log, precious) = (
+        others.path("key"),
+        others.path("log"),
+        others.path("precious"),
+    );
+    let (victim, made) = (others.process.id(), others.path("made"));
+    let template = fs::read_dir(home.root().join("templates"))
+        .expect("there are templates")
+        .filter_map(|entry| Some(entry.ok()?.path().join("ram")))
+        .find(|ram| ram.exists())
+        .expect("one has memory");
+    let template = template.display();
+    vec![
+        ("read a file", format!("syscall(2, \"{key}\", 0)")),
+        (
+            "open a file to append",
+            format!("syscall(2, \"{log}\", 02001)"),
+        ),
+        (
+            "create a file",
+            format!("syscall(2, \"{made}\", 0101, 0600)"),
+        ),
+        ("link a file", format!("syscall(86, \"{key}\", \"{made}\")")),
+        ("unlink a file", format!("syscall(87, \"{precious}\")")),
+        ("list the home", format!("syscall(2, \"{root}\", 0200000)")),
+        (
+            "open another machine's log",
+            format!("syscall(2, \"{sibling}/console.log\", 1)"),
+        ),
+        (
+            "make a file for another machine",
+            format!("syscall(2, \"{sibling}/made\", 0101, 0600)"),
+        ),
+        (
+            "remove another machine's file",
+            format!("syscall(87, \"{sibling}/lock\")"),
+        ),
+        (
+            "open a template's memory to write",
+            format!("syscall(2, \"{template}\", 2)"),
+        ),
+        (
+            "set the kernel",
+            "syscall(2, \"/proc/sys/kernel/core_pattern\", 1)".into(),
+        ),
+    ]
+    .into_iter()
+    .chain([
+        (
+            "trace another process",
+            format!("syscall(101, 0x4206, {victim}, 0, 0)"),
+        ),
+        ("mount", "syscall(165, \"/\", \"/mnt\", 0, 4096, 0)".into()),
+        ("have a namespace", "syscall(272, 0x10000000)".into()),
+        ("have io_uring", "syscall(425, 4, 0)".into()),
+        ("have userfaultfd", "syscall(323, 0)".into()),
+        ("load a BPF program", "syscall(321, 0, 0, 0)".into()),
+        ("signal all", "syscall(62, -1, 0)".into()),
+        ("have a unix stream", "syscall(41, 1, 1, 0)".into()),
+        ("have a packet socket", "syscall(41, 17, 3, 0)".into()),
+    ])
+    .collect()
+}
+
+/// Those that no list of calls can refuse, but Landlock does.
+const OF_FILES: usize = 11;
+
+#[test]
+fn a_runner_that_was_taken_over_reaches_its_machine_and_nothing_else() {
+    let home = Home::new();
+    for net in ["none", "nat"] {
+        home.ok(&format!("create taken --memory 128M --net {net} --start"));
+        home.ok(&format!("create sibling --memory 128M --net {net} --start"));
+        let (runner, _) = home.pids("taken");
+        let mut others = Bystanders::new();
+        let (own, victim) = (home.folder("taken"), others.process.id());
+        let own = own.display();
+        let mut calls = attack_runner(&home, "sibling", &others);
+        // Frozen files of its own folder are those of others, too.
+        calls.extend([
+            (
+                "open shared memory to write",
+                format!("syscall(2, \"{own}/origin/ram\", 2)"),
+            ),
+            (
+                "make it writable",
+                format!("syscall(90, \"{own}/origin/ram\", 0600)"),
+            ),
+            (
+                "make a device",
+                format!("syscall(133, \"{own}/device\", 020666, 0x103)"),
+            ),
+            (
+                "make a link",
+                format!("syscall(88, \"/etc\", \"{own}/etc\")"),
+            ),
+            (
+                "signal another process",
+                format!("syscall(62, {victim}, 0)"),
+            ),
+            (
+                "read another process",
+                format!("syscall(2, \"/proc/{victim}/environ\", 0)"),
+            ),
+        ]);
+        if net == "none" {
+            calls.push(("have an inet socket", "syscall(41, 2, 1, 0)".into()));
+        } else {
+            let address =
+                "\\002\\000\\037\\220\\177\\000\\000\\001\\000\\000\\000\\000\\000\\000\\000\\000";
+            calls.push((
+                "bind a port",
+                format!("syscall(49, (int)syscall(41, 2, 1, 0), \"{address}\", 16)"),
+            ));
+        }
+        let answers = injected(runner, &calls);
+        let worked: Vec<_> = answers.iter().filter(|(_, answer)| **answer >= 0).collect();
+        assert!(worked.is_empty(), "with network {net}: {worked:?}");
+        others.are_as_they_were();
+        // It is none the worse for it, and can do all that it is for.
+        home.ok("snapshot create taken s");
+        home.ok("restore taken s");
+        home.ok("reset taken");
+        for machine in ["taken", "sibling"] {
+            home.ok(&format!("exec {machine} -- true"));
+        }
+        home.ok("rm --force taken sibling");
+        home.ok("snapshot rm s");
+    }
+}
+
+#[test]
+fn a_runner_that_is_not_fenced_in_reaches_its_host_and_that_is_shown() {
+    let mut home = Home::new();
+    home.set_env("VMINT_CONFINE", "off");
+    home.ok("create free --memory 128M --start");
+    home.ok("create sibling --memory 128M --start");
+    let (runner, _) = home.pids("free");
+    let others = Bystanders::new();
+    let mut calls = attack_runner(&home, "sibling", &others);
+    // It would work, and the sibling be lost.
+    calls.retain(|(name, _)| *name != "remove another machine's file");
+    let answers = injected(runner, &calls);
+    for call in [
+        "read a file",
+        "open a file to append",
+        "unlink a file",
+        "list the home",
+        "open another machine's log",
+        "have a unix stream",
+        "signal all",
+    ] {
+        assert!(answers[call] >= 0, "{call}: {answers:?}");
+    }
+    let info = home.info("free");
+    assert_eq!(info["runner_confinement"]["files"], false, "{info}");
+    home.ok("rm --force free sibling");
+}
+
+#[test]
+fn on_an_older_kernel_what_it_has_holds_and_is_shown() {
+    let newest = Home::new();
+    newest.ok("create box --memory 128M --start");
+    let newest_level = newest.info("box")["confinement"]["landlock"]
+        .as_u64()
+        .unwrap();
+    newest.ok("rm --force box");
+    for version in 0..newest_level {
+        let mut home = Home::new();
+        home.set_env("VMINT_LANDLOCK", version.to_string());
+        home.ok("create box --memory 128M --start");
+        home.ok("create sibling --memory 128M --start");
+        let info = home.info("box");
+        assert_eq!(info["confinement"]["landlock"], version, "{info}");
+        // The first version of Landlock allows no links, which a runner lives by.
+        let of_runner = if version == 1 { 0 } else { version };
+        assert_eq!(info["runner_confinement"]["landlock"], of_runner, "{info}");
+        let (runner, hypervisor) = home.pids("box");
+        let mut others = Bystanders::new();
+        let calls = attack_runner(&home, "sibling", &others);
+        let calls = if of_runner == 0 {
+            &calls[OF_FILES..]
+        } else {
+            &calls[..]
+        };
+        let answers = injected(runner, calls);
+        let worked: Vec<_> = answers.iter().filter(|(_, answer)| **answer >= 0).collect();
+        assert!(worked.is_empty(), "runner at {version}: {worked:?}");
+        let mut answers = attack(&home, hypervisor, &others);
+        if version == 0 {
+            // Without it, what root may open can be opened.
+            for call in [
+                "read a file",
+                "open a file to append",
+                "create a file",
+                "unlink a file",
+                "open the database",
+                "list the home",
+            ] {
+                assert!(answers.remove(call).unwrap() >= 0, "{call}");
+            }
+            fs::write(others.path("precious"), "precious").unwrap();
+        }
+        let worked: Vec<_> = answers.iter().filter(|(_, answer)| **answer >= 0).collect();
+        assert!(worked.is_empty(), "QEMU at {version}: {worked:?}");
+        others.are_as_they_were();
+        home.ok("snapshot create box s");
+        home.ok("restore box s");
+        home.ok("exec box -- true");
+        home.ok("rm --force box sibling");
+    }
+}
+
+#[test]
+fn what_is_required_and_cannot_be_had_is_an_error_that_names_it() {
+    let mut home = Home::new();
+    home.set_env("VMINT_CONFINE", "require");
+    for (version, memory, what) in [
+        // A template is there: the runner is what cannot be fenced in.
+        ("0", "128M", "cannot confine the runner"),
+        ("1", "128M", "Landlock 2"),
+        // None is: QEMU is booted by the command itself.
+        ("0", "160M", "cannot confine QEMU"),
+    ] {
+        home.set_env("VMINT_LANDLOCK", version);
+        let refused = home.call(["run", "--memory", memory, "--", "true"]).run();
+        let refused = refused.exits(125);
+        assert!(refused.error().contains(what), "{refused}");
+        assert!(refused.error().contains("Landlock"), "{refused}");
+    }
+    let doctor = home.vmint("doctor").text();
+    assert!(doctor.contains("runner-confinement"), "{doctor}");
+    assert_eq!(home.processes(), []);
+}
+
+#[test]
+fn qemu_runs_as_another_user_who_reaches_none_of_its_files() {
+    if !rustix::process::geteuid().is_root() {
+        println!("NOT TESTED: only root can run QEMU as another user");
+        return;
+    }
+    let mut home = Home::new();
+    let uid = String::from_utf8(
+        Command::new("id")
+            .args(["-u", "nobody"])
+            .output()
+            .unwrap()
+            .stdout,
+    );
+    let uid = uid.unwrap().trim().to_owned();
+    for confine in ["best", "off"] {
+        home.set_env("VMINT_CONFINE", confine);
+        home.set_env("VMINT_RUN_AS", "nobody");
+        home.ok("create box --memory 128M --net nat --publish 0:80 --start");
+        let (runner, hypervisor) = home.pids("box");
+        let status = fs::read_to_string(format!("/proc/{hypervisor}/status")).expect("it lives");
+        let ids = format!("Uid:\t{uid}\t{uid}\t{uid}\t{uid}\n");
+        assert!(status.contains(&ids), "{status}");
+        assert!(status.contains("Groups:\t \n"), "{status}");
+        assert!(status.contains("CapEff:\t0000000000000000\n"), "{status}");
+        assert_eq!(home.info("box")["run_as"], "nobody");
+        let ram = home.folder("box").join("origin/ram").display().to_string();
+        let calls = [("open its memory file", format!("open(\"{ram}\", 0)"))];
+        let answers = injected(hypervisor, &calls);
+        assert!(answers.values().all(|answer| *answer < 0), "{answers:?}");
+        home.sh("box", "echo kept >/tmp/file");
+        home.ok("snapshot create box s");
+        home.ok("restore box s");
+        assert_eq!(home.sh("box", "cat /tmp/file"), "kept");
+        home.ok("reset box");
+        home.ok("exec box -- true");
+        // It ends with its runner, though it is another user's.
+        let (_, hypervisor) = home.pids("box");
+        let runner = rustix::process::Pid::from_raw(i32::try_from(runner).unwrap()).unwrap();
+        rustix::process::kill_process(runner, rustix::process::Signal::KILL).unwrap();
+        vmint_tests::wait::until(
+            std::time::Duration::from_secs(10),
+            "QEMU has ended with its runner",
+            || !vmint_tests::processes::lives(hypervisor),
+        );
+        home.ok("rm --force box");
+        home.ok("snapshot rm s");
+        // A template is made as that user, too; and what has a disk boots and forks.
+        home.ok("run --memory 144M -- true");
+        home.ok("create cold --cold --memory 128M --start");
+        home.ok("exec cold -- true");
+        home.ok("rm --force cold");
+        let low = home.vmint("run --memory 128M --net nat --publish 990:80 -- true");
+        assert!(low.error().contains("below 1024"), "{low}");
+    }
+    for (user, what) in [
+        ("no-such-user", "no user `no-such-user`"),
+        ("root", "is root"),
+    ] {
+        let refused = home.call(["--run-as", user, "run", "--", "true"]).run();
+        assert!(refused.error().contains(what), "{refused}");
+    }
+}
+
+#[test]
+fn a_checkout_cannot_choose_a_user() {
+    let home = Home::new();
+    let project = tempfile::tempdir().expect("a temporary folder");
+    let settings = project.path().join("vmint.toml");
+    fs::write(&settings, "run-as = \"nobody\"\n").expect("it can be written");
+    let refused = home
+        .call(["config", "show"])
+        .current_dir(project.path())
+        .run();
+    assert!(refused.exits(2).error().contains("VMINT_RUN_AS"));
+}

@@ -18,7 +18,7 @@ const FLOORS: [(&str, u32); 20] = [
     ("vmint-incus", 2),
     ("vmint-orbstack", 2),
     ("vmint-qemu", 2),
-    ("vmint-image", 1),
+    ("vmint-image", 2),
     ("vmint-store", 1),
     ("vmint-model", 0),
     ("vmint-protocol", 0),

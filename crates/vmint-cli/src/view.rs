@@ -18,6 +18,8 @@ pub struct Machine<'a> {
     backend: &'static str,
     accelerator: Option<&'static str>,
     confinement: Option<vmint::Confinement>,
+    runner_confinement: Option<vmint::Confinement>,
+    run_as: Option<String>,
     pool: Option<&'a str>,
     lease: Option<&'a str>,
     memory: u64,
@@ -50,6 +52,8 @@ impl<'a> From<&'a MachineRecord> for Machine<'a> {
             backend: "qemu",
             accelerator: record.accelerator.map(vmint::Accelerator::as_str),
             confinement: record.confinement,
+            runner_confinement: record.runner_confinement,
+            run_as: record.run_as.clone(),
             pool: record.pool.as_ref().map(vmint::Name::as_str),
             lease: None,
             memory: record.spec.memory.0,
@@ -160,6 +164,14 @@ pub fn machine(record: &MachineRecord) -> String {
                 .map(|level| level.to_string())
                 .unwrap_or_default(),
         ),
+        (
+            "runner confinement",
+            record
+                .runner_confinement
+                .map(|level| level.to_string())
+                .unwrap_or_default(),
+        ),
+        ("runs as", record.run_as.clone().unwrap_or_default()),
         ("memory", record.spec.memory.to_string()),
         ("cpus", record.spec.cpus.to_string()),
         ("network", record.spec.net.to_string()),
@@ -317,6 +329,8 @@ mod tests {
             template: Some("f00".into()),
             accelerator: Some(Accelerator::Tcg),
             confinement: None,
+            runner_confinement: None,
+            run_as: None,
             ephemeral: false,
             pool: None,
             owner: None,
@@ -338,7 +352,7 @@ mod tests {
         let json = serde_json::to_string(&Machine::from(&record())).unwrap();
         let expected = concat!(
             r#"{"id":"m0123456789ab","name":"box","state":"running","generation":2,"image":"tiny","#,
-            r#""image_digest":"sha256:00","snapshot":"clean","template":"f00","backend":"qemu","accelerator":"tcg","confinement":null,"#,
+            r#""image_digest":"sha256:00","snapshot":"clean","template":"f00","backend":"qemu","accelerator":"tcg","confinement":null,"runner_confinement":null,"run_as":null,"#,
             r#""pool":null,"lease":null,"memory":536870912,"cpus":2,"net":"nat","addresses":["10.0.2.15"],"#,
             r#""ports":[{"host":8080,"guest":80}],"runner_pid":7,"hypervisor_pid":8,"ephemeral":false,"reason":null,"#,
             r#""created_at":"2023-11-14T22:13:20.123Z","ready_ms":42.3}"#,

@@ -1,10 +1,11 @@
 //! The layer of system calls: a list of those that are denied. All others stay, so that a new QEMU or C library is not broken
-//! by a call that this list has never heard of; what QEMU may do beyond that, its own sandbox says.
+//! by a call that this list has never heard of; what QEMU may do beyond that, its own sandbox says. A runner's list is shorter.
 //!
 //! What is denied answers `EPERM`. `clone3` answers `ENOSYS`, for its flags lie in memory, where a filter cannot look: the C
 //! library then uses `clone`, whose flags are looked at.
 
-use crate::rules::Network;
+use crate::rules::{Network, Role};
+use crate::tree;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen as Len, SeccompCmpOp as Op, SeccompCondition,
     SeccompFilter, SeccompRule, TargetArch,
@@ -15,16 +16,25 @@ use std::io;
 /// Stands for the process's own id, which is known in the child alone.
 const OWN_ID: u32 = 0x5eed_f00d;
 
-/// Those that have no use in a hypervisor.
-const DENIED: &[libc::c_long] = &[
-    // Other processes.
-    libc::SYS_ptrace,
+/// Those that have no use in a program that is not a runner: a runner has a hypervisor to watch and to look into, and links
+/// files.
+const DENIED_TO_PROGRAMS: &[libc::c_long] = &[
     libc::SYS_process_vm_readv,
     libc::SYS_process_vm_writev,
-    libc::SYS_process_madvise,
     libc::SYS_pidfd_open,
     libc::SYS_pidfd_getfd,
     libc::SYS_pidfd_send_signal,
+    libc::SYS_linkat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_link,
+    libc::SYS_fchmod,
+];
+
+/// Those that have no use in any.
+const DENIED: &[libc::c_long] = &[
+    // Other processes.
+    libc::SYS_ptrace,
+    libc::SYS_process_madvise,
     libc::SYS_kcmp,
     libc::SYS_tkill,
     // Parts of the kernel with many faults in their past.
@@ -54,9 +64,7 @@ const DENIED: &[libc::c_long] = &[
     libc::SYS_setns,
     // Who may do what with a file, and where it is. Opening is Landlock's.
     libc::SYS_mknodat,
-    libc::SYS_linkat,
     libc::SYS_symlinkat,
-    libc::SYS_fchmod,
     libc::SYS_fchmodat,
     libc::SYS_fchown,
     libc::SYS_fchownat,
@@ -93,7 +101,6 @@ const DENIED: &[libc::c_long] = &[
 #[cfg(target_arch = "x86_64")]
 const DENIED_OLD: &[libc::c_long] = &[
     libc::SYS_mknod,
-    libc::SYS_link,
     libc::SYS_symlink,
     libc::SYS_chmod,
     libc::SYS_chown,
@@ -167,19 +174,25 @@ pub(crate) fn available() -> bool {
 }
 
 impl Filters {
-    pub(crate) fn new(network: &Network) -> Result<Self, seccompiler::Error> {
+    pub(crate) fn new(role: Role, network: &Network) -> Result<Self, seccompiler::Error> {
         let arch: TargetArch = std::env::consts::ARCH
             .try_into()
             .map_err(seccompiler::Error::Backend)?;
-        let filter = |rules: BTreeMap<i64, Vec<SeccompRule>>, errno: i32| {
-            let denied = SeccompAction::Errno(errno as u32);
-            SeccompFilter::new(rules, SeccompAction::Allow, denied, arch)?.try_into()
+        let denied = match role {
+            Role::Program => denied_to_program(network),
+            Role::Runner => denied_to_runner(network),
         };
-        let denied = denied(network).map_err(seccompiler::Error::Backend)?;
-        let absent = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
-        let programs = [filter(denied, libc::EPERM), filter(absent, libc::ENOSYS)];
-        let programs = programs.into_iter().collect::<Result<_, _>>();
-        Ok(Self(programs.map_err(seccompiler::Error::Backend)?))
+        let denied = denied.map_err(seccompiler::Error::Backend)?;
+        // What depends on no argument is found in a tree.
+        let (always, sometimes): (Denied, Denied) =
+            denied.into_iter().partition(|(_, rules)| rules.is_empty());
+        let always: Vec<u32> = always.into_keys().map(|call| call as u32).collect();
+        let eperm = SeccompAction::Errno(libc::EPERM as u32);
+        let sometimes = SeccompFilter::new(sometimes, SeccompAction::Allow, eperm, arch)
+            .and_then(BpfProgram::try_from)
+            .map_err(seccompiler::Error::Backend)?;
+        let always = tree::filter(&always, &[libc::SYS_clone3 as u32]);
+        Ok(Self(vec![sometimes, always]))
     }
 
     /// Puts the calling thread, and all that it starts, under the filters. Async-signal-safe.
@@ -214,21 +227,35 @@ impl Filters {
 
 type Denied = BTreeMap<i64, Vec<SeccompRule>>;
 
-fn denied(network: &Network) -> Result<Denied, seccompiler::BackendError> {
-    let argument = |n, op, value: u32| SeccompCondition::new(n, Len::Dword, op, u64::from(value));
+fn argument(n: u8, op: Op, value: u32) -> Result<SeccompCondition, seccompiler::BackendError> {
+    SeccompCondition::new(n, Len::Dword, op, u64::from(value))
+}
+
+/// Whether argument `n` has these bits, and these alone, of `mask`.
+fn masked(n: u8, mask: u32, value: u32) -> Result<SeccompCondition, seccompiler::BackendError> {
+    argument(n, Op::MaskedEq(u64::from(mask)), value)
+}
+
+/// What all roles are denied.
+fn denied() -> Result<Denied, seccompiler::BackendError> {
     let always = DENIED.iter().chain(DENIED_OLD).chain([&FCHMODAT2]);
     let mut rules: Denied = always.map(|call| (*call, Vec::new())).collect();
+    let mut clones = Vec::new();
+    for flag in NAMESPACES {
+        let flag = *flag as u32;
+        clones.push(SeccompRule::new(vec![masked(0, flag, flag)?])?);
+    }
+    rules.insert(libc::SYS_clone, clones);
+    Ok(rules)
+}
+
+fn denied_to_program(network: &Network) -> Result<Denied, seccompiler::BackendError> {
+    let mut rules = denied()?;
+    rules.extend(DENIED_TO_PROGRAMS.iter().map(|call| (*call, Vec::new())));
     for call in TO_ITSELF {
         let other = SeccompRule::new(vec![argument(0, Op::Ne, OWN_ID)?])?;
         rules.insert(*call, vec![other]);
     }
-    let mut clones = Vec::new();
-    for flag in NAMESPACES {
-        let flag = *flag as u32;
-        let asked = argument(0, Op::MaskedEq(u64::from(flag)), flag)?;
-        clones.push(SeccompRule::new(vec![asked])?);
-    }
-    rules.insert(libc::SYS_clone, clones);
     match network {
         Network::None => rules.extend(SOCKETS.iter().map(|call| (*call, Vec::new()))),
         Network::Inet { given, .. } => {
@@ -259,15 +286,77 @@ fn denied(network: &Network) -> Result<Denied, seccompiler::BackendError> {
     Ok(rules)
 }
 
+/// What a runner may make of a file's mode: only its owner may read it, and nobody write to it. Frozen files are made so, and stay
+/// so.
+const READ_ONLY: u32 = 0o400;
+
+fn denied_to_runner(network: &Network) -> Result<Denied, seccompiler::BackendError> {
+    let mut rules = denied()?;
+    let other_mode = SeccompRule::new(vec![argument(1, Op::Ne, READ_ONLY)?])?;
+    rules.insert(libc::SYS_fchmod, vec![other_mode]);
+    // It signals its children, one at a time. What those may signal, which are under this list too, their own says.
+    let many = [argument(0, Op::Eq, 0)?, masked(0, 1 << 31, 1 << 31)?];
+    let many = many.into_iter().map(|is| SeccompRule::new(vec![is]));
+    rules.insert(libc::SYS_kill, many.collect::<Result<_, _>>()?);
+    // Of Unix sockets only those that ring bells: a stream would lead to other runners, and to services of the host. Its own
+    // listens already, and pairs are connected when they are made.
+    let domain = |n: i32| argument(0, Op::Ne, n as u32);
+    let mut sockets = Vec::new();
+    for kind in (0..16).filter(|kind| *kind != libc::SOCK_DGRAM as u32) {
+        let unix = argument(0, Op::Eq, libc::AF_UNIX as u32)?;
+        sockets.push(SeccompRule::new(vec![unix, masked(1, 0xf, kind)?])?);
+    }
+    match network {
+        Network::None => {
+            sockets.push(SeccompRule::new(vec![domain(libc::AF_UNIX)?])?);
+            for call in [
+                libc::SYS_connect,
+                libc::SYS_bind,
+                libc::SYS_listen,
+                libc::SYS_pidfd_getfd,
+            ] {
+                rules.insert(call, Vec::new());
+            }
+        }
+        // The hypervisor's, and the guard's questions for routes.
+        Network::Inet { .. } => {
+            let other = [
+                libc::AF_UNIX,
+                libc::AF_INET,
+                libc::AF_INET6,
+                libc::AF_NETLINK,
+            ];
+            let other = other.map(domain).into_iter().collect::<Result<_, _>>()?;
+            sockets.push(SeccompRule::new(other)?);
+            let netlink = argument(0, Op::Eq, libc::AF_NETLINK as u32)?;
+            let other = argument(2, Op::Ne, libc::NETLINK_ROUTE as u32)?;
+            sockets.push(SeccompRule::new(vec![netlink, other])?);
+        }
+    }
+    rules.insert(libc::SYS_socket, sockets);
+    Ok(rules)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_own_id_is_compared_once_for_each_call_that_names_a_process() {
-        let Filters(programs) = Filters::new(&Network::None).unwrap();
-        let places = programs[0].iter().filter(|step| step.k == OWN_ID).count();
-        assert_eq!(places, TO_ITSELF.len());
-        assert!(programs.iter().all(|program| program.len() < 4096));
+        let given = vec![];
+        let inet = Network::Inet {
+            bind: vec![],
+            given,
+        };
+        for (role, network, places) in [
+            (Role::Program, &Network::None, TO_ITSELF.len()),
+            (Role::Runner, &Network::None, 0),
+            (Role::Runner, &inet, 0),
+        ] {
+            let Filters(programs) = Filters::new(role, network).unwrap();
+            let found = programs[0].iter().filter(|step| step.k == OWN_ID);
+            assert_eq!(found.count(), places);
+            assert!(programs.iter().all(|program| program.len() < 4096));
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The layer of capabilities: none, and no way back to them.
 //!
-//! For root a program that is executed gets all capabilities of the bounding set, whatever its caller had. So that set is
-//! emptied, too. Without root there is nothing to drop.
+//! For root a program that is executed gets all capabilities of the bounding set, whatever its caller had, unless it runs under
+//! `no_new_privs`. So that set is emptied, too, as far as it can be. Without root there is nothing to drop.
 
 use std::io;
 
@@ -24,25 +24,41 @@ struct Sets {
     inheritable: u32,
 }
 
-/// What root may keep.
+/// What a process of root may keep, by its number in linux/capability.h.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Keep {
-    /// Nothing.
-    Nothing,
-    /// To bind ports below 1024.
-    LowPorts,
+#[repr(u8)]
+pub enum Capability {
+    /// `CAP_DAC_READ_SEARCH`: to read files of other users.
+    Read = 2,
+    /// `CAP_KILL`: to signal processes of other users.
+    Signal = 5,
+    /// `CAP_SETGID`: to take on other groups.
+    SetGroup = 6,
+    /// `CAP_SETUID`: to become another user.
+    SetUser = 7,
+    /// `CAP_NET_BIND_SERVICE`: to bind ports below 1024.
+    LowPorts = 10,
+    /// `CAP_SYS_PTRACE`: to look into processes of other users.
+    Trace = 19,
 }
 
-/// `CAP_NET_BIND_SERVICE` of linux/capability.h.
-const NET_BIND_SERVICE: libc::c_ulong = 10;
+/// A set of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Keep(u32);
 
 impl Keep {
     fn keeps(self, capability: libc::c_ulong) -> bool {
-        self == Self::LowPorts && capability == NET_BIND_SERVICE
+        capability < 32 && self.0 & (1 << capability) != 0
     }
 }
 
-/// Drops all capabilities of the calling thread for good. Async-signal-safe.
+impl FromIterator<Capability> for Keep {
+    fn from_iter<I: IntoIterator<Item = Capability>>(all: I) -> Self {
+        Self(all.into_iter().fold(0, |set, one| set | 1 << one as u8))
+    }
+}
+
+/// Drops all capabilities of the calling thread but these, for good. It must be under `no_new_privs`. Async-signal-safe.
 pub(crate) fn drop_all(keep: Keep) -> io::Result<()> {
     // SAFETY: these calls take numbers only.
     unsafe {
@@ -74,11 +90,9 @@ pub(crate) fn drop_all(keep: Keep) -> io::Result<()> {
     if unsafe { libc::syscall(libc::SYS_capget, &raw const header, sets.as_mut_ptr()) } != 0 {
         return Err(io::Error::last_os_error());
     }
-    // After `no_new_privs` the program gets no capability that its caller has not.
-    let kept = match keep {
-        Keep::Nothing => 0,
-        Keep::LowPorts => sets[0].permitted & (1 << NET_BIND_SERVICE),
-    };
+    // After `no_new_privs` a program gets no capability that its caller has not; not even root's, whose bounding set a caller
+    // without `CAP_SETPCAP` could not empty (`cap_bprm_creds_from_file` of the kernel's security/commoncap.c).
+    let kept = sets[0].permitted & keep.0;
     let sets = [
         Sets {
             effective: kept,
@@ -90,16 +104,6 @@ pub(crate) fn drop_all(keep: Keep) -> io::Result<()> {
     // SAFETY: as above, and the kernel reads them.
     if unsafe { libc::syscall(libc::SYS_capset, &raw const header, sets.as_ptr()) } != 0 {
         return Err(io::Error::last_os_error());
-    }
-    // A root with a bounding set would have its capabilities again after the exec.
-    // SAFETY: these calls take numbers only, or nothing.
-    let comes_back = unsafe {
-        libc::geteuid() == 0
-            && (0..AT_MOST)
-                .any(|c| !keep.keeps(c) && libc::prctl(libc::PR_CAPBSET_READ, c, 0, 0, 0) == 1)
-    };
-    if comes_back {
-        return Err(io::Error::from_raw_os_error(libc::EPERM));
     }
     Ok(())
 }

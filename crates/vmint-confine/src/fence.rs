@@ -1,7 +1,7 @@
 //! The fence itself: made in the parent, entered in the child.
 
-use crate::capabilities::Keep;
-use crate::rules::{Network, Rules};
+use crate::capabilities::{Capability, Keep};
+use crate::rules::{Network, Role, Rules};
 use crate::{calls, capabilities, paths};
 use landlock::RulesetError;
 use std::io;
@@ -51,6 +51,11 @@ impl Fence {
             return Ok(None);
         }
         let landlock = version.min(paths::version());
+        // The first version forbids all links from one folder to another, of which a runner's life is made.
+        let landlock = match (rules.role, landlock) {
+            (Role::Runner, 1) => 0,
+            _ => landlock,
+        };
         let filtered = calls::available();
         let level = Confinement {
             landlock,
@@ -58,24 +63,29 @@ impl Fence {
             memory: false,
             ports: landlock >= 4,
             devices: landlock >= 5,
-            signals: landlock >= 6 || filtered,
+            signals: landlock >= 6 || filtered && rules.role == Role::Program,
             calls: filtered,
             no_capabilities: true,
         };
-        if let (Confine::Require, Some(what)) = (strictness, level.missing()) {
+        let missing = match rules.role {
+            Role::Program => level.missing(),
+            Role::Runner => level.missing_of_runner(),
+        };
+        if let (Confine::Require, Some(what)) = (strictness, missing) {
             return Err(ConfineError::Missing { what });
         }
+        let low_ports = match &rules.network {
+            Network::Inet { bind, .. } if bind.iter().any(|port| (1..1024).contains(port)) => {
+                Some(Capability::LowPorts)
+            }
+            _ => None,
+        };
         Ok(Some(Self {
             rule_set: paths::rule_set(rules, landlock)?,
             filters: filtered
-                .then(|| calls::Filters::new(&rules.network))
+                .then(|| calls::Filters::new(rules.role, &rules.network))
                 .transpose()?,
-            keep: match &rules.network {
-                Network::Inet { bind, .. } if bind.iter().any(|port| (1..1024).contains(port)) => {
-                    Keep::LowPorts
-                }
-                _ => Keep::Nothing,
-            },
+            keep: rules.keep.iter().copied().chain(low_ports).collect(),
             level,
         }))
     }
@@ -85,8 +95,8 @@ impl Fence {
         self.level
     }
 
-    /// Puts the calling process inside. For use between fork and exec: it is async-signal-safe, and allocates nothing. When
-    /// it fails, the process must not go on.
+    /// Puts the calling process inside, which must have one thread: others would stay outside. For use between fork and exec, too:
+    /// it is async-signal-safe, and allocates nothing. When it fails, the process must not go on.
     pub fn enter(&mut self) -> io::Result<()> {
         // SAFETY: numbers only. Landlock and seccomp ask for it, and no program regains rights by its set-user-id bit.
         if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } != 0 {

@@ -14,7 +14,9 @@
 //!                └── Confinement: what holds on this kernel
 //! ```
 //!
-//! A fence cannot be left: all that the process starts is inside as well.
+//! A fence cannot be left: all that the process starts is inside as well, and may have a narrower fence of its own.
+//!
+//! What the process is decides about the third layer ([`Role`]). A process of root may also become another [`user`].
 //!
 //! ```no_run
 //! use std::os::unix::process::CommandExt;
@@ -36,8 +38,13 @@ pub mod calls;
 pub mod capabilities;
 pub mod fence;
 pub mod paths;
+mod programs;
 pub mod rules;
+mod tree;
+pub mod user;
 
+pub use capabilities::Capability;
 pub use fence::{ConfineError, Fence};
-pub use rules::{Access, Network, Rules};
+pub use rules::{Access, Network, Role, Rules};
+pub use user::{NoUser, User};
 pub use vmint_model::{Confine, Confinement};

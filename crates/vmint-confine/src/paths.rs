@@ -15,8 +15,18 @@ use std::path::Path;
 pub const NEWEST: u32 = 7;
 const CREATE_RULESET_VERSION: u32 = 1;
 
+/// In the environment: a version of Landlock that this kernel shall be taken to have at most. How a test has an older kernel.
+pub const AT_MOST: &str = "VMINT_LANDLOCK";
+
 /// The version of this kernel's Landlock, as far as it is known here; 0 when there is none.
 pub fn version() -> u32 {
+    let at_most = std::env::var(AT_MOST)
+        .ok()
+        .and_then(|text| text.parse().ok());
+    of_kernel().min(at_most.unwrap_or(NEWEST))
+}
+
+fn of_kernel() -> u32 {
     // SAFETY: without attributes and with this flag the call only answers a number.
     let answer = unsafe {
         libc::syscall(
@@ -26,7 +36,7 @@ pub fn version() -> u32 {
             CREATE_RULESET_VERSION,
         )
     };
-    u32::try_from(answer).unwrap_or(0).min(NEWEST)
+    u32::try_from(answer).unwrap_or(0)
 }
 
 fn abi(version: u32) -> ABI {
@@ -77,16 +87,16 @@ pub(crate) fn rule_set(rules: &Rules, version: u32) -> Result<Option<OwnedFd>, R
 /// Rights on a path. A file takes only those that files can have.
 fn rights(path: &Path, access: Access, abi: ABI) -> BitFlags<AccessFs> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
+    let own =
+        read | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::MakeReg | AccessFs::RemoveFile;
     let wanted = match access {
         Access::Read => read,
         Access::Run => read | AccessFs::Execute,
         Access::Write => read | AccessFs::WriteFile | AccessFs::IoctlDev,
-        Access::Own => {
-            read | AccessFs::WriteFile
-                | AccessFs::Truncate
-                | AccessFs::MakeReg
-                | AccessFs::RemoveFile
-        }
+        Access::Own => own,
+        Access::Manage => own | AccessFs::MakeDir | AccessFs::RemoveDir | AccessFs::Refer,
+        Access::RemoveFiles => AccessFs::RemoveFile.into(),
+        Access::RemoveFolders => AccessFs::RemoveDir.into(),
     };
     let known = wanted & AccessFs::from_all(abi);
     if path.is_dir() {

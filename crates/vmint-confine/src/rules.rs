@@ -1,5 +1,6 @@
 //! What a process inside a fence may reach. Pure data.
 
+use crate::capabilities::Capability;
 use std::path::{Path, PathBuf};
 
 /// What a process may do with a path and, if it is a folder, with all that is below.
@@ -13,6 +14,22 @@ pub enum Access {
     Write,
     /// Read and write, create and remove files, and shorten them.
     Own,
+    /// All of that, with folders, and files linked and moved from one to another.
+    Manage,
+    /// Remove files. Nothing can be read.
+    RemoveFiles,
+    /// Remove folders that are empty. Nothing can be read.
+    RemoveFolders,
+}
+
+/// What a process is, and so which system calls it can do without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A hypervisor or a tool, which has no business with other processes.
+    Program,
+    /// The process that owns a hypervisor: it starts, watches, looks into and kills it, links files, and is waited for by others at
+    /// sockets.
+    Runner,
 }
 
 /// Which sockets a process may have.
@@ -36,15 +53,31 @@ pub enum Network {
 pub struct Rules {
     pub(crate) paths: Vec<(PathBuf, Access)>,
     pub(crate) network: Network,
+    pub(crate) role: Role,
+    pub(crate) keep: Vec<Capability>,
 }
 
 impl Rules {
-    /// Rules that allow no path.
+    /// Rules for a program that allow no path.
     pub fn new(network: Network) -> Self {
+        Self::of(Role::Program, network)
+    }
+
+    /// Rules that allow no path.
+    pub fn of(role: Role, network: Network) -> Self {
         Self {
             paths: Vec::new(),
             network,
+            role,
+            keep: Vec::new(),
         }
+    }
+
+    /// Lets it keep a capability, if it has that.
+    #[must_use]
+    pub fn keep(mut self, capability: Capability) -> Self {
+        self.keep.push(capability);
+        self
     }
 
     /// Allows a path. One that does not exist when the fence is built is left out.
@@ -76,5 +109,23 @@ impl Rules {
     #[must_use]
     pub fn own(self, path: impl AsRef<Path>) -> Self {
         self.allow(path, Access::Own)
+    }
+
+    /// Allows everything below a folder, folders and links included.
+    #[must_use]
+    pub fn manage(self, path: impl AsRef<Path>) -> Self {
+        self.allow(path, Access::Manage)
+    }
+
+    /// Allows to remove files below a folder.
+    #[must_use]
+    pub fn remove_files(self, path: impl AsRef<Path>) -> Self {
+        self.allow(path, Access::RemoveFiles)
+    }
+
+    /// Allows to remove empty folders below a folder.
+    #[must_use]
+    pub fn remove_folders(self, path: impl AsRef<Path>) -> Self {
+        self.allow(path, Access::RemoveFolders)
     }
 }

@@ -6,7 +6,7 @@ use std::io::Read as _;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use vmint_confine::{Confine, Confinement, Fence, Network, Rules, paths};
+use vmint_confine::{Confine, Confinement, Fence, Network, Role, Rules, paths};
 
 /// The number of a socket that the process is given; nothing is there.
 const GIVEN: i32 = 9;
@@ -34,10 +34,14 @@ impl World {
     }
 
     fn rules(&self, network: Network) -> Rules {
+        self.of(Rules::new(network))
+    }
+
+    fn of(&self, rules: Rules) -> Rules {
         let program = std::env::current_exe().unwrap();
         ["/lib", "/lib64", "/usr/lib"]
             .iter()
-            .fold(Rules::new(network), Rules::run)
+            .fold(rules, Rules::run)
             .run(&program)
             .read("/etc/ld.so.cache")
             .own(self.path("mine"))
@@ -145,6 +149,23 @@ fn inside() {
         say(
             "times of mine",
             libc::utimes(mine.as_ptr(), std::ptr::null()).into(),
+        );
+        let linked = c(&root.join("mine/linked"));
+        say(
+            "link mine",
+            libc::link(mine.as_ptr(), linked.as_ptr()).into(),
+        );
+        let file = open(&mine, libc::O_RDONLY) as i32;
+        say("freeze mine", libc::fchmod(file, 0o400).into());
+        say("thaw mine", libc::fchmod(file, 0o600).into());
+        say(
+            "unix datagrams",
+            libc::socket(libc::AF_UNIX, libc::SOCK_DGRAM, 0).into(),
+        );
+        let mut pair = [0; 2];
+        say(
+            "unix pair",
+            libc::socketpair(libc::AF_UNIX, libc::SOCK_STREAM, 0, pair.as_mut_ptr()).into(),
         );
         say(
             "unix socket",
@@ -294,6 +315,83 @@ fn at_each_level_what_it_promises_is_refused_and_the_rest_works() {
         if unsafe { libc::geteuid() } == 0 {
             refused(&answers, &["become another"], level);
         }
+    }
+}
+
+/// What a runner needs, and a program does not.
+const OF_RUNNERS: &[&str] = &[
+    "link mine",
+    "freeze mine",
+    "unix datagrams",
+    "pidfd of another",
+];
+
+#[test]
+fn a_runner_links_and_watches_and_reaches_no_more_than_a_program_of_files_and_the_kernel() {
+    for version in 0..=paths::version() {
+        for network in [
+            Network::None,
+            Network::Inet {
+                bind: vec![],
+                given: vec![],
+            },
+        ] {
+            let world = World::new();
+            let mut rules = world.of(Rules::of(Role::Runner, network.clone()));
+            rules = rules.manage(world.path("mine"));
+            let fence = Fence::build_up_to(&rules, Confine::Best, version).unwrap();
+            let fence = fence.expect("it is not off");
+            let level = fence.level();
+            assert_eq!(level.landlock, if version == 1 { 0 } else { version });
+            let answers = world.answers(Some(fence));
+            allowed(&answers, ALLOWED, level);
+            allowed(&answers, OF_RUNNERS, level);
+            allowed(&answers, &["unix pair"], level);
+            let refused_to_it: Vec<_> = REFUSED
+                .iter()
+                .filter(|name| !OF_RUNNERS.contains(name) && **name != "signal another")
+                .filter(|name| level.files || **name != "link other")
+                .copied()
+                .collect();
+            refused(&answers, &refused_to_it, level);
+            refused(&answers, &["thaw mine", "unix socket"], level);
+            if level.files {
+                refused(&answers, REFUSED_BY_FILES, level);
+            }
+            if level.signals {
+                refused(&answers, &["signal another"], level);
+            }
+            if network == Network::None {
+                refused(&answers, &["inet socket"], level);
+            } else if level.ports {
+                refused(&answers, &["bind any port"], level);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_program_has_nothing_of_what_a_runner_needs() {
+    let world = World::new();
+    let fence = Fence::build(&world.rules(Network::None), Confine::Best).unwrap();
+    let fence = fence.expect("it is not off");
+    let level = fence.level();
+    refused(&world.answers(Some(fence)), OF_RUNNERS, level);
+}
+
+#[test]
+fn a_runner_that_cannot_link_is_not_what_was_required() {
+    let rules = Rules::of(Role::Runner, Network::None);
+    for version in [0, 1] {
+        let error = Fence::build_up_to(&rules, Confine::Require, version).unwrap_err();
+        assert!(error.to_string().contains("Landlock 2"), "{error}");
+    }
+    if paths::version() >= 2 {
+        assert!(
+            Fence::build_up_to(&rules, Confine::Require, 2)
+                .unwrap()
+                .is_some()
+        );
     }
 }
 

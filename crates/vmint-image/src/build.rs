@@ -106,7 +106,13 @@ impl ImageStore {
                 progress,
             )?;
             customize::copy_in(&mut tree, &recipe.copy)?;
-            ext4::make(&tree, &content.join(DISK), recipe.size.0, progress)?;
+            ext4::make(
+                &tree,
+                &content.join(DISK),
+                recipe.size.0,
+                self.confine,
+                progress,
+            )?;
             drop(tree);
             fsx::remove(&root)?;
         }

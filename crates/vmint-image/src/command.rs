@@ -6,8 +6,10 @@ use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use vmint_confine::{ConfineError, Fence, Network, Rules};
+use vmint_model::Confine;
 
 /// How many lines of a failed program's standard error are kept for the message.
 const KEPT_LINES: usize = 15;
@@ -39,6 +41,14 @@ pub enum CommandError {
         /// Why.
         source: io::Error,
     },
+    /// It cannot be fenced in, and must be.
+    #[error("cannot confine {program}")]
+    Confine {
+        /// Its name.
+        program: String,
+        /// Why.
+        source: ConfineError,
+    },
     /// It failed.
     #[error("{command} failed ({status}){}", quoted(stderr))]
     Failed {
@@ -65,7 +75,7 @@ impl CommandError {
         match self {
             Self::Failed { stderr, .. } => tells_of_no_space(stderr),
             Self::Start { source, .. } => source.kind() == io::ErrorKind::StorageFull,
-            Self::Missing { .. } => false,
+            Self::Missing { .. } | Self::Confine { .. } => false,
         }
     }
 
@@ -112,6 +122,31 @@ impl Program {
             });
         }
         self
+    }
+
+    /// It runs inside a fence: with its libraries, without a network, and with what is allowed here. For programs that read what an
+    /// image or a guest wrote.
+    pub(crate) fn fenced(
+        mut self,
+        confine: Confine,
+        allow: impl FnOnce(Rules) -> Rules,
+    ) -> Result<Self, CommandError> {
+        let program = self.command.get_program().to_owned();
+        // One that is not installed is said so when it is run.
+        let Some(path) = installed(&program) else {
+            return Ok(self);
+        };
+        let rules = Rules::new(Network::None).programs(&[&path]);
+        let fence = Fence::build(&allow(rules), confine);
+        let fence = fence.map_err(|source| CommandError::Confine {
+            program: program.to_string_lossy().into_owned(),
+            source,
+        })?;
+        if let Some(mut fence) = fence {
+            // SAFETY: `enter` is async-signal-safe.
+            unsafe { self.command.pre_exec(move || fence.enter()) };
+        }
+        Ok(self)
     }
 
     pub(crate) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
@@ -216,8 +251,14 @@ fn search_path() -> OsString {
 }
 
 fn is_installed(program: &str) -> bool {
+    installed(program.as_ref()).is_some()
+}
+
+fn installed(program: &OsStr) -> Option<PathBuf> {
     // An absolute path stays what it is when it is joined.
-    std::env::split_paths(&search_path()).any(|dir| dir.join(program).is_file())
+    let paths: Vec<_> = std::env::split_paths(&search_path()).collect();
+    let mut files = paths.iter().map(|dir| dir.join(program));
+    files.find(|file| file.is_file())
 }
 
 /// Passes lines on and keeps the last ones; and one that says that the disk is full, for what follows it is often long.
@@ -282,6 +323,28 @@ mod tests {
             .output()
             .unwrap_err();
         assert_eq!(error.to_string(), "no-such-program-here is not installed");
+    }
+
+    #[test]
+    fn inside_a_fence_a_program_reaches_what_is_allowed_and_nothing_else() {
+        if vmint_confine::paths::version() == 0 {
+            println!("NOT TESTED: this kernel has no Landlock");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let (mine, other) = (dir.path().join("mine"), dir.path().join("other"));
+        let run = |confine| {
+            for file in [&mine, &other] {
+                std::fs::write(file, "before\n").unwrap();
+            }
+            let read = "read line <other && echo $line; echo after >mine && echo mine; echo after >other && echo other; :";
+            let sh = Program::new("sh").fenced(confine, |rules| rules.own(&mine));
+            let said = sh.unwrap().dir(dir.path()).args(["-c", read]).output();
+            String::from_utf8(said.unwrap()).unwrap()
+        };
+        assert_eq!(run(Confine::Off), "before\nmine\nother\n");
+        assert_eq!(run(Confine::Best), "mine\n");
+        assert_eq!(std::fs::read(&other).unwrap(), b"before\n");
     }
 
     #[test]

@@ -51,11 +51,35 @@ impl Confinement {
         no_capabilities: false,
     };
 
+    /// In two words, for a table.
+    pub fn brief(&self) -> String {
+        match (*self == Self::OFF, self.landlock) {
+            (true, _) => "off".to_owned(),
+            (false, 0) => "no Landlock".to_owned(),
+            (false, version) => format!("Landlock {version}"),
+        }
+    }
+
     /// The first part that [`Confine::Require`] asks for and that is missing.
     pub fn missing(&self) -> Option<&'static str> {
         [
             (self.files, "files (Landlock, from Linux 5.13)"),
             (self.signals, "signals"),
+            (self.calls, "system calls (seccomp)"),
+            (self.no_capabilities, "capabilities"),
+        ]
+        .into_iter()
+        .find_map(|(holds, name)| (!holds).then_some(name))
+    }
+
+    /// The same of a runner. Signals are not among them: it must be able to kill its hypervisor, and before version 6 of Landlock
+    /// nothing tells that one from other processes.
+    pub fn missing_of_runner(&self) -> Option<&'static str> {
+        [
+            (
+                self.files,
+                "the runner's files (Landlock 2, from Linux 5.19, and a /proc without hidepid)",
+            ),
             (self.calls, "system calls (seccomp)"),
             (self.no_capabilities, "capabilities"),
         ]
@@ -124,6 +148,7 @@ mod tests {
     #[test]
     fn a_level_says_what_holds_and_what_is_missing() {
         assert_eq!(Confinement::OFF.to_string(), "off");
+        assert_eq!(Confinement::OFF.brief(), "off");
         let old = Confinement {
             calls: true,
             signals: true,
@@ -147,5 +172,8 @@ mod tests {
             "files, ports, devices, signals, system calls, capabilities (Landlock 6)"
         );
         assert_eq!(whole.missing(), None);
+        assert_eq!(whole.brief(), "Landlock 6");
+        assert_eq!(old.brief(), "no Landlock");
+        assert!(old.missing_of_runner().unwrap().contains("Landlock 2"));
     }
 }

@@ -100,6 +100,8 @@ impl Home {
     }
 }
 
+const STAGED: &str = "staged-";
+
 /// One machine's folder, and its runner's socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MachineDir {
@@ -134,6 +136,18 @@ impl MachineDir {
     /// Locked exactly while a runner lives.
     pub fn lock(&self) -> PathBuf {
         self.path.join("lock")
+    }
+
+    /// A folder in the machine's own, in which a command puts something for the runner to take, or the runner something for a command:
+    /// nothing else is within a runner's reach. `what` tells it from others, and begins with the command's process id.
+    pub fn staged(&self, what: &str) -> PathBuf {
+        self.path.join(format!("{STAGED}{what}"))
+    }
+
+    /// The process id of the command that has put this entry of the folder there, if it is such a one.
+    pub fn staged_by(name: &std::ffi::OsStr) -> Option<u32> {
+        let what = name.to_str()?.strip_prefix(STAGED)?;
+        what.split('-').next()?.parse().ok()
     }
 
     /// What the folder says of itself, should its record be lost.

@@ -28,6 +28,12 @@ pub struct MachineRecord {
     /// How its hypervisor is fenced in, while there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confinement: Option<Confinement>,
+    /// How its runner is fenced in, while there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runner_confinement: Option<Confinement>,
+    /// The user that its hypervisor runs as, if not as its runner's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_as: Option<String>,
     /// Whether it goes away when it stops or when its owner ends, as a machine of `vmint run` does.
     pub ephemeral: bool,
     /// The pool that it belongs to.

@@ -16,6 +16,9 @@ pub const FD_STATE: i32 = 5;
 /// Descriptor of the console's pipe in the child.
 pub const FD_CONSOLE: i32 = 6;
 
+/// The first of those that only a QEMU of another user is given: what it boots, and the layers of its disk.
+pub const FD_OPENED: i32 = 16;
+
 /// The set of descriptors with that pipe; later ones have higher numbers.
 pub const SET_CONSOLE: u64 = 1;
 

@@ -8,31 +8,21 @@ use crate::args;
 use crate::hypervisor::{Launch, Start};
 pub use vmint_confine::ConfineError;
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use vmint_confine::{Access, Fence, Network, Rules};
 
 use vmint_model::{Accelerator, Confine, Confinement, NetMode};
 
-/// Programs and libraries, wherever distributions put them.
-const LIBRARIES: &[&str] = &["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/libexec"];
-/// What a script may call that starts the real QEMU, as some distributions have one.
-const PROGRAMS: &[&str] = &["/bin", "/usr/bin", "/usr/local/bin", "/nix/store"];
-/// Firmware, and what the C library reads when a program starts.
-const DATA: &[&str] = &[
+/// Firmware.
+const FIRMWARE: &[&str] = &[
     "/usr/share/qemu",
     "/usr/share/seabios",
     "/usr/share/ipxe",
     "/usr/share/qemu-efi-aarch64",
     "/usr/share/AAVMF",
-    "/usr/share/zoneinfo",
-    "/etc/ld.so.cache",
-    "/etc/localtime",
-    "/sys/devices/system",
 ];
 /// Where user-mode networking finds the name servers that it passes the guest's questions to.
-const NAME_SERVERS: &str = "/etc/resolv.conf";
+pub const NAME_SERVERS: &str = "/etc/resolv.conf";
 
 /// How this host would fence a fork's QEMU in.
 pub fn here(confine: Confine) -> Result<Confinement, ConfineError> {
@@ -46,10 +36,36 @@ pub fn here(confine: Confine) -> Result<Confinement, ConfineError> {
 /// How QEMU comes by the file that its memory is mapped from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Memory {
-    /// The guard hands it over, for reading alone.
+    /// The guard hands it over: a fork's for reading alone.
     HandedOver,
     /// It opens the file itself, to read and write.
     Opened,
+}
+
+/// What QEMU and `qemu-img` need to start, and their firmware.
+pub fn programs(rules: Rules, programs: &[&Path]) -> Rules {
+    FIRMWARE.iter().fold(rules.programs(programs), Rules::read)
+}
+
+/// What `qemu-img` needs to make a layer: that file, which exists, and those below it.
+pub(crate) fn layer(program: &Path, layer: &Path, below: &[PathBuf]) -> Rules {
+    let rules = Rules::new(Network::None)
+        .programs(&[program])
+        .allow(layer, Access::Own);
+    below.iter().fold(rules, Rules::read)
+}
+
+/// Whether the guard hands a fork's QEMU the memory file that it shares with others. Not to root's without a fence, which could open the
+/// file in any case.
+pub fn hands_memory_over(confine: Confine) -> bool {
+    let is_free = confine == Confine::Off && rustix::process::geteuid().is_root();
+    !is_free && crate::netguard::usable()
+}
+
+/// Whether a fork's QEMU can open its memory file, to read and write it, only if its mode lets it.
+pub fn needs_memory_writable(confine: Confine) -> bool {
+    let is_free = confine == Confine::Off && rustix::process::geteuid().is_root();
+    !is_free && !crate::netguard::usable()
 }
 
 /// The rules for one launch.
@@ -62,27 +78,7 @@ pub(crate) fn rules(launch: &Launch<'_>, memory: Memory) -> Rules {
             given: vec![args::FD_QMP, args::FD_AGENT],
         },
     };
-    let mut rules = Rules::new(network).run(program);
-    for folder in LIBRARIES {
-        rules = rules.run(folder);
-    }
-    if is_script(program) {
-        for folder in PROGRAMS {
-            rules = rules.run(folder);
-        }
-    }
-    for folder in beside(program) {
-        rules = rules.run(folder);
-    }
-    for path in DATA {
-        rules = rules.read(path);
-    }
-    for device in ["/dev/null", "/dev/zero"] {
-        rules = rules.write(device);
-    }
-    for device in ["/dev/random", "/dev/urandom"] {
-        rules = rules.read(device);
-    }
+    let mut rules = programs(Rules::new(network), &[program]);
     if launch.shape.accelerator == Accelerator::Kvm {
         rules = rules.write("/dev/kvm");
     }
@@ -96,28 +92,14 @@ pub(crate) fn rules(launch: &Launch<'_>, memory: Memory) -> Rules {
         Memory::HandedOver => rules,
         Memory::Opened => rules.write(launch.ram),
     };
+    if launch.user.is_some() {
+        // It could open none of them by their paths, and has them open.
+        return rules;
+    }
     for (n, layer) in launch.layers.iter().enumerate() {
         let top = n + 1 == launch.layers.len();
         // A layer grows; to shorten it is part of `discard`.
         rules = rules.allow(&layer.path, if top { Access::Own } else { Access::Read });
     }
     rules
-}
-
-fn is_script(program: &Path) -> bool {
-    let mut begin = [0; 2];
-    let read = File::open(program).and_then(|mut file| file.read_exact(&mut begin));
-    read.is_ok() && begin == *b"#!"
-}
-
-/// Libraries and firmware of a QEMU that is not the distribution's: `PREFIX/bin` has `PREFIX/lib` and `PREFIX/share/qemu`
-/// beside it.
-fn beside(program: &Path) -> Vec<PathBuf> {
-    let program = std::fs::canonicalize(program).unwrap_or_else(|_| program.to_owned());
-    let prefix = program.parent().and_then(Path::parent);
-    let prefix = prefix.filter(|prefix| *prefix != Path::new("/usr") && *prefix != Path::new("/"));
-    let folders = ["lib", "lib64", "libexec", "share/qemu"];
-    prefix.map_or_else(Vec::new, |prefix| {
-        folders.map(|name| prefix.join(name)).into()
-    })
 }

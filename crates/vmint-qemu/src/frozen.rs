@@ -167,6 +167,8 @@ impl Frozen {
             let known = manifest.files.iter().any(|f| f.name == name);
             if !known && folder.join(name).exists() {
                 let seen = Seen::lock_or_make(folder, name);
+                // Before it is looked at: this is a change, too.
+                freeze(&folder.join(name)).map_err(fail)?;
                 let (stamp, changed_ns) = FileStamp::of(folder, name).map_err(fail)?;
                 manifest.files.push(stamp);
                 if let Some(seen) = seen {
@@ -178,6 +180,13 @@ impl Frozen {
         let json =
             serde_json::to_vec_pretty(&manifest).expect("a manifest can always be written as JSON");
         std::fs::write(&temporary, json).map_err(fail)?;
+        freeze(&temporary).map_err(fail)?;
+        for layer in disk::layers(folder).into_iter().take(manifest.layers) {
+            freeze(&layer.path).map_err(fail)?;
+        }
+        if manifest.layers > 0 {
+            freeze(&folder.join(disk::BLANK)).map_err(fail)?;
+        }
         std::fs::rename(&temporary, &path).map_err(fail)?;
         Ok(Self {
             folder: folder.into(),
@@ -311,6 +320,34 @@ impl Frozen {
         }
         Ok(sum)
     }
+}
+
+/// Lets nobody write to a frozen file any more but a process with the capability to: forks, and snapshots, have links to it, and
+/// a process inside a fence has no capability and cannot change a mode back. An image's disk, which is frozen already, may be read by
+/// others.
+fn freeze(path: &Path) -> io::Result<()> {
+    let file = File::open(path)?;
+    if file.metadata()?.mode() & 0o222 == 0 {
+        return Ok(());
+    }
+    rustix::fs::fchmod(&file, rustix::fs::Mode::RUSR).map_err(Into::into)
+}
+
+/// Lets a file of memory be opened for writing, for a QEMU that opens it itself, as [`Memory::Opened`](crate::fence) says, and is
+/// not root's: it opens the file to read and write it although it maps it privately.
+pub fn thaw(ram: &Path) -> io::Result<()> {
+    let file = File::open(ram)?;
+    if file.metadata()?.mode() & 0o200 != 0 {
+        return Ok(());
+    }
+    let (folder, name) = (ram.parent(), ram.file_name());
+    let (Some(folder), Some(name)) = (folder, name.and_then(|name| name.to_str())) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    seen::change(folder, name, || {
+        rustix::fs::fchmod(&file, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR)
+            .map_err(Into::into)
+    })
 }
 
 /// Takes the frozen files out of a folder, be it a frozen machine's, a machine's or that of one of its forks, before the

@@ -1,11 +1,13 @@
 //! Which QEMU, and what may execute its guests.
 
+use crate::disk::Maker;
 use crate::shape::Shape;
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use vmint_confine::User;
 use vmint_model::{Accelerator, Confine, ErrorKind, Fault};
 
 /// The oldest QEMU that forks as FACTS.md describes.
@@ -50,6 +52,9 @@ pub struct Host {
     /// How strictly hypervisors are fenced in.
     #[serde(default)]
     pub confine: Confine,
+    /// Whom hypervisors run as, if not as whoever starts them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<User>,
 }
 
 /// No usable QEMU.
@@ -190,7 +195,11 @@ async fn probe_device_state(system: &Path) -> Result<DeviceState, QemuError> {
         let commands = "{\"execute\":\"qmp_capabilities\"}\n\
             {\"execute\":\"xen-save-devices-state\",\"arguments\":{\"filename\":\"/dev/null\"},\"id\":\"probe\"}\n\
             {\"execute\":\"quit\"}\n";
-        tokio::io::AsyncWriteExt::write_all(&mut stdin, commands.as_bytes()).await?;
+        match tokio::io::AsyncWriteExt::write_all(&mut stdin, commands.as_bytes()).await {
+            // It has ended before it was asked: what it said before is the answer.
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {}
+            other => other?,
+        }
         child.wait_with_output().await
     };
     let answered = tokio::time::timeout(PROBE, ask).await;
@@ -211,6 +220,14 @@ async fn probe_device_state(system: &Path) -> Result<DeviceState, QemuError> {
 }
 
 impl Host {
+    /// What makes layers of disks here.
+    pub fn maker(&self) -> Maker {
+        Maker {
+            program: self.qemu.img.clone(),
+            confine: self.confine,
+        }
+    }
+
     /// Digest over what must be the same for a frozen machine to be loaded here: QEMU, the guest's hardware, and the
     /// processor where the guest sees it.
     pub fn hardware(&self, shape: &Shape) -> String {

@@ -7,7 +7,7 @@
 //! ```
 
 use crate::args;
-use crate::disk::{self, Layer};
+use crate::disk::{self, Layer, Maker};
 use crate::error::{BranchError, LaunchError, QmpError};
 use crate::fence::{self, Memory};
 use crate::frozen::{self, Frozen};
@@ -15,6 +15,7 @@ use crate::host::{DeviceState, Qemu};
 use crate::log::{self, Keeper, Kept, Log};
 use crate::memory::{GuestMemory, Method};
 use crate::netguard::{self, MemoryFile, Watch};
+use crate::opened::Opened;
 use crate::qmp::{Event, Qmp};
 use crate::shape::Shape;
 use crate::spawn::{self, BeforeExec, Child, Pass};
@@ -30,8 +31,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
-use vmint_confine::{ConfineError, Fence};
-use vmint_model::{Confine, Confinement, NetMode, Publish};
+use vmint_confine::{ConfineError, Fence, User};
+use vmint_model::{Accelerator, Confine, Confinement, NetMode, Publish};
 
 /// What to boot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +79,8 @@ pub struct Launch<'a> {
     pub log: &'a Path,
     /// How strictly QEMU is to be fenced in.
     pub confine: Confine,
+    /// Whom it shall run as, if not as this process's user.
+    pub user: Option<&'a User>,
 }
 
 /// A running QEMU. Killed when dropped.
@@ -91,7 +94,7 @@ pub struct Hypervisor {
     folder: Option<PathBuf>,
     layers: usize,
     top: String,
-    img: PathBuf,
+    maker: Maker,
     confinement: Confinement,
     /// The number of the next set of descriptors that QEMU is given.
     next_set: u64,
@@ -228,9 +231,10 @@ impl Launch<'_> {
             fd: console,
             number: args::FD_CONSOLE,
         });
+        let opened = self.user.map(|_| self.open_all()).transpose()?;
         let mut command = vmint_spawn::command(&self.qemu.system);
         command
-            .args(self.arguments())
+            .args(self.arguments(opened.as_ref()))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::from(stderr));
@@ -240,6 +244,10 @@ impl Launch<'_> {
         if let Some(path) = std::env::var_os("PATH") {
             command.env("PATH", path);
         }
+        let next_set = opened
+            .as_ref()
+            .map_or(args::SET_CONSOLE + 1, |o| o.next_set);
+        fds.extend(opened.into_iter().flat_map(|opened| opened.fds));
         let memory = self.memory_file()?;
         let how = memory
             .as_ref()
@@ -257,7 +265,7 @@ impl Launch<'_> {
             return Err(ConfineError::Missing { what }.into());
         }
         let (guard_hook, guard) = self.guard(memory.as_ref()).map_err(LaunchError::Guard)?;
-        let before_exec = both(guard_hook, fence);
+        let before_exec = before_exec(guard_hook, self.user.cloned(), fence);
         let spawned = spawn::spawn(command, fds, before_exec).await;
         let mut child = spawned.map_err(|source| LaunchError::Spawn {
             program: self.qemu.system.clone(),
@@ -294,16 +302,19 @@ impl Launch<'_> {
                 .map(Path::to_owned),
             layers: self.layers.len(),
             top: "disk".into(),
-            img: self.qemu.img.clone(),
+            maker: Maker {
+                program: self.qemu.img.clone(),
+                confine: self.confine,
+            },
             device_state: self.qemu.device_state,
             logs,
             confinement,
-            next_set: args::SET_CONSOLE + 1,
+            next_set,
         })
     }
 
     /// The whole command line.
-    fn arguments(&self) -> Vec<OsString> {
+    fn arguments(&self, opened: Option<&Opened>) -> Vec<OsString> {
         let mut all: Vec<OsString> = vec!["-name".into(), self.name.into()];
         all.extend(args::hardware(self.shape).into_iter().map(Into::into));
         all.extend(args::memory(
@@ -312,7 +323,8 @@ impl Launch<'_> {
             matches!(self.start, Start::BootShared(_)),
         ));
         all.extend(args::channels().into_iter().map(Into::into));
-        all.extend(args::disk(self.layers));
+        all.extend(opened.into_iter().flat_map(Opened::sets));
+        all.extend(args::disk(opened.map_or(self.layers, |o| &o.layers)));
         all.extend(
             args::network(self.shape, self.publish)
                 .into_iter()
@@ -321,23 +333,52 @@ impl Launch<'_> {
         all.extend(args::sandbox().into_iter().map(Into::into));
         match self.start {
             Start::Boot(boot) | Start::BootShared(boot) => {
-                all.extend(args::boot(&boot.kernel, &boot.initramfs, &boot.cmdline));
+                let (kernel, initramfs) = opened
+                    .and_then(|o| o.boot.as_ref())
+                    .map_or((&boot.kernel, &boot.initramfs), |(k, i)| (k, i));
+                all.extend(args::boot(kernel, initramfs, &boot.cmdline));
             }
             Start::Load(_) => all.extend(args::incoming().into_iter().map(Into::into)),
         }
         all
     }
 
-    /// The file that a fork's memory is mapped from, which it shares with all other forks; QEMU gets it for reading alone.
+    /// Opens what a QEMU of another user cannot open.
+    fn open_all(&self) -> Result<Opened, LaunchError> {
+        let low = self.publish.iter().find(|p| (1..1024).contains(&p.host));
+        if let Some(port) = low {
+            return Err(LaunchError::LowPort { port: port.host });
+        }
+        Opened::of(self).map_err(|(path, source)| LaunchError::Io { path, source })
+    }
+
+    /// The files of memory that QEMU does not open itself: a fork's, which it shares with all other forks, so that it gets it for
+    /// reading alone; and, when it is another user's, whatever it would open for reading and writing.
     fn memory_file(&self) -> Result<Option<MemoryFile>, LaunchError> {
-        let shared = matches!(self.start, Start::Load(_)) && self.confine != Confine::Off;
-        let opened = (shared && netguard::usable())
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| LaunchError::Io { path, source }
+        };
+        if self.user.is_some() {
+            if !netguard::usable() {
+                let what = "a QEMU of another user (seccomp user notification, from Linux 5.9)";
+                return Err(ConfineError::Missing { what }.into());
+            }
+            let shared = matches!(self.start, Start::BootShared(_));
+            let ram = File::options().read(true).write(shared).open(self.ram);
+            let files = MemoryFile::opened(self.ram, ram.map_err(failed(self.ram))?);
+            if self.shape.accelerator != Accelerator::Kvm {
+                return Ok(Some(files));
+            }
+            let device = Path::new("/dev/kvm");
+            let kvm = File::options().read(true).write(true).open(device);
+            return Ok(Some(files.also(device, kvm.map_err(failed(device))?)));
+        }
+        let shared = matches!(self.start, Start::Load(_));
+        let opened = (shared && fence::hands_memory_over(self.confine))
             .then(|| MemoryFile::open(self.ram))
             .transpose();
-        opened.map_err(|source| LaunchError::Io {
-            path: self.ram.to_owned(),
-            source,
-        })
+        opened.map_err(failed(self.ram))
     }
 
     /// The guard, if there is something to watch.
@@ -356,15 +397,23 @@ impl Launch<'_> {
     }
 }
 
-/// What the child runs before QEMU: the guard's hook hands a descriptor over, which needs a socket, and so comes before the
-/// fence.
-fn both(guard: Option<BeforeExec>, fence: Option<Fence>) -> Option<BeforeExec> {
-    if guard.is_none() && fence.is_none() {
+/// What the child runs before QEMU. The guard's hook hands a descriptor over, which needs a socket, and so comes before the
+/// fence; and to become another user takes capabilities, which the fence takes away.
+fn before_exec(
+    mut guard: Option<BeforeExec>,
+    user: Option<User>,
+    mut fence: Option<Fence>,
+) -> Option<BeforeExec> {
+    if guard.is_none() && fence.is_none() && user.is_none() {
         return None;
     }
-    let (mut guard, mut fence) = (guard, fence);
+    let parent = std::process::id();
     Some(Box::new(move || {
         guard.as_mut().map_or(Ok(()), |hook| hook())?;
+        if let Some(user) = &user {
+            user.become_it()?;
+            spawn::end_with(parent)?;
+        }
         fence.as_mut().map_or(Ok(()), Fence::enter)
     }))
 }
@@ -588,7 +637,7 @@ impl Hypervisor {
                         }
                     })?;
                 }
-                disk::create(&self.img, into, disk::BLANK, own - 1).await?;
+                self.maker.create(into, disk::BLANK, own - 1).await?;
                 own
             }
         };
@@ -606,7 +655,9 @@ impl Hypervisor {
             return Ok(None);
         };
         let n = self.layers;
-        disk::create(&self.img, &folder, &disk::layer_name(n), n - 1).await?;
+        self.maker
+            .create(&folder, &disk::layer_name(n), n - 1)
+            .await?;
         let layers = disk::layers(&folder);
         let [mut file, mut format] = args::blockdev(&layers, n, true);
         // The layer below becomes its backing file when the snapshot is taken, not before.

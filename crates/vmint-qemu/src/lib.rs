@@ -23,6 +23,7 @@
 //! * [`frozen`]: the folder of a frozen machine, its manifest, its integrity.
 //! * `seen`: up to which change the content of a frozen file is known.
 //! * [`fence`]: what a QEMU needs of its host, and nothing else.
+//! * `opened`: what a QEMU of another user is given open.
 //! * [`netguard`]: what user-mode networking may reach.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
@@ -37,6 +38,7 @@ pub mod hypervisor;
 pub mod log;
 pub mod memory;
 pub mod netguard;
+mod opened;
 pub mod qmp;
 mod seen;
 pub mod shape;

@@ -52,6 +52,7 @@ pub enum Method {
 /// A process's mapping of its guest's RAM.
 #[derive(Debug)]
 pub struct GuestMemory {
+    pid: libc::pid_t,
     mem: File,
     pagemap: File,
     mappings: Vec<Mapping>,
@@ -71,12 +72,11 @@ impl GuestMemory {
             let message = format!("process {pid} does not map {}", ram.display());
             return Err(io::Error::new(io::ErrorKind::NotFound, message));
         }
-        let mem = File::options()
-            .read(true)
-            .write(true)
-            .open(format!("/proc/{pid}/mem"))?;
+        // To read it. A runner may write to nothing in `/proc`, where root could set the host's kernel.
+        let mem = File::open(format!("/proc/{pid}/mem"))?;
         let pagemap = File::open(format!("/proc/{pid}/pagemap"))?;
         Ok(Self {
+            pid: pid.cast_signed(),
             mem,
             pagemap,
             mappings,
@@ -155,8 +155,7 @@ impl GuestMemory {
             while done < run.len {
                 let n = (run.len - done).min(buffer.len() as u64) as usize;
                 file.read_exact(&mut buffer[..n])?;
-                self.mem
-                    .write_all_at(&buffer[..n], self.address(run.offset + done)?)?;
+                write(self.pid, self.address(run.offset + done)?, &buffer[..n])?;
                 done += n as u64;
             }
         }
@@ -177,6 +176,33 @@ impl GuestMemory {
             .map(|m| m.start + (offset - m.offset))
             .ok_or_else(outside)
     }
+}
+
+/// Writes into another process's memory.
+fn write(pid: libc::pid_t, mut address: u64, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let local = libc::iovec {
+            iov_base: bytes.as_ptr().cast_mut().cast(),
+            iov_len: bytes.len(),
+        };
+        let remote = libc::iovec {
+            iov_base: address as *mut libc::c_void,
+            iov_len: bytes.len(),
+        };
+        // SAFETY: `local` is all of `bytes`, which are only read; `remote` is an address in the other process, which the kernel
+        // checks there.
+        let written =
+            unsafe { libc::process_vm_writev(pid, &raw const local, 1, &raw const remote, 1, 0) };
+        match usize::try_from(written) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => {
+                bytes = &bytes[n..];
+                address += n as u64;
+            }
+            Err(_) => return Err(io::Error::last_os_error()),
+        }
+    }
+    Ok(())
 }
 
 /// Reads and checks a delta's header; leaves `file` at its bytes.

@@ -113,6 +113,21 @@ pub(crate) fn link(from: &Path, to: &Path, name: &str) -> io::Result<()> {
     Ok(())
 }
 
+/// Changes something of file `name` that is not its content.
+pub(crate) fn change(
+    folder: &Path,
+    name: &str,
+    change: impl FnOnce() -> io::Result<()>,
+) -> io::Result<()> {
+    let seen = Seen::lock(folder, name);
+    let known = known(seen.as_ref(), folder, name);
+    change()?;
+    if let (Some(seen), Some(file)) = (&seen, known) {
+        seen.note(changed_ns(&fstat(&file)?));
+    }
+    Ok(())
+}
+
 /// Removes file `name` of a folder. The note stays, for it goes with the folder.
 pub(crate) fn unlink(folder: &Path, name: &str) -> io::Result<()> {
     let seen = Seen::lock(folder, name);

@@ -81,6 +81,21 @@ pub async fn spawn(
     })
 }
 
+/// In a child, between fork and exec: it gets `SIGKILL` when the thread that forked it ends. Async-signal-safe.
+pub(crate) fn end_with(parent: u32) -> io::Result<()> {
+    // SAFETY: these calls take numbers only.
+    unsafe {
+        if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // The parent may have died before the call above took hold.
+        if libc::getppid() as u32 != parent {
+            libc::_exit(1);
+        }
+    }
+    Ok(())
+}
+
 fn start(
     mut command: Command,
     fds: Vec<Pass>,
@@ -89,21 +104,16 @@ fn start(
     let parent = std::process::id();
     let moves: Vec<(RawFd, RawFd)> = fds.iter().map(|p| (p.fd.as_raw_fd(), p.number)).collect();
     let mut parked = vec![0; moves.len()];
+    let above = moves.iter().map(|(_, to)| to + 1).fold(64, i32::max);
     // SAFETY: the closure runs in the forked child and makes only async-signal-safe system calls; it allocates nothing
     // (`parked` was allocated above and is only written).
     unsafe {
         command.pre_exec(move || {
-            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
-                return Err(io::Error::last_os_error());
-            }
-            // The parent may have died before the call above took hold.
-            if libc::getppid() as u32 != parent {
-                libc::_exit(1);
-            }
+            end_with(parent)?;
             vmint_spawn::forbid_cores()?;
             // First out of the way, so that no descriptor is overwritten before it was moved.
             for (slot, (from, _)) in parked.iter_mut().zip(&moves) {
-                *slot = libc::fcntl(*from, libc::F_DUPFD_CLOEXEC, 64);
+                *slot = libc::fcntl(*from, libc::F_DUPFD_CLOEXEC, above);
                 if *slot < 0 {
                     return Err(io::Error::last_os_error());
                 }

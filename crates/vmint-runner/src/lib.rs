@@ -10,6 +10,7 @@
 //! * [`api`], [`server`], [`client`]: the socket.
 //! * [`session`], [`relay`]: streams to the guest's agent.
 //! * [`bringup`], [`identity`]: from a launch to a guest that can be used and is like no other.
+//! * [`fence`]: what a runner needs of its host, and nothing else.
 //! * [`reserve`]: what is left when a disk is full.
 //! * [`template`]: images booted once and frozen; [`probe`]: what executes guests on this host.
 
@@ -19,6 +20,7 @@ pub mod api;
 pub mod belongs;
 pub mod bringup;
 pub mod client;
+pub mod fence;
 pub mod identity;
 pub mod machine;
 mod ports;

@@ -17,6 +17,9 @@
 //! * [`ground`]: its folder and the database, which somebody may take away from under it.
 //! * [`end`]: how it ends.
 //!
+//! It is enclosed before it comes up: whatever it needs of what lies outside of its folder is linked into that, and then the
+//! process is fenced in ([`fence`](crate::fence)).
+//!
 //! Invariants:
 //! * The store says `running` only after a command can be executed, and the runner ends only after the store says
 //!   what became of the machine, or the machine's record is gone.
@@ -33,6 +36,7 @@ mod standby;
 
 use crate::api;
 use crate::bringup::{Live, Story};
+use crate::fence;
 use crate::identity;
 use crate::reserve::Reserve;
 use crate::server::View;
@@ -50,7 +54,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use vmint_model::{
-    Accelerator, Cause, ErrorKind, Fault, Home, MachineDir, MachineRecord, MachineState,
+    Accelerator, Cause, Confinement, ErrorKind, Fault, Home, MachineDir, MachineRecord,
+    MachineState,
 };
 use vmint_protocol::Request;
 use vmint_qemu::hypervisor::{Afterwards, Save};
@@ -81,6 +86,8 @@ pub struct Machine {
     story: Story,
     reserve: Reserve,
     view: View,
+    /// How this process is fenced in.
+    fenced: Confinement,
 }
 
 impl Machine {
@@ -110,7 +117,15 @@ impl Machine {
             story: Story::default(),
             reserve,
             view,
+            fenced: Confinement::OFF,
         }
+    }
+
+    /// Takes in what lies outside of its folder, and then fences this process in for good, which must have one thread.
+    pub fn enclose(&mut self) -> Result<(), Fault> {
+        self.plan.take_in()?;
+        self.fenced = fence::enter(&self.home, &self.record, &self.plan.request)?;
+        Ok(())
     }
 
     /// Its record.
@@ -338,6 +353,7 @@ impl Machine {
     }
 
     async fn snapshot(&mut self, snapshot: &api::Snapshot) -> Result<api::Snapshotted, Fault> {
+        self.plan.remove_staged();
         let afterwards = match self.record.state {
             MachineState::Paused => Afterwards::StayPaused,
             _ => Afterwards::Run,

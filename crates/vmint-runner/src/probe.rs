@@ -46,6 +46,7 @@ pub async fn probe(qemu: &Qemu, tiny: &BootFiles, scratch: &Path) -> Host {
         accelerator,
         accelerator_reason,
         confine: vmint_model::Confine::Best,
+        user: None,
     };
     if let Some(obstacle) = kvm_obstacle() {
         return host(Accelerator::Tcg, Some(obstacle));
@@ -80,6 +81,7 @@ async fn boots(qemu: &Qemu, tiny: &BootFiles, scratch: &Path) -> Result<(), Faul
         publish: &[],
         console: &scratch.join("console.log"),
         confine: vmint_model::Confine::Best,
+        user: None,
         log: &scratch.join("qemu.log"),
     };
     let live = bring_up(

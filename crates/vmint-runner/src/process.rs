@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener as StdUnixListener;
 use std::sync::Mutex;
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
@@ -56,6 +57,8 @@ pub fn run(home: &Home, id: &MachineId) {
             return;
         }
     };
+    // All of this while there is one thread: those that a thread starts are inside the fence with it, others are not.
+    let prepared = prepare(home, id, &dir);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         // Digests of snapshots, and nothing else.
@@ -63,7 +66,7 @@ pub fn run(home: &Home, id: &MachineId) {
         .thread_stack_size(256 << 10)
         .build();
     match runtime {
-        Ok(runtime) => runtime.block_on(serve(home, id, &dir, &mut said)),
+        Ok(runtime) => runtime.block_on(serve(prepared, &dir, &mut said)),
         Err(e) => say(&mut said, &Err(Fault::from_error(ErrorKind::Host, &e))),
     }
     // Held to the very end: as long as anything of this machine may be alive, so is its lock.
@@ -101,11 +104,19 @@ fn say(said: &mut File, outcome: &Result<Started, Fault>) {
     let _ = said.write_all(&json);
 }
 
-async fn serve(home: &Home, id: &MachineId, dir: &MachineDir, said: &mut File) {
-    let prepared = prepare(home, id, dir);
-    let (mut machine, listener, view, owner) = match prepared {
+async fn serve(prepared: Result<Prepared, Fault>, dir: &MachineDir, said: &mut File) {
+    let (mut machine, listener, view, owner, enclosed) = match prepared {
         Ok(prepared) => prepared,
         Err(fault) => return say(said, &Err(fault)),
+    };
+    if let Err(fault) = enclosed {
+        tracing::error!("{fault}");
+        machine.fail(&fault).await;
+        return say(said, &Err(fault));
+    }
+    let listener = match UnixListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(e) => return say(said, &Err(Fault::from_error(ErrorKind::Host, &e))),
     };
     let (watched, watches) = mpsc::channel(4);
     // Watched from the beginning: an owner may end while its machine comes up.
@@ -145,7 +156,13 @@ async fn serve(home: &Home, id: &MachineId, dir: &MachineDir, said: &mut File) {
     machine.serve(queue, watches).await;
 }
 
-type Prepared = (Machine, UnixListener, View, Option<vmint_model::ProcessRef>);
+type Prepared = (
+    Machine,
+    StdUnixListener,
+    View,
+    Option<vmint_model::ProcessRef>,
+    Result<(), Fault>,
+);
 
 fn prepare(home: &Home, id: &MachineId, dir: &MachineDir) -> Result<Prepared, Fault> {
     let store = Store::open(home).map_err(store_fault)?;
@@ -165,10 +182,12 @@ fn prepare(home: &Home, id: &MachineId, dir: &MachineDir) -> Result<Prepared, Fa
         Err(e) => return Err(host(e).context("cannot remove a left-over socket")),
     }
     let context = format!("cannot listen on {}", dir.socket().display());
-    let listener = UnixListener::bind(dir.socket()).map_err(|e| host(e).context(&context))?;
+    let listener = StdUnixListener::bind(dir.socket()).map_err(|e| host(e).context(&context))?;
+    listener.set_nonblocking(true).map_err(host)?;
     std::fs::set_permissions(dir.socket(), std::fs::Permissions::from_mode(0o600)).map_err(host)?;
     let view = View::new(record.clone());
     let owner = record.owner.clone();
-    let machine = Machine::new(home.clone(), store, record, request, view.clone());
-    Ok((machine, listener, view, owner))
+    let mut machine = Machine::new(home.clone(), store, record, request, view.clone());
+    let enclosed = machine.enclose();
+    Ok((machine, listener, view, owner, enclosed))
 }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use vmint_image::{BootFiles, Image, InitKind, Progress};
 use vmint_model::{Accelerator, ErrorKind, Fault, Home};
 use vmint_protocol::{Reply, Request};
-use vmint_qemu::disk::{self, Layer};
+use vmint_qemu::disk::{self, Layer, Maker};
 use vmint_qemu::{Boot, DeviceState, Frozen, Host, Launch, Manifest, Shape, Start};
 use vmint_store::FileLock;
 
@@ -173,7 +173,11 @@ impl Wanted<'_> {
         if let Some(disk) = &self.boot.disk {
             let lowest = folder.join(disk::layer_name(0));
             std::fs::hard_link(&disk.path, &lowest).map_err(host_fault("link", &disk.path))?;
-            let qcow2 = disk::create(&self.host.qemu.img, folder, &disk::layer_name(1), 0).await;
+            let qcow2 = self
+                .host
+                .maker()
+                .create(folder, &disk::layer_name(1), 0)
+                .await;
             qcow2.map_err(|e| Fault::from_error(ErrorKind::Host, &e))?;
             layers = disk::layers(folder);
         }
@@ -194,6 +198,7 @@ impl Wanted<'_> {
             publish: &[],
             console: &console,
             confine: self.host.confine,
+            user: self.host.user.as_ref(),
             log: &log,
         };
         let began = Instant::now();
@@ -224,7 +229,7 @@ impl Wanted<'_> {
         drop(live.session);
         live.hypervisor.freeze(folder).await?;
         if !layers.is_empty() {
-            let blank = disk::create(&self.host.qemu.img, folder, disk::BLANK, 1).await;
+            let blank = self.host.maker().create(folder, disk::BLANK, 1).await;
             blank.map_err(|e| Fault::from_error(ErrorKind::Host, &e))?;
         }
         let manifest = Manifest {
@@ -310,18 +315,19 @@ pub fn list(home: &Home) -> Vec<Frozen> {
     all
 }
 
-/// A disk's layers in `folder`, made for a machine that boots from `image_disk`.
-pub async fn prepare_boot_disk(
-    qemu_img: &Path,
-    folder: &Path,
-    image_disk: &Path,
-) -> Result<Vec<Layer>, Fault> {
+/// Links an image's disk into `folder`, as the lowest layer of a machine that boots, unless it has one.
+pub fn link_boot_disk(folder: &Path, image_disk: &Path) -> Result<(), Fault> {
     if disk::layers(folder).is_empty() {
         let lowest = folder.join(disk::layer_name(0));
         std::fs::hard_link(image_disk, &lowest).map_err(host_fault("link", image_disk))?;
     }
+    Ok(())
+}
+
+/// A disk's layers in `folder`, made for a machine that boots from what [`link_boot_disk`] has put there.
+pub async fn prepare_boot_disk(maker: &Maker, folder: &Path) -> Result<Vec<Layer>, Fault> {
     if disk::layers(folder).len() == 1 {
-        let made = disk::create(qemu_img, folder, &disk::layer_name(1), 0).await;
+        let made = maker.create(folder, &disk::layer_name(1), 0).await;
         made.map_err(|e| Fault::from_error(ErrorKind::Host, &e))?;
     }
     Ok(disk::layers(folder))

@@ -437,6 +437,8 @@ mod tests {
             template: None,
             accelerator: None,
             confinement: None,
+            runner_confinement: None,
+            run_as: None,
             ephemeral: false,
             pool: None,
             owner: None,

@@ -13,6 +13,7 @@
 //! * [`process`]: which process a [`vmint_model::ProcessRef`] names, and whether it lives.
 //! * [`store`]: opens the database; [`schema`] makes it, and brings an older one up to date; [`repair`] puts a damaged one
 //!   aside.
+//! * [`opener`]: opens the database for a process that is fenced in.
 //! * [`machines`], [`snapshots`], [`events`], [`settings`]: what is in it. A machine's state changes in one place only,
 //!   [`Store::transition`], which checks the change against the table and writes it down as an event.
 //! * [`ledger`]: pools, slots, lines and leases.
@@ -33,6 +34,7 @@ pub mod identity;
 pub mod ledger;
 pub mod lock;
 pub mod machines;
+pub mod opener;
 pub mod process;
 pub mod repair;
 pub mod runs;

@@ -129,17 +129,23 @@ fn locate(process: &ProcessRef) -> io::Result<Option<u32>> {
     Ok(found)
 }
 
-/// The process of a namespace below this one that is called so there.
+/// The process of a namespace below this one that is called so there. An error if there are two: a process that is fenced in cannot
+/// see which namespace another one is in.
 fn find_below(process: &ProcessRef) -> io::Result<Option<u32>> {
+    let mut found = None;
     for entry in std::fs::read_dir("/proc")?.flatten() {
         let name = entry.file_name();
         if let Some(pid) = name.to_str().and_then(|name| name.parse().ok())
             && is_called(pid, process)?
+            && let Some(other) = found.replace(pid)
         {
-            return Ok(Some(pid));
+            return Err(io::Error::other(format!(
+                "process {} of another PID namespace may be {other} or {pid} here",
+                process.pid
+            )));
         }
     }
-    Ok(None)
+    Ok(found)
 }
 
 /// Whether the process that is `pid` here is that one of a namespace below. `NSpid` lists its ids from here on down.

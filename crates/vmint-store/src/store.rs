@@ -40,6 +40,24 @@ impl Store {
         })
     }
 
+    /// Opens the store of a home if it is of this version. For a process that is fenced in: it cannot see who else uses another one,
+    /// and so must not bring it up to date.
+    pub fn open_current(home: &Home) -> Result<Self, StoreError> {
+        let path = home.database();
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let found = Connection::open_with_flags(&path, flags)
+            .and_then(|connection| schema::version(&connection))
+            .map_err(|e| classify(path.clone(), PATIENCE, e))?;
+        if found != schema::VERSION {
+            return Err(StoreError::Upgraded {
+                path,
+                found,
+                known: schema::VERSION,
+            });
+        }
+        Self::open(home)
+    }
+
     /// Opens a database file; `patience` is how long this store waits for other processes that write.
     pub fn open_file(path: &Path, patience: Duration) -> Result<Self, StoreError> {
         Self::open_with(path, patience, None)
@@ -70,8 +88,9 @@ impl Store {
         connection
             .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
             .map_err(fail)?;
+        // What SQLite would put into a temporary file is little, and a runner may make none.
         connection
-            .execute_batch("PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;")
+            .execute_batch("PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY;")
             .map_err(fail)?;
         if schema::version(&connection).map_err(fail)? != schema::VERSION {
             use_write_ahead_log(&connection, patience).map_err(fail)?;

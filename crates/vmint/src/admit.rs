@@ -491,6 +491,7 @@ mod tests {
             runner: "/nonexistent/vmint".into(),
             accelerator: None,
             confine: vmint_model::Confine::Best,
+            run_as: None,
             full_snapshots: false,
             start_timeout: None,
             admission,

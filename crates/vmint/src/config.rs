@@ -205,6 +205,15 @@ pub fn confine_from_environment() -> Result<Confine, ConfigError> {
     Ok(confine.unwrap_or_default())
 }
 
+/// The variable that says which user hypervisors run as.
+pub const RUN_AS: &str = "VMINT_RUN_AS";
+
+/// The user that hypervisors run as, as the environment says. An empty name is none.
+pub fn run_as_from_environment() -> Option<String> {
+    let name = std::env::var_os(RUN_AS)?.to_string_lossy().into_owned();
+    (!name.is_empty()).then_some(name)
+}
+
 impl PoolDefinition {
     /// What the pool consists of.
     pub fn spec(&self) -> vmint_model::PoolSpec {

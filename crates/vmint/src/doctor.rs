@@ -56,6 +56,7 @@ pub async fn doctor(input: &Input<'_>) -> Vec<Check> {
         hypervisor::qemu_img().await,
         hypervisor::accelerator(input.host, input.accelerator),
         hypervisor::confinement(input.host),
+        hypervisor::runner_confinement(input.host),
         hypervisor::network_guard().await,
         hypervisor::changed_memory(),
         images::images(&stored),

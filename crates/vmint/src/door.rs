@@ -21,6 +21,8 @@ pub struct Options {
     pub accelerator: Option<vmint_model::Accelerator>,
     /// How strictly hypervisors are fenced in.
     pub confine: vmint_model::Confine,
+    /// The user that hypervisors run as, if not as this process's: root's alone.
+    pub run_as: Option<String>,
     /// Snapshots save all of memory, not only what changed.
     pub full_snapshots: bool,
     /// The lease on whose behalf this process reaches a machine of a pool: `VMINT_LEASE`, as `vmint with` sets it.
@@ -46,6 +48,7 @@ impl Options {
             runner,
             accelerator: None,
             confine: crate::config::confine_from_environment()?,
+            run_as: crate::config::run_as_from_environment(),
             full_snapshots: false,
             lease: lease_from_environment(),
             start_timeout: None,
@@ -148,6 +151,7 @@ impl Vmint {
                 ..Fault::from_error(kind, &e)
             }
         })?;
+        let images = images.confined(options.confine);
         let is_adopted = adopted.is_some();
         let vmint = Self {
             home,

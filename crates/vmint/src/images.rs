@@ -4,6 +4,7 @@ use crate::Vmint;
 use crate::admit::Boots;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+use vmint_confine::{NoUser, User};
 use vmint_image::{BootFiles, Built, Draft, Image, Progress, Recipe};
 use vmint_model::{Accelerator, ErrorKind, Fault, MachineRecord, MachineSpec};
 use vmint_protocol::{Channel, ExecSpec, ExitStatus, Reply, Request};
@@ -39,6 +40,28 @@ macro_rules! fault {
 impl Vmint {
     /// What executes machines here; found out once for this QEMU and this boot of the host.
     pub async fn host(&self, progress: &dyn Progress) -> Result<Host, Fault> {
+        let user = self.user()?;
+        let host = self.found_host(progress).await?;
+        Ok(Host { user, ..host })
+    }
+
+    /// The user that hypervisors shall run as.
+    fn user(&self) -> Result<Option<User>, Fault> {
+        let user = self.options.run_as.as_deref().map(User::find).transpose();
+        user.map_err(|e| {
+            let fault = Fault::from_error(ErrorKind::Usage, &e);
+            match e {
+                NoUser::Unknown { .. } => {
+                    fault.hint("`getent passwd` lists the users of this host")
+                }
+                NoUser::NotRoot { .. } => fault.hint("leave --run-as and VMINT_RUN_AS out"),
+                NoUser::Root { .. } => fault.hint("name a user that owns nothing, such as nobody"),
+                _ => fault,
+            }
+        })
+    }
+
+    async fn found_host(&self, progress: &dyn Progress) -> Result<Host, Fault> {
         let (system, img) = Qemu::locate()?;
         let stamp = Qemu::stamp(&system)?;
         let boot_id =
@@ -76,6 +99,7 @@ impl Vmint {
             accelerator,
             accelerator_reason: reason,
             confine: self.options.confine,
+            user: None,
         }
     }
 
@@ -100,6 +124,7 @@ impl Vmint {
                 accelerator: Accelerator::Tcg,
                 accelerator_reason: Some(reason.clone()),
                 confine: self.options.confine,
+                user: None,
             }
         } else {
             // Boxed: an image's commands are run on a host, and a host is found with an image.
@@ -257,6 +282,7 @@ impl Vmint {
             publish: &[],
             console: &console,
             confine: host.confine,
+            user: host.user.as_ref(),
             log: &log,
         };
         progress.stage(&format!(

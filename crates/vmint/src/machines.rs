@@ -576,6 +576,8 @@ fn record_of(
         template: None,
         accelerator: None,
         confinement: None,
+        runner_confinement: None,
+        run_as: None,
         ephemeral: new.ephemeral,
         pool,
         owner: new.owner,

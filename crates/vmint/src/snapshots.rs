@@ -56,7 +56,8 @@ impl Vmint {
         if self.store().snapshot(name).map_err(store_fault)?.is_some() {
             return Err(exists(name));
         }
-        let temporary = Temporary::new(self, name)?;
+        let temporary = Temporary::of(self, &record);
+        temporary.make()?;
         let body = api::Snapshot {
             folder: temporary.0.clone(),
             full: self.options.full_snapshots,
@@ -149,12 +150,26 @@ impl Vmint {
 
     /// Brings a machine to the moment of a snapshot; the next generation of it.
     pub async fn restore(&self, machine: &str, name: &Name) -> Result<MachineRecord, Fault> {
-        let frozen = self.open_snapshot(name)?;
+        let (record, _) = self.reach(machine)?;
+        let staged = Temporary::of(self, &record);
+        let frozen = self.open_snapshot(name)?.link_whole(&staged.0)?;
+        self.open_up(&frozen)?;
         let reset = api::Reset {
             from: Some(frozen.folder().to_owned()),
             snapshot: Some(name.clone()),
         };
         self.reset_from(machine, reset).await
+    }
+
+    /// Where QEMU opens the memory of a fork itself, it must be able to; the runner cannot see to that.
+    fn open_up(&self, frozen: &Frozen) -> Result<(), Fault> {
+        let needs = vmint_qemu::fence::needs_memory_writable(self.options.confine);
+        if !needs || self.options.run_as.is_some() {
+            return Ok(());
+        }
+        let thawed = vmint_qemu::frozen::thaw(&frozen.ram());
+        thawed
+            .map_err(|e| Fault::from_error(ErrorKind::Host, &e).context("cannot use the snapshot"))
     }
 
     /// Starts `count` machines from this moment of a running machine, or from a snapshot. One is called `new`, more
@@ -320,26 +335,31 @@ fn exists(name: &Name) -> Fault {
     )
 }
 
-/// A folder that goes away unless it was renamed.
+/// A folder within the reach of a machine's runner, that goes away unless it was renamed.
 struct Temporary(PathBuf);
 
 impl Temporary {
-    fn new(vmint: &Vmint, name: &Name) -> Result<Self, Fault> {
-        let path = vmint
-            .home
-            .snapshots()
-            .join(format!(".tmp-{name}-{}", std::process::id()));
-        remove_folder(&path)?;
-        let made = std::fs::create_dir(&path);
+    fn of(vmint: &Vmint, machine: &MachineRecord) -> Self {
+        let what = format!(
+            "{}-{}",
+            std::process::id(),
+            vmint_model::MachineId::random()
+        );
+        let path = vmint.home.machine(&machine.id).staged(&what);
+        Self(path)
+    }
+
+    fn make(&self) -> Result<(), Fault> {
+        let made = std::fs::create_dir(&self.0);
         made.map_err(|e| {
             Fault::from_error(ErrorKind::Host, &e).context("cannot make the snapshot's folder")
-        })?;
-        Ok(Self(path))
+        })
     }
 }
 
 impl Drop for Temporary {
     fn drop(&mut self) {
+        vmint_qemu::frozen::release(&self.0);
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }

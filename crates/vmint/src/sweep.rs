@@ -92,6 +92,8 @@ impl Vmint {
                 r.runner = None;
                 r.hypervisor = None;
                 r.confinement = None;
+                r.runner_confinement = None;
+                r.run_as = None;
                 r.addresses = Vec::new();
                 r.ports = Vec::new();
                 r.reason = Some(why.clone());

@@ -36,13 +36,21 @@ pub struct Cli {
     /// set VMINT_TRUST. Example: vmint --trust . image build web
     #[arg(long, global = true, value_name = "DIR")]
     pub trust: Vec<std::path::PathBuf>,
-    /// How strictly to fence hypervisors in [default: best]
+    /// How strictly to fence in what reads guests' bytes [default: best]
     ///
+    /// QEMU, the runner that owns it, and the programs that read what guests and images wrote (qemu-img, mke2fs).
     /// best: as far as this host's kernel can. require: refuse to start a machine where it cannot. off: not at all; a
     /// guest that takes its QEMU over can then do what you can do. `vmint doctor` shows what the kernel can.
     /// Example: vmint --confine require run -- true
     #[arg(long, global = true, value_name = "best|require|off")]
     pub confine: Option<vmint::Confine>,
+    /// User to run QEMU as, for root [default: root]
+    ///
+    /// QEMU then has this user's number and primary group, and no other groups; it is given its files open, for the user
+    /// cannot read them. Combines with --confine. VMINT_RUN_AS sets it, too; vmint.toml cannot. Ports below 1024 cannot be
+    /// published with it. Example: vmint --run-as nobody run -- true
+    #[arg(long, global = true, value_name = "USER")]
+    pub run_as: Option<String>,
     #[command(subcommand)]
     pub command: Command,
 }

@@ -79,6 +79,10 @@ pub fn run(args: &[OsString]) -> u8 {
         // SAFETY: no other thread exists yet: none is started before this, by the program or by what it has called.
         unsafe { std::env::set_var(vmint::config::CONFINE, confine.as_str()) };
     }
+    if let Some(user) = &cli.run_as {
+        // SAFETY: as above.
+        unsafe { std::env::set_var(vmint::config::RUN_AS, user) };
+    }
     let context = Context {
         format: cli.format,
         quiet: cli.quiet,

@@ -148,12 +148,16 @@ fn header(snapshot: &Snapshot) -> Paragraph<'_> {
         [] => "-".to_owned(),
         some => some.join(", "),
     };
+    let confinements = match host.confinements.as_slice() {
+        [] => "-".to_owned(),
+        some => some.join("; "),
+    };
     let clock = snapshot.at.get(11..19).unwrap_or_default();
     let pressure = host.pressure.unwrap_or_default();
     let first = Line::from(vec![
         Span::from(format!(" vmint top  {clock} UTC  ")).bold(),
         Span::from(format!(
-            "accelerator {accelerators}  machines {}  lent {lent}  waiting {}",
+            "accelerator {accelerators}  confinement {confinements}  machines {}  lent {lent}  waiting {}",
             snapshot.machines.len(),
             snapshot.waiters.len()
         )),
@@ -283,6 +287,7 @@ fn draw_machines(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, view: &
         ("GEN", Constraint::Length(4), Always),
         ("USES", Constraint::Length(4), Wide),
         ("AGE", Constraint::Length(7), Wide),
+        ("CONFINED", Constraint::Length(11), Wide),
         ("MEMORY", Constraint::Length(8), Wide),
         ("USED", Constraint::Length(9), Always),
         ("OWNER", Constraint::Length(15), Wide),
@@ -304,7 +309,7 @@ fn draw_machines(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, view: &
     frame.render_widget(table, area);
 }
 
-fn machine(m: &MachineView) -> [String; 11] {
+fn machine(m: &MachineView) -> [String; 12] {
     // Where shared pages count in full, that is said: such figures cannot be added up.
     let used = m.used.map(|u| {
         let mark = if u.proportional { "" } else { " rss" };
@@ -318,6 +323,7 @@ fn machine(m: &MachineView) -> [String; 11] {
         m.generation.to_string(),
         m.uses.map(|n| n.to_string()).unwrap_or_default(),
         age(m.created_at_ms),
+        m.confined.clone().unwrap_or_default(),
         short(m.memory),
         used.unwrap_or_default(),
         m.owner.clone().unwrap_or_default(),
@@ -416,6 +422,9 @@ mod tests {
             pool: Some("ci".into()),
             generation: 3,
             accelerator: Some("tcg"),
+            confinement: Some("files (Landlock 7)".into()),
+            runner_confinement: Some("files (Landlock 7)".into()),
+            confined: Some("Landlock 7".into()),
             uses: Some(2),
             lease: None,
             owner: (n == 0).then(|| "process 4711".into()),
@@ -438,6 +447,7 @@ mod tests {
                 pressure: Some(1.5),
                 load: Some(0.5),
                 accelerators: vec!["tcg"],
+                confinements: vec!["Landlock 7".into()],
             },
             pools: vec![PoolView {
                 name: "ci".into(),
@@ -488,6 +498,7 @@ mod tests {
         let shown = text(&snapshot(40));
         for part in [
             "accelerator tcg",
+            "confinement Landlock 7",
             "20.0 GiB of 24.0 GiB available",
             "pressure 1.5 %",
             "m000000000027",

@@ -50,6 +50,8 @@ pub struct HostView {
     pub load: Option<f64>,
     /// What executes machines.
     pub accelerators: Vec<&'static str>,
+    /// How their hypervisors and runners are fenced in, in brief.
+    pub confinements: Vec<String>,
 }
 
 /// A pool.
@@ -80,6 +82,12 @@ pub struct MachineView {
     pub pool: Option<String>,
     pub generation: u64,
     pub accelerator: Option<&'static str>,
+    /// How its hypervisor is fenced in.
+    pub confinement: Option<String>,
+    /// How its runner is.
+    pub runner_confinement: Option<String>,
+    #[serde(skip)]
+    pub confined: Option<String>,
     pub uses: Option<u32>,
     pub lease: Option<String>,
     pub owner: Option<String>,
@@ -177,9 +185,12 @@ impl Watcher {
             .collect();
         accelerators.sort_unstable();
         accelerators.dedup();
+        let mut confinements: Vec<_> = machines.iter().filter_map(confined).collect();
+        confinements.sort_unstable();
+        confinements.dedup();
         Ok(Snapshot {
             at: time(now_ms()),
-            host: host_view(accelerators),
+            host: host_view(accelerators, confinements),
             pools: pools.iter().map(pool).collect(),
             machines: self.machines(&machines, &slots, &leases),
             leases: leases.iter().map(lease).collect(),
@@ -224,6 +235,9 @@ impl Watcher {
                 accelerator: record
                     .and_then(|m| m.accelerator)
                     .map(vmint::Accelerator::as_str),
+                confinement: record.and_then(|m| Some(m.confinement?.to_string())),
+                runner_confinement: record.and_then(|m| Some(m.runner_confinement?.to_string())),
+                confined: record.and_then(confined),
                 uses: Some(slot.uses),
                 lease: lease.map(|l| l.id.to_string()),
                 owner: lease.map(|l| l.owner.to_string()),
@@ -244,6 +258,9 @@ impl Watcher {
                 pool: record.pool.as_ref().map(ToString::to_string),
                 generation: record.generation.0,
                 accelerator: record.accelerator.map(vmint::Accelerator::as_str),
+                confinement: record.confinement.map(|level| level.to_string()),
+                runner_confinement: record.runner_confinement.map(|level| level.to_string()),
+                confined: confined(record),
                 uses: None,
                 lease: None,
                 owner: record.owner.as_ref().map(|p| format!("process {}", p.pid)),
@@ -257,6 +274,16 @@ impl Watcher {
         }
         views
     }
+}
+
+/// How hypervisor and runner are fenced in, in brief: once where it is the same.
+fn confined(record: &MachineRecord) -> Option<String> {
+    let hypervisor = record.confinement?.brief();
+    let runner = record.runner_confinement.map(|level| level.brief());
+    Some(match runner {
+        Some(runner) if runner != hypervisor => format!("{hypervisor}, runner {runner}"),
+        _ => hypervisor,
+    })
 }
 
 fn pool(status: &PoolStatus) -> PoolView {
@@ -293,7 +320,7 @@ fn lease(lease: &LeaseRecord) -> LeaseView {
     }
 }
 
-fn host_view(accelerators: Vec<&'static str>) -> HostView {
+fn host_view(accelerators: Vec<&'static str>, confinements: Vec<String>) -> HostView {
     let memory = HostMemory::read();
     let load = fs::read_to_string("/proc/loadavg").ok();
     let load = load.and_then(|text| text.split_ascii_whitespace().next()?.parse().ok());
@@ -304,6 +331,7 @@ fn host_view(accelerators: Vec<&'static str>) -> HostView {
         pressure: memory.pressure,
         load,
         accelerators,
+        confinements,
     }
 }
 

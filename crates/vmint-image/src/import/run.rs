@@ -84,7 +84,7 @@ impl ImageStore {
                     .next_multiple_of(1 << 30),
             ),
         };
-        ext4::make(&tree, &content.join(DISK), size, progress)?;
+        ext4::make(&tree, &content.join(DISK), size, self.confine, progress)?;
         drop(tree);
         fsx::remove(&root)?;
         let new = NewDraft {

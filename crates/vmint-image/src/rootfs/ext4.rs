@@ -11,6 +11,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use vmint_model::Confine;
 
 /// The type, as `mount` knows it.
 pub(crate) const FILE_SYSTEM: &str = "ext4";
@@ -39,11 +40,15 @@ pub enum DiskError {
     File(#[from] FileError),
 }
 
+/// What mke2fs reads of its host.
+const CONFIGURATION: &str = "/etc/mke2fs.conf";
+
 /// Makes `disk`, a sparse file of `size` bytes with an ext4 file system that holds the tree.
 pub(crate) fn make(
     tree: &Tree,
     disk: &Path,
     size: u64,
+    confine: Confine,
     progress: &dyn Progress,
 ) -> Result<(), DiskError> {
     progress.stage("making the disk");
@@ -59,6 +64,9 @@ pub(crate) fn make(
     // The tables are written now. Left to the guest's kernel, every fork would write them to its overlay.
     let extended = format!("hash_seed={id},lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0");
     let made = Program::new("mke2fs")
+        .fenced(confine, |rules| {
+            rules.read(CONFIGURATION).read(tree.path()).own(disk)
+        })?
         .args([
             "-q",
             "-F",
@@ -88,7 +96,7 @@ pub(crate) fn make(
         return Err(e.into());
     }
     inode::apply(disk, tree).on("set the owners in", disk)?;
-    set_xattrs(tree, disk)
+    set_xattrs(tree, disk, confine)
 }
 
 /// The first half of a digest in the form of a UUID.
@@ -121,7 +129,7 @@ pub(crate) fn content_size(dir: &Path) -> Result<u64, FileError> {
 
 /// Extended attributes are few (capabilities of programs such as ping), and their form in an inode is intricate:
 /// debugfs writes them.
-fn set_xattrs(tree: &Tree, disk: &Path) -> Result<(), DiskError> {
+fn set_xattrs(tree: &Tree, disk: &Path, confine: Confine) -> Result<(), DiskError> {
     let mut found = Vec::new();
     find_xattrs(tree, Path::new(""), &mut found).on("read", tree.path())?;
     if found.is_empty() {
@@ -142,6 +150,7 @@ fn set_xattrs(tree: &Tree, disk: &Path) -> Result<(), DiskError> {
     let file = scratch.path().join("script");
     fs::write(&file, script).on("write", &file)?;
     Program::new("debugfs")
+        .fenced(confine, |rules| rules.read(scratch.path()).own(disk))?
         .dir(scratch.path())
         .args(["-w", "-f", "script"])
         .arg(disk)
@@ -253,7 +262,7 @@ mod tests {
         file(&mut tree, "bin/ping", capable);
 
         let disk = dir.path().join("disk");
-        make(&tree, &disk, 64 << 20, &Silent).unwrap();
+        make(&tree, &disk, 64 << 20, Confine::Require, &Silent).unwrap();
         Program::new("e2fsck")
             .args(["-f", "-n"])
             .arg(&disk)
@@ -308,7 +317,7 @@ mod tests {
 
         // The same again is the same disk.
         let again = dir.path().join("again");
-        make(&tree, &again, 64 << 20, &Silent).unwrap();
+        make(&tree, &again, 64 << 20, Confine::Require, &Silent).unwrap();
         assert_eq!(fs::metadata(&again).unwrap().len(), 64 << 20);
         assert!(fs::metadata(&again).unwrap().blocks() * 512 < 16 << 20);
     }
@@ -326,7 +335,14 @@ mod tests {
         )
         .unwrap();
         for size in [16u64 << 20, 21 << 20] {
-            let error = make(&tree, &dir.path().join(size.to_string()), size, &Silent).unwrap_err();
+            let error = make(
+                &tree,
+                &dir.path().join(size.to_string()),
+                size,
+                Confine::Best,
+                &Silent,
+            )
+            .unwrap_err();
             assert!(
                 matches!(error, DiskError::TooSmall { size: s, .. } if s == size),
                 "{error}"

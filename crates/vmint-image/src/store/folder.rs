@@ -14,7 +14,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use vmint_model::{ErrorKind, Home};
+use vmint_model::{Confine, ErrorKind, Home};
 
 /// How long one process waits for another one that does the same work.
 const PATIENCE: Duration = Duration::from_secs(30 * 60);
@@ -23,13 +23,22 @@ const PATIENCE: Duration = Duration::from_secs(30 * 60);
 #[derive(Clone, Debug)]
 pub struct ImageStore {
     pub(super) root: PathBuf,
+    /// How strictly programs that read what images hold are fenced in.
+    pub(crate) confine: Confine,
 }
 
 impl ImageStore {
+    /// The same, where programs that read what images hold are fenced in so strictly.
+    #[must_use]
+    pub fn confined(self, confine: Confine) -> Self {
+        Self { confine, ..self }
+    }
+
     /// Opens a home's images, creating the folders, and clears up what killed builders left.
     pub fn open(home: &Home) -> Result<Self, StoreError> {
         let store = Self {
             root: home.images(),
+            confine: Confine::Best,
         };
         fsx::create_private_dir(&store.root)?;
         for name in fsx::names(&store.root)? {

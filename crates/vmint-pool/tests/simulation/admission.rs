@@ -187,6 +187,8 @@ fn record(pool: &PoolRecord, machine: &MachineId) -> MachineRecord {
         template: None,
         accelerator: None,
         confinement: None,
+        runner_confinement: None,
+        run_as: None,
         ephemeral: true,
         pool: Some(pool.name.clone()),
         owner: None,

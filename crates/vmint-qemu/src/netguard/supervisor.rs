@@ -135,20 +135,29 @@ struct Supervisor<H> {
     counters: Arc<Counters>,
 }
 
-/// A file that the process opens to read and write it, and gets for reading alone.
+/// Files that the process opens to read and write them, and gets as they were opened for it: a fork's memory for reading alone.
 #[derive(Debug)]
 pub struct MemoryFile {
-    path: Vec<u8>,
-    file: File,
+    files: Vec<(Vec<u8>, File)>,
 }
 
 impl MemoryFile {
-    /// Opens it. `path` is what the process will name it by.
+    /// Opens it for reading. `path` is what the process will name it by.
     pub fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self {
-            path: path.as_os_str().as_bytes().to_vec(),
-            file: File::open(path)?,
-        })
+        Ok(Self { files: Vec::new() }.also(path, File::open(path)?))
+    }
+
+    /// What is open already, however it is.
+    pub fn opened(path: &Path, file: File) -> Self {
+        Self { files: Vec::new() }.also(path, file)
+    }
+
+    /// And another file.
+    #[must_use]
+    pub fn also(mut self, path: &Path, file: File) -> Self {
+        self.files
+            .push((path.as_os_str().as_bytes().to_vec(), file));
+        self
     }
 }
 
@@ -173,8 +182,8 @@ enum Call {
 enum Outcome {
     Answer(Result<u64, Errno>),
     Park(OwnedFd, Call),
-    /// A copy of the memory file's descriptor.
-    Memory,
+    /// A copy of the descriptor of this one of the memory files.
+    Memory(usize),
     /// The call itself.
     GoOn,
     /// Nobody waits for an answer any more.
@@ -251,9 +260,9 @@ impl<H: Host> Supervisor<H> {
             Outcome::Answer(result) => {
                 self.listener.answer(id, result)?;
             }
-            Outcome::Memory => {
-                if let Some(memory) = &self.memory {
-                    self.listener.answer_with(id, memory.file.as_fd())?;
+            Outcome::Memory(which) => {
+                if let Some((_, file)) = self.memory.as_ref().and_then(|m| m.files.get(which)) {
+                    self.listener.answer_with(id, file.as_fd())?;
                 }
             }
             Outcome::GoOn => {
@@ -318,12 +327,15 @@ impl<H: Host> Supervisor<H> {
             return Outcome::GoOn;
         };
         let [_, address, ..] = notification.args;
-        // With the zero behind it, so that a longer name is not taken for this one.
-        let mut name = vec![1; memory.path.len() + 1];
-        let read = process::read_memory(notification.thread, address, &mut name);
-        match name.split_last() {
-            Some((0, name)) if read.is_ok() && name == memory.path => Outcome::Memory,
-            _ => Outcome::GoOn,
+        let is_named = |path: &[u8]| {
+            // With the zero behind it, so that a longer name is not taken for this one.
+            let mut name = vec![1; path.len() + 1];
+            let read = process::read_memory(notification.thread, address, &mut name);
+            read.is_ok() && name.split_last() == Some((&0, path))
+        };
+        match memory.files.iter().position(|(path, _)| is_named(path)) {
+            Some(which) => Outcome::Memory(which),
+            None => Outcome::GoOn,
         }
     }
 

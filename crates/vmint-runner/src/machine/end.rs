@@ -247,6 +247,8 @@ impl Machine {
                 r.runner = None;
                 r.hypervisor = None;
                 r.confinement = None;
+                r.runner_confinement = None;
+                r.run_as = None;
                 r.addresses = Vec::new();
                 r.ports = Vec::new();
                 r.reason = reason.map(str::to_owned);

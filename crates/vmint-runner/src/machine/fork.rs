@@ -28,6 +28,7 @@ use vmint_model::{
 };
 use vmint_qemu::disk::{self, Layer};
 use vmint_qemu::{Boot, Frozen, Launch, Start};
+use vmint_store::process;
 
 /// Where the files of one fork are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -165,17 +166,54 @@ impl Plan {
         }
     }
 
-    /// Makes `frozen` the machine's origin, and gives back what to fork: from now on the machine's folder holds all
-    /// that a reset needs.
-    pub(crate) fn keep(&self, frozen: Frozen) -> Result<Frozen, Fault> {
-        let origin = self.origin();
-        if !self.is_apart() || frozen.folder() == origin {
-            // Forked in place, it becomes the origin with the fork itself.
-            return Ok(frozen);
+    /// Takes into the machine's folder whatever of what it starts from lies outside, by links. From then on the folder holds all
+    /// that a fork and a reset need, and the runner needs nothing outside.
+    pub(crate) fn take_in(&self) -> Result<(), Fault> {
+        self.remove_staged();
+        match &self.request.from {
+            From::Boot(spec) => match &spec.disk {
+                Some(disk) => template::link_boot_disk(self.dir.path(), disk),
+                None => Ok(()),
+            },
+            From::Frozen(folder) => {
+                let frozen = Frozen::open(folder)?;
+                let origin = self.origin();
+                if frozen.folder() != origin {
+                    if self.is_apart() {
+                        frozen.check()?;
+                        remove_if_there(&origin).map_err(|e| prepare(&e))?;
+                        frozen.link_whole(&origin)?;
+                    } else {
+                        // It is checked when it is forked.
+                        link_in_place(&frozen, &self.place())?;
+                    }
+                }
+                self.open_up(&origin)
+            }
         }
-        frozen.check()?;
-        remove_if_there(&origin).map_err(|e| prepare(&e))?;
-        Ok(frozen.link_whole(&origin)?)
+    }
+
+    /// A QEMU that opens its memory itself must be able to.
+    fn open_up(&self, origin: &Path) -> Result<(), Fault> {
+        let host = &self.request.host;
+        if host.user.is_none() && vmint_qemu::fence::needs_memory_writable(host.confine) {
+            let thawed = vmint_qemu::frozen::thaw(&origin.join(Frozen::RAM));
+            thawed.map_err(|e| prepare(&e))?;
+        }
+        Ok(())
+    }
+
+    /// Removes what commands that were killed had put into the machine's folder, or were waiting for.
+    pub(crate) fn remove_staged(&self) {
+        let entries = std::fs::read_dir(self.dir.path());
+        for entry in entries.into_iter().flatten().flatten() {
+            let by = MachineDir::staged_by(&entry.file_name());
+            if by.is_some_and(|pid| matches!(process::of(pid), Ok(None)))
+                && let Err(e) = remove_if_there(&entry.path())
+            {
+                tracing::warn!("cannot remove {}: {e}", entry.path().display());
+            }
+        }
     }
 
     /// Forks `source` into `files`.
@@ -223,14 +261,13 @@ impl Plan {
     ) -> Result<Fork, Fault> {
         let files = self.place();
         let ram = files.folder().join("ram");
-        if !ram.exists() {
-            template::create_ram(&ram, self.request.shape.memory.0)?;
-        }
+        // One that a snapshot shares is frozen. There is nothing in it: it is mapped privately.
+        remove_file_if_there(&ram).map_err(|e| prepare(&e))?;
+        template::create_ram(&ram, self.request.shape.memory.0)?;
         let layers = match &spec.disk {
             None => Vec::new(),
-            Some(image) => {
-                let img = &self.request.host.qemu.img;
-                template::prepare_boot_disk(img, files.folder(), image).await?
+            Some(_) => {
+                template::prepare_boot_disk(&self.request.host.maker(), files.folder()).await?
             }
         };
         let boot = Boot {
@@ -275,6 +312,7 @@ impl Plan {
             publish: &self.publish,
             console: &console,
             confine: self.request.host.confine,
+            user: self.request.host.user.as_ref(),
             log: &log,
         };
         let live = bring_up(launch, identity, deadline).await?;
@@ -300,20 +338,28 @@ impl Fork {
 
 /// Makes `frozen` the origin of a machine that is forked in place.
 fn adopt(frozen: &Frozen, files: &Files) -> Result<(), Fault> {
-    let origin = files.origin();
-    if frozen.folder() == origin {
+    if frozen.folder() == files.origin() {
         frozen.check_linked()?;
-        return files.fresh_disk(frozen.manifest().layers);
+    } else {
+        frozen.check()?;
+        link_in_place(frozen, files)?;
     }
-    frozen.check()?;
-    remove_if_there(&origin).map_err(|e| prepare(&e))?;
-    disk::remove_from(files.folder(), 0).map_err(|e| prepare(&e))?;
-    let blank = files.folder().join(disk::BLANK);
-    if blank.exists() {
-        std::fs::remove_file(blank).map_err(|e| prepare(&e))?;
-    }
-    frozen.link_into(files.folder())?;
     files.fresh_disk(frozen.manifest().layers)
+}
+
+fn link_in_place(frozen: &Frozen, files: &Files) -> Result<(), Fault> {
+    remove_if_there(&files.origin()).map_err(|e| prepare(&e))?;
+    disk::remove_from(files.folder(), 0).map_err(|e| prepare(&e))?;
+    remove_file_if_there(&files.folder().join(disk::BLANK)).map_err(|e| prepare(&e))?;
+    frozen.link_into(files.folder())?;
+    Ok(())
+}
+
+fn remove_file_if_there(file: &Path) -> io::Result<()> {
+    match std::fs::remove_file(file) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
 }
 
 fn remove_if_there(folder: &Path) -> io::Result<()> {

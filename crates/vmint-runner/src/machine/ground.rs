@@ -111,7 +111,7 @@ impl Machine {
         self.home = Home::new(root, self.home.runtime());
         self.dir = self.home.machine(&self.record.id);
         // The database went along; by its old path, something else might be found.
-        match Store::open(&self.home) {
+        match Store::open_current(&self.home) {
             Ok(store) => self.store = store,
             Err(e) => tracing::error!("{e}"),
         }
@@ -130,7 +130,7 @@ impl Machine {
     /// the old one.
     fn change_store(&mut self) {
         let detail = "its home's database was replaced while it was up";
-        let taken = Store::open(&self.home).and_then(|mut store| {
+        let taken = Store::open_current(&self.home).and_then(|mut store| {
             let record = store.take_up(&self.record, Known::Replace, detail)?;
             Ok((store, record))
         });

@@ -27,8 +27,8 @@ impl Machine {
         let generation = self.record.generation;
         let plan = self.plan.clone();
         let mut fork = match &plan.request.from {
-            From::Frozen(folder) => {
-                let source = plan.keep(Frozen::open(folder)?)?;
+            From::Frozen(_) => {
+                let source = Frozen::open(&plan.origin())?;
                 plan.fork(&source, plan.place(), generation, deadline)
                     .await?
             }
@@ -59,11 +59,12 @@ impl Machine {
         }
         let hypervisor = process::of(fork.live.hypervisor.pid()).ok().flatten();
         let confinement = fork.live.hypervisor.confinement();
-        let runner = process::current().ok();
+        let (runner, fenced) = (process::current().ok(), self.fenced);
         let ready_ms = (identity::now_ns() as f64 / 1e6 - asked_at_ms).max(0.0);
         let request = &self.plan.request;
         let (accelerator, ports) = (request.host.accelerator, self.record.ports.clone());
         let fingerprint = request.fingerprint.clone();
+        let user = request.host.user.as_ref().map(|user| user.name.clone());
         let nat = self.record.spec.net == NetMode::Nat;
         let changed = self.store.transition(
             &self.record.id,
@@ -76,6 +77,8 @@ impl Machine {
                 r.hypervisor = hypervisor;
                 r.accelerator = Some(accelerator);
                 r.confinement = Some(confinement);
+                r.runner_confinement = Some(fenced);
+                r.run_as = user;
                 r.ports = ports;
                 r.addresses = if nat {
                     vec![identity::GUEST_ADDRESS.to_owned()]
@@ -97,6 +100,7 @@ impl Machine {
     /// A reset or a restore that was asked for.
     pub(super) async fn reset(&mut self, reset: &api::Reset) -> Result<(), Fault> {
         self.expect_lent()?;
+        self.plan.remove_staged();
         let from = match &reset.from {
             Some(folder) => Some(Frozen::open(folder)?),
             None => None,

@@ -47,6 +47,8 @@ pub fn machine(name: &str) -> MachineRecord {
         template: None,
         accelerator: None,
         confinement: None,
+        runner_confinement: None,
+        run_as: None,
         ephemeral: false,
         pool: None,
         owner: None,

@@ -126,6 +126,7 @@ impl<'a> Rig<'a> {
             publish: &[],
             console,
             confine: self.host.confine,
+            user: self.host.user.as_ref(),
             log,
         }
     }

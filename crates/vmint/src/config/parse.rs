@@ -101,6 +101,11 @@ pub(super) fn confine_in_file(s: &str) -> Parsed<Confine> {
     }
 }
 
+/// Which users there are is a matter of the host, and who runs what of its administrator.
+pub(super) fn run_as_in_file(_: &str) -> Parsed<String> {
+    Err("it is taken from --run-as and the variable VMINT_RUN_AS alone".to_owned())
+}
+
 pub(super) fn percent(s: &str) -> Parsed<u32> {
     number(s, 0, 100)
 }

@@ -21,6 +21,7 @@ const TOP: &[&str] = &[
     "accelerator",
     "admission",
     "confine",
+    "run-as",
     "defaults",
     "images",
     "pools",
@@ -61,6 +62,7 @@ pub(super) fn config(document: Option<&Document>, env: Env<'_>) -> Result<Config
     let in_file = top.get("confine", Form::Text, parse::confine_in_file)?;
     let given = variable(env, super::CONFINE, parse::confine)?.or(in_file);
     let confine = settings.keep(top.key("confine"), given, Confine::Best);
+    top.get("run-as", Form::Text, parse::run_as_in_file)?;
     let (defaults, inherited) = defaults(&top.table("defaults")?, env, &mut settings)?;
     let snapshots = snapshots(&top.table("snapshots")?, env, &mut settings)?;
     let admission = super::admission::admission(&top.table("admission")?, env, &mut settings)?;

@@ -138,6 +138,30 @@ pub(super) fn confinement(host: Result<&Host, &Fault>) -> Check {
     judge_confinement(wanted, vmint_qemu::fence::here(wanted))
 }
 
+pub(super) fn runner_confinement(host: Result<&Host, &Fault>) -> Check {
+    let wanted = host.map_or(Confine::Best, |host| host.confine);
+    judge_runner(wanted, vmint_runner::fence::here(wanted))
+}
+
+fn judge_runner(wanted: Confine, here: Result<Confinement, ConfineError>) -> Check {
+    const NAME: &str = "runner-confinement";
+    const NEWER: &str =
+        "Linux 6.12 or later, with Landlock in its list of security modules, has all of it";
+    let level = match here {
+        Ok(level) => level,
+        Err(e) => return Check::fault(NAME, &Fault::from_error(ErrorKind::Host, &e), NEWER),
+    };
+    if wanted == Confine::Off {
+        let remedy =
+            "unset VMINT_CONFINE: a runner that a guest has taken over can do what you can do";
+        return Check::warning(NAME, "off, as the settings say", remedy);
+    }
+    match level.missing_of_runner() {
+        None => Check::ok(NAME, level.to_string()),
+        Some(missing) => Check::warning(NAME, format!("{level}; it lacks {missing}"), NEWER),
+    }
+}
+
 fn judge_confinement(wanted: Confine, here: Result<Confinement, ConfineError>) -> Check {
     const NAME: &str = "confinement";
     const NEWER: &str =
@@ -244,6 +268,7 @@ mod tests {
             accelerator,
             accelerator_reason,
             confine: Confine::Best,
+            user: None,
         }
     }
 

@@ -75,6 +75,7 @@ async fn a_host_is_checked_in_full_and_nothing_is_left_behind() {
         accelerator: Accelerator::Kvm,
         accelerator_reason: None,
         confine: vmint_model::Confine::Best,
+        user: None,
     };
     let input = Input {
         root: home.root(),

@@ -22,6 +22,7 @@ pub(crate) fn open(home: &Path) -> Vmint {
         runner: "/nonexistent/vmint".into(),
         accelerator: None,
         confine: vmint_model::Confine::Best,
+        run_as: None,
         full_snapshots: false,
         start_timeout: None,
         admission: Admission::default(),
