@@ -1,6 +1,7 @@
 //! One call of the program under test.
 
 use crate::home::Home;
+use crate::wait::patient;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use serde_json::Value;
@@ -40,6 +41,15 @@ pub fn binary() -> PathBuf {
     path
 }
 
+/// What executes guests, where the tests are told: `VMINT_TEST_ACCELERATOR`. A host that is slow may not see in time that KVM
+/// works, and all tests would then pass without it.
+fn accelerator() -> Option<(&'static str, OsString)> {
+    Some((
+        "VMINT_ACCELERATOR",
+        std::env::var_os("VMINT_TEST_ACCELERATOR")?,
+    ))
+}
+
 /// A call to make.
 #[derive(Debug)]
 pub struct Call {
@@ -75,6 +85,7 @@ impl Call {
             }
         }
         command
+            .envs(accelerator())
             .envs(home.environment())
             .env("NO_COLOR", "1")
             .env_remove("RUST_LOG");
@@ -152,7 +163,7 @@ impl Call {
             stderr: Some(stderr),
             writer,
             began,
-            end: began + self.deadline,
+            end: began + patient(self.deadline),
         }
     }
 }
@@ -223,7 +234,7 @@ impl Started {
                 let stderr = self
                     .stderr
                     .take()
-                    .and_then(|r| r.recv_timeout(CLOSED_WITHIN).ok());
+                    .and_then(|r| r.recv_timeout(patient(CLOSED_WITHIN)).ok());
                 let stderr = String::from_utf8_lossy(&stderr.unwrap_or_default()).into_owned();
                 panic!("{words:?} never said {text:?}, only {said:?}; on standard error: {stderr}");
             }
@@ -249,8 +260,8 @@ impl Started {
         let status = self.child.wait().expect("a child can be waited for");
         let took = self.began.elapsed();
         let closed = (
-            out.recv_timeout(CLOSED_WITHIN),
-            err.recv_timeout(CLOSED_WITHIN),
+            out.recv_timeout(patient(CLOSED_WITHIN)),
+            err.recv_timeout(patient(CLOSED_WITHIN)),
         );
         let open = closed.0.is_err() || closed.1.is_err();
         let mut stdout = std::mem::take(&mut self.said);

@@ -3,7 +3,7 @@
 use crate::call::{Call, Outcome};
 use crate::processes::{self, Process};
 use crate::seed::Seed;
-use crate::wait::until_some;
+use crate::wait::{patient, until_some};
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 use std::ffi::{OsStr, OsString};
@@ -323,7 +323,7 @@ impl Home {
     /// Waits until nothing of machines is left, and returns how long that took. Does not call the program under test.
     #[track_caller]
     pub fn empties(&self, deadline: Duration) -> Duration {
-        let began = std::time::Instant::now();
+        let (deadline, began) = (patient(deadline), std::time::Instant::now());
         loop {
             let left = self.left();
             if left.is_empty() {

@@ -28,4 +28,4 @@ pub use home::Home;
 pub use processes::Process;
 pub use project::{Project, Ran, Record};
 pub use terminal::Terminal;
-pub use wait::until;
+pub use wait::{patient, until};

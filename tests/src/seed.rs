@@ -1,6 +1,9 @@
 //! What homes begin with. To fetch a kernel and to boot and freeze an image takes from seconds to a minute; so it is
 //! done once, in a home that no test uses, and every test's home links its files.
 //!
+//! Kernel and busybox come from the distribution's archive, or are those of the folder `images` of another home, where
+//! `VMINT_TEST_IMAGES` names one in the same file system.
+//!
 //! The seeds lie in `target/tmp/vmint-seed/KEY/`, and the key changes with the program under test. Whoever comes first
 //! makes one, under a lock; the others wait.
 
@@ -177,6 +180,10 @@ impl Seed {
             fs::remove_dir_all(&made).expect("target/tmp can be written");
         }
         let home = Home::with(self.basis());
+        if let (Self::Image, Some(images)) = (self, std::env::var_os("VMINT_TEST_IMAGES")) {
+            link_tree(Path::new(&images), &home.root().join("images"), &[])
+                .expect("VMINT_TEST_IMAGES is beside target/tmp");
+        }
         for words in self.commands() {
             Call::new(&home, *words)
                 .deadline(self.deadline())

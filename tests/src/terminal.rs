@@ -1,6 +1,7 @@
 //! A terminal that can die.
 
 use crate::call::wait_readable;
+use crate::wait::patient;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 use std::ffi::OsString;
@@ -87,6 +88,7 @@ impl Terminal {
     /// Waits until the screen has shown `text`, and returns all that it has shown since it was last asked.
     #[track_caller]
     pub fn shows(&mut self, text: &str, deadline: Duration) -> String {
+        let deadline = patient(deadline);
         let until = Instant::now() + deadline;
         loop {
             let seen = String::from_utf8_lossy(&self.seen).into_owned();

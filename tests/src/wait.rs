@@ -1,6 +1,23 @@
 //! Waiting for a condition, never for a while.
+//!
+//! Deadlines are for a host of its own. Where everything is slower, as on an emulated processor, `VMINT_TEST_PATIENCE` says how
+//! many times as long they are: a whole number.
 
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
+
+static PATIENCE: LazyLock<u32> = LazyLock::new(|| {
+    std::env::var("VMINT_TEST_PATIENCE").map_or(1, |text| {
+        let times = text.parse().ok().filter(|&times| times > 0);
+        times
+            .unwrap_or_else(|| panic!("VMINT_TEST_PATIENCE={text} is not a whole number from 1 on"))
+    })
+});
+
+/// How long to wait here for what may take `time` on a host of its own.
+pub fn patient(time: Duration) -> Duration {
+    time * *PATIENCE
+}
 
 /// Waits until `condition` holds, and returns how long that took. Panics at the deadline with what was awaited.
 #[track_caller]
@@ -15,6 +32,7 @@ pub fn until_some<T>(
     what: &str,
     mut find: impl FnMut() -> Option<T>,
 ) -> (T, Duration) {
+    let deadline = patient(deadline);
     let (began, mut pause) = (Instant::now(), Duration::from_millis(1));
     loop {
         if let Some(found) = find() {

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 use vmint_tests::fixture::SmallDisk;
 use vmint_tests::processes::{self, kill, lives, signal};
-use vmint_tests::{Home, Outcome, Process, Started, until};
+use vmint_tests::{Home, Outcome, Process, Started, patient, until};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -280,7 +280,7 @@ fn whatever_is_killed_the_next_command_puts_it_right() {
         done.extend(ended);
     }
     let commands: Vec<u32> = running.iter().map(Started::pid).collect();
-    still.go_on(&home, &commands, Instant::now() + SOON);
+    still.go_on(&home, &commands, Instant::now() + patient(SOON));
     println!("killed: {kills:?}; stopped: {stops:?}; at most {seen} machines at a time");
     assert!(
         seen > 0,

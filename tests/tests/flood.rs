@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
-use vmint_tests::{Home, until};
+use vmint_tests::{Home, patient, until};
 
 /// How much more memory a runner may have taken at most: the windows of the streams, and what they are read into.
 const MORE: u64 = 12 << 20;
@@ -74,7 +74,7 @@ fn a_guest_that_floods_its_runner_ends_itself_and_costs_no_memory() {
             .call(["exec", kind, "--", "/root/flood", kind])
             .deadline(Duration::from_secs(60))
             .start();
-        let (mut most, end) = (before, Instant::now() + Duration::from_secs(45));
+        let (mut most, end) = (before, Instant::now() + patient(Duration::from_secs(45)));
         // It is looked at as often as can be: the runner ends with the session.
         while let Some(now) = most_memory(runner).filter(|now| *now <= before + MORE) {
             most = now;

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 use vmint_tests::fixture::{SmallDisk, Tarball, half_made, script};
 use vmint_tests::seed::Seed;
-use vmint_tests::{Home, until};
+use vmint_tests::{Home, patient, until};
 
 /// A copy of a home on a small disk, until dropped. Its machines' processes are found by its path, which is below the
 /// home's own.
@@ -56,7 +56,7 @@ fn a_template_that_the_disk_cannot_hold_is_refused_and_leaves_nothing() {
         .vmint("run --memory 128M --format json -- true")
         .fault(125, "no_space");
     assert!(
-        began.elapsed() < Duration::from_secs(30),
+        began.elapsed() < patient(Duration::from_secs(30)),
         "said after {:?}",
         began.elapsed()
     );
@@ -308,7 +308,7 @@ fn a_qemu_that_crashes_at_its_start_is_quoted() {
             .run()
     };
     let outcome = with("echo 'qemu-system-x86_64: cannot find my way' >&2; exit 1");
-    assert!(outcome.took < Duration::from_secs(20), "{outcome}");
+    assert!(outcome.took < patient(Duration::from_secs(20)), "{outcome}");
     let message = outcome.fault(125, "hypervisor");
     assert!(message.contains("cannot find my way"), "{message}");
     let message = with("echo 'dying now' >&2; kill -SEGV $$").fault(125, "hypervisor");

@@ -6,7 +6,7 @@ use std::io::BufRead;
 use std::time::Duration;
 use vmint_tests::fixture::SmallDisk;
 use vmint_tests::seed::Seed;
-use vmint_tests::{Home, Project, Ran, Record, Terminal, until};
+use vmint_tests::{Home, Project, Ran, Record, Terminal, patient, until};
 
 const TINY: &str = "image = \"tiny\"";
 
@@ -106,7 +106,7 @@ fn what_is_wrong_with_a_file_is_told_with_its_place_and_nothing_is_run() {
                 "{word}: {text}{run}"
             );
         }
-        assert!(text.took < Duration::from_secs(20), "{text}");
+        assert!(text.took < patient(Duration::from_secs(20)), "{text}");
     }
     // All that is there, at once; and a name that there is not.
     let every = project.vmint(&home, "workflow check").run().exits(1);

@@ -1,4 +1,4 @@
-//! vmint's words as types. No I/O but random numbers for new ids.
+//! vmint's words as types. No I/O but random numbers for new ids, and a look at the processor.
 //!
 //! * [`id`]: names, machine ids, generations.
 //! * [`size`]: sizes in bytes and durations as people write them.

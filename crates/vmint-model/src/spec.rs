@@ -3,7 +3,10 @@
 use crate::{ByteSize, Name};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::fs::File;
+use std::io::Read as _;
 use std::str::FromStr;
+use std::sync::LazyLock;
 
 /// What executes the guest's instructions. Shown wherever a time or a machine is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -24,13 +27,31 @@ impl Accelerator {
         }
     }
 
-    /// How much longer than under KVM things may take here.
+    /// How much longer things may take here than under KVM on a processor of its own. Where this host is a virtual machine
+    /// itself, each exit of the guest's is several of the host's.
     pub fn patience(self) -> u32 {
+        static NESTED: LazyLock<bool> = LazyLock::new(|| is_virtual(&begin_of("/proc/cpuinfo")));
         match self {
-            Self::Kvm => 1,
-            Self::Tcg => 6,
+            Self::Kvm if !*NESTED => 1,
+            Self::Kvm | Self::Tcg => 6,
         }
     }
+}
+
+/// Whether a processor, as `/proc/cpuinfo` tells of it, is a hypervisor's: CPUID says so, in leaf 1, and Linux shows it.
+fn is_virtual(cpuinfo: &str) -> bool {
+    let flags = cpuinfo
+        .lines()
+        .find_map(|line| line.strip_prefix("flags")?.split_once(':'));
+    flags.is_some_and(|(_, flags)| flags.split_ascii_whitespace().any(|f| f == "hypervisor"))
+}
+
+/// The first processor is there; a host may have hundreds. What cannot be read is empty.
+fn begin_of(path: &str) -> String {
+    let mut bytes = Vec::new();
+    let file = File::open(path).map(|file| file.take(16 << 10));
+    let _ = file.and_then(|mut file| file.read_to_end(&mut bytes));
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 impl fmt::Display for Accelerator {
@@ -181,6 +202,16 @@ pub struct ExecDefaults {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_processor_of_a_hypervisor_says_so_in_its_flags() {
+        let of = |flags: &str| {
+            format!("processor\t: 0\nmodel name\t: hypervisor\nflags\t\t: {flags}\n\n")
+        };
+        assert!(is_virtual(&of("fpu svm hypervisor lahf_lm")));
+        assert!(!is_virtual(&of("fpu svm hypervisors lahf_lm")));
+        assert!(!is_virtual(&of("")) && !is_virtual(""));
+    }
 
     #[test]
     fn ports_read_as_host_then_guest() {

@@ -79,8 +79,12 @@ pub async fn bring_up(
 /// A kernel that finds too little memory resets or panics, some before they have a console to say so.
 fn suspect_memory(fault: Fault, launch: &Launch<'_>) -> Fault {
     let boots = !matches!(launch.start, vmint_qemu::Start::Load(_));
-    let ended = matches!(fault.kind, ErrorKind::MachineLost | ErrorKind::Image);
-    if boots && ended && launch.shape.memory < ENOUGH {
+    // Or it stands still without a word, as under KVM.
+    let failed = matches!(
+        fault.kind,
+        ErrorKind::MachineLost | ErrorKind::Image | ErrorKind::TimedOut
+    );
+    if boots && failed && launch.shape.memory < ENOUGH {
         let memory = launch.shape.memory;
         let message = format!("{} ({memory} of memory may be too little)", fault.message);
         return Fault { message, ..fault }.hint(format!("try --memory {}M", ENOUGH.0 >> 20));

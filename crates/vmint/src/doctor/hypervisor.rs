@@ -103,6 +103,16 @@ fn judge_accelerator(
             );
         }
     };
+    if choice == AcceleratorChoice::Only(Accelerator::Kvm) {
+        return match device {
+            KvmDevice::Opens => Check::ok(NAME, "KVM, as the settings say: it was not tried"),
+            KvmDevice::Absent | KvmDevice::Forbidden | KvmDevice::Broken => Check::failure(
+                NAME,
+                "the settings say KVM, and /dev/kvm cannot be opened",
+                format!("no machine will start. {}", remedy(device)),
+            ),
+        };
+    }
     if host.accelerator == Accelerator::Kvm {
         return Check::ok(NAME, "KVM (a probe guest came up with it)");
     }
@@ -117,20 +127,28 @@ fn judge_accelerator(
         .accelerator_reason
         .as_deref()
         .unwrap_or("no reason is known");
-    let remedy = match device {
+    Check::warning(
+        NAME,
+        format!("emulation (TCG), not KVM: {why}"),
+        format!("machines work, but are slower. {}", remedy(device)),
+    )
+}
+
+/// What to do for KVM.
+fn remedy(device: KvmDevice) -> &'static str {
+    match device {
         KvmDevice::Absent => {
-            "machines work, but are slower. Turn on virtualisation in the firmware, or nested virtualisation if this is \
+            "Turn on virtualisation in the firmware, or nested virtualisation if this is \
              a virtual machine itself, and load the module: modprobe kvm-intel or kvm-amd"
         }
         KvmDevice::Forbidden => {
-            "machines work, but are slower. Add yourself to the group of /dev/kvm (sudo usermod -aG kvm \"$USER\") and log in again"
+            "Add yourself to the group of /dev/kvm (sudo usermod -aG kvm \"$USER\") and log in again"
         }
         KvmDevice::Opens | KvmDevice::Broken => {
-            "machines work, but are slower. If this is a virtual machine itself, turn on nested virtualisation on its \
+            "If this is a virtual machine itself, turn on nested virtualisation on its \
              host; otherwise dmesg says more"
         }
-    };
-    Check::warning(NAME, format!("emulation (TCG), not KVM: {why}"), remedy)
+    }
 }
 
 pub(super) fn confinement(host: Result<&Host, &Fault>) -> Check {
@@ -346,6 +364,19 @@ mod tests {
         let check = judge_accelerator(Ok(&tcg), choice, KvmDevice::Opens);
         assert_eq!(check.status, Status::Warning);
         assert!(check.remedy.unwrap().contains("config show"));
+    }
+
+    #[test]
+    fn kvm_that_was_asked_for_is_not_said_to_have_been_tried() {
+        let kvm = host(Accelerator::Kvm, None);
+        let choice = AcceleratorChoice::Only(Accelerator::Kvm);
+        let opens = judge_accelerator(Ok(&kvm), choice, KvmDevice::Opens);
+        assert_eq!(opens.status, Status::Ok);
+        assert!(opens.summary.contains("not tried"), "{opens:?}");
+        for device in [KvmDevice::Absent, KvmDevice::Forbidden, KvmDevice::Broken] {
+            let check = judge_accelerator(Ok(&kvm), choice, device);
+            assert_eq!(check.status, Status::Failure, "{check:?}");
+        }
     }
 
     #[test]
