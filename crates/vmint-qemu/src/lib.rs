@@ -24,11 +24,13 @@
 //! * `seen`: up to which change the content of a frozen file is known.
 //! * [`fence`]: what a QEMU needs of its host, and nothing else.
 //! * [`netguard`]: what user-mode networking may reach.
+//! * [`egress`]: names instead of addresses: the resolver and the proxy of an allow list.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 pub mod args;
 pub mod disk;
+pub mod egress;
 pub mod error;
 pub mod fence;
 pub mod frozen;

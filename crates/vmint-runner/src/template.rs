@@ -194,6 +194,7 @@ impl Wanted<'_> {
             publish: &[],
             console: &console,
             confine: self.host.confine,
+            allow: None,
             log: &log,
         };
         let began = Instant::now();

@@ -7,6 +7,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use std::fs;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 
 /// Copies `into.len()` bytes from `address` in the process of `thread`.
 pub(super) fn read_memory(thread: i32, address: u64, into: &mut [u8]) -> Result<(), Errno> {
@@ -29,6 +30,27 @@ pub(super) fn read_memory(thread: i32, address: u64, into: &mut [u8]) -> Result<
         Ok(read) if read == into.len() => Ok(()),
         Ok(_) => Err(Errno::FAULT),
         Err(_) => Err(last_errno()),
+    }
+}
+
+/// The memory of a process, to be written to. It stays that process's, whoever gets its number later.
+pub(super) struct Memory(fs::File);
+
+impl Memory {
+    /// Opens that of `thread`. It is that very thread's only when the notification is still waiting afterwards.
+    pub(super) fn open(thread: i32) -> Result<Self, Errno> {
+        let file = fs::File::options()
+            .write(true)
+            .open(format!("/proc/{thread}/mem"));
+        file.map(Self)
+            .map_err(|e| e.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error))
+    }
+
+    /// Copies `bytes` to `address`.
+    pub(super) fn write(&self, address: u64, bytes: &[u8]) -> Result<(), Errno> {
+        self.0
+            .write_all_at(bytes, address)
+            .map_err(|_| Errno::FAULT)
     }
 }
 
@@ -95,6 +117,11 @@ mod tests {
         read_memory(own_thread(), there.as_ptr() as u64, &mut here).unwrap();
         assert_eq!(here, there);
         assert_eq!(read_memory(own_thread(), 8, &mut here), Err(Errno::FAULT));
+        let mut there = there;
+        let memory = Memory::open(own_thread()).unwrap();
+        memory.write(there.as_mut_ptr() as u64, b"DEST").unwrap();
+        assert_eq!(&there, b"DESTination");
+        assert_eq!(memory.write(8, b"x"), Err(Errno::FAULT));
     }
 
     #[test]
