@@ -38,6 +38,8 @@ pub enum By {
     Stream,
 }
 
+type Script = Arc<dyn Fn(&str, By) -> Reply + Send + Sync>;
+
 /// A name server on port 53 of an address.
 #[derive(Clone, Debug)]
 pub struct NameServer {
@@ -52,7 +54,7 @@ impl NameServer {
             asked: Arc::default(),
             count: Arc::default(),
         };
-        let script: Arc<dyn Fn(&str, By) -> Reply + Send + Sync> = Arc::new(script);
+        let script: Script = Arc::new(script);
         let socket = UdpSocket::bind((at, 53)).unwrap();
         let (own, with) = (server.clone(), Arc::clone(&script));
         std::thread::spawn(move || {

@@ -399,7 +399,7 @@ mod tests {
             ["box", "running", "2", "tiny", "tcg"]
         );
         assert!(
-            machine(&record())
+            machine(&record(), None)
                 .lines()
                 .any(|line| line.split_whitespace().eq(["accelerator", "tcg"]))
         );

@@ -52,9 +52,8 @@ pub fn server_name(stream: &[u8]) -> Result<Seen<(HostName, usize)>, HelloFault>
         if at > MOST {
             return Err(HelloFault::Long);
         }
-        let header = match stream.get(at..at + 5) {
-            Some(header) => header,
-            None => return begins_well(&stream[at.min(stream.len())..]),
+        let Some(header) = stream.get(at..at + 5) else {
+            return begins_well(&stream[at.min(stream.len())..]);
         };
         let length = usize::from(u16::from_be_bytes([header[3], header[4]]));
         if header[0] != HANDSHAKE || header[1] != 3 {

@@ -311,7 +311,7 @@ fn body(request: &httparse::Request<'_, '_>) -> Result<State, HeadFault> {
             let number = std::str::from_utf8(length).ok().filter(|_| digits);
             match number.and_then(|n| n.parse().ok()) {
                 Some(0) => Ok(State::Head),
-                Some(n) if n <= i64::MAX as u64 => Ok(State::Body(n)),
+                Some(n) if i64::try_from(n).is_ok() => Ok(State::Body(n)),
                 _ => Err(HeadFault::Length),
             }
         }

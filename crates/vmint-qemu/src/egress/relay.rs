@@ -90,25 +90,28 @@ pub(super) async fn tls(
         }
     };
     guest.write_all(&answer).await?;
-    while again {
-        match hello::second_name(&held)? {
-            Seen::Whole((name, _)) => {
-                judge(&name).map_err(|why| Broken::named(name, why))?;
-                break;
-            }
-            Seen::More => {
-                let mut piece = [0; 4096];
-                match guest.read(&mut piece).await? {
-                    0 => return Ok(()),
-                    n => held.extend(&piece[..n]),
-                }
-            }
-        }
+    if again {
+        let name = second_name(&mut guest, &mut held).await?;
+        judge(&name).map_err(|why| Broken::named(name, why))?;
     }
     server.write_all(&held).await?;
     drop(held);
     tokio::io::copy_bidirectional_with_sizes(&mut guest, &mut server, PIECE, PIECE).await?;
     Ok(())
+}
+
+/// The name in the ClientHello that a server has asked for.
+async fn second_name(guest: &mut UnixStream, held: &mut Vec<u8>) -> Result<HostName, Broken> {
+    loop {
+        if let Seen::Whole((name, _)) = hello::second_name(held)? {
+            return Ok(name);
+        }
+        let mut piece = [0; 4096];
+        match guest.read(&mut piece).await? {
+            0 => return Err(Broken::Io),
+            n => held.extend(&piece[..n]),
+        }
+    }
 }
 
 /// The rest of a connection with HTTP. `held` begins with the head, `head` bytes long, of a request that was judged.

@@ -61,7 +61,7 @@ impl<H: Host> Supervisor<H> {
                     }
                 };
                 match way {
-                    Way::Refused => return Ok(self.deny(to, protocol, Reason::Unlisted)),
+                    Way::Refused => Ok(self.deny(to, protocol, Reason::Unlisted)),
                     Way::Direct => {
                         self.count_allowed();
                         Ok(attempt(socket, Call::Connect(to)))
