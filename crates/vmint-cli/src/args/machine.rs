@@ -79,6 +79,7 @@ called wrongly; 126, 127 the guest could not execute the command, or not find it
 Examples:
   vmint run -- sh -c 'echo hello; exit 3'
   vmint run --image debian:12 --net nat -- apt-get update
+  vmint run --net allow:example.com -- wget -q -O - http://example.com/
   vmint run --copy-in .:/src -w /src --copy-out /src/out:. -- make
   tar c src | vmint run -i -- sh -c 'tar x && ls src'")]
 pub struct Run {
