@@ -160,7 +160,13 @@ fn hello(name: &str) -> String {
     let mut record = vec![22, 3, 1];
     record.extend((message.len() as u16).to_be_bytes());
     record.extend(message);
-    record.iter().map(|byte| format!("\\{byte:03o}")).collect()
+    octal(&record)
+}
+
+/// Bytes as `printf` of a shell writes them.
+fn octal(bytes: &[u8]) -> String {
+    let digits = bytes.iter().map(|byte| format!("\\{byte:03o}"));
+    digits.collect::<Vec<_>>().concat()
 }
 
 /// What a guest gets from port 443 there for these first bytes: the server's line, or an alert as hexadecimal digits.
@@ -273,11 +279,7 @@ fn only_dns_goes_by_udp_and_only_to_the_name_server() {
         let mut query = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
         query.extend(vmint_tests::names::wire_name(host));
         query.extend([0, 1, 0, 1]);
-        let framed: String = [&[0, query.len() as u8][..], &query]
-            .concat()
-            .iter()
-            .map(|byte| format!("\\{byte:03o}"))
-            .collect();
+        let framed = octal(&[&[0, query.len() as u8][..], &query].concat());
         home.sh("box", &format!("(printf '{framed}'; sleep 2) | nc -w 5 10.0.2.3 53 | od -An -tu1 | tr -s ' \\n' ' '"))
     };
     let answer = by_tcp("good.example");

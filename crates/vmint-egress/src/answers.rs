@@ -168,15 +168,15 @@ mod tests {
                 now += Duration::from_secs(passes);
                 let until = now + Duration::from_secs(lives);
                 answers.remember(&name(n), ip(a), until, now);
-                match model.iter_mut().find(|(m, i, _)| *m == name(n) && *i == ip(a)) {
-                    Some(known) => known.2 = known.2.max(until),
-                    None => {
-                        model.retain(|(.., end)| *end > now);
-                        model.sort_by_key(|(name, ip, end)| (*end, *ip, name.clone()));
-                        let over = (model.len() + 1).saturating_sub(8);
-                        model.drain(..over);
-                        model.push((name(n), ip(a), until));
-                    }
+                let known = model.iter_mut().find(|(m, i, _)| *m == name(n) && *i == ip(a));
+                if let Some(known) = known {
+                    known.2 = known.2.max(until);
+                } else {
+                    model.retain(|(.., end)| *end > now);
+                    model.sort_by_key(|(name, ip, end)| (*end, *ip, name.clone()));
+                    let over = (model.len() + 1).saturating_sub(8);
+                    model.drain(..over);
+                    model.push((name(n), ip(a), until));
                 }
                 prop_assert!(answers.len() <= 8);
                 for n in 0..6 {

@@ -578,7 +578,7 @@ mod tests {
         assert_eq!(with(5, 2), Err(Some(1)), "two questions");
         assert_eq!(with(7, 1), Err(Some(1)), "with an answer in it");
         assert_eq!(with(12, 0xc0), Err(Some(1)), "a pointer");
-        assert_eq!(Question::read(&good[..11]).is_err(), true);
+        assert!(Question::read(&good[..11]).is_err());
         assert_eq!(Question::read(&[]), Err(NoQuestion(None)));
     }
 

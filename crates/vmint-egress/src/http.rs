@@ -463,7 +463,7 @@ mod tests {
             ),
             (format!("GET / HTTP/1.1\n{host}\r\n"), HeadFault::NotHttp),
             (
-                format!("GET / HTTP/1.1\r\nHost : a.example\r\n\r\n"),
+                "GET / HTTP/1.1\r\nHost : a.example\r\n\r\n".to_owned(),
                 HeadFault::NotHttp,
             ),
             (
