@@ -18,7 +18,9 @@ pub fn mend(bytes: &[u8]) -> Vec<u8> {
         let size = digits.fold(0usize, |size, b| {
             size.saturating_mul(8).saturating_add(usize::from(b & 7))
         });
-        at = at.saturating_add(512).saturating_add(size.min(1 << 20).next_multiple_of(512));
+        at = at
+            .saturating_add(512)
+            .saturating_add(size.min(1 << 20).next_multiple_of(512));
     }
     bytes
 }

@@ -9,7 +9,11 @@ fuzz_target!(|bytes: &[u8]| {
     let Some((&choice, bytes)) = bytes.split_first() else {
         return;
     };
-    let archive = if choice & 1 == 0 { mend(bytes) } else { bytes.to_vec() };
+    let archive = if choice & 1 == 0 {
+        mend(bytes)
+    } else {
+        bytes.to_vec()
+    };
     let place = Place::default();
     let folder = place.folder();
     vmint_image::fuzzing::import(&archive, &folder);

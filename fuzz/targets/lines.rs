@@ -58,7 +58,9 @@ fn events(bytes: &[u8], length: usize) -> Vec<Event> {
 
 /// Neither as it is, nor without control characters, nor as a report or a terminal shows it.
 fn clean(text: &str, events: &[Event]) {
-    let seen = |c: &char| *c == '\n' || !(c.is_control() || matches!(c, '\u{2400}'..='\u{2426}' | '\u{fffd}'));
+    let seen = |c: &char| {
+        *c == '\n' || !(c.is_control() || matches!(c, '\u{2400}'..='\u{2426}' | '\u{fffd}'))
+    };
     let bare: String = text.chars().filter(seen).collect();
     let lines: Vec<String> = text.split('\n').map(ansi::plain).collect();
     let plain: String = lines.join("\n").chars().filter(seen).collect();

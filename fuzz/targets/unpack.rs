@@ -22,14 +22,28 @@ fuzz_target!(|bytes: &[u8]| {
     }
     let options = Options {
         rename: (choice & 4 != 0).then(|| b"there".to_vec()),
-        symlinks: if choice & 8 == 0 { Symlinks::All } else { Symlinks::Descending },
-        specials: if choice & 16 == 0 { Specials::Skip } else { Specials::Refuse },
+        symlinks: if choice & 8 == 0 {
+            Symlinks::All
+        } else {
+            Symlinks::Descending
+        },
+        specials: if choice & 16 == 0 {
+            Specials::Skip
+        } else {
+            Specials::Refuse
+        },
     };
-    let archive = if choice & 32 == 0 { mend(bytes) } else { bytes.to_vec() };
+    let archive = if choice & 32 == 0 {
+        mend(bytes)
+    } else {
+        bytes.to_vec()
+    };
     let piece = if choice & 64 == 0 { 1 << 20 } else { 333 };
     let folder = std::fs::File::open(&target).expect("it is there");
     let mut unpacker = Unpacker::new(folder.into(), options);
-    let pushed = archive.chunks(piece).try_for_each(|piece| unpacker.push(piece));
+    let pushed = archive
+        .chunks(piece)
+        .try_for_each(|piece| unpacker.push(piece));
     if let Err(error) = pushed.and_then(|()| unpacker.finish().map(drop)) {
         let text = error.to_string();
         assert!(text.len() < 8192 && !text.contains('\u{1b}'), "{text:?}");
@@ -41,8 +55,15 @@ fuzz_target!(|bytes: &[u8]| {
 fn check_harmless(folder: &Path) {
     let meta = std::fs::symlink_metadata(folder).expect("it is there");
     let kind = meta.file_type();
-    assert!(kind.is_file() || kind.is_dir() || kind.is_symlink(), "{folder:?}: {kind:?}");
-    assert!(kind.is_symlink() || meta.mode() & 0o7000 == 0, "{folder:?}: {:o}", meta.mode());
+    assert!(
+        kind.is_file() || kind.is_dir() || kind.is_symlink(),
+        "{folder:?}: {kind:?}"
+    );
+    assert!(
+        kind.is_symlink() || meta.mode() & 0o7000 == 0,
+        "{folder:?}: {:o}",
+        meta.mode()
+    );
     if kind.is_dir() {
         // A plain user cannot look into a folder that the archive has closed.
         for entry in std::fs::read_dir(folder).into_iter().flatten() {

@@ -70,7 +70,10 @@ impl Hardware {
             image: self.image.unwrap_or_else(|| defaults.image.to_string()),
             memory: self.memory.as_deref().map_or(Ok(defaults.memory), read)?,
             cpus: self.cpus.unwrap_or(defaults.cpus),
-            net: self.net.as_deref().map_or(Ok(defaults.net), read)?,
+            net: self
+                .net
+                .as_deref()
+                .map_or_else(|| Ok(defaults.net.clone()), read)?,
         })
     }
 }

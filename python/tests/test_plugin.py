@@ -188,9 +188,17 @@ def test_marks_options_and_ini_say_what_machines_are(session: pytest.Pytester, h
             def test_and_its_own(self, vm):
                 assert 128 < mib(vm) < 192
                 vm.exec("ls /sys/class/net | grep -v lo", check=True)
+
+            @pytest.mark.vmint(net="allow:example.com")
+            def test_and_a_list(self, vm):
+                vm.exec("ls /sys/class/net | grep -v lo", check=True)
+                assert not vm.exec("nslookup evil.example").ok
         """
     )
-    go(session).assert_outcomes(passed=3)
+    go(session).assert_outcomes(passed=4)
+    wrong = go(session, "--vmint-net", "allow:*.com", "-k", "test_ini")
+    wrong.assert_outcomes(errors=1)
+    assert "two labels" in said(wrong)
     go(session, "--vmint-memory", "192M", "-k", "test_ini").assert_outcomes(failed=1)
     unknown = go(session, "--vmint-image", "no-such-image", "-k", "test_ini")
     unknown.assert_outcomes(errors=1)

@@ -93,7 +93,10 @@ class Machine(Vm):
         keep: bool = False,
         vmint: Optional[Vmint] = None,
     ) -> Machine:
-        """Makes and starts a machine: a fork of the image's template, or of a snapshot, or with ``cold`` booted."""
+        """Makes and starts a machine: a fork of the image's template, or of a snapshot, or with ``cold`` booted.
+
+        ``net`` is ``none``, ``nat``, or ``allow:`` and a list of what it may reach: ``allow:pypi.org,*.example.com``.
+        """
         return cls._create(
             "kept" if keep else "ephemeral", image, memory, cpus, net, name, snapshot, cold, vmint
         )

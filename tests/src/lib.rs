@@ -17,6 +17,8 @@ pub mod bytes;
 pub mod call;
 pub mod fixture;
 pub mod home;
+pub mod names;
+pub mod netns;
 pub mod processes;
 pub mod project;
 pub mod seed;

@@ -4,83 +4,22 @@
 //! only in a user namespace (`scripts/test` sees to it).
 
 use serde_json::Value;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
-use std::sync::mpsc;
 use std::time::Duration;
+use vmint_tests::names::greeter;
+use vmint_tests::netns::{self, ip};
 use vmint_tests::{Home, until};
 
 const HOST: &str = "10.77.0.1";
 const NEIGHBOUR: &str = "10.77.0.2";
 const SOON: Duration = Duration::from_secs(10);
 
-fn ip(args: &str) -> String {
-    let out = Command::new("ip")
-        .args(args.split(' '))
-        .output()
-        .expect("iproute2 is installed");
-    assert!(
-        out.status.success(),
-        "ip {args}: {}",
-        String::from_utf8_lossy(&out.stderr)
-    );
-    String::from_utf8_lossy(&out.stdout).into_owned()
-}
-
-fn unshare(what: rustix::thread::UnshareFlags) {
-    // SAFETY: only namespaces are left, and no memory, files or signal handlers that other threads rely on.
-    let done = unsafe { rustix::thread::unshare_unsafe(what) };
-    done.unwrap_or_else(|e| {
-        panic!("these tests make network namespaces and need root: run scripts/test ({e})")
-    });
-}
-
-/// Makes this thread, and the programs that it starts, a host of its own with a resolver and a neighbour, who listens on
-/// port 8080 and answers with a line.
+/// A host with this resolver and a neighbour, who listens on port 8080 and answers with a line.
 fn private_host(resolver: &str) {
-    use rustix::thread::UnshareFlags;
-    unshare(UnshareFlags::NEWNET | UnshareFlags::NEWNS);
-    let resolv_conf = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(&resolv_conf, format!("nameserver {resolver}\n")).unwrap();
-    let path = resolv_conf.path().to_str().unwrap();
-    for args in [
-        vec!["--make-rprivate", "/"],
-        vec!["--bind", path, "/etc/resolv.conf"],
-    ] {
-        let out = Command::new("mount").args(&args).output().unwrap();
-        assert!(
-            out.status.success(),
-            "mount {args:?}: {}",
-            String::from_utf8_lossy(&out.stderr)
-        );
-    }
-    ip("link set lo up");
-    let ((wire, its_wire), (its_thread, thread), (ready, is_ready)) =
-        (mpsc::channel(), mpsc::channel(), mpsc::channel());
-    std::thread::spawn(move || {
-        unshare(UnshareFlags::NEWNET);
-        its_thread.send(rustix::thread::gettid()).unwrap();
-        its_wire.recv().unwrap();
-        ip("link set lo up");
-        ip(&format!("addr add {NEIGHBOUR}/24 dev vb"));
-        ip("link set vb up");
-        let listener = TcpListener::bind((NEIGHBOUR, 8080)).unwrap();
-        ready.send(()).unwrap();
-        for stream in listener.incoming() {
-            let _ = stream.unwrap().write_all(b"the neighbour\n");
-        }
-    });
-    ip(&format!(
-        "link add va type veth peer name vb netns {}",
-        thread.recv().unwrap()
-    ));
-    ip(&format!("addr add {HOST}/24 dev va"));
-    ip("link set va up");
-    wire.send(()).unwrap();
-    is_ready.recv().unwrap();
-    until(SOON, "the wire carries", || {
-        ip("-o link show va").contains("LOWER_UP")
+    netns::private_host(resolver, &["10.77.0.1/24"], &["10.77.0.2/24"], || {
+        greeter(NEIGHBOUR, 8080, "the neighbour\n");
     });
 }
 

@@ -24,7 +24,10 @@ pub struct Machine<'a> {
     lease: Option<&'a str>,
     memory: u64,
     cpus: u32,
-    net: &'static str,
+    net: &'a vmint::NetMode,
+    /// How often its allow list allowed and refused, where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    network: Option<vmint::qemu::egress::Totals>,
     addresses: &'a [String],
     ports: &'a [Publish],
     runner_pid: Option<u32>,
@@ -58,7 +61,8 @@ impl<'a> From<&'a MachineRecord> for Machine<'a> {
             lease: None,
             memory: record.spec.memory.0,
             cpus: record.spec.cpus,
-            net: record.spec.net.as_str(),
+            net: &record.spec.net,
+            network: None,
             addresses: &record.addresses,
             ports: &record.ports,
             runner_pid: record.runner.as_ref().map(|p| p.pid),
@@ -79,6 +83,11 @@ impl<'a> Machine<'a> {
             lease: lease.map(|l| l.id.as_str()),
             ..Self::from(record)
         }
+    }
+
+    /// With what its allow list did.
+    pub fn counted(self, network: Option<vmint::qemu::egress::Totals>) -> Self {
+        Self { network, ..self }
     }
 }
 
@@ -127,8 +136,21 @@ pub fn machines(records: &[MachineRecord]) -> String {
     table(headings, records.iter().map(row))
 }
 
+/// A machine's network in half a line.
+fn network(record: &MachineRecord, totals: Option<vmint::qemu::egress::Totals>) -> String {
+    let Some(list) = record.spec.net.allowed() else {
+        return record.spec.net.to_string();
+    };
+    let (entries, totals) = (list.len(), totals.unwrap_or_default());
+    let plural = if entries == 1 { "entry" } else { "entries" };
+    format!(
+        "allow ({entries} {plural}), {} allowed, {} refused",
+        totals.allowed, totals.refused
+    )
+}
+
 /// All of a machine.
-pub fn machine(record: &MachineRecord) -> String {
+pub fn machine(record: &MachineRecord, totals: Option<vmint::qemu::egress::Totals>) -> String {
     let pid = |process: &Option<vmint::ProcessRef>| {
         process
             .as_ref()
@@ -174,7 +196,16 @@ pub fn machine(record: &MachineRecord) -> String {
         ("runs as", record.run_as.clone().unwrap_or_default()),
         ("memory", record.spec.memory.to_string()),
         ("cpus", record.spec.cpus.to_string()),
-        ("network", record.spec.net.to_string()),
+        ("network", network(record, totals)),
+        (
+            "allowed",
+            record
+                .spec
+                .net
+                .allowed()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
+        ),
         ("addresses", record.addresses.join(" ")),
         ("ports", ports(record)),
         ("runner", pid(&record.runner)),
@@ -219,7 +250,7 @@ pub struct Snapshot<'a> {
     accelerator: &'static str,
     memory: u64,
     cpus: u32,
-    net: &'static str,
+    net: &'a vmint::NetMode,
     size: u64,
     full: bool,
     pause_ms: f64,
@@ -236,7 +267,7 @@ impl<'a> From<&'a SnapshotRecord> for Snapshot<'a> {
             accelerator: record.accelerator.as_str(),
             memory: record.spec.memory.0,
             cpus: record.spec.cpus,
-            net: record.spec.net.as_str(),
+            net: &record.spec.net,
             size: record.size.0,
             full: record.full,
             pause_ms: (record.pause_ms * 10.0).round() / 10.0,
@@ -382,7 +413,7 @@ mod tests {
             ["box", "running", "2", "tiny", "tcg"]
         );
         assert!(
-            machine(&record())
+            machine(&record(), None)
                 .lines()
                 .any(|line| line.split_whitespace().eq(["accelerator", "tcg"]))
         );

@@ -60,8 +60,8 @@ fn check(key: &Ident, value: &LitStr) -> syn::Result<()> {
     if text.is_empty() {
         return fail("an empty string names nothing");
     }
-    if key == "net" && text != "none" && text != "nat" {
-        return fail("a network is \"none\" or \"nat\"");
+    if key == "net" && text != "none" && text != "nat" && !text.starts_with("allow:") {
+        return fail("a network is \"none\", \"nat\" or \"allow:DOMAIN,…\"");
     }
     if (key == "memory" || key == "timeout" || key == "wait")
         && !text.starts_with(|c: char| c.is_ascii_digit())

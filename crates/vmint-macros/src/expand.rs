@@ -119,7 +119,7 @@ mod tests {
         assert!(refused(quote! { cpus = 0 }, good()).contains("at least one"));
         assert!(refused(quote! { cpus = 1, cpus = 2 }, good()).contains("twice"));
         assert!(refused(quote! { image = "a", image = "b" }, good()).contains("twice"));
-        assert!(refused(quote! { net = "bridge" }, good()).contains("nat"));
+        assert!(refused(quote! { net = "bridge" }, good()).contains("allow:"));
         assert!(refused(quote! { timeout = "soon" }, good()).contains("number"));
         assert!(refused(quote! {}, quote! { fn t() {} }).contains("one argument"));
         assert!(refused(quote! {}, quote! { fn t(&self) {} }).contains("one argument"));

@@ -165,6 +165,11 @@ impl MachineDir {
         self.path.join("qemu.log")
     }
 
+    /// What its guest was allowed and refused to reach.
+    pub fn network_log(&self) -> PathBuf {
+        self.path.join("network.log")
+    }
+
     /// The runner's log.
     pub fn runner_log(&self) -> PathBuf {
         self.path.join("runner.log")

@@ -4,6 +4,7 @@
 //! * [`size`]: sizes in bytes and durations as people write them.
 //! * [`state`]: a machine's states and the table of legal transitions.
 //! * [`spec`]: what a machine is asked to be.
+//! * [`allow`]: what a guest may reach, name by name.
 //! * [`confine`]: how its hypervisor is fenced in.
 //! * [`record`]: what is known of a machine; `vmint info` prints it.
 //! * [`event`]: what happened to it, and why.
@@ -18,6 +19,7 @@
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
+pub mod allow;
 pub mod backend;
 pub mod clock;
 pub mod confine;
@@ -37,6 +39,7 @@ pub mod size;
 pub mod spec;
 pub mod state;
 
+pub use allow::{AllowList, HostName, InvalidAllowList};
 pub use backend::{Backend, Listen, World};
 pub use clock::Now;
 pub use confine::{Confine, Confinement};
@@ -54,5 +57,7 @@ pub use printable::{printable, printable_bytes, printable_lines};
 pub use process::ProcessRef;
 pub use record::{MachineRecord, SnapshotRecord};
 pub use size::{ByteSize, parse_duration};
-pub use spec::{Accelerator, ExecDefaults, MachineSpec, NetMode, Origin, Publish};
+pub use spec::{
+    Accelerator, ExecDefaults, InvalidNetMode, Link, MachineSpec, NetMode, Origin, Publish,
+};
 pub use state::{IllegalTransition, MachineState};

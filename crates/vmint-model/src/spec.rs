@@ -1,7 +1,8 @@
 //! What a machine is asked to be.
 
+use crate::allow::{AllowList, InvalidAllowList};
 use crate::{ByteSize, Name};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::fs::File;
 use std::io::Read as _;
@@ -72,18 +73,30 @@ impl FromStr for Accelerator {
     }
 }
 
-/// What a machine can reach.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+/// What a machine can reach. Written `none`, `nat`, or `allow:` and a list.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum NetMode {
     /// No network interface at all.
     #[default]
     None,
     /// Outward through the host, which itself cannot be reached.
     Nat,
+    /// As with `nat`, and of that only what the list names.
+    Allow(AllowList),
 }
 
-impl NetMode {
+/// A machine's network as its guest sees it: what a frozen machine and its forks have in common, whatever they may reach.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Link {
+    /// No interface.
+    #[default]
+    None,
+    /// One interface, user-mode networking.
+    Nat,
+}
+
+impl Link {
     /// As stored and shown.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -93,21 +106,74 @@ impl NetMode {
     }
 }
 
-impl fmt::Display for NetMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
+impl NetMode {
+    /// What of it the guest's hardware has.
+    pub fn link(&self) -> Link {
+        match self {
+            Self::None => Link::None,
+            Self::Nat | Self::Allow(_) => Link::Nat,
+        }
+    }
+
+    /// The list, if there is one.
+    pub fn allowed(&self) -> Option<&AllowList> {
+        match self {
+            Self::Allow(list) => Some(list),
+            Self::None | Self::Nat => None,
+        }
     }
 }
 
-impl FromStr for NetMode {
-    type Err = String;
+impl fmt::Display for NetMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.pad("none"),
+            Self::Nat => f.pad("nat"),
+            Self::Allow(list) => f.pad(&format!("{ALLOW}{list}")),
+        }
+    }
+}
 
-    fn from_str(s: &str) -> Result<Self, String> {
+const ALLOW: &str = "allow:";
+
+impl FromStr for NetMode {
+    type Err = InvalidNetMode;
+
+    fn from_str(s: &str) -> Result<Self, InvalidNetMode> {
         match s {
             "none" => Ok(Self::None),
             "nat" => Ok(Self::Nat),
-            _ => Err(format!("{s:?} is not a network: none or nat")),
+            _ => match s.strip_prefix(ALLOW) {
+                Some(list) => Ok(Self::Allow(list.parse()?)),
+                None => Err(InvalidNetMode::Unknown(
+                    crate::printable(&s.chars().take(80).collect::<String>()).into_owned(),
+                )),
+            },
         }
+    }
+}
+
+/// A text that is not a [`NetMode`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidNetMode {
+    /// Neither of the three.
+    #[error("`{0}` is not a network: write none, nat or allow:DOMAIN[,DOMAIN…]")]
+    Unknown(String),
+    /// The list is wrong.
+    #[error(transparent)]
+    List(#[from] InvalidAllowList),
+}
+
+impl Serialize for NetMode {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for NetMode {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -172,7 +238,7 @@ pub struct MachineSpec {
     /// Network.
     #[serde(default)]
     pub net: NetMode,
-    /// Published ports; only with [`NetMode::Nat`].
+    /// Published ports; only with a network.
     #[serde(default)]
     pub publish: Vec<Publish>,
     /// Where it starts.
@@ -211,6 +277,26 @@ mod tests {
         assert!(is_virtual(&of("fpu svm hypervisor lahf_lm")));
         assert!(!is_virtual(&of("fpu svm hypervisors lahf_lm")));
         assert!(!is_virtual(&of("")) && !is_virtual(""));
+    }
+
+    #[test]
+    fn a_network_is_stored_as_it_is_written_and_older_records_still_read() {
+        for text in ["none", "nat", "allow:example.com,*.example.org"] {
+            let stored = format!("{text:?}");
+            let net: NetMode = serde_json::from_str(&stored).unwrap();
+            assert_eq!(serde_json::to_string(&net).unwrap(), stored);
+            assert_eq!(net.link() == Link::None, text == "none");
+        }
+        for (wrong, what) in [
+            ("bridge", "not a network"),
+            ("NAT", "not a network"),
+            ("allow", "not a network"),
+            ("allow:", "names nothing"),
+            ("allow:*", "use `nat`"),
+        ] {
+            let error = wrong.parse::<NetMode>().unwrap_err().to_string();
+            assert!(error.contains(what), "{wrong}: {error}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::disk::Layer;
 use crate::shape::{MachineType, Shape};
 use std::ffi::OsString;
 use std::path::Path;
-use vmint_model::{Accelerator, NetMode, Publish};
+use vmint_model::{Accelerator, Link, Publish};
 
 /// Descriptor of the QMP socket in the child.
 pub const FD_QMP: i32 = 3;
@@ -56,7 +56,7 @@ pub fn hardware(shape: &Shape) -> Vec<String> {
             "virtio-blk-pci,id=disk,drive=disk,addr=0x5",
         ]));
     }
-    if shape.net == NetMode::Nat {
+    if shape.net == Link::Nat {
         args.extend(strings(&[
             "-device",
             "virtio-net-pci,id=nic,netdev=net,addr=0x6,romfile=,mac=52:54:00:76:6d:01",
@@ -164,7 +164,7 @@ pub fn blockdev(layers: &[Layer], n: usize, top: bool) -> [serde_json::Value; 2]
 
 /// User-mode networking, when the machine has an interface.
 pub fn network(shape: &Shape, publish: &[Publish]) -> Vec<String> {
-    if shape.net != NetMode::Nat {
+    if shape.net != Link::Nat {
         return Vec::new();
     }
     let mut netdev = String::from("user,id=net,net=10.0.2.0/24,ipv6=off");
@@ -232,7 +232,7 @@ mod tests {
             accelerator: Accelerator::Tcg,
             memory: ByteSize::mib(256),
             cpus: 1,
-            net: NetMode::None,
+            net: Link::None,
             disk: false,
         }
     }
@@ -247,7 +247,7 @@ mod tests {
     #[test]
     fn hardware_names_no_path_and_no_descriptor() {
         let all = Shape {
-            net: NetMode::Nat,
+            net: Link::Nat,
             disk: true,
             ..shape()
         };
@@ -300,7 +300,7 @@ mod tests {
     #[test]
     fn ports_are_opened_on_loopback_alone() {
         let nat = Shape {
-            net: NetMode::Nat,
+            net: Link::Nat,
             ..shape()
         };
         let args = network(

@@ -11,7 +11,7 @@ pub use vmint_confine::ConfineError;
 use std::path::{Path, PathBuf};
 use vmint_confine::{Access, Fence, Network, Rules};
 
-use vmint_model::{Accelerator, Confine, Confinement, NetMode};
+use vmint_model::{Accelerator, Confine, Confinement, Link};
 
 /// Firmware.
 const FIRMWARE: &[&str] = &[
@@ -72,8 +72,8 @@ pub fn needs_memory_writable(confine: Confine) -> bool {
 pub(crate) fn rules(launch: &Launch<'_>, memory: Memory) -> Rules {
     let program = &launch.qemu.system;
     let network = match launch.shape.net {
-        NetMode::None => Network::None,
-        NetMode::Nat => Network::Inet {
+        Link::None => Network::None,
+        Link::Nat => Network::Inet {
             bind: launch.publish.iter().map(|port| port.host).collect(),
             given: vec![args::FD_QMP, args::FD_AGENT],
         },
@@ -82,7 +82,7 @@ pub(crate) fn rules(launch: &Launch<'_>, memory: Memory) -> Rules {
     if launch.shape.accelerator == Accelerator::Kvm {
         rules = rules.write("/dev/kvm");
     }
-    if launch.shape.net == NetMode::Nat {
+    if launch.shape.net == Link::Nat {
         rules = rules.read(NAME_SERVERS);
     }
     if let Start::Boot(boot) | Start::BootShared(boot) = launch.start {

@@ -8,6 +8,7 @@
 
 use crate::args;
 use crate::disk::{self, Layer, Maker};
+use crate::egress::{Allow, Gate, Journal};
 use crate::error::{BranchError, LaunchError, QmpError};
 use crate::fence::{self, Memory};
 use crate::frozen::{self, Frozen};
@@ -32,7 +33,7 @@ use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use vmint_confine::{ConfineError, Fence, User};
-use vmint_model::{Accelerator, Confine, Confinement, NetMode, Publish};
+use vmint_model::{Accelerator, Confine, Confinement, Link, Publish};
 
 /// What to boot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +82,8 @@ pub struct Launch<'a> {
     pub confine: Confine,
     /// Whom it shall run as, if not as this process's user.
     pub user: Option<&'a User>,
+    /// What of its network it may reach; all of it when absent.
+    pub allow: Option<Allow<'a>>,
 }
 
 /// A running QEMU. Killed when dropped.
@@ -110,6 +113,8 @@ struct Logs {
     /// The path of the latter.
     path: PathBuf,
     keeper: Keeper,
+    /// Under an allow list.
+    network: Option<Journal>,
 }
 
 impl Logs {
@@ -129,6 +134,7 @@ impl Logs {
             stderr: kept_stderr,
             path: stderr.to_owned(),
             keeper,
+            network: None,
         };
         Ok((logs, console_out, stderr_out))
     }
@@ -226,7 +232,7 @@ impl Launch<'_> {
             });
         }
         let begun = Logs::begin(self.console, self.log);
-        let (logs, console, stderr) = begun.map_err(io_error(self.log))?;
+        let (mut logs, console, stderr) = begun.map_err(io_error(self.log))?;
         fds.push(Pass {
             fd: console,
             number: args::FD_CONSOLE,
@@ -272,8 +278,11 @@ impl Launch<'_> {
             source,
         })?;
         if let Some(handover) = guard {
+            let gate = self.allow.map(Gate::open).transpose();
+            let gate = gate.map_err(LaunchError::Guard)?;
+            logs.network = gate.as_ref().map(|gate| gate.journal().clone());
             // Its thread ends with QEMU.
-            let guard = handover.supervise_with(memory);
+            let guard = handover.supervise_with(memory, gate);
             guard.map_err(LaunchError::Guard)?;
         }
         let connected = connect(qmp, deadline).await;
@@ -386,11 +395,13 @@ impl Launch<'_> {
         &self,
         memory: Option<&MemoryFile>,
     ) -> io::Result<(Option<BeforeExec>, Option<netguard::Handover>)> {
-        let watch = match (self.shape.net, memory) {
-            (NetMode::None, None) => return Ok((None, None)),
-            (NetMode::None, Some(_)) => Watch::Memory,
-            (NetMode::Nat, None) => Watch::Network,
-            (NetMode::Nat, Some(_)) => Watch::Both,
+        let watch = match (self.shape.net, memory, self.allow) {
+            (Link::None, None, _) => return Ok((None, None)),
+            (Link::None, Some(_), _) => Watch::Memory,
+            (Link::Nat, None, None) => Watch::Network,
+            (Link::Nat, Some(_), None) => Watch::Both,
+            (Link::Nat, None, Some(_)) => Watch::Peers,
+            (Link::Nat, Some(_), Some(_)) => Watch::PeersAndMemory,
         };
         let (hook, handover) = netguard::before_exec(watch)?;
         Ok((Some(Box::new(hook)), Some(handover)))
@@ -463,7 +474,10 @@ impl Hypervisor {
     }
 
     /// Shows its logs at these paths too, in the place of what is there.
-    pub fn show_logs(&self, console: &Path, stderr: &Path) -> io::Result<()> {
+    pub fn show_logs(&self, console: &Path, stderr: &Path, network: &Path) -> io::Result<()> {
+        if let Some(journal) = &self.logs.network {
+            journal.show_at(network)?;
+        }
         for (kept, path) in [(&self.logs.console, console), (&self.logs.stderr, stderr)] {
             let mut log = kept.lock().unwrap_or_else(PoisonError::into_inner);
             log.show_at(path)?;
@@ -473,6 +487,9 @@ impl Hypervisor {
 
     /// Leaves those paths to another hypervisor.
     pub fn show_logs_no_more(&self) {
+        if let Some(journal) = &self.logs.network {
+            journal.show_no_more();
+        }
         for kept in [&self.logs.console, &self.logs.stderr] {
             let mut log = kept.lock().unwrap_or_else(PoisonError::into_inner);
             log.show_no_more();

@@ -25,11 +25,13 @@
 //! * [`fence`]: what a QEMU needs of its host, and nothing else.
 //! * `opened`: what a QEMU of another user is given open.
 //! * [`netguard`]: what user-mode networking may reach.
+//! * [`egress`]: names instead of addresses: the resolver and the proxy of an allow list.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 pub mod args;
 pub mod disk;
+pub mod egress;
 pub mod error;
 pub mod fence;
 pub mod frozen;

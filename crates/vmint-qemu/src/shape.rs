@@ -1,7 +1,7 @@
 //! What a frozen machine and its forks must have in common, to the last device.
 
 use serde::{Deserialize, Serialize};
-use vmint_model::{Accelerator, ByteSize, NetMode};
+use vmint_model::{Accelerator, ByteSize, Link};
 
 /// The board. Chosen by measurement; see ARCHITECTURE.md.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -35,7 +35,7 @@ pub struct Shape {
     /// Virtual processors.
     pub cpus: u32,
     /// Whether it has a network interface.
-    pub net: NetMode,
+    pub net: Link,
     /// Whether it has a disk.
     pub disk: bool,
 }

@@ -16,9 +16,7 @@
 use crate::start::{From, StartRequest};
 use std::path::Path;
 use vmint_confine::{Capability, ConfineError, Fence, Network, Role, Rules, paths};
-use vmint_model::{
-    Accelerator, Confine, Confinement, ErrorKind, Fault, Home, MachineRecord, NetMode,
-};
+use vmint_model::{Accelerator, Confine, Confinement, ErrorKind, Fault, Home, Link, MachineRecord};
 use vmint_qemu::fence::{NAME_SERVERS, programs};
 use vmint_qemu::netguard;
 use vmint_store::opener;
@@ -85,7 +83,7 @@ fn hides_processes(line: &str) -> bool {
 
 fn rules(home: &Home, record: &MachineRecord, request: &StartRequest) -> Rules {
     let (host, dir) = (&request.host, home.machine(&record.id));
-    let nat = record.spec.net == NetMode::Nat;
+    let nat = record.spec.net.link() == Link::Nat;
     let network = if nat {
         Network::Inet {
             bind: record.spec.publish.iter().map(|port| port.host).collect(),

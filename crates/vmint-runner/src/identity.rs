@@ -1,11 +1,11 @@
 //! What makes a machine this machine and no other.
 
 use std::time::{SystemTime, UNIX_EPOCH};
-use vmint_model::{ErrorKind, Fault, Generation, MachineId, Name, NetMode};
+use vmint_model::{ErrorKind, Fault, Generation, Link, MachineId, Name};
 use vmint_protocol::{NetworkConfig, Prepare, SshHostKey};
 
 /// A fresh identity: every call gives other random numbers, another machine id, MAC and host key.
-pub fn fresh(name: &Name, generation: Generation, net: NetMode) -> Result<Prepare, Fault> {
+pub fn fresh(name: &Name, generation: Generation, net: Link) -> Result<Prepare, Fault> {
     let random = |bytes: &mut [u8]| {
         getrandom::fill(bytes).map_err(|e| {
             Fault::new(
@@ -24,7 +24,7 @@ pub fn fresh(name: &Name, generation: Generation, net: NetMode) -> Result<Prepar
     let mut mac = [0x52, 0x54, 0, 0, 0, 0];
     random(&mut mac[3..])?;
     random(&mut mac[2..3])?;
-    let network = (net == NetMode::Nat).then_some(NetworkConfig {
+    let network = (net == Link::Nat).then_some(NetworkConfig {
         mac,
         address: [10, 0, 2, 15],
         prefix: 24,
@@ -43,7 +43,7 @@ pub fn fresh(name: &Name, generation: Generation, net: NetMode) -> Result<Prepar
 }
 
 /// The identity of a machine that will be frozen; no fork keeps any of it.
-pub fn template(net: NetMode) -> Result<Prepare, Fault> {
+pub fn template(net: Link) -> Result<Prepare, Fault> {
     fresh(
         &"template".parse().expect("a legal name"),
         Generation(0),
@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn two_identities_share_nothing_that_must_differ() {
         let name: Name = "twin".parse().unwrap();
-        let make = || fresh(&name, Generation(1), NetMode::Nat).unwrap();
+        let make = || fresh(&name, Generation(1), Link::Nat).unwrap();
         let (a, b) = (make(), make());
         assert_ne!(a.seed, b.seed);
         assert_ne!(a.machine_id, b.machine_id);

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 use tokio::time::Instant;
 use vmint_image::BootFiles;
-use vmint_model::{Accelerator, ByteSize, Fault, NetMode};
+use vmint_model::{Accelerator, ByteSize, Fault, Link};
 use vmint_qemu::host::kvm_obstacle;
 use vmint_qemu::{Boot, Host, Launch, MachineType, Qemu, Shape, Start};
 
@@ -26,7 +26,7 @@ pub fn shape(
     accelerator: Accelerator,
     memory: ByteSize,
     cpus: u32,
-    net: NetMode,
+    net: Link,
     disk: bool,
 ) -> Shape {
     Shape {
@@ -62,7 +62,7 @@ pub async fn probe(qemu: &Qemu, tiny: &BootFiles, scratch: &Path) -> Host {
 }
 
 async fn boots(qemu: &Qemu, tiny: &BootFiles, scratch: &Path) -> Result<(), Fault> {
-    let shape = shape(Accelerator::Kvm, MEMORY, 1, NetMode::None, false);
+    let shape = shape(Accelerator::Kvm, MEMORY, 1, Link::None, false);
     let spec = boot_spec(tiny, Accelerator::Kvm);
     let boot = Boot {
         kernel: spec.kernel,
@@ -82,11 +82,12 @@ async fn boots(qemu: &Qemu, tiny: &BootFiles, scratch: &Path) -> Result<(), Faul
         console: &scratch.join("console.log"),
         confine: vmint_model::Confine::Best,
         user: None,
+        allow: None,
         log: &scratch.join("qemu.log"),
     };
     let live = bring_up(
         launch,
-        identity::template(NetMode::None)?,
+        identity::template(Link::None)?,
         Instant::now() + DEADLINE,
     )
     .await?;

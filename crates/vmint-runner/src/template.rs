@@ -199,6 +199,7 @@ impl Wanted<'_> {
             console: &console,
             confine: self.host.confine,
             user: self.host.user.as_ref(),
+            allow: None,
             log: &log,
         };
         let began = Instant::now();

@@ -12,7 +12,7 @@
 //! image = "web"
 //! memory = "1G"
 //! cpus = 2
-//! net = "nat"
+//! net = "nat"                        # or "none", or "allow:example.com,*.example.org"
 //! start-timeout = "2m"
 //!
 //! [images.web]
@@ -221,7 +221,7 @@ impl PoolDefinition {
             image: self.image.to_string(),
             memory: self.memory,
             cpus: self.cpus,
-            net: self.net,
+            net: self.net.clone(),
             min: self.min,
             max: self.max,
             standby: self.standby,

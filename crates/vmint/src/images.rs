@@ -155,7 +155,13 @@ impl Vmint {
 
     /// The hardware of a machine.
     pub(crate) fn shape(host: &Host, spec: &MachineSpec, disk: bool) -> Shape {
-        probe::shape(host.accelerator, spec.memory, spec.cpus, spec.net, disk)
+        probe::shape(
+            host.accelerator,
+            spec.memory,
+            spec.cpus,
+            spec.net.link(),
+            disk,
+        )
     }
 
     pub(crate) fn wanted<'a>(
@@ -246,7 +252,7 @@ impl Vmint {
         let files = draft.boot_files().map_err(|e| fault!(e))?;
         let spec = boot_spec(&files, host.accelerator);
         let memory = vmint_model::ByteSize::mib(1024);
-        let net = vmint_model::NetMode::Nat;
+        let net = vmint_model::Link::Nat;
         let shape = probe::shape(host.accelerator, memory, 1, net, files.disk.is_some());
         let what = format!("the guest that runs the commands of {}", draft.name());
         let boots = Boots::unnamed(what, memory);
@@ -283,6 +289,7 @@ impl Vmint {
             console: &console,
             confine: host.confine,
             user: host.user.as_ref(),
+            allow: None,
             log: &log,
         };
         progress.stage(&format!(

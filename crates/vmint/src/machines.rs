@@ -76,9 +76,19 @@ impl NewMachine {
                 ErrorKind::Usage,
                 "a machine without a network has no ports to publish",
             )
-            .hint("--net nat"));
+            .hint("give it one with `--net nat` or `--net allow:DOMAIN`"));
         }
         Ok(())
+    }
+}
+
+impl Vmint {
+    /// How often a machine's allow list has allowed and refused something; `None` without a list.
+    pub fn network_totals(&self, record: &MachineRecord) -> Option<vmint_qemu::egress::Totals> {
+        record.spec.net.allowed()?;
+        let log = self.home().machine(&record.id).network_log();
+        let end = vmint_qemu::log::tail(&log);
+        Some(vmint_qemu::egress::Totals::of_log(&end))
     }
 }
 
@@ -255,7 +265,7 @@ impl Vmint {
             image: new.image.clone(),
             memory: new.memory,
             cpus: new.cpus,
-            net: new.net,
+            net: new.net.clone(),
             publish: new.publish.clone(),
             origin: new.origin.clone(),
             defaults: ExecDefaults {

@@ -49,7 +49,7 @@ def add_options(parser: pytest.Parser) -> None:
     add("image", "the machines' image", metavar="NAME")
     add("memory", "the machines' memory, such as 256M", metavar="SIZE")
     add("cpus", "the machines' processors", metavar="N", type=int)
-    add("net", "the machines' network", choices=("none", "nat"))
+    add("net", "the machines' network: none, nat, or allow:DOMAIN[,DOMAIN...]", metavar="NET")
     add(
         "on-pressure",
         "when the host cannot carry a machine now: wait (default), skip the test, or fail",

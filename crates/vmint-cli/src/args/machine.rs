@@ -15,9 +15,21 @@ pub struct Hardware {
     /// Virtual processors
     #[arg(long, value_name = "N")]
     pub cpus: Option<u32>,
-    /// Network: none, or nat (the guest reaches out, nobody reaches in)
-    #[arg(long, value_name = "none|nat")]
+    /// Network: none, nat (the guest reaches out, nobody reaches in), or allow:DOMAIN[,DOMAIN…]
+    ///
+    /// With `allow:`, the guest resolves the listed names alone and reaches their addresses alone, on ports 80 and 443, where
+    /// it must show a listed name (HTTP Host, TLS SNI). `*.example.com` is every name below example.com, `db.example.com:5432`
+    /// another port, `10.1.0.0/16` or `192.0.2.7` addresses; private addresses are reached only if listed.
+    /// `vmint logs NAME --network` shows what was refused. Example: --net allow:pypi.org,files.pythonhosted.org
+    #[arg(long, value_name = "none|nat|allow:LIST")]
     pub net: Option<NetMode>,
+}
+
+impl Hardware {
+    /// The network, or this one.
+    pub fn net_or(&self, other: &NetMode) -> NetMode {
+        self.net.as_ref().unwrap_or(other).clone()
+    }
 }
 
 /// On whose behalf a machine is reached.
@@ -67,6 +79,7 @@ called wrongly; 126, 127 the guest could not execute the command, or not find it
 Examples:
   vmint run -- sh -c 'echo hello; exit 3'
   vmint run --image debian:12 --net nat -- apt-get update
+  vmint run --net allow:example.com -- wget -q -O - http://example.com/
   vmint run --copy-in .:/src -w /src --copy-out /src/out:. -- make
   tar c src | vmint run -i -- sh -c 'tar x && ls src'")]
 pub struct Run {
@@ -285,6 +298,12 @@ pub struct Logs {
     /// What its runner logged
     #[arg(long, group = "which")]
     pub runner: bool,
+    /// What its guest was allowed and refused to reach, with `--net allow:…`
+    ///
+    /// A line for each name that was asked for and each connection: when, allowed or refused, dns, tcp, udp or icmp, name and
+    /// address, and why. With --format json a JSON object on each line. Example: vmint logs web --network --follow
+    #[arg(long, group = "which")]
+    pub network: bool,
     /// Keep printing until the machine stops
     #[arg(short, long)]
     pub follow: bool,

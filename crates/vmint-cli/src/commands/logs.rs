@@ -1,11 +1,13 @@
 //! `logs`: on a terminal without what commands it, elsewhere, or with `--raw`, byte for byte.
 
+use crate::args::Format;
 use crate::args::machine::Logs;
 use crate::context::{self, Context};
 use crate::output;
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::time::Duration;
+use vmint::qemu::egress::Entry;
 use vmint::qemu::log::Reader;
 use vmint::workflow::report::ansi;
 use vmint::workflow::sight;
@@ -26,10 +28,22 @@ pub fn logs(context: Context, args: &Logs) -> Result<(), Fault> {
         dir.qemu_log()
     } else if args.runner {
         dir.runner_log()
+    } else if args.network {
+        if record.spec.net.allowed().is_none() {
+            let message = format!(
+                "{} has no allow list: its network is {}",
+                record.name, record.spec.net
+            );
+            return Err(Fault::new(ErrorKind::WrongState, message)
+                .hint("create it with `--net allow:DOMAIN`"));
+        }
+        dir.network_log()
     } else {
         dir.console_log()
     };
-    let shown = if args.raw || !io::stdout().is_terminal() {
+    let shown = if args.network && !args.raw && context.format != Format::Json {
+        Shown::Network(Vec::new())
+    } else if args.network || args.raw || !io::stdout().is_terminal() {
         Shown::Raw
     } else {
         Shown::Printable(Vec::new())
@@ -49,12 +63,26 @@ enum Shown {
     Raw,
     /// Line by line, without what commands a terminal. A line that has not ended yet is kept.
     Printable(Vec<u8>),
+    /// Entries of the network log, as people read them. A line that has not ended yet is kept.
+    Network(Vec<u8>),
 }
 
 impl Shown {
     fn print(&mut self, bytes: &[u8]) -> Result<(), Fault> {
-        let Self::Printable(kept) = self else {
-            return output::bytes(bytes);
+        let kept = match self {
+            Self::Raw => return output::bytes(bytes),
+            Self::Network(kept) => {
+                kept.extend_from_slice(bytes);
+                let whole = kept
+                    .iter()
+                    .rposition(|b| *b == b'\n')
+                    .map_or(0, |at| at + 1);
+                let lines: Vec<u8> = kept.drain(..whole).collect();
+                let text = String::from_utf8_lossy(&lines);
+                let lines = text.lines().map(|line| network(line) + "\n");
+                return output::bytes(lines.collect::<String>().as_bytes());
+            }
+            Self::Printable(kept) => kept,
         };
         kept.extend_from_slice(bytes);
         let mut text = String::new();
@@ -87,6 +115,15 @@ impl Shown {
 
 fn printable(line: &[u8]) -> String {
     vmint::printable_lines(&ansi::plain(&String::from_utf8_lossy(line))).into_owned()
+}
+
+/// A line of the network log.
+fn network(line: &str) -> String {
+    match Entry::read(line) {
+        Some(entry) => format!("{}  {entry}", output::time(entry.time_ms)),
+        // A note of how much of the log is gone.
+        None => vmint::printable(line).into_owned(),
+    }
 }
 
 async fn follow(vmint: &Vmint, id: &str, log: &mut Tail) -> Result<(), Fault> {

@@ -27,7 +27,7 @@ pub fn create(context: Context, args: args::Create) -> Result<(), Fault> {
         name: Some(args.name.clone()),
         memory: args.hardware.memory.unwrap_or(config.defaults.memory),
         cpus: args.hardware.cpus.unwrap_or(config.defaults.cpus),
-        net: args.hardware.net.unwrap_or(config.defaults.net),
+        net: args.hardware.net_or(&config.defaults.net),
         publish: args.publish,
         origin,
         ..NewMachine::of(&image)
@@ -235,8 +235,9 @@ pub fn info(context: Context, args: &args::Info) -> Result<(), Fault> {
     let vmint = context.open()?;
     let record = vmint.machine(&args.name)?;
     let leases = vmint.leases()?;
-    let view = view::Machine::lent(&record, &leases);
-    context.show(&view, || view::machine(&record))
+    let totals = vmint.network_totals(&record);
+    let view = view::Machine::lent(&record, &leases).counted(totals);
+    context.show(&view, || view::machine(&record, totals))
 }
 
 /// `vmint wait`.

@@ -22,7 +22,7 @@ struct PoolView<'a> {
     accelerator: Option<&'static str>,
     memory: u64,
     cpus: u32,
-    net: &'static str,
+    net: &'a vmint::NetMode,
     min: u32,
     max: u32,
     standby: u32,
@@ -54,7 +54,7 @@ impl<'a> PoolView<'a> {
                 .map(vmint::Accelerator::as_str),
             memory: spec.memory.0,
             cpus: spec.cpus,
-            net: spec.net.as_str(),
+            net: &spec.net,
             min: spec.min,
             max: spec.max,
             standby: spec.standby,
@@ -227,7 +227,7 @@ fn spec(args: &args::Create, config: &Config) -> PoolSpec {
     let base = declared.unwrap_or_else(|| PoolSpec {
         memory: config.defaults.memory,
         cpus: config.defaults.cpus,
-        net: config.defaults.net,
+        net: config.defaults.net.clone(),
         ..PoolSpec::of(config.defaults.image.to_string())
     });
     let max = args
@@ -237,7 +237,7 @@ fn spec(args: &args::Create, config: &Config) -> PoolSpec {
         image: args.image.clone().unwrap_or(base.image),
         memory: args.hardware.memory.unwrap_or(base.memory),
         cpus: args.hardware.cpus.unwrap_or(base.cpus),
-        net: args.hardware.net.unwrap_or(base.net),
+        net: args.hardware.net_or(&base.net),
         min: args.min.unwrap_or_else(|| base.min.min(max)),
         max,
         standby: args.standby.unwrap_or(base.standby),

@@ -72,7 +72,7 @@ async fn start(
     let new = NewMachine {
         memory: args.hardware.memory.unwrap_or(config.defaults.memory),
         cpus: args.hardware.cpus.unwrap_or(config.defaults.cpus),
-        net: args.hardware.net.unwrap_or(config.defaults.net),
+        net: args.hardware.net_or(&config.defaults.net),
         publish: args.publish.clone(),
         ..base
     };

@@ -113,7 +113,7 @@ fn build(context: Context, args: TemplateBuild) -> Result<(), Fault> {
         image: args.image.clone(),
         memory: args.hardware.memory.unwrap_or(config.defaults.memory),
         cpus: args.hardware.cpus.unwrap_or(config.defaults.cpus),
-        net: args.hardware.net.unwrap_or(config.defaults.net),
+        net: args.hardware.net_or(&config.defaults.net),
         publish: Vec::new(),
         origin: Origin::Template,
         defaults: ExecDefaults::default(),

@@ -41,6 +41,27 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Destination, Errno> {
     }
 }
 
+/// Writes a `struct sockaddr_in` or `sockaddr_in6`.
+pub(super) fn write(address: SocketAddr) -> Vec<u8> {
+    match address {
+        SocketAddr::V4(v4) => {
+            let mut out = (libc::AF_INET as u16).to_ne_bytes().to_vec();
+            out.extend(v4.port().to_be_bytes());
+            out.extend(v4.ip().octets());
+            out.extend([0; 8]);
+            out
+        }
+        SocketAddr::V6(v6) => {
+            let mut out = (libc::AF_INET6 as u16).to_ne_bytes().to_vec();
+            out.extend(v6.port().to_be_bytes());
+            out.extend(v6.flowinfo().to_ne_bytes());
+            out.extend(v6.ip().octets());
+            out.extend(v6.scope_id().to_ne_bytes());
+            out
+        }
+    }
+}
+
 fn take<const N: usize>(bytes: &[u8], at: usize) -> Result<[u8; N], Errno> {
     bytes
         .get(at..at + N)
@@ -83,6 +104,15 @@ mod tests {
             parse(&v6()[..24]),
             Ok(Destination::Inet("[fe80::1]:443".parse().unwrap()))
         );
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        for address in ["93.184.216.34:53", "[2001:db8::1]:53", "[fe80::1%3]:53"] {
+            let address: SocketAddr = address.parse().unwrap();
+            assert_eq!(parse(&write(address)), Ok(Destination::Inet(address)));
+        }
+        assert_eq!(write("1.2.3.4:5".parse().unwrap()).len(), 16);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use super::host::LiveHost;
 use super::notify::Listener;
 use super::policy::Policy;
 use super::supervisor::{Guard, MemoryFile};
+use crate::egress::Gate;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -81,10 +82,15 @@ impl Handover {
         supervise(self.parent)
     }
 
-    /// Like [`supervise`](Self::supervise), and whoever opens this file to read and write it gets it for reading alone.
-    pub fn supervise_with(self, memory: Option<MemoryFile>) -> io::Result<Guard> {
+    /// Like [`supervise`](Self::supervise), and whoever opens this file to read and write it gets it for reading alone; under an
+    /// allow list, its gate decides what may be reached beyond the host.
+    pub(crate) fn supervise_with(
+        self,
+        memory: Option<MemoryFile>,
+        gate: Option<Gate>,
+    ) -> io::Result<Guard> {
         let listener = Listener::receive(self.parent)?;
-        listener.guard_with(Policy::new(LiveHost::new()), memory)
+        listener.guard_with(Policy::new(LiveHost::new()), memory, gate)
     }
 }
 

@@ -72,6 +72,10 @@ pub enum Watch {
     Memory,
     /// Both.
     Both,
+    /// Calls that name a destination, and those that ask for the sender of what they receive.
+    Peers,
+    /// Those, and calls that open a file for reading and writing.
+    PeersAndMemory,
 }
 
 impl Watch {
@@ -80,7 +84,11 @@ impl Watch {
     }
 
     fn memory(self) -> bool {
-        self != Self::Network
+        matches!(self, Self::Memory | Self::Both | Self::PeersAndMemory)
+    }
+
+    fn senders(self) -> bool {
+        matches!(self, Self::Peers | Self::PeersAndMemory)
     }
 }
 
@@ -119,6 +127,10 @@ impl Program {
                 answer(libc::SECCOMP_RET_USER_NOTIF),
             ];
             block(libc::SYS_sendto, &named);
+            if watch.senders() {
+                // The sender's address is the same argument as sendto's destination.
+                block(libc::SYS_recvfrom, &named);
+            }
         }
         if watch.memory() {
             let both_ways = [
@@ -291,6 +303,23 @@ mod tests {
         assert_eq!(with(0), libc::SECCOMP_RET_ALLOW);
         for address in [1, 0x8000_0000, 1 << 32, 0x7fff_0000_0000, 0x7fff_1234_5678] {
             assert_eq!(with(address), libc::SECCOMP_RET_USER_NOTIF, "{address:#x}");
+        }
+    }
+
+    #[test]
+    fn recvfrom_is_stopped_for_callers_that_ask_for_the_sender_under_an_allow_list_alone() {
+        let with = |watch, address| {
+            let args = [u64::MAX, 1, 1, 1, address, 1];
+            filtered(watch, ARCH, libc::SYS_recvfrom, args)
+        };
+        for watch in [Watch::Peers, Watch::PeersAndMemory] {
+            assert_eq!(with(watch, 0), libc::SECCOMP_RET_ALLOW);
+            for address in [1, 1 << 32] {
+                assert_eq!(with(watch, address), libc::SECCOMP_RET_USER_NOTIF);
+            }
+        }
+        for watch in [Watch::Network, Watch::Memory, Watch::Both] {
+            assert_eq!(with(watch, 1), libc::SECCOMP_RET_ALLOW);
         }
     }
 

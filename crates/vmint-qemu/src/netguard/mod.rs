@@ -42,6 +42,9 @@
 //! private mapping needs. Any other file is opened as asked for. Here the answer “go on” is used, with its race, for it permits
 //! nothing: which files may be opened for writing is decided by the fence (`vmint-confine`), and the memory file is not among them.
 //!
+//! **Under an allow list** (`crate::egress`) calls that ask for the sender of a datagram are stopped, too, and a connection that is
+//! looked into gets another socket in the place of its own.
+//!
 //! UDP cannot be published: libslirp answers the peer on the host's loopback by `sendto`, which is refused.
 //!
 //! AF_UNIX and every other family but IPv4 and IPv6 are refused with `EACCES`: QEMU gets its sockets connected, by
@@ -55,10 +58,12 @@
 //! * `address`: socket addresses as they lie in memory.
 //! * `process`: reading another process's memory, duplicating its sockets.
 //! * `supervisor`: the loop.
+//! * `egress`: what it does under an allow list.
 //! * `support`: whether all this works here, tried out.
 
 mod address;
 mod confine;
+mod egress;
 mod filter;
 mod host;
 mod notify;

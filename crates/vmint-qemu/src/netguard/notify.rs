@@ -121,6 +121,23 @@ impl Listener {
         }
     }
 
+    /// Puts a copy of a descriptor in the place of the caller's `number`, and lets the stopped call return 0. `Ok(false)` when
+    /// nobody waits for it any more.
+    pub(super) fn replace(&mut self, id: u64, number: i32, fd: BorrowedFd<'_>) -> io::Result<bool> {
+        let copy = libc::seccomp_notif_addfd {
+            id,
+            flags: libc::SECCOMP_ADDFD_FLAG_SETFD as u32,
+            srcfd: fd.as_raw_fd() as u32,
+            newfd: number as u32,
+            newfd_flags: libc::O_CLOEXEC as u32,
+        };
+        match self.add(&copy) {
+            Ok(_) => self.answer(id, Ok(0)),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Puts a copy of a descriptor into the caller; returns its number there.
     fn copy(&self, id: u64, fd: BorrowedFd<'_>, flags: u32) -> io::Result<u64> {
         let copy = libc::seccomp_notif_addfd {
@@ -130,12 +147,16 @@ impl Listener {
             newfd: 0,
             newfd_flags: libc::O_CLOEXEC as u32,
         };
+        self.add(&copy)
+    }
+
+    fn add(&self, copy: &libc::seccomp_notif_addfd) -> io::Result<u64> {
         // SAFETY: the kernel reads the struct, which outlives the call.
         let number = unsafe {
             libc::ioctl(
                 self.fd.as_raw_fd(),
                 libc::SECCOMP_IOCTL_NOTIF_ADDFD,
-                &raw const copy,
+                std::ptr::from_ref(copy),
             )
         };
         u64::try_from(number).map_err(|_| io::Error::last_os_error())

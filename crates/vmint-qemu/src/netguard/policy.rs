@@ -45,6 +45,8 @@ pub enum Reason {
     NoRoute,
     /// The host's routes could not be read.
     Unknown,
+    /// The machine's allow list does not lead there.
+    Unlisted,
 }
 
 impl Reason {
@@ -70,6 +72,7 @@ impl fmt::Display for Reason {
             Self::Metadata => "a cloud's metadata service",
             Self::OwnAddress => "an address of the host",
             Self::NoRoute => "no route from the host",
+            Self::Unlisted => "not on the machine's allow list",
             Self::Unknown => "the host's routes could not be read",
         })
     }
@@ -138,7 +141,7 @@ impl<H: Host> Policy<H> {
 
     /// Name servers go first: they may be at any address, loopback (a local resolver) and link-local (a cloud's)
     /// included.
-    fn is_name_service(&mut self, destination: SocketAddr, protocol: Protocol) -> bool {
+    pub(super) fn is_name_service(&mut self, destination: SocketAddr, protocol: Protocol) -> bool {
         destination.port() == DNS_PORT
             && protocol != Protocol::Icmp
             && self.host.name_servers().into_iter().any(|server| {

@@ -7,6 +7,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use std::fs;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 
 /// Copies `into.len()` bytes from `address` in the process of `thread`.
 pub(super) fn read_memory(thread: i32, address: u64, into: &mut [u8]) -> Result<(), Errno> {
@@ -27,6 +28,59 @@ pub(super) fn read_memory(thread: i32, address: u64, into: &mut [u8]) -> Result<
         unsafe { libc::process_vm_readv(thread, &raw const local, 1, &raw const remote, 1, 0) };
     match usize::try_from(read) {
         Ok(read) if read == into.len() => Ok(()),
+        Ok(_) => Err(Errno::FAULT),
+        Err(_) => Err(last_errno()),
+    }
+}
+
+/// The memory of a process, to be written to.
+pub(super) enum Memory {
+    /// Opened: it stays that process's, whoever gets its number later.
+    Opened(fs::File),
+    /// By its number. A runner inside its fence may open nothing in `/proc` to write, and Landlock lets it reach into the
+    /// processes that it has started and no others; so a number that was given anew is another one of these, at worst.
+    Numbered(i32),
+}
+
+impl Memory {
+    /// That of `thread`. It is that very thread's only when the notification is still waiting afterwards.
+    pub(super) fn open(thread: i32) -> Result<Self, Errno> {
+        let file = fs::File::options()
+            .write(true)
+            .open(format!("/proc/{thread}/mem"));
+        match file {
+            Ok(file) => Ok(Self::Opened(file)),
+            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+                Ok(Self::Numbered(thread))
+            }
+            Err(e) => Err(e.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error)),
+        }
+    }
+
+    /// Copies `bytes` to `address`.
+    pub(super) fn write(&self, address: u64, bytes: &[u8]) -> Result<(), Errno> {
+        match self {
+            Self::Opened(file) => file.write_all_at(bytes, address).map_err(|_| Errno::FAULT),
+            Self::Numbered(thread) => write_memory(*thread, address, bytes),
+        }
+    }
+}
+
+fn write_memory(thread: i32, address: u64, bytes: &[u8]) -> Result<(), Errno> {
+    let local = libc::iovec {
+        iov_base: bytes.as_ptr().cast_mut().cast(),
+        iov_len: bytes.len(),
+    };
+    let remote = libc::iovec {
+        iov_base: address as *mut libc::c_void,
+        iov_len: bytes.len(),
+    };
+    // SAFETY: `local` is all of `bytes`, which are only read; `remote` is an address in the other process, which the kernel
+    // checks there.
+    let written =
+        unsafe { libc::process_vm_writev(thread, &raw const local, 1, &raw const remote, 1, 0) };
+    match usize::try_from(written) {
+        Ok(written) if written == bytes.len() => Ok(()),
         Ok(_) => Err(Errno::FAULT),
         Err(_) => Err(last_errno()),
     }
@@ -95,6 +149,15 @@ mod tests {
         read_memory(own_thread(), there.as_ptr() as u64, &mut here).unwrap();
         assert_eq!(here, there);
         assert_eq!(read_memory(own_thread(), 8, &mut here), Err(Errno::FAULT));
+        let mut there = there;
+        let memory = Memory::open(own_thread()).unwrap();
+        memory.write(there.as_mut_ptr() as u64, b"DEST").unwrap();
+        assert_eq!(&there, b"DESTination");
+        assert_eq!(memory.write(8, b"x"), Err(Errno::FAULT));
+        let memory = Memory::Numbered(own_thread());
+        memory.write(there.as_mut_ptr() as u64, b"dest").unwrap();
+        assert_eq!(&there, b"destination");
+        assert_eq!(memory.write(8, b"x"), Err(Errno::FAULT));
     }
 
     #[test]

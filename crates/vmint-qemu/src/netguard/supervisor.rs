@@ -4,6 +4,7 @@ use super::address::{self, Destination, MAX_LENGTH};
 use super::notify::{Listener, Notification};
 use super::policy::{Host, Policy, Protocol, Reason, Verdict};
 use super::process::{self, Sockets};
+use crate::egress::Gate;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
@@ -91,18 +92,20 @@ impl Listener {
     ///
     /// The thread judges by the network namespace that the caller is in, which must be the process's.
     pub fn guard<H: Host + Send + 'static>(self, policy: Policy<H>) -> io::Result<Guard> {
-        self.guard_with(policy, None)
+        self.guard_with(policy, None, None)
     }
 
-    /// Like [`guard`](Self::guard), with a file that is opened for reading alone.
-    pub fn guard_with<H: Host + Send + 'static>(
+    /// Like [`guard`](Self::guard), with a file that is opened for reading alone, and an allow list's gate.
+    pub(crate) fn guard_with<H: Host + Send + 'static>(
         self,
         policy: Policy<H>,
         memory: Option<MemoryFile>,
+        gate: Option<Gate>,
     ) -> io::Result<Guard> {
         let counters = Arc::new(Counters::default());
         let mut supervisor = Supervisor::new(self, policy, Arc::clone(&counters));
         supervisor.memory = memory;
+        supervisor.gate = gate;
         let thread = std::thread::Builder::new().name("netguard".into()).stack_size(STACK).spawn(move || {
             let result = supervisor.run();
             if let Err(error) = &result {
@@ -125,13 +128,15 @@ impl Listener {
     }
 }
 
-struct Supervisor<H> {
-    listener: Listener,
-    policy: Policy<H>,
+pub(super) struct Supervisor<H> {
+    pub(super) listener: Listener,
+    pub(super) policy: Policy<H>,
     sockets: Sockets,
     parked: Vec<Parked>,
-    payload: Vec<u8>,
+    pub(super) payload: Vec<u8>,
     memory: Option<MemoryFile>,
+    /// Under an allow list.
+    pub(super) gate: Option<Gate>,
     counters: Arc<Counters>,
 }
 
@@ -170,7 +175,7 @@ struct Parked {
 }
 
 /// What is to be done on the process's behalf: a call that was judged, with copies of all it points to.
-enum Call {
+pub(super) enum Call {
     Connect(SocketAddr),
     Send {
         to: SocketAddr,
@@ -179,9 +184,11 @@ enum Call {
     },
 }
 
-enum Outcome {
+pub(super) enum Outcome {
     Answer(Result<u64, Errno>),
     Park(OwnedFd, Call),
+    /// Done, with another socket in the place of the caller's descriptor.
+    Replace(i32, OwnedFd),
     /// A copy of the descriptor of this one of the memory files.
     Memory(usize),
     /// The call itself.
@@ -206,6 +213,7 @@ impl<H: Host> Supervisor<H> {
             parked: Vec::new(),
             payload: Vec::new(),
             memory: None,
+            gate: None,
             counters,
         }
     }
@@ -268,6 +276,12 @@ impl<H: Host> Supervisor<H> {
             Outcome::GoOn => {
                 self.listener.go_on(id)?;
             }
+            Outcome::Replace(number, socket) => {
+                if let Err(error) = self.listener.replace(id, number, socket.as_fd()) {
+                    tracing::warn!(%error, "refused: the caller's descriptor cannot be replaced");
+                    self.listener.answer(id, Err(Errno::CONNREFUSED))?;
+                }
+            }
             Outcome::Park(socket, call) => self.parked.push(Parked { id, socket, call }),
             Outcome::Gone => {}
         }
@@ -279,6 +293,9 @@ impl<H: Host> Supervisor<H> {
         let [fd, ..] = notification.args;
         if notification.call == libc::SYS_openat {
             return Ok(self.opened(notification));
+        }
+        if notification.call == libc::SYS_recvfrom {
+            return self.received(notification);
         }
         let (address, length) = match notification.call {
             libc::SYS_connect => (notification.args[1], notification.args[2]),
@@ -306,6 +323,9 @@ impl<H: Host> Supervisor<H> {
             }
             Destination::Unspecified | Destination::Other(_) => return Err(Errno::AFNOSUPPORT),
         };
+        if self.gate.is_some() {
+            return self.through_gate(fd as i32, socket, to, protocol, send);
+        }
         let to = match self.policy.decide(to, protocol) {
             Verdict::Allow(to) => to,
             Verdict::Deny(reason) => return Ok(self.deny(to, protocol, reason)),
@@ -339,13 +359,17 @@ impl<H: Host> Supervisor<H> {
         }
     }
 
-    fn deny(&self, to: SocketAddr, protocol: Protocol, reason: Reason) -> Outcome {
+    pub(super) fn count_allowed(&self) {
+        count(&self.counters.allowed);
+    }
+
+    pub(super) fn deny(&self, to: SocketAddr, protocol: Protocol, reason: Reason) -> Outcome {
         count(&self.counters.denied);
         tracing::debug!(%to, ?protocol, %reason, "denied");
         Outcome::Answer(Err(reason.errno(protocol)))
     }
 
-    fn socket(&mut self, thread: i32, fd: u64) -> Result<OwnedFd, Errno> {
+    pub(super) fn socket(&mut self, thread: i32, fd: u64) -> Result<OwnedFd, Errno> {
         let fd = fd as i32;
         if fd < 0 {
             return Err(Errno::BADF);
@@ -406,7 +430,7 @@ fn destination(thread: i32, address: u64, length: u64) -> Result<Destination, Er
 const MAX_DATAGRAM: usize = 65_535;
 
 /// Does the call without waiting; on a blocking socket, what would wait is parked.
-fn attempt(socket: OwnedFd, call: Call) -> Outcome {
+pub(super) fn attempt(socket: OwnedFd, call: Call) -> Outcome {
     match call {
         Call::Connect(to) => match connect_now(&socket, to) {
             Err(Errno::INPROGRESS | Errno::ALREADY) if is_blocking(&socket) => {
@@ -451,7 +475,7 @@ fn send_now(
     Ok(sent as u64)
 }
 
-fn is_blocking(socket: &OwnedFd) -> bool {
+pub(super) fn is_blocking(socket: &OwnedFd) -> bool {
     fcntl_getfl(socket).is_ok_and(|flags| !flags.contains(OFlags::NONBLOCK))
 }
 
@@ -476,7 +500,7 @@ fn protocol(socket: &OwnedFd) -> Result<Protocol, Errno> {
 }
 
 /// Says it once more than in the errno: a host that forbids to look makes every call fail.
-fn cannot_look(errno: Errno, what: &str) -> Errno {
+pub(super) fn cannot_look(errno: Errno, what: &str) -> Errno {
     if matches!(errno, Errno::PERM | Errno::NOSYS) {
         tracing::warn!(%errno, "refused: the host does not let the network guard see {what}");
         return Errno::ACCESS;

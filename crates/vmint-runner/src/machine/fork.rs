@@ -27,6 +27,7 @@ use vmint_model::{
     ErrorKind, Fault, Generation, MachineDir, MachineRecord, Name, NetMode, Publish,
 };
 use vmint_qemu::disk::{self, Layer};
+use vmint_qemu::egress::Allow;
 use vmint_qemu::{Boot, Frozen, Launch, Start};
 use vmint_store::process;
 
@@ -71,6 +72,11 @@ impl Files {
     /// The log of its QEMU.
     pub(crate) fn log(&self) -> PathBuf {
         self.folder.join("qemu.log")
+    }
+
+    /// The log of what its guest may reach.
+    pub(crate) fn network_log(&self) -> PathBuf {
+        self.folder.join("network.log")
     }
 
     /// Replaces what it wrote by an empty layer on top of `below` frozen ones.
@@ -124,7 +130,7 @@ impl Plan {
             dir,
             request,
             name: record.name.clone(),
-            net: record.spec.net,
+            net: record.spec.net.clone(),
             publish: record.spec.publish.clone(),
             layout: if apart {
                 Layout::Apart(AtomicU64::new(1))
@@ -299,9 +305,9 @@ impl Plan {
         generation: Generation,
         deadline: Instant,
     ) -> Result<Fork, Fault> {
-        let identity = identity::fresh(&self.name, generation, self.net)?;
+        let identity = identity::fresh(&self.name, generation, self.net.link())?;
         let name = belongs::hypervisor_name(&self.name, &self.dir);
-        let (console, log) = (files.console(), files.log());
+        let (console, log, network) = (files.console(), files.log(), files.network_log());
         let launch = Launch {
             qemu: &self.request.host.qemu,
             shape: &self.request.shape,
@@ -314,6 +320,10 @@ impl Plan {
             confine: self.request.host.confine,
             user: self.request.host.user.as_ref(),
             log: &log,
+            allow: self.net.allowed().map(|list| Allow {
+                list,
+                log: &network,
+            }),
         };
         let live = bring_up(launch, identity, deadline).await?;
         let ports = published(&live.hypervisor, &self.publish).await?;
@@ -330,7 +340,8 @@ impl Fork {
     /// Shows its logs as the machine's. Only a reader of logs misses something if that fails.
     pub(crate) fn show_logs(&self, dir: &MachineDir) {
         let hypervisor = &self.live.hypervisor;
-        if let Err(e) = hypervisor.show_logs(&dir.console_log(), &dir.qemu_log()) {
+        let shown = hypervisor.show_logs(&dir.console_log(), &dir.qemu_log(), &dir.network_log());
+        if let Err(e) = shown {
             tracing::warn!("the machine's logs are those of an older fork: {e}");
         }
     }

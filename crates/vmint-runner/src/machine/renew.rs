@@ -15,7 +15,7 @@ use crate::identity;
 use crate::start::From;
 use std::time::Duration;
 use tokio::time::Instant;
-use vmint_model::{Cause, ErrorKind, Fault, MachineState, NetMode};
+use vmint_model::{Cause, ErrorKind, Fault, Link, MachineState};
 use vmint_protocol::Request;
 use vmint_qemu::Frozen;
 use vmint_store::process;
@@ -65,7 +65,7 @@ impl Machine {
         let (accelerator, ports) = (request.host.accelerator, self.record.ports.clone());
         let fingerprint = request.fingerprint.clone();
         let user = request.host.user.as_ref().map(|user| user.name.clone());
-        let nat = self.record.spec.net == NetMode::Nat;
+        let nat = self.record.spec.net.link() == Link::Nat;
         let changed = self.store.transition(
             &self.record.id,
             None,

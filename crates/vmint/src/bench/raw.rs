@@ -12,7 +12,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use vmint_model::{ErrorKind, Fault, NetMode};
+use vmint_model::{ErrorKind, Fault, Link};
 use vmint_protocol::{Channel, FromGuest, Reply, Request, TarIn};
 use vmint_qemu::args;
 use vmint_qemu::qmp::Qmp;
@@ -46,7 +46,7 @@ impl RawGuest {
         let image = rig.vmint.ensure_image("tiny", rig.progress).await?;
         let accelerator = rig.host.accelerator;
         let boot = boot_spec(&Vmint::boot_files(&image)?, accelerator);
-        let shape = shape(accelerator, MEMORY, 1, NetMode::None, false);
+        let shape = shape(accelerator, MEMORY, 1, Link::None, false);
         let (ram, console) = (rig.scratch("raw.ram"), rig.scratch("raw.console.log"));
         create_ram(&ram, MEMORY.0)?;
         let mut arguments: Vec<OsString> = vec!["-name".into(), "vmint-bench-raw".into()];

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use vmint_image::{Progress, Silent};
 use vmint_model::{
-    ByteSize, ErrorKind, ExecDefaults, Fault, Generation, MachineRecord, MachineSpec, Name,
+    ByteSize, ErrorKind, ExecDefaults, Fault, Generation, Link, MachineRecord, MachineSpec, Name,
     NetMode, Origin,
 };
 use vmint_protocol::{ExecSpec, ExitStatus, Prepare};
@@ -127,6 +127,7 @@ impl<'a> Rig<'a> {
             console,
             confine: self.host.confine,
             user: self.host.user.as_ref(),
+            allow: None,
             log,
         }
     }
@@ -177,7 +178,7 @@ impl<'a> Rig<'a> {
 
     /// An identity for a machine without a runner.
     pub fn prepare(&self) -> Result<Prepare, Fault> {
-        identity::fresh(&self.name(), Generation(1), NetMode::None)
+        identity::fresh(&self.name(), Generation(1), Link::None)
     }
 
     /// A machine as users have it, that ends with this process.

@@ -5,7 +5,7 @@ use super::{AcceleratorChoice, LEAST_MEMORY};
 use crate::admit::{InvalidOnPressure, OnPressure};
 use std::time::Duration;
 use vmint_image::{ImageName, ImportSource};
-use vmint_model::{ByteSize, Confine, NetMode, parse_duration};
+use vmint_model::{ByteSize, Confine, InvalidNetMode, NetMode, parse_duration};
 use vmint_pool::admission::Factor;
 use vmint_pool::admission::decide::InvalidFactor;
 
@@ -73,7 +73,10 @@ fn number(s: &str, least: u32, most: u32) -> Parsed<u32> {
 }
 
 pub(super) fn net(s: &str) -> Parsed<NetMode> {
-    s.parse().map_err(|_| "it is none or nat".to_owned())
+    s.parse().map_err(|e| match e {
+        InvalidNetMode::Unknown(_) => "it must be none, nat or allow:DOMAIN[,DOMAIN…]".to_owned(),
+        InvalidNetMode::List(e) => format!("`{}` {}", e.entry, e.fault),
+    })
 }
 
 pub(super) fn accelerator(s: &str) -> Parsed<AcceleratorChoice> {

@@ -73,7 +73,7 @@ fn without_file_and_environment_there_are_defaults() {
     assert!(config.images.is_empty() && config.pools.is_empty());
     assert_eq!(config.workflow, super::WorkflowSettings::default());
     let shown = config.show();
-    assert_eq!(shown.len(), 28);
+    assert_eq!(shown.len(), 29);
     assert!(shown.iter().all(|s| s.source == Source::Default));
 }
 
@@ -106,13 +106,14 @@ fn the_environment_wins_over_the_file_and_the_file_over_defaults() {
 
 #[test]
 fn workflows_have_images_limits_and_labels_of_their_own() {
-    let text = "[workflow]\nimage = \"ci\"\nmemory = \"2G\"\nmax = 2\nactions = \"mirror\"\nsnapshot-age = \"1d\"\n\
+    let text = "[workflow]\nnet = \"allow:Example.com\"\nimage = \"ci\"\nmemory = \"2G\"\nmax = 2\nactions = \"mirror\"\nsnapshot-age = \"1d\"\n\
                 setup = \"mount -a\"\n[workflow.runs-on]\ngpu = \"cuda\"\n\"ubuntu-24.04\" = \"noble\"\n";
     let world = World::with(text);
     let config = world.load();
     let workflow = &config.workflow;
     assert_eq!(workflow.image.as_ref().map(ImageName::as_str), Some("ci"));
     assert_eq!((workflow.memory, workflow.max), (ByteSize::mib(2048), 2));
+    assert_eq!(workflow.net.to_string(), "allow:example.com");
     assert_eq!(
         workflow.actions,
         Some(world.file().with_file_name("mirror"))
@@ -228,6 +229,7 @@ fn a_wrong_variable_is_named_with_its_value() {
         ("VMINT_CPUS", "0"),
         ("VMINT_CPUS", "-1"),
         ("VMINT_NET", "bridge"),
+        ("VMINT_NET", "allow:*.com"),
         ("VMINT_ACCELERATOR", "hvf"),
         ("VMINT_SNAPSHOT_FULL", "yes"),
         ("VMINT_ADMISSION_ON_PRESSURE", "panic"),

@@ -7,12 +7,13 @@ use super::sections::{Env, Settings, nowhere, variable};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use vmint_image::ImageName;
-use vmint_model::ByteSize;
+use vmint_model::{ByteSize, NetMode};
 
 const KEYS: &[&str] = &[
     "image",
     "memory",
     "cpus",
+    "net",
     "max",
     "user",
     "actions",
@@ -38,6 +39,8 @@ pub struct WorkflowSettings {
     pub memory: ByteSize,
     /// Virtual processors, where no pool says otherwise.
     pub cpus: u32,
+    /// The machines' network, where no pool says otherwise.
+    pub net: NetMode,
     /// How many machines workflows have at once of an image, where no pool says otherwise.
     pub max: u32,
     /// Who runs the steps; the image's user when absent.
@@ -67,6 +70,7 @@ impl Default for WorkflowSettings {
             image: None,
             memory: ByteSize::mib(1024),
             cpus: 1,
+            net: NetMode::Nat,
             max: 4,
             user: None,
             actions: None,
@@ -114,6 +118,7 @@ pub(super) fn workflow(
         image: settings.keep(table.key("image"), given.or(image), None),
         memory: setting!("memory", Form::TextOrNumber, parse::memory, usual.memory),
         cpus: setting!("cpus", Form::Number, parse::cpus, usual.cpus),
+        net: setting!("net", Form::Text, parse::net, usual.net),
         max: setting!("max", Form::Number, parse::one_or_more, usual.max),
         user: setting!("user", Form::Text, parse::text),
         actions: setting!("actions", Form::Text, |s| {

@@ -38,7 +38,7 @@ impl Backend for LocalBackend {
             image: spec.image.clone(),
             memory: spec.memory,
             cpus: spec.cpus,
-            net: spec.net,
+            net: spec.net.clone(),
             publish: Vec::new(),
             origin: Origin::Template,
             ephemeral: true,

@@ -123,7 +123,7 @@ impl Vmint {
         let new = crate::NewMachine {
             memory: spec.memory,
             cpus: spec.cpus,
-            net: spec.net,
+            net: spec.net.clone(),
             origin: Origin::Template,
             ..crate::NewMachine::of(&spec.image)
         };

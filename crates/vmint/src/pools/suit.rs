@@ -9,7 +9,7 @@ const MOST_OF_IMAGE: usize = 24;
 /// The name of the pool that vmint makes itself for machines of this image, memory, processors and network: readable, and
 /// another one for any other machine. `purpose` says what vmint makes it for, in letters, digits and dashes.
 pub(crate) fn pool_name(purpose: &str, spec: &PoolSpec) -> Name {
-    let (image, memory, cpus, net) = (&spec.image, spec.memory.0, spec.cpus, spec.net);
+    let (image, memory, cpus, net) = (&spec.image, spec.memory.0, spec.cpus, &spec.net);
     // FNV-1a: the same in every process, whatever compiled it.
     let digest = format!("{image}\0{memory}\0{cpus}\0{net}")
         .bytes()

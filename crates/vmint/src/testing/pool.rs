@@ -4,7 +4,7 @@ use super::Asked;
 use crate::blocking::{self, Lease};
 use crate::config::Config;
 use crate::pools::suit::{of_image, pool_name};
-use crate::{Acquire, ErrorKind, Fault, Name, PoolSpec, PoolState};
+use crate::{Acquire, ErrorKind, Fault, Name, NetMode, PoolSpec, PoolState};
 use std::time::Duration;
 use vmint_image::Silent;
 
@@ -61,14 +61,16 @@ fn wanted(config: &Config, asked: &Asked) -> Result<PoolSpec, Fault> {
     let defaults = &config.defaults;
     let memory = asked.memory.map(str::parse).transpose();
     let memory = memory.map_err(|e: vmint_model::size::InvalidSize| usage(e.to_string()))?;
-    let net = asked.net.map(str::parse).transpose();
+    let net = asked.net.map(str::parse::<NetMode>).transpose();
     Ok(PoolSpec {
         image: asked
             .image
             .map_or_else(|| defaults.image.to_string(), str::to_owned),
         memory: memory.unwrap_or(defaults.memory),
         cpus: asked.cpus.unwrap_or(defaults.cpus),
-        net: net.map_err(usage)?.unwrap_or(defaults.net),
+        net: net
+            .map_err(|e| usage(e.to_string()))?
+            .unwrap_or_else(|| defaults.net.clone()),
         // None is made that no test asks for, and none is replaced that has gone.
         min: 0,
         max: at_once(|name| std::env::var(name).ok()),

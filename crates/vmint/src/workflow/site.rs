@@ -14,7 +14,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::mpsc;
-use vmint_model::{ErrorKind, Fault, Name, NetMode, PoolSpec, RunId};
+use vmint_model::{ErrorKind, Fault, Name, PoolSpec, RunId};
 use vmint_protocol::{ExitStatus, Streams};
 use vmint_workflow::guest::{
     Command, Exit, GroupMode, Guest, Happening, Identity, Member, Place, Process, Site, Snapshot,
@@ -135,7 +135,7 @@ impl<P: Progress + Send + Sync> Pools<P> {
         PoolSpec {
             memory: settings.memory,
             cpus: settings.cpus,
-            net: NetMode::Nat,
+            net: settings.net.clone(),
             min: 0,
             max: settings.max,
             standby: 0,
