@@ -219,6 +219,8 @@ impl Unpack {
         path: Vec<u8>,
         entry: &Entry,
     ) -> OsResult<()> {
+        // Also one that is there and stays as it is.
+        self.sent.entries += 1;
         if name == b"." && !self.target_is_new {
             return Ok(());
         }
@@ -242,7 +244,6 @@ impl Unpack {
         let (user, group) = self.ids(entry);
         rustix::fs::fchown(&fd, user, group)?;
         rustix::fs::fchmod(&fd, Mode::from_raw_mode(entry.mode))?;
-        self.sent.entries += 1;
         self.open_folders.push((path, times(entry)));
         Ok(())
     }

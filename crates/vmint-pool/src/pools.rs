@@ -242,6 +242,14 @@ where
         say: &(dyn Fn(String) + Send + Sync),
     ) -> Result<(LeaseRecord, bool), Denied> {
         let began = self.world.now_ms();
+        // The pool was there when this came. It may be gone for good before this is woken.
+        let removed = |e| match e {
+            LedgerError::NoPool(_) => LedgerError::PoolClosed {
+                name: want.pool.clone(),
+                state: PoolState::Removing,
+            },
+            e => e,
+        };
         let listener = self.world.listen()?;
         let process = self.world.process()?;
         claim.wait = Some(Waiter {
@@ -253,7 +261,7 @@ where
         let (mut pause, mut seen, mut said) = (LOOK_MS.0, None::<Fault>, false);
         let mut looks = 0_u32;
         loop {
-            let before = match self.claim(claim).await? {
+            let before = match self.claim(claim).await.map_err(removed)? {
                 Claimed::Leased { lease, stale, .. } => return Ok((*lease, stale)),
                 Claimed::Waiting { before } => before,
                 Claimed::None => unreachable!("a claim that waits is in line"),
@@ -272,7 +280,13 @@ where
                     seen = Some(fault);
                 }
                 looks = looks.wrapping_add(1);
-                for job in self.reserve(&want.pool, 1).await? {
+                let jobs = match self.reserve(&want.pool, 1).await {
+                    Err(fault) if fault.kind == ErrorKind::NotFound => {
+                        return Err(removed(LedgerError::NoPool(want.pool.to_string())).into());
+                    }
+                    jobs => jobs?,
+                };
+                for job in jobs {
                     making.push(self.make_beside(&want.pool, job, want.deadline_ms));
                 }
                 if making.is_empty() {
@@ -281,7 +295,7 @@ where
                     }
                     if !said {
                         said = true;
-                        let status = self.ledger.pool(&want.pool).await?;
+                        let status = self.ledger.pool(&want.pool).await.map_err(removed)?;
                         say(waiting(&status, before));
                     }
                 }
@@ -310,7 +324,7 @@ where
                 }
             };
             if let Some(Ok(Err(fault))) = made {
-                let status = self.ledger.pool(&want.pool).await?;
+                let status = self.ledger.pool(&want.pool).await.map_err(removed)?;
                 if status.counts.alive() == 0 || !want.wait || fault.kind == ErrorKind::Pressure {
                     // Nothing is left that could be waited for, or the user would rather not wait for it.
                     return Err(self.left(claim, fault).await.into());

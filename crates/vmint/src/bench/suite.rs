@@ -100,7 +100,7 @@ pub async fn run(
     let (mut rows, mut failures) = (Vec::new(), Vec::new());
     for (name, what) in wanted {
         progress.stage(&format!("{name}: {what}"));
-        let outcome = one(&rig, name, &mut rows).await;
+        let outcome = Box::pin(one(&rig, name, &mut rows)).await;
         // What is still there would be in the next one's way, and in its figures.
         let cleared = rig.clear().await;
         if let Err(error) = outcome.and(cleared) {
@@ -147,7 +147,7 @@ async fn one(rig: &Rig<'_>, name: &str, rows: &mut Vec<Row>) -> Result<(), Fault
         "cli" => commands::cli(rig, rows).await,
         "memory" => memory::memory(rig, rows).await,
         "many" => many::many(rig, rows).await,
-        "branch" => branch::branch(rig, rows).await,
+        "branch" => Box::pin(branch::branch(rig, rows)).await,
         "stream" => stream::stream(rig, rows).await,
         "pool" => pool::pool(rig, rows).await,
         "workflow" => workflow::workflow(rig, rows).await,
