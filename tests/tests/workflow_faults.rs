@@ -85,6 +85,8 @@ fn cleaned_up(home: &Home, record: &Record) {
 /// Every lease has ended, as often as it began: once. There were so many.
 #[track_caller]
 fn given_back(home: &Home, count: usize) {
+    // The runner of its machine sees an owner end a moment after everybody else.
+    until(A_SECOND, "no lease is held", || lent(home).is_empty());
     let events = home.ok("events --format json").values();
     let of_slots = events.iter().filter(|event| event["of"] == "slot");
     let of = |key: &str| {
@@ -95,8 +97,6 @@ fn given_back(home: &Home, count: usize) {
     };
     let (taken, ended) = (of("to"), of("from"));
     assert_eq!((taken.len(), &taken), (count, &ended));
-    let held = home.column("SELECT id FROM leases WHERE ended_at_ms IS NULL");
-    assert_eq!(held, [] as [String; 0]);
 }
 
 fn lent(home: &Home) -> Vec<String> {
@@ -420,7 +420,10 @@ fn dies_in_the_middle(victim: impl FnOnce(u32, u32) -> u32) {
         "{next:#}"
     );
     home.empties(SOON);
-    assert!(!lives(runner) && !lives(hypervisor));
+    // A process that is ending has lost its command line, by which homes know theirs, before it is gone.
+    until(A_SECOND, "runner and hypervisor have ended", || {
+        !lives(runner) && !lives(hypervisor)
+    });
     given_back(&home, 1);
 }
 
