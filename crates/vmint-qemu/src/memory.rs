@@ -179,7 +179,7 @@ impl GuestMemory {
 }
 
 /// Writes into another process's memory.
-fn write(pid: libc::pid_t, mut address: u64, mut bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write(pid: libc::pid_t, mut address: u64, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         let local = libc::iovec {
             iov_base: bytes.as_ptr().cast_mut().cast(),

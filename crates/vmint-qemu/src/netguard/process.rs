@@ -60,29 +60,10 @@ impl Memory {
     /// Copies `bytes` to `address`.
     pub(super) fn write(&self, address: u64, bytes: &[u8]) -> Result<(), Errno> {
         match self {
-            Self::Opened(file) => file.write_all_at(bytes, address).map_err(|_| Errno::FAULT),
-            Self::Numbered(thread) => write_memory(*thread, address, bytes),
+            Self::Opened(file) => file.write_all_at(bytes, address),
+            Self::Numbered(thread) => crate::memory::write(*thread, address, bytes),
         }
-    }
-}
-
-fn write_memory(thread: i32, address: u64, bytes: &[u8]) -> Result<(), Errno> {
-    let local = libc::iovec {
-        iov_base: bytes.as_ptr().cast_mut().cast(),
-        iov_len: bytes.len(),
-    };
-    let remote = libc::iovec {
-        iov_base: address as *mut libc::c_void,
-        iov_len: bytes.len(),
-    };
-    // SAFETY: `local` is all of `bytes`, which are only read; `remote` is an address in the other process, which the kernel
-    // checks there.
-    let written =
-        unsafe { libc::process_vm_writev(thread, &raw const local, 1, &raw const remote, 1, 0) };
-    match usize::try_from(written) {
-        Ok(written) if written == bytes.len() => Ok(()),
-        Ok(_) => Err(Errno::FAULT),
-        Err(_) => Err(last_errno()),
+        .map_err(|_| Errno::FAULT)
     }
 }
 
