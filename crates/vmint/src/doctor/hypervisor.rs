@@ -161,46 +161,55 @@ pub(super) fn runner_confinement(host: Result<&Host, &Fault>) -> Check {
     judge_runner(wanted, vmint_runner::fence::here(wanted))
 }
 
+/// What has all of a fence.
+const NEWER: &str =
+    "Linux 6.12 or later, with Landlock in its list of security modules, has all of it";
+
+/// What both checks of a fence say alike: the level, unless there is none to judge.
+fn judge_fence(
+    name: &'static str,
+    who: &str,
+    wanted: Confine,
+    here: Result<Confinement, ConfineError>,
+) -> Result<Confinement, Check> {
+    let level =
+        here.map_err(|e| Check::fault(name, &Fault::from_error(ErrorKind::Host, &e), NEWER))?;
+    if wanted == Confine::Off {
+        let remedy = format!(
+            "unset VMINT_CONFINE: a {who} that a guest has taken over can do what you can do"
+        );
+        return Err(Check::warning(name, "off, as the settings say", remedy));
+    }
+    Ok(level)
+}
+
+fn lacks(name: &'static str, level: Confinement, missing: &str, remedy: &str) -> Check {
+    Check::warning(name, format!("{level}; it lacks {missing}"), remedy)
+}
+
 fn judge_runner(wanted: Confine, here: Result<Confinement, ConfineError>) -> Check {
     const NAME: &str = "runner-confinement";
-    const NEWER: &str =
-        "Linux 6.12 or later, with Landlock in its list of security modules, has all of it";
-    let level = match here {
+    let level = match judge_fence(NAME, "runner", wanted, here) {
         Ok(level) => level,
-        Err(e) => return Check::fault(NAME, &Fault::from_error(ErrorKind::Host, &e), NEWER),
+        Err(check) => return check,
     };
-    if wanted == Confine::Off {
-        let remedy =
-            "unset VMINT_CONFINE: a runner that a guest has taken over can do what you can do";
-        return Check::warning(NAME, "off, as the settings say", remedy);
-    }
     match level.missing_of_runner() {
         None => Check::ok(NAME, level.to_string()),
-        Some(missing) => Check::warning(NAME, format!("{level}; it lacks {missing}"), NEWER),
+        Some(missing) => lacks(NAME, level, missing, NEWER),
     }
 }
 
 fn judge_confinement(wanted: Confine, here: Result<Confinement, ConfineError>) -> Check {
     const NAME: &str = "confinement";
-    const NEWER: &str =
-        "Linux 6.12 or later, with Landlock in its list of security modules, has all of it";
-    let level = match here {
+    const FOR_MEMORY: &str = "this needs seccomp user notification, which a container's manager may have taken for itself";
+    let level = match judge_fence(NAME, "QEMU", wanted, here) {
         Ok(level) => level,
-        Err(e) => return Check::fault(NAME, &Fault::from_error(ErrorKind::Host, &e), NEWER),
+        Err(check) => return check,
     };
-    if wanted == Confine::Off {
-        let remedy =
-            "unset VMINT_CONFINE: a QEMU that a guest has taken over can do what you can do";
-        return Check::warning(NAME, "off, as the settings say", remedy);
-    }
     match level.missing() {
         None if level.memory => Check::ok(NAME, level.to_string()),
-        None => Check::warning(
-            NAME,
-            format!("{level}; it lacks the memory that forks share"),
-            "this needs seccomp user notification, which a container's manager may have taken for itself",
-        ),
-        Some(missing) => Check::warning(NAME, format!("{level}; it lacks {missing}"), NEWER),
+        None => lacks(NAME, level, "the memory that forks share", FOR_MEMORY),
+        Some(missing) => lacks(NAME, level, missing, NEWER),
     }
 }
 
