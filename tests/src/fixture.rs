@@ -12,6 +12,23 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// A program for the guest that attacks its host, compiled from `attacks/NAME.c`.
+pub fn attack_program(folder: &Path, name: &str) -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("attacks/{name}.c"));
+    let program = folder.join(name);
+    let gcc = Command::new("gcc")
+        .args(["-O2", "-static", "-o"])
+        .args([&program, &source])
+        .output()
+        .expect("gcc is installed: Rust links with it");
+    assert!(
+        gcc.status.success(),
+        "{}",
+        String::from_utf8_lossy(&gcc.stderr)
+    );
+    program
+}
+
 /// A tar, file by file. Its files belong to root.
 pub struct Tarball(tar::Builder<Vec<u8>>);
 

@@ -9,6 +9,7 @@
 //!   terminal that can die.
 //! * [`project`]: a folder with files and a git repository, and workflows that are run in it.
 //! * [`bytes`]: what is sent, and known again.
+//! * [`netns`]: a host of its own, and its neighbour. [`names`]: a name server with a script, and servers to be found by it.
 //! * [`fixture`]: what users bring along, and what befalls them.
 //!
 //! The program under test is `VMINT_TEST_BINARY`, else `vmint` in the target directory that the test lies in.

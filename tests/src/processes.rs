@@ -78,6 +78,14 @@ pub fn lives(pid: u32) -> bool {
     !(matches!(field(3), "Z" | "X") && threads <= 1)
 }
 
+/// The most memory that a process had until now, in bytes; `None` when it is gone.
+pub fn most_memory(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kib << 10)
+}
+
 /// Sends a signal. A process that has ended is none the worse for it.
 pub fn signal(pid: u32, signal: Signal) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {

@@ -5,11 +5,11 @@
 
 use serde_json::Value;
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
+use vmint_tests::fixture::attack_program;
 use vmint_tests::names::{By, NameServer, Reply, greeter, serve, web_server};
 use vmint_tests::netns::private_host;
+use vmint_tests::processes::most_memory;
 use vmint_tests::{Home, Project, until};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -420,12 +420,12 @@ fn ten_thousand_names_are_refused_counted_and_hold_up_nobody() {
     let home = Home::new();
     create(&home, "box", "good.example,*.many.example");
     let folder = tempfile::tempdir().unwrap();
-    let program = compiled(folder.path(), "ask");
+    let program = attack_program(folder.path(), "ask");
     home.call(["cp".as_ref(), program.as_os_str(), "box:/root/ask".as_ref()])
         .run()
         .ok();
     let (runner, _) = home.pids("box");
-    let before = most_memory(runner);
+    let before = most_memory(runner).expect("the runner lives");
     home.sh("box", "/root/ask 0 10000 bad.example");
     let refused = |home: &Home| home.info("box")["network"]["refused"].as_u64().unwrap();
     // Datagrams that nobody had room for are lost, as on any network.
@@ -440,35 +440,10 @@ fn ten_thousand_names_are_refused_counted_and_hold_up_nobody() {
     let log = home.folder("box").join("network.log");
     let size = |path: &std::path::Path| std::fs::metadata(path).map_or(0, |m| m.len());
     assert!(size(&log) + size(&log.with_extension("log.old")) < 2 << 20);
-    let more = most_memory(runner).saturating_sub(before);
-    assert!(more < 16 << 10, "the runner holds {more} KiB more");
-}
-
-/// The most memory that a process had until now, in KiB.
-fn most_memory(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .unwrap();
-    line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
-}
-
-/// A program for the guest, from `attacks`.
-fn compiled(folder: &Path, name: &str) -> PathBuf {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("attacks/{name}.c"));
-    let program = folder.join(name);
-    let gcc = Command::new("gcc")
-        .args(["-O2", "-static", "-o"])
-        .args([&program, &source])
-        .output()
-        .expect("gcc is installed: Rust links with it");
-    assert!(
-        gcc.status.success(),
-        "{}",
-        String::from_utf8_lossy(&gcc.stderr)
-    );
-    program
+    let more = most_memory(runner)
+        .expect("the runner lives")
+        .saturating_sub(before);
+    assert!(more < 16 << 20, "the runner holds {more} bytes more");
 }
 
 #[test]

@@ -3,45 +3,19 @@
 
 use rustix::process::Signal;
 use std::ffi::OsStr;
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
+use vmint_tests::fixture::attack_program;
+use vmint_tests::processes::most_memory;
 use vmint_tests::{Home, patient, until};
 
 /// How much more memory a runner may have taken at most: the windows of the streams, and what they are read into.
 const MORE: u64 = 12 << 20;
 
-/// The most memory that a process had until now, in bytes; `None` when it is gone.
-fn most_memory(pid: u32) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
-    let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
-    Some(kib << 10)
-}
-
-/// The program that root in the guest runs.
-fn attacker(folder: &Path) -> PathBuf {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("attacks/flood.c");
-    let program = folder.join("flood");
-    let gcc = Command::new("gcc")
-        .args(["-O2", "-static", "-o"])
-        .args([&program, &source])
-        .output()
-        .expect("gcc is installed: Rust links with it");
-    assert!(
-        gcc.status.success(),
-        "{}",
-        String::from_utf8_lossy(&gcc.stderr)
-    );
-    program
-}
-
 #[test]
 fn a_guest_that_floods_its_runner_ends_itself_and_costs_no_memory() {
     let home = Home::new();
     let folder = tempfile::tempdir().unwrap();
-    let program = attacker(folder.path());
+    let program = attack_program(folder.path(), "flood");
     for kind in [
         "eof",
         "credit",
