@@ -6,85 +6,32 @@
 //!        ─▶ Hypervisor: pause, resume, branch, notices ─▶ Exit
 //! ```
 
+mod launch;
+mod logs;
+
+pub use launch::{Boot, Launch, Start};
+
+use self::launch::exited;
+use self::logs::Logs;
 use crate::args;
-use crate::disk::{self, Layer, Maker};
-use crate::egress::{Allow, Gate, Journal};
+use crate::disk::{self, Maker};
 use crate::error::{BranchError, LaunchError, QmpError};
-use crate::fence::{self, Memory};
 use crate::frozen::{self, Frozen};
-use crate::host::{DeviceState, Qemu};
-use crate::log::{self, Keeper, Kept, Log};
+use crate::host::DeviceState;
 use crate::memory::{GuestMemory, Method};
-use crate::netguard::{self, MemoryFile, Watch};
-use crate::opened::Opened;
 use crate::qmp::{Event, Qmp};
-use crate::shape::Shape;
-use crate::spawn::{self, BeforeExec, Child, Pass};
+use crate::spawn::Child;
 use qapi::qmp;
-use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream as StdUnixStream;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::process::ExitStatus;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
-use vmint_confine::{ConfineError, Fence, User};
-use vmint_model::{Accelerator, Confine, Confinement, Link, Publish};
-
-/// What to boot.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Boot {
-    /// Kernel image.
-    pub kernel: PathBuf,
-    /// Initial RAM file system.
-    pub initramfs: PathBuf,
-    /// The kernel's command line.
-    pub cmdline: String,
-}
-
-/// A machine's first moment.
-#[derive(Clone, Copy, Debug)]
-pub enum Start<'a> {
-    /// A boot whose memory becomes a template's.
-    BootShared(&'a Boot),
-    /// A boot with memory of its own.
-    Boot(&'a Boot),
-    /// A moment that was frozen.
-    Load(&'a Frozen),
-}
-
-/// A hypervisor to start.
-#[derive(Clone, Copy, Debug)]
-pub struct Launch<'a> {
-    /// The program.
-    pub qemu: &'a Qemu,
-    /// The hardware.
-    pub shape: &'a Shape,
-    /// The process's name in `ps`.
-    pub name: &'a str,
-    /// The first moment.
-    pub start: Start<'a>,
-    /// The file that memory is mapped from.
-    pub ram: &'a Path,
-    /// The disk's layers; the last is written.
-    pub layers: &'a [Layer],
-    /// Ports to open on the host's loopback.
-    pub publish: &'a [Publish],
-    /// The console's log; gone on with.
-    pub console: &'a Path,
-    /// The log of QEMU's standard error; gone on with.
-    pub log: &'a Path,
-    /// How strictly QEMU is to be fenced in.
-    pub confine: Confine,
-    /// Whom it shall run as, if not as this process's user.
-    pub user: Option<&'a User>,
-    /// What of its network it may reach; all of it when absent.
-    pub allow: Option<Allow<'a>>,
-}
+use vmint_model::Confinement;
 
 /// A running QEMU. Killed when dropped.
 #[derive(Debug)]
@@ -103,47 +50,6 @@ pub struct Hypervisor {
     next_set: u64,
     device_state: DeviceState,
     logs: Logs,
-}
-
-/// What a hypervisor and its guest say, and who keeps it.
-#[derive(Debug)]
-struct Logs {
-    console: Kept,
-    stderr: Kept,
-    /// The path of the latter.
-    path: PathBuf,
-    keeper: Keeper,
-    /// Under an allow list.
-    network: Option<Journal>,
-}
-
-impl Logs {
-    /// Logs, and the writing ends of the console's pipe and of that of QEMU's standard error.
-    fn begin(console: &Path, stderr: &Path) -> io::Result<(Self, OwnedFd, OwnedFd)> {
-        let open = |path, size| Log::open(path, size).map(|log| Arc::new(Mutex::new(log)));
-        let (kept_console, kept_stderr) =
-            (open(console, log::CONSOLE)?, open(stderr, log::PROGRAM)?);
-        let (console_in, console_out) = log::pipe()?;
-        let (stderr_in, stderr_out) = log::pipe()?;
-        let keeper = log::keep(vec![
-            (console_in, kept_console.clone()),
-            (stderr_in, kept_stderr.clone()),
-        ])?;
-        let logs = Self {
-            console: kept_console,
-            stderr: kept_stderr,
-            path: stderr.to_owned(),
-            keeper,
-            network: None,
-        };
-        Ok((logs, console_out, stderr_out))
-    }
-
-    /// The end of what QEMU said, which is dead.
-    async fn last_words(&self) -> String {
-        self.keeper.done().await;
-        log::tail(&self.path)
-    }
 }
 
 /// Something that a hypervisor did on its own.
@@ -193,263 +99,6 @@ pub enum Afterwards {
     Run,
     /// It stands still, as it did before.
     StayPaused,
-}
-
-impl Launch<'_> {
-    /// Starts QEMU, and returns when the guest runs. Every answer of QEMU has `deadline` to come.
-    pub async fn run(self, deadline: Duration) -> Result<Hypervisor, LaunchError> {
-        let mut hypervisor = self.start_only(deadline).await?;
-        if let Start::Load(frozen) = self.start {
-            hypervisor.load(frozen, deadline).await?;
-        }
-        Ok(hypervisor)
-    }
-
-    /// Starts QEMU, and returns when QMP answers; loads nothing. What a fork cannot cost less than.
-    pub async fn start_only(self, deadline: Duration) -> Result<Hypervisor, LaunchError> {
-        let io_error = |path: &Path| {
-            let path = path.to_owned();
-            move |source| LaunchError::Io { path, source }
-        };
-        let (qmp, qmp_theirs) = StdUnixStream::pair().map_err(io_error(Path::new("a socket")))?;
-        let (agent, agent_theirs) =
-            StdUnixStream::pair().map_err(io_error(Path::new("a socket")))?;
-        let mut fds = vec![
-            Pass {
-                fd: qmp_theirs.into(),
-                number: args::FD_QMP,
-            },
-            Pass {
-                fd: agent_theirs.into(),
-                number: args::FD_AGENT,
-            },
-        ];
-        if let Start::Load(frozen) = self.start {
-            let state = File::open(frozen.state()).map_err(io_error(&frozen.state()))?;
-            fds.push(Pass {
-                fd: state.into(),
-                number: args::FD_STATE,
-            });
-        }
-        let begun = Logs::begin(self.console, self.log);
-        let (mut logs, console, stderr) = begun.map_err(io_error(self.log))?;
-        fds.push(Pass {
-            fd: console,
-            number: args::FD_CONSOLE,
-        });
-        let opened = self.user.map(|_| self.open_all()).transpose()?;
-        let mut command = vmint_spawn::command(&self.qemu.system);
-        command
-            .args(self.arguments(opened.as_ref()))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::from(stderr));
-        // What QEMU has no use for, it does not get. One arena: its threads allocate little, and each arena more is
-        // memory for every fork.
-        command.env_clear().env("MALLOC_ARENA_MAX", "1");
-        if let Some(path) = std::env::var_os("PATH") {
-            command.env("PATH", path);
-        }
-        let next_set = opened
-            .as_ref()
-            .map_or(args::SET_CONSOLE + 1, |o| o.next_set);
-        fds.extend(opened.into_iter().flat_map(|opened| opened.fds));
-        let memory = self.memory_file()?;
-        let how = memory
-            .as_ref()
-            .map_or(Memory::Opened, |_| Memory::HandedOver);
-        let fence = Fence::build(&fence::rules(&self, how), self.confine)?;
-        let confinement = fence
-            .as_ref()
-            .map_or(Confinement::OFF, |fence| Confinement {
-                // What boots has a file of its own.
-                memory: memory.is_some() || !matches!(self.start, Start::Load(_)),
-                ..fence.level()
-            });
-        if self.confine == Confine::Require && !confinement.memory {
-            let what = "the memory that forks share (seccomp user notification, from Linux 5.9)";
-            return Err(ConfineError::Missing { what }.into());
-        }
-        let (guard_hook, guard) = self.guard(memory.as_ref()).map_err(LaunchError::Guard)?;
-        let before_exec = before_exec(guard_hook, self.user.cloned(), fence);
-        let spawned = spawn::spawn(command, fds, before_exec).await;
-        let mut child = spawned.map_err(|source| LaunchError::Spawn {
-            program: self.qemu.system.clone(),
-            source,
-        })?;
-        if let Some(handover) = guard {
-            let gate = self.allow.map(Gate::open).transpose();
-            let gate = gate.map_err(LaunchError::Guard)?;
-            logs.network = gate.as_ref().map(|gate| gate.journal().clone());
-            // Its thread ends with QEMU.
-            let guard = handover.supervise_with(memory, gate);
-            guard.map_err(LaunchError::Guard)?;
-        }
-        let connected = connect(qmp, deadline).await;
-        let (qmp, events) = match connected {
-            Ok(connected) => connected,
-            // It ended before it spoke: its last words say more than the broken connection.
-            Err(QmpError::Closed { .. } | QmpError::Io(_)) => {
-                return Err(exited(&mut child, &logs).await);
-            }
-            Err(e) => return Err(e.into()),
-        };
-        agent
-            .set_nonblocking(true)
-            .map_err(io_error(Path::new("a socket")))?;
-        let agent = UnixStream::from_std(agent).map_err(io_error(Path::new("a socket")))?;
-        Ok(Hypervisor {
-            child,
-            qmp: Arc::new(qmp),
-            events,
-            agent: Some(agent),
-            ram: self.ram.to_owned(),
-            folder: self
-                .layers
-                .last()
-                .and_then(|l| l.path.parent())
-                .map(Path::to_owned),
-            layers: self.layers.len(),
-            top: "disk".into(),
-            maker: Maker {
-                program: self.qemu.img.clone(),
-                confine: self.confine,
-            },
-            device_state: self.qemu.device_state,
-            logs,
-            confinement,
-            next_set,
-        })
-    }
-
-    /// The whole command line.
-    fn arguments(&self, opened: Option<&Opened>) -> Vec<OsString> {
-        let mut all: Vec<OsString> = vec!["-name".into(), self.name.into()];
-        all.extend(args::hardware(self.shape).into_iter().map(Into::into));
-        all.extend(args::memory(
-            self.shape,
-            self.ram,
-            matches!(self.start, Start::BootShared(_)),
-        ));
-        all.extend(args::channels().into_iter().map(Into::into));
-        all.extend(opened.into_iter().flat_map(Opened::sets));
-        all.extend(args::disk(opened.map_or(self.layers, |o| &o.layers)));
-        all.extend(
-            args::network(self.shape, self.publish)
-                .into_iter()
-                .map(Into::into),
-        );
-        all.extend(args::sandbox().into_iter().map(Into::into));
-        match self.start {
-            Start::Boot(boot) | Start::BootShared(boot) => {
-                let (kernel, initramfs) = opened
-                    .and_then(|o| o.boot.as_ref())
-                    .map_or((&boot.kernel, &boot.initramfs), |(k, i)| (k, i));
-                all.extend(args::boot(kernel, initramfs, &boot.cmdline));
-            }
-            Start::Load(_) => all.extend(args::incoming().into_iter().map(Into::into)),
-        }
-        all
-    }
-
-    /// Opens what a QEMU of another user cannot open.
-    fn open_all(&self) -> Result<Opened, LaunchError> {
-        let low = self.publish.iter().find(|p| (1..1024).contains(&p.host));
-        if let Some(port) = low {
-            return Err(LaunchError::LowPort { port: port.host });
-        }
-        Opened::of(self).map_err(|(path, source)| LaunchError::Io { path, source })
-    }
-
-    /// The files of memory that QEMU does not open itself: a fork's, which it shares with all other forks, so that it gets it for
-    /// reading alone; and, when it is another user's, whatever it would open for reading and writing.
-    fn memory_file(&self) -> Result<Option<MemoryFile>, LaunchError> {
-        let failed = |path: &Path| {
-            let path = path.to_owned();
-            move |source| LaunchError::Io { path, source }
-        };
-        if self.user.is_some() {
-            if !netguard::usable() {
-                let what = "a QEMU of another user (seccomp user notification, from Linux 5.9)";
-                return Err(ConfineError::Missing { what }.into());
-            }
-            let shared = matches!(self.start, Start::BootShared(_));
-            let ram = File::options().read(true).write(shared).open(self.ram);
-            let files = MemoryFile::opened(self.ram, ram.map_err(failed(self.ram))?);
-            if self.shape.accelerator != Accelerator::Kvm {
-                return Ok(Some(files));
-            }
-            let device = Path::new("/dev/kvm");
-            let kvm = File::options().read(true).write(true).open(device);
-            return Ok(Some(files.also(device, kvm.map_err(failed(device))?)));
-        }
-        let shared = matches!(self.start, Start::Load(_));
-        let opened = (shared && fence::hands_memory_over(self.confine))
-            .then(|| MemoryFile::open(self.ram))
-            .transpose();
-        opened.map_err(failed(self.ram))
-    }
-
-    /// The guard, if there is something to watch.
-    fn guard(
-        &self,
-        memory: Option<&MemoryFile>,
-    ) -> io::Result<(Option<BeforeExec>, Option<netguard::Handover>)> {
-        let watch = match (self.shape.net, memory, self.allow) {
-            (Link::None, None, _) => return Ok((None, None)),
-            (Link::None, Some(_), _) => Watch::Memory,
-            (Link::Nat, None, None) => Watch::Network,
-            (Link::Nat, Some(_), None) => Watch::Both,
-            (Link::Nat, None, Some(_)) => Watch::Peers,
-            (Link::Nat, Some(_), Some(_)) => Watch::PeersAndMemory,
-        };
-        let (hook, handover) = netguard::before_exec(watch)?;
-        Ok((Some(Box::new(hook)), Some(handover)))
-    }
-}
-
-/// What the child runs before QEMU. The guard's hook hands a descriptor over, which needs a socket, and so comes before the
-/// fence; and to become another user takes capabilities, which the fence takes away.
-fn before_exec(
-    mut guard: Option<BeforeExec>,
-    user: Option<User>,
-    mut fence: Option<Fence>,
-) -> Option<BeforeExec> {
-    if guard.is_none() && fence.is_none() && user.is_none() {
-        return None;
-    }
-    let parent = std::process::id();
-    Some(Box::new(move || {
-        guard.as_mut().map_or(Ok(()), |hook| hook())?;
-        if let Some(user) = &user {
-            user.become_it()?;
-            spawn::end_with(parent)?;
-        }
-        fence.as_mut().map_or(Ok(()), Fence::enter)
-    }))
-}
-
-async fn connect(
-    socket: StdUnixStream,
-    deadline: Duration,
-) -> Result<(Qmp, mpsc::Receiver<Event>), QmpError> {
-    socket.set_nonblocking(true).map_err(QmpError::Io)?;
-    Qmp::connect(
-        UnixStream::from_std(socket).map_err(QmpError::Io)?,
-        deadline,
-    )
-    .await
-}
-
-async fn exited(child: &mut Child, logs: &Logs) -> LaunchError {
-    let status = match tokio::time::timeout(Duration::from_secs(5), child.wait()).await {
-        Ok(Ok(status)) => status.to_string(),
-        _ => "it hung up, but lives".into(),
-    };
-    LaunchError::Exited {
-        status,
-        stderr: logs.last_words().await,
-    }
 }
 
 impl Hypervisor {
