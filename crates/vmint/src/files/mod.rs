@@ -3,8 +3,10 @@
 //! What comes out of a guest is not trusted: [`vmint_files`] unpacks it, and nothing outside the folder that was named is
 //! touched.
 
+mod look;
 mod place;
 
+use self::look::Answer;
 use self::place::{Misplaced, Place, Subject, There, place};
 use crate::Vmint;
 use std::ffi::OsStr;
@@ -14,7 +16,6 @@ use std::path::Path;
 use tokio::io::{AsyncRead, AsyncWriteExt};
 use vmint_files::{Options, UnpackError, Unpacked, Unpacker};
 use vmint_model::{ErrorKind, Fault};
-use vmint_protocol::archive::{EntryKind, Item, Parser};
 use vmint_protocol::{Channel, ErrorCode, Extent, FromGuest, Reply, Request, Sent, TarIn, TarOut};
 use vmint_runner::session::Credits;
 use vmint_runner::{Fed, StreamEvent};
@@ -24,8 +25,6 @@ use vmint_runner::{Fed, StreamEvent};
 const PIPE: usize = 1 << 20;
 /// Pieces that wait for the thread that unpacks. A piece is at most a frame, and the connection's window bounds them all.
 const PIECES: usize = 16;
-/// More than the header of one file takes: its name of 4 KiB, and the archive's end.
-const MOST_OF_A_HEADER: usize = 16 << 10;
 
 impl Vmint {
     /// Unpacks a tar stream in a folder of a machine, made if need be.
@@ -128,40 +127,22 @@ impl Vmint {
 
     /// What is at a path of a machine, links followed.
     async fn look_at(&self, machine: &str, path: &str) -> Result<There, Fault> {
-        let mut archive = Vec::new();
+        let mut answer = Answer::default();
+        let path_meant = place::trimmed(path.as_bytes());
         let found = self
-            .take_out(
-                machine,
-                place::trimmed(path.as_bytes()),
-                Extent::Header,
-                |bytes| {
-                    // A guest that sends more than a header sends what is not looked at.
-                    if archive.len() < MOST_OF_A_HEADER {
-                        archive.extend_from_slice(&bytes);
-                    }
-                    std::future::ready(Ok(()))
-                },
-            )
+            .take_out(machine, path_meant, Extent::Header, |bytes| {
+                std::future::ready(answer.take(&bytes))
+            })
             .await;
         match found {
             Err(fault) if fault.kind == ErrorKind::NotFound => return Ok(There::Nothing),
-            found => found?,
-        };
-        let strange = |why: &dyn std::fmt::Display| {
-            let message = format!("the machine does not say what {path:?} is: {why}");
-            Fault::new(ErrorKind::Guest, message)
-        };
-        let (mut parser, mut rest) = (Parser::default(), &archive[..]);
-        loop {
-            match parser.next(&mut rest).map_err(|e| strange(&e))? {
-                Some(Item::Entry(entry)) if entry.kind == EntryKind::Directory => {
-                    return Ok(There::Folder);
-                }
-                Some(Item::Entry(entry)) => return Ok(There::File(entry.path)),
-                Some(_) => {}
-                None => return Err(strange(&"its answer is cut short")),
-            }
+            Err(fault) if !answer.is_too_long() => return Err(fault),
+            _ => {}
         }
+        answer.read().map_err(|e| {
+            let message = format!("the machine does not say what {path:?} is: {e}");
+            Fault::new(ErrorKind::Guest, message)
+        })
     }
 
     /// Copies a file or folder of this host into a machine, by the rules of `docker cp`: into `target` if that is a folder,
