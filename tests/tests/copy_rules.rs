@@ -62,7 +62,10 @@ fn a_folders_content_comes_out_whole() {
     let script = "mkdir /tmp/dd; touch /tmp/dd/x /tmp/dd/y";
     home.call(words.into_iter().chain([script])).run().ok();
     assert_eq!(names(&dir.path().join("out")), ["x", "y"]);
-    // The same into the machine.
+    cp(&home, "box:tmp/dd/a", &at("from-root")).ok();
+    // The same into the machine, whose paths begin at its root.
+    cp(&home, &at("from-root"), "box:tmp/to-root").ok();
+    assert_eq!(home.sh("box", "cat /tmp/to-root"), "1");
     cp(&home, &format!("{}/.", at("new")), "box:/srv/made").ok();
     assert_eq!(home.sh("box", "ls /srv/made"), "a\nb\nc");
 }

@@ -43,7 +43,7 @@ pub enum NoUser {
         source: io::Error,
     },
     /// It is root.
-    #[error("`{name}` is root")]
+    #[error("QEMU cannot run as `{name}` in place of root: that is root")]
     Root {
         /// The name.
         name: String,

@@ -156,6 +156,8 @@ impl Vmint {
             std::fs::symlink_metadata(source)
         };
         let meta = meta.map_err(|e| host_fault(e, format!("cannot read {}", source.display())))?;
+        // As with `docker cp`, paths of a machine begin at its root.
+        let target = &format!("/{}", target.trim_start_matches('/'));
         let there = self.look_at(machine, target).await?;
         let subject = Subject::of(path, meta.is_dir());
         let place = place(&subject, target.as_bytes(), &there);
