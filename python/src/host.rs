@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use vmint::config::{AcceleratorChoice, Config};
 use vmint::{
-    ByteSize, ErrorKind, ExecDefaults, Fault, MachineSpec, Name, NetMode, NewMachine, Options,
-    Origin, Silent, Vmint,
+    ByteSize, ErrorKind, ExecDefaults, Fault, Limits, MachineSpec, Name, NetMode, NewMachine,
+    Options, Origin, Silent, Vmint,
 };
 
 /// A home that was opened, and the settings it was opened with.
@@ -334,6 +334,7 @@ impl Host {
             memory: wanted.memory,
             cpus: wanted.cpus,
             net: wanted.net,
+            limits: Limits::default(),
             publish: Vec::new(),
             origin: Origin::Template,
             defaults: ExecDefaults::default(),

@@ -24,6 +24,7 @@ pub struct Machine<'a> {
     lease: Option<&'a str>,
     memory: u64,
     cpus: u32,
+    limits: Option<vmint::Limits>,
     net: &'a vmint::NetMode,
     /// How often its allow list allowed and refused, where it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,6 +62,7 @@ impl<'a> From<&'a MachineRecord> for Machine<'a> {
             lease: None,
             memory: record.spec.memory.0,
             cpus: record.spec.cpus,
+            limits: Some(record.spec.limits).filter(|limits| !limits.is_none()),
             net: &record.spec.net,
             network: None,
             addresses: &record.addresses,
@@ -196,6 +198,7 @@ pub fn machine(record: &MachineRecord, totals: Option<vmint::qemu::egress::Total
         ("runs as", record.run_as.clone().unwrap_or_default()),
         ("memory", record.spec.memory.to_string()),
         ("cpus", record.spec.cpus.to_string()),
+        ("limits", record.spec.limits.to_string()),
         ("network", network(record, totals)),
         (
             "allowed",
@@ -353,6 +356,7 @@ mod tests {
                 cpus: 2,
                 net: NetMode::Nat,
                 publish: Vec::new(),
+                limits: vmint::Limits::default(),
                 origin: Origin::Snapshot("clean".parse().unwrap()),
                 defaults: ExecDefaults::default(),
             },
@@ -384,7 +388,7 @@ mod tests {
         let expected = concat!(
             r#"{"id":"m0123456789ab","name":"box","state":"running","generation":2,"image":"tiny","#,
             r#""image_digest":"sha256:00","snapshot":"clean","template":"f00","backend":"qemu","accelerator":"tcg","confinement":null,"runner_confinement":null,"run_as":null,"#,
-            r#""pool":null,"lease":null,"memory":536870912,"cpus":2,"net":"nat","addresses":["10.0.2.15"],"#,
+            r#""pool":null,"lease":null,"memory":536870912,"cpus":2,"limits":null,"net":"nat","addresses":["10.0.2.15"],"#,
             r#""ports":[{"host":8080,"guest":80}],"runner_pid":7,"hypervisor_pid":8,"ephemeral":false,"reason":null,"#,
             r#""created_at":"2023-11-14T22:13:20.123Z","ready_ms":42.3}"#,
         );

@@ -16,6 +16,8 @@
 //!
 //! A fence cannot be left: all that the process starts is inside as well, and may have a narrower fence of its own.
 //!
+//! What it may take of the host's processors, memory and disks, a control group says ([`group`]), where the host has them to give.
+//!
 //! What the process is decides about the third layer ([`Role`]). A process of root may also become another [`user`].
 //!
 //! ```no_run
@@ -37,6 +39,7 @@
 pub mod calls;
 pub mod capabilities;
 pub mod fence;
+pub mod group;
 pub mod paths;
 mod programs;
 pub mod rules;
@@ -45,6 +48,7 @@ pub mod user;
 
 pub use capabilities::Capability;
 pub use fence::{ConfineError, Fence};
+pub use group::{Bounds, Ground, Group, NoGroup};
 pub use rules::{Access, Network, Role, Rules};
 pub use user::{NoUser, User};
 pub use vmint_model::{Confine, Confinement};

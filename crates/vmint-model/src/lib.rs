@@ -21,6 +21,7 @@
 
 pub mod allow;
 pub mod backend;
+pub mod cgroup;
 pub mod clock;
 pub mod confine;
 pub mod error;
@@ -29,6 +30,7 @@ pub mod home;
 pub mod id;
 pub mod lease;
 pub mod ledger;
+pub mod limits;
 pub mod pool;
 pub mod printable;
 pub mod process;
@@ -52,6 +54,7 @@ pub use ledger::{
     Bell, By, Claim, Claimed, Duty, Ledger, LedgerError, PoolChange, PoolStatus, Readied, Reserved,
     Ring, Waiter,
 };
+pub use limits::{CpuLimit, DiskLimit, IoLimit, Limits};
 pub use pool::{Counts, PoolRecord, PoolSpec, PoolState, Slot, SlotState};
 pub use printable::{printable, printable_bytes, printable_lines};
 pub use process::ProcessRef;

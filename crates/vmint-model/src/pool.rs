@@ -16,7 +16,7 @@
 //!   granted in the same transaction, so no later comer can take it.
 //! * From every state a slot may vanish: then its machine has died, and its lease, if any, ended with it.
 
-use crate::{ByteSize, Generation, MachineId, Name, NetMode, Now, ProcessRef};
+use crate::{ByteSize, Generation, Limits, MachineId, Name, NetMode, Now, ProcessRef};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -33,6 +33,9 @@ pub struct PoolSpec {
     /// Network of each machine.
     #[serde(default)]
     pub net: NetMode,
+    /// What each machine may take of its host.
+    #[serde(default, skip_serializing_if = "Limits::is_none")]
+    pub limits: Limits,
     /// Machines kept ready.
     pub min: u32,
     /// Machines that may be alive at once, in whatever state.
@@ -55,6 +58,7 @@ impl PoolSpec {
             memory: ByteSize::mib(512),
             cpus: 1,
             net: NetMode::None,
+            limits: Limits::default(),
             min: 2,
             max: 8,
             standby: 1,
@@ -264,6 +268,7 @@ mod tests {
             memory: ByteSize::mib(128),
             cpus: 1,
             net: NetMode::None,
+            limits: Limits::default(),
             min,
             max,
             standby: 1,

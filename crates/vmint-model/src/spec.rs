@@ -1,7 +1,7 @@
 //! What a machine is asked to be.
 
 use crate::allow::{AllowList, InvalidAllowList};
-use crate::{ByteSize, Name};
+use crate::{ByteSize, Limits, Name};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::fs::File;
@@ -241,6 +241,9 @@ pub struct MachineSpec {
     /// Published ports; only with a network.
     #[serde(default)]
     pub publish: Vec<Publish>,
+    /// What it may take of its host.
+    #[serde(default, skip_serializing_if = "Limits::is_none")]
+    pub limits: Limits,
     /// Where it starts.
     pub origin: Origin,
     /// What commands get unless they say otherwise.

@@ -9,7 +9,7 @@
 mod launch;
 mod logs;
 
-pub use launch::{Boot, Launch, Start};
+pub use launch::{Boot, Held, Launch, Start};
 
 use self::launch::exited;
 use self::logs::Logs;

@@ -40,6 +40,8 @@ pub enum Event {
     BlockError {
         /// The message, and whether the host's disk is full.
         no_space: bool,
+        /// A file has reached the size that it may have.
+        limit: bool,
     },
     /// Anything else, by name.
     Other(String),
@@ -265,6 +267,8 @@ fn event(message: &Value) -> Option<Event> {
         "GUEST_PANICKED" => Event::Panicked,
         "BLOCK_IO_ERROR" => Event::BlockError {
             no_space: data["nospace"] == true,
+            // In the C locale, for QEMU's environment names no other.
+            limit: data["reason"] == "File too large",
         },
         other => Event::Other(other.to_owned()),
     })

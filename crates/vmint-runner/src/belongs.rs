@@ -18,6 +18,11 @@ pub fn hypervisor_name(name: &Name, dir: &MachineDir) -> String {
     format!("vmint-{name} {}", dir.tag())
 }
 
+/// The name of the control group of a machine's hypervisors.
+pub fn group_name(dir: &MachineDir) -> String {
+    dir.tag().replace('/', "-")
+}
+
 /// Whether these are the arguments, the program first, of the runner or of a hypervisor of this machine in this home.
 pub fn is_of(home: &Home, id: &MachineId, args: &[&[u8]]) -> bool {
     is_runner_of(home, id, args) || is_hypervisor_of(home, id, args)

@@ -239,7 +239,7 @@ impl Story {
         match event {
             Event::Panicked => self.panicked = true,
             Event::Shutdown { guest, reason } => self.shutdown = Some((guest, reason)),
-            Event::BlockError { no_space } => self.no_space |= no_space,
+            Event::BlockError { no_space, .. } => self.no_space |= no_space,
             Event::Stop | Event::Resume | Event::Other(_) => {}
         }
     }

@@ -9,7 +9,7 @@
 //! * `/proc`, to read: its hypervisor's memory, and whether an owner lives.
 //!
 //! When it ends, it removes its socket and its machine's folder: so it may remove files in the folder of sockets, and empty folders
-//! among the machines.
+//! among the machines, and among the control groups if its hypervisor is in one.
 //!
 //! What is to come in later (a snapshot to restore) or to go out (a new one), a command links into and out of the machine's folder.
 
@@ -26,13 +26,14 @@ pub(crate) fn enter(
     home: &Home,
     record: &MachineRecord,
     request: &StartRequest,
+    groups: Option<&Path>,
 ) -> Result<Confinement, Fault> {
     let host = |e: std::io::Error| {
         Fault::from_error(ErrorKind::Host, &e).context("cannot confine the runner")
     };
     // Found out now, and remembered: inside, a process would have to be started to try.
     netguard::usable();
-    let rules = rules(home, record, request);
+    let rules = rules(home, record, request, groups);
     let fence = Fence::build_up_to(&rules, request.host.confine, version()).map_err(refused)?;
     let Some(mut fence) = fence else {
         return Ok(Confinement::OFF);
@@ -81,7 +82,12 @@ fn hides_processes(line: &str) -> bool {
     is_proc && hide.any(|how| !matches!(how, "0" | "off"))
 }
 
-fn rules(home: &Home, record: &MachineRecord, request: &StartRequest) -> Rules {
+fn rules(
+    home: &Home,
+    record: &MachineRecord,
+    request: &StartRequest,
+    groups: Option<&Path>,
+) -> Rules {
     let (host, dir) = (&request.host, home.machine(&record.id));
     let nat = record.spec.net.link() == Link::Nat;
     let network = if nat {
@@ -98,6 +104,9 @@ fn rules(home: &Home, record: &MachineRecord, request: &StartRequest) -> Rules {
         .remove_folders(home.machines())
         .remove_files(home.runtime())
         .read("/proc");
+    if let Some(groups) = groups {
+        rules = rules.remove_folders(groups);
+    }
     let database = home.database();
     for suffix in opener::SUFFIXES {
         let mut path = database.clone().into_os_string();

@@ -46,6 +46,7 @@ use crate::watch::Watched;
 pub(crate) use ask::expect_generation;
 pub use ask::{Ask, Asked};
 use end::Over;
+pub use fork::unlimitable;
 use fork::{Fork, Plan};
 use ground::Ground;
 use standby::Standby;
@@ -69,6 +70,10 @@ type Stops = Vec<oneshot::Sender<Result<(), Fault>>>;
 /// Why a machine stands still that cannot write to its disk.
 const FULL_DISK: &str =
     "the host's disk is full: the machine stands still until there is space and it is resumed";
+
+/// Why a machine stands still that may not write to its disk any more.
+const FULL_LAYER: &str =
+    "its disk has grown to its limit: the machine stands still; a reset or a snapshot makes room";
 
 /// One machine.
 pub struct Machine {
@@ -124,7 +129,9 @@ impl Machine {
     /// Takes in what lies outside of its folder, and then fences this process in for good, which must have one thread.
     pub fn enclose(&mut self) -> Result<(), Fault> {
         self.plan.take_in()?;
-        self.fenced = fence::enter(&self.home, &self.record, &self.plan.request)?;
+        self.plan.hold(&self.home)?;
+        let groups = self.plan.group().and_then(|group| group.folder().parent());
+        self.fenced = fence::enter(&self.home, &self.record, &self.plan.request, groups)?;
         Ok(())
     }
 
@@ -407,30 +414,34 @@ impl Machine {
         })
     }
 
-    /// When the host's disk is full, QEMU halts the guest instead of failing its writes. That is a pause, and can be
+    /// When the host's disk is full, or its own may not grow any more, QEMU halts the guest instead of failing its writes. That is a pause, and can be
     /// resumed.
     fn heard(&mut self, event: Event) {
-        let full = matches!(event, Event::BlockError { no_space: true });
+        let why = match event {
+            Event::BlockError { no_space: true, .. } => Some(FULL_DISK),
+            Event::BlockError { limit: true, .. } => Some(FULL_LAYER),
+            _ => None,
+        };
         self.story.note(event);
-        if !full || self.record.state != MachineState::Running {
+        let Some(why) = why.filter(|_| self.record.state == MachineState::Running) else {
             return;
-        }
-        if let Err(e) = self.record_full_disk() {
+        };
+        if let Err(e) = self.record_standstill(why) {
             // The store is most likely on that very disk.
             self.reserve.give_up();
-            if let Err(again) = self.record_full_disk() {
-                tracing::error!("{FULL_DISK}; and that cannot be recorded: {e}; {again}");
+            if let Err(again) = self.record_standstill(why) {
+                tracing::error!("{why}; and that cannot be recorded: {e}; {again}");
             }
         }
         self.show();
     }
 
-    fn record_full_disk(&mut self) -> Result<(), Fault> {
+    fn record_standstill(&mut self, why: &str) -> Result<(), Fault> {
         let (id, to) = (&self.record.id, MachineState::Paused);
         let changed = self
             .store
-            .transition(id, None, to, Cause::Fault, Some(FULL_DISK), |r| {
-                r.reason = Some(FULL_DISK.to_owned());
+            .transition(id, None, to, Cause::Fault, Some(why), |r| {
+                r.reason = Some(why.to_owned());
             });
         self.record = changed.map_err(store_fault)?;
         Ok(())

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use vmint_image::BootFiles;
 use vmint_model::{Accelerator, ByteSize, Fault, Link};
 use vmint_qemu::host::kvm_obstacle;
+use vmint_qemu::hypervisor::Held;
 use vmint_qemu::{Boot, Host, Launch, MachineType, Qemu, Shape, Start};
 
 /// How long a guest has to come up under KVM. It takes well under a second where KVM works.
@@ -83,6 +84,7 @@ async fn boots(qemu: &Qemu, tiny: &BootFiles, scratch: &Path) -> Result<(), Faul
         confine: vmint_model::Confine::Best,
         user: None,
         allow: None,
+        held: Held::default(),
         log: &scratch.join("qemu.log"),
     };
     let live = bring_up(

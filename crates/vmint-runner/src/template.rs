@@ -12,6 +12,7 @@ use vmint_image::{BootFiles, Image, InitKind, Progress};
 use vmint_model::{Accelerator, ErrorKind, Fault, Home};
 use vmint_protocol::{Reply, Request};
 use vmint_qemu::disk::{self, Layer, Maker};
+use vmint_qemu::hypervisor::Held;
 use vmint_qemu::{Boot, DeviceState, Frozen, Host, Launch, Manifest, Shape, Start};
 use vmint_store::FileLock;
 
@@ -200,6 +201,7 @@ impl Wanted<'_> {
             confine: self.host.confine,
             user: self.host.user.as_ref(),
             allow: None,
+            held: Held::default(),
             log: &log,
         };
         let began = Instant::now();

@@ -430,6 +430,7 @@ mod tests {
                 cpus: 1,
                 net: NetMode::None,
                 publish: Vec::new(),
+                limits: vmint_model::Limits::default(),
                 origin: Origin::Template,
                 defaults: ExecDefaults::default(),
             },

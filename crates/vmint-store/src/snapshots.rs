@@ -159,6 +159,7 @@ mod tests {
                 cpus: 1,
                 net: NetMode::None,
                 publish: Vec::new(),
+                limits: vmint_model::Limits::default(),
                 origin: Origin::Template,
                 defaults: vmint_model::ExecDefaults::default(),
             },

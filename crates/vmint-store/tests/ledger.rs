@@ -12,6 +12,7 @@ fn spec(min: u32, max: u32) -> PoolSpec {
         memory: ByteSize::mib(128),
         cpus: 1,
         net: NetMode::None,
+        limits: vmint_model::Limits::default(),
         min,
         max,
         standby: 1,

@@ -249,8 +249,8 @@ fn events_tell_why_and_after_how_long() {
     let mut store = place.store();
     let record = machine("web");
     store.insert(&record).unwrap();
-    go(&mut store, &record.id, Starting);
     let begin = Instant::now();
+    go(&mut store, &record.id, Starting);
     std::thread::sleep(Duration::from_millis(30));
     store
         .transition(

@@ -13,6 +13,7 @@
 //! memory = "1G"
 //! cpus = 2
 //! net = "nat"                        # or "none", or "allow:example.com,*.example.org"
+//! cpu-limit = 1.5                    # processors of the host; io-limit = "20M" a second, disk-limit = "2G"
 //! start-timeout = "2m"
 //!
 //! [images.web]
@@ -24,7 +25,7 @@
 //! kernel = "vmlinuz"                # with modules = "FOLDER" unless all drivers are built in
 //!
 //! [pools.web]
-//! image = "web"                     # memory, cpus and net: as in [defaults]
+//! image = "web"                     # memory, cpus, net and limits: as in [defaults]
 //! min = 2
 //! max = 8
 //! standby = 1
@@ -88,7 +89,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use vmint_image::{ImageName, ImportOptions, ImportSource, Recipe};
-use vmint_model::{Accelerator, ByteSize, Confine, Name, NetMode};
+use vmint_model::{Accelerator, ByteSize, Confine, Limits, Name, NetMode};
 
 /// All settings, merged.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,6 +128,8 @@ pub struct Defaults {
     pub cpus: u32,
     /// `VMINT_NET`.
     pub net: NetMode,
+    /// `VMINT_CPU_LIMIT`, `VMINT_IO_LIMIT`, `VMINT_DISK_LIMIT`.
+    pub limits: Limits,
     /// How long a machine may take to start; vmint's own deadline for the accelerator when absent.
     pub start_timeout: Option<Duration>,
 }
@@ -182,6 +185,8 @@ pub struct PoolDefinition {
     pub cpus: u32,
     /// Network; likewise.
     pub net: NetMode,
+    /// What each may take of its host; likewise.
+    pub limits: Limits,
     /// How long a lease lasts.
     pub ttl: Duration,
     /// After how many leases a machine is replaced; never when absent.
@@ -222,6 +227,7 @@ impl PoolDefinition {
             memory: self.memory,
             cpus: self.cpus,
             net: self.net.clone(),
+            limits: self.limits,
             min: self.min,
             max: self.max,
             standby: self.standby,

@@ -57,6 +57,7 @@ pub async fn doctor(input: &Input<'_>) -> Vec<Check> {
         hypervisor::accelerator(input.host, input.accelerator),
         hypervisor::confinement(input.host),
         hypervisor::runner_confinement(input.host),
+        hypervisor::limits(input.root),
         hypervisor::network_guard().await,
         hypervisor::changed_memory(),
         images::images(&stored),

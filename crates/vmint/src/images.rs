@@ -9,6 +9,7 @@ use vmint_image::{BootFiles, Built, Draft, Image, Progress, Recipe};
 use vmint_model::{Accelerator, ErrorKind, Fault, MachineRecord, MachineSpec};
 use vmint_protocol::{Channel, ExecSpec, ExitStatus, Reply, Request};
 use vmint_qemu::host::kvm_obstacle;
+use vmint_qemu::hypervisor::Held;
 use vmint_qemu::{Boot, Frozen, Host, Launch, Qemu, Shape, Start};
 use vmint_runner::bringup::{bring_up, settle};
 use vmint_runner::machine::store_fault;
@@ -290,6 +291,7 @@ impl Vmint {
             confine: host.confine,
             user: host.user.as_ref(),
             allow: None,
+            held: Held::default(),
             log: &log,
         };
         progress.stage(&format!(

@@ -5,13 +5,14 @@ use crate::admit::{Permit, Terms};
 use crate::ending::try_lock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
+use vmint_confine::Ground;
 use vmint_image::Progress;
 use vmint_model::{
-    ByteSize, Cause, ErrorKind, ExecDefaults, Fault, Generation, MachineDir, MachineId,
+    ByteSize, Cause, ErrorKind, ExecDefaults, Fault, Generation, Limits, MachineDir, MachineId,
     MachineRecord, MachineSpec, MachineState, Name, NetMode, Origin, ProcessRef, Publish,
 };
 use vmint_qemu::{Frozen, disk};
-use vmint_runner::machine::{start_deadline, store_fault};
+use vmint_runner::machine::{start_deadline, store_fault, unlimitable};
 use vmint_runner::{From, StartRequest, api, identity, start_runner};
 use vmint_store::{FileLock, process};
 
@@ -31,6 +32,8 @@ pub struct NewMachine {
     pub cpus: u32,
     /// Network.
     pub net: NetMode,
+    /// What it may take of its host.
+    pub limits: Limits,
     /// Published ports.
     pub publish: Vec<Publish>,
     /// Where it starts; image, memory, processors and network of a snapshot are the snapshot's.
@@ -52,6 +55,7 @@ impl NewMachine {
             memory: ByteSize::mib(512),
             cpus: 1,
             net: NetMode::None,
+            limits: Limits::default(),
             publish: Vec::new(),
             origin: Origin::Template,
             ephemeral: false,
@@ -254,11 +258,14 @@ impl Vmint {
             let spec = MachineSpec {
                 publish: new.publish.clone(),
                 origin: new.origin.clone(),
+                limits: new.limits.or(snapshot.spec.limits),
                 ..snapshot.spec
             };
+            self.check_limits(&spec.limits)?;
             return Ok((spec, digest));
         }
         new.validate()?;
+        self.check_limits(&new.limits)?;
         let image = self.ensure_image(&new.image, progress).await?;
         let defaults = &image.manifest().defaults;
         let spec = MachineSpec {
@@ -266,6 +273,7 @@ impl Vmint {
             memory: new.memory,
             cpus: new.cpus,
             net: new.net.clone(),
+            limits: new.limits,
             publish: new.publish.clone(),
             origin: new.origin.clone(),
             defaults: ExecDefaults {
@@ -279,6 +287,16 @@ impl Vmint {
             self.ensure_template(&image, &spec, progress).await?;
         }
         Ok((spec, image.digest().to_string()))
+    }
+
+    /// Refuses limits that this host cannot hold, before anything is made for a machine that could not have them.
+    pub(crate) fn check_limits(&self, limits: &Limits) -> Result<(), Fault> {
+        if !limits.need_group() {
+            return Ok(());
+        }
+        let ground = Ground::find();
+        let offers = ground.and_then(|ground| ground.offers(limits, self.home.root()));
+        offers.map_err(|e| unlimitable(&e))
     }
 
     /// Makes folder, lock and record, in this order.

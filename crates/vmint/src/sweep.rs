@@ -66,6 +66,9 @@ impl Vmint {
         };
         belongs::kill_left_over(&self.home, &record);
         let _ = std::fs::remove_file(dir.socket());
+        if record.spec.limits.need_group() {
+            vmint_confine::group::remove(&belongs::group_name(&dir));
+        }
         let found = if record.state == MachineState::Removing
             || record.ephemeral
             || lock.is_none() && record.state.has_runner()

@@ -4,7 +4,7 @@ use crate::values::{self, EnvArg, Pair};
 use clap::Args;
 use std::ffi::OsString;
 use std::time::Duration;
-use vmint::{ByteSize, LeaseId, Name, NetMode, Publish};
+use vmint::{ByteSize, CpuLimit, DiskLimit, IoLimit, LeaseId, Limits, Name, NetMode, Publish};
 
 /// What a machine is; what is not said is as `vmint.toml`, the environment or the defaults say.
 #[derive(Clone, Debug, Default, Args)]
@@ -23,9 +23,36 @@ pub struct Hardware {
     /// `vmint logs NAME --network` shows what was refused. Example: --net allow:pypi.org,files.pythonhosted.org
     #[arg(long, value_name = "none|nat|allow:LIST")]
     pub net: Option<NetMode>,
+    /// Most processors of this host that the machine may use, such as 0.5 or 2
+    ///
+    /// Held by a control group (cgroup v2), and refused where this host has none for this user; `vmint doctor` tells. Such a
+    /// machine's memory and threads are held to what it needs as well. `--cpus` is what the guest sees.
+    #[arg(long, value_name = "N")]
+    pub cpu_limit: Option<CpuLimit>,
+    /// Most bytes a second that the machine may read from this host's disk, and write to it, such as 20M
+    ///
+    /// Held by a control group, as --cpu-limit is.
+    #[arg(long, value_name = "SIZE")]
+    pub io_limit: Option<IoLimit>,
+    /// Most bytes that the machine's disk may grow by, such as 2G
+    ///
+    /// It is the size of the file that the machine writes; what it shares with its image or snapshot is not counted. A machine
+    /// that comes to its limit is paused, and `vmint ls` says why; `vmint reset` makes room, and so does a snapshot, which
+    /// begins a new file.
+    #[arg(long, value_name = "SIZE")]
+    pub disk_limit: Option<DiskLimit>,
 }
 
 impl Hardware {
+    /// The limits that are given.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            cpu: self.cpu_limit,
+            io: self.io_limit,
+            disk: self.disk_limit,
+        }
+    }
+
     /// The network, or this one.
     pub fn net_or(&self, other: &NetMode) -> NetMode {
         self.net.as_ref().unwrap_or(other).clone()

@@ -22,6 +22,7 @@ struct PoolView<'a> {
     accelerator: Option<&'static str>,
     memory: u64,
     cpus: u32,
+    limits: Option<vmint::Limits>,
     net: &'a vmint::NetMode,
     min: u32,
     max: u32,
@@ -54,6 +55,7 @@ impl<'a> PoolView<'a> {
                 .map(vmint::Accelerator::as_str),
             memory: spec.memory.0,
             cpus: spec.cpus,
+            limits: Some(spec.limits).filter(|limits| !limits.is_none()),
             net: &spec.net,
             min: spec.min,
             max: spec.max,
@@ -228,6 +230,7 @@ fn spec(args: &args::Create, config: &Config) -> PoolSpec {
         memory: config.defaults.memory,
         cpus: config.defaults.cpus,
         net: config.defaults.net.clone(),
+        limits: config.defaults.limits,
         ..PoolSpec::of(config.defaults.image.to_string())
     });
     let max = args
@@ -238,6 +241,7 @@ fn spec(args: &args::Create, config: &Config) -> PoolSpec {
         memory: args.hardware.memory.unwrap_or(base.memory),
         cpus: args.hardware.cpus.unwrap_or(base.cpus),
         net: args.hardware.net_or(&base.net),
+        limits: args.hardware.limits().or(base.limits),
         min: args.min.unwrap_or_else(|| base.min.min(max)),
         max,
         standby: args.standby.unwrap_or(base.standby),

@@ -115,6 +115,7 @@ fn build(context: Context, args: TemplateBuild) -> Result<(), Fault> {
         cpus: args.hardware.cpus.unwrap_or(config.defaults.cpus),
         net: args.hardware.net_or(&config.defaults.net),
         publish: Vec::new(),
+        limits: vmint::Limits::default(),
         origin: Origin::Template,
         defaults: ExecDefaults::default(),
     };

@@ -5,6 +5,7 @@
 //! is felt, so it does not count as used.
 
 use std::path::{Path, PathBuf};
+use vmint_model::cgroup::{Version, groups};
 
 /// What the tightest group leaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,21 +21,13 @@ pub struct Room {
 /// Above this a limit is none: version 1 says 2⁶³ rounded down to a page.
 const NO_LIMIT: u64 = 1 << 60;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Version {
-    One,
-    Two,
-}
-
 /// Finds the tightest limit. `cgroup` is `/proc/self/cgroup`, `mountinfo` is `/proc/self/mountinfo`, and `read` gives a
 /// file's text.
 pub fn room(cgroup: &str, mountinfo: &str, read: impl Fn(&Path) -> Option<String>) -> Option<Room> {
     let groups = groups(cgroup, mountinfo);
-    let rooms = groups.iter().flat_map(|(version, mount, group)| {
-        let up = group
-            .ancestors()
-            .take_while(move |folder| folder.starts_with(mount));
-        up.filter_map(|folder| room_in(*version, folder, &read))
+    let rooms = groups.iter().flat_map(|group| {
+        let up = group.upwards();
+        up.filter_map(|folder| room_in(group.version, folder, &read))
     });
     rooms.min_by_key(|room| room.available)
 }
@@ -65,64 +58,6 @@ fn room_in(version: Version, group: &Path, read: impl Fn(&Path) -> Option<String
         limit,
         group: group.to_owned(),
     })
-}
-
-/// For each hierarchy that may limit memory: its version, where it is mounted, and the group's folder in it.
-fn groups(cgroup: &str, mountinfo: &str) -> Vec<(Version, PathBuf, PathBuf)> {
-    let mounts: Vec<_> = mountinfo.lines().filter_map(mount).collect();
-    let lines = cgroup.lines().filter_map(|line| {
-        let mut fields = line.splitn(3, ':');
-        let (id, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
-        let version = match controllers {
-            "" if id == "0" => Version::Two,
-            _ if controllers.split(',').any(|c| c == "memory") => Version::One,
-            _ => return None,
-        };
-        let (_, root, at) = mounts.iter().find(|(of, ..)| *of == version)?;
-        // In a container the mount may show only a part of the hierarchy, and the path may name the whole of it or
-        // lead out of it (`/../x`); then the group is not to be seen, and what is mounted stands for it.
-        let inside = Path::new(path).strip_prefix(root).unwrap_or(Path::new(""));
-        let inside = if inside.components().any(|c| c.as_os_str() == "..") {
-            Path::new("")
-        } else {
-            inside
-        };
-        Some((version, at.clone(), at.join(inside).components().collect()))
-    });
-    lines.collect()
-}
-
-/// Reads a line of mountinfo (proc_pid_mountinfo(5)): the version, which part of the hierarchy, and where.
-fn mount(line: &str) -> Option<(Version, PathBuf, PathBuf)> {
-    let (left, right) = line.split_once(" - ")?;
-    let mut left = left.split(' ').skip(3);
-    let (root, at) = (left.next()?, left.next()?);
-    let mut right = right.split(' ');
-    let version = match right.next()? {
-        "cgroup2" => Version::Two,
-        "cgroup" if right.nth(1)?.split(',').any(|option| option == "memory") => Version::One,
-        _ => return None,
-    };
-    Some((version, unescape(root).into(), unescape(at).into()))
-}
-
-/// A space is written `\040`, and so on.
-fn unescape(text: &str) -> String {
-    let mut parts = text.split('\\');
-    let mut result = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let octal = part
-            .get(..3)
-            .and_then(|octal| u8::from_str_radix(octal, 8).ok());
-        if let Some(byte) = octal {
-            result.push(char::from(byte));
-            result += &part[3..];
-        } else {
-            result.push('\\');
-            result += part;
-        }
-    }
-    result
 }
 
 #[cfg(test)]
@@ -233,13 +168,5 @@ mod tests {
             room_of("0::/\n", V2_MOUNT, &files),
             Some((0, "/sys/fs/cgroup".into()))
         );
-    }
-
-    #[test]
-    fn mount_points_with_spaces_are_read() {
-        let line = "1 2 0:3 / /a\\040b rw - cgroup2 none rw";
-        assert_eq!(mount(line).unwrap().2, Path::new("/a b"));
-        assert_eq!(unescape("a\\"), "a\\");
-        assert_eq!(unescape("a\\ä"), "a\\ä");
     }
 }

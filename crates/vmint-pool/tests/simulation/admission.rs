@@ -180,6 +180,7 @@ fn record(pool: &PoolRecord, machine: &MachineId) -> MachineRecord {
             cpus: 1,
             net: NetMode::None,
             publish: Vec::new(),
+            limits: vmint_model::Limits::default(),
             origin: Origin::Template,
             defaults: ExecDefaults::default(),
         },

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
-use vmint_confine::{ConfineError, Fence, User};
+use vmint_confine::{ConfineError, Fence, Group, User};
 use vmint_model::{Accelerator, Confine, Confinement, Link, Publish};
 
 /// What to boot.
@@ -46,6 +46,15 @@ pub enum Start<'a> {
     Boot(&'a Boot),
     /// A moment that was frozen.
     Load(&'a Frozen),
+}
+
+/// What holds a hypervisor from outside.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Held<'a> {
+    /// The control group that it is in.
+    pub group: Option<&'a Group>,
+    /// Bytes that a file which it writes may grow to: the uppermost layer of its disk.
+    pub file: Option<u64>,
 }
 
 /// A hypervisor to start.
@@ -75,6 +84,8 @@ pub struct Launch<'a> {
     pub user: Option<&'a User>,
     /// What of its network it may reach; all of it when absent.
     pub allow: Option<Allow<'a>>,
+    /// What holds it from outside.
+    pub held: Held<'a>,
 }
 
 impl Launch<'_> {
@@ -153,7 +164,10 @@ impl Launch<'_> {
             return Err(ConfineError::Missing { what }.into());
         }
         let (guard_hook, guard) = self.guard(memory.as_ref()).map_err(LaunchError::Guard)?;
-        let before_exec = before_exec(guard_hook, self.user.cloned(), fence);
+        let entrance = self.held.group.map(Group::entrance).transpose();
+        let entrance = entrance.map_err(io_error(Path::new("a control group")))?;
+        let fence_in = before_exec(guard_hook, self.user.cloned(), fence);
+        let before_exec = hold(entrance, self.held.file, fence_in);
         let spawned = spawn::spawn(command, fds, before_exec).await;
         let mut child = spawned.map_err(|source| LaunchError::Spawn {
             program: self.qemu.system.clone(),
@@ -208,6 +222,10 @@ impl Launch<'_> {
     fn arguments(&self, opened: Option<&Opened>) -> Vec<OsString> {
         let mut all: Vec<OsString> = vec!["-name".into(), self.name.into()];
         all.extend(args::hardware(self.shape).into_iter().map(Into::into));
+        if self.held.file.is_some() && self.shape.disk {
+            // It stands still, as on a full disk of the host, instead of telling the guest of a broken disk.
+            all.extend(["-global".into(), "virtio-blk-device.werror=stop".into()]);
+        }
         all.extend(args::memory(
             self.shape,
             self.ram,
@@ -309,6 +327,39 @@ fn before_exec(
         }
         fence.as_mut().map_or(Ok(()), Fence::enter)
     }))
+}
+
+/// What the child does first: it comes to be held from outside.
+fn hold(
+    mut entrance: Option<impl FnMut() -> io::Result<()> + Send + Sync + 'static>,
+    file: Option<u64>,
+    mut then: Option<BeforeExec>,
+) -> Option<BeforeExec> {
+    if entrance.is_none() && file.is_none() {
+        return then;
+    }
+    Some(Box::new(move || {
+        entrance.as_mut().map_or(Ok(()), |enter| enter())?;
+        file.map_or(Ok(()), limit_files)?;
+        then.as_mut().map_or(Ok(()), |hook| hook())
+    }))
+}
+
+/// Limits the size of each file that the calling process writes. A write beyond it fails, and does not kill. Async-signal-safe.
+fn limit_files(bytes: u64) -> io::Result<()> {
+    let limit = libc::rlimit {
+        rlim_cur: bytes,
+        rlim_max: bytes,
+    };
+    // SAFETY: `limit` outlives the call; to ignore a signal takes no handler.
+    unsafe {
+        if libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) != 0
+            || libc::signal(libc::SIGXFSZ, libc::SIG_IGN) == libc::SIG_ERR
+        {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
 }
 
 async fn connect(

@@ -193,6 +193,9 @@ impl Machine {
             self.clear_away(standby);
         }
         while self.clearing.join_next().await.is_some() {}
+        if let Some(group) = self.plan.group() {
+            group.end();
+        }
         let mut remove_folder = true;
         let mut why = None;
         if let Over::Down {

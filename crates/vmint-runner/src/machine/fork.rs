@@ -21,13 +21,17 @@ use crate::start::{BootSpec, From, StartRequest};
 use crate::template;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::time::Instant;
+use vmint_confine::{Bounds, Ground, Group, NoGroup};
 use vmint_model::{
-    ErrorKind, Fault, Generation, MachineDir, MachineRecord, Name, NetMode, Publish,
+    Accelerator, DiskLimit, ErrorKind, Fault, Generation, Home, Limits, MachineDir, MachineRecord,
+    Name, NetMode, Publish,
 };
 use vmint_qemu::disk::{self, Layer};
 use vmint_qemu::egress::Allow;
+use vmint_qemu::hypervisor::Held;
 use vmint_qemu::{Boot, Frozen, Launch, Start};
 use vmint_store::process;
 
@@ -119,7 +123,10 @@ pub(crate) struct Plan {
     name: Name,
     net: NetMode,
     publish: Vec<Publish>,
+    limits: Limits,
     layout: Layout,
+    /// The control group of its hypervisors, if they are to be limited.
+    group: OnceLock<Group>,
 }
 
 impl Plan {
@@ -132,6 +139,8 @@ impl Plan {
             name: record.name.clone(),
             net: record.spec.net.clone(),
             publish: record.spec.publish.clone(),
+            limits: record.spec.limits,
+            group: OnceLock::new(),
             layout: if apart {
                 Layout::Apart(AtomicU64::new(1))
             } else {
@@ -197,6 +206,31 @@ impl Plan {
                 self.open_up(&origin)
             }
         }
+    }
+
+    /// Makes the control group of what the machine is limited to.
+    pub(crate) fn hold(&self, home: &Home) -> Result<(), Fault> {
+        if !self.limits.need_group() {
+            return Ok(());
+        }
+        let forks = if self.is_apart() { 2 } else { 1 };
+        let each = self.request.shape.memory.0 + overhead(self.request.host.accelerator);
+        let bounds = Bounds {
+            limits: &self.limits,
+            memory: each * forks,
+            tasks: (MOST_TASKS + self.request.shape.cpus) * forks as u32,
+            home: home.root(),
+        };
+        let name = belongs::group_name(&self.dir);
+        let group = Ground::find().and_then(|ground| Group::create(&ground, &name, &bounds));
+        let group = group.map_err(|e| unlimitable(&e))?;
+        let _ = self.group.set(group);
+        Ok(())
+    }
+
+    /// The control group, when there is one.
+    pub(crate) fn group(&self) -> Option<&Group> {
+        self.group.get()
     }
 
     /// A QEMU that opens its memory itself must be able to.
@@ -324,6 +358,10 @@ impl Plan {
                 list,
                 log: &network,
             }),
+            held: Held {
+                group: self.group(),
+                file: self.limits.disk.map(DiskLimit::bytes),
+            },
         };
         let live = bring_up(launch, identity, deadline).await?;
         let ports = published(&live.hypervisor, &self.publish).await?;
@@ -345,6 +383,25 @@ impl Fork {
             tracing::warn!("the machine's logs are those of an older fork: {e}");
         }
     }
+}
+
+/// Threads that a QEMU may have beside its processors: those that read and write files.
+const MOST_TASKS: u32 = 128;
+
+/// What a QEMU may take beside its guest's memory, in bytes.
+fn overhead(accelerator: Accelerator) -> u64 {
+    match accelerator {
+        Accelerator::Kvm => 512 << 20,
+        // Its buffer of translated code has 1 GiB.
+        Accelerator::Tcg => 1536 << 20,
+    }
+}
+
+/// A host that cannot hold what was asked for.
+pub fn unlimitable(e: &NoGroup) -> Fault {
+    Fault::from_error(ErrorKind::Host, e)
+        .context("this host cannot hold --cpu-limit and --io-limit")
+        .hint(e.hint())
 }
 
 /// Makes `frozen` the origin of a machine that is forked in place.

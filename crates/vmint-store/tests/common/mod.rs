@@ -31,6 +31,7 @@ pub fn spec() -> MachineSpec {
         cpus: 1,
         net: NetMode::None,
         publish: Vec::new(),
+        limits: vmint_model::Limits::default(),
         origin: Origin::Template,
         defaults: vmint_model::ExecDefaults::default(),
     }

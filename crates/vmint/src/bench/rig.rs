@@ -16,6 +16,7 @@ use vmint_model::{
     NetMode, Origin,
 };
 use vmint_protocol::{ExecSpec, ExitStatus, Prepare};
+use vmint_qemu::hypervisor::Held;
 use vmint_qemu::{Frozen, Host, Hypervisor, Launch, Start};
 use vmint_runner::belongs;
 use vmint_runner::bringup::{Live, bring_up, qmp_deadline};
@@ -101,6 +102,7 @@ impl<'a> Rig<'a> {
             cpus: 1,
             net: NetMode::None,
             publish: Vec::new(),
+            limits: vmint_model::Limits::default(),
             origin: Origin::Template,
             defaults: ExecDefaults::default(),
         };
@@ -128,6 +130,7 @@ impl<'a> Rig<'a> {
             confine: self.host.confine,
             user: self.host.user.as_ref(),
             allow: None,
+            held: Held::default(),
             log,
         }
     }

@@ -72,6 +72,11 @@ fn number(s: &str, least: u32, most: u32) -> Parsed<u32> {
         .ok_or_else(|| format!("it must be a whole number from {least} to {most}"))
 }
 
+/// What a machine may take of its host.
+pub(super) fn limit<T: std::str::FromStr<Err: std::fmt::Display>>(s: &str) -> Parsed<T> {
+    s.parse().map_err(|e: T::Err| e.to_string())
+}
+
 pub(super) fn net(s: &str) -> Parsed<NetMode> {
     s.parse().map_err(|e| match e {
         InvalidNetMode::Unknown(_) => "it must be none, nat or allow:DOMAIN[,DOMAIN…]".to_owned(),

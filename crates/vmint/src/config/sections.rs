@@ -15,7 +15,7 @@ use vmint_image::{
     Base, CopyIn, ImageName, ImportOptions, ImportSource, KernelSource, Recipe,
     recipe::DEFAULT_DISK,
 };
-use vmint_model::{ByteSize, Confine, Name, NetMode};
+use vmint_model::{ByteSize, Confine, CpuLimit, DiskLimit, IoLimit, Limits, Name, NetMode};
 
 const TOP: &[&str] = &[
     "accelerator",
@@ -28,13 +28,33 @@ const TOP: &[&str] = &[
     "snapshots",
     "workflow",
 ];
-const DEFAULTS: &[&str] = &["image", "memory", "cpus", "net", "start-timeout"];
+const DEFAULTS: &[&str] = &[
+    "image",
+    "memory",
+    "cpus",
+    "net",
+    "cpu-limit",
+    "io-limit",
+    "disk-limit",
+    "start-timeout",
+];
 const SNAPSHOTS: &[&str] = &["full"];
 const IMAGE: &[&str] = &[
     "from", "import", "packages", "run", "copy", "size", "kernel", "modules",
 ];
 const POOL: &[&str] = &[
-    "image", "min", "max", "standby", "memory", "cpus", "net", "ttl", "max-uses",
+    "image",
+    "min",
+    "max",
+    "standby",
+    "memory",
+    "cpus",
+    "net",
+    "cpu-limit",
+    "io-limit",
+    "disk-limit",
+    "ttl",
+    "max-uses",
 ];
 
 pub(super) type Env<'e> = &'e dyn Fn(&str) -> Option<OsString>;
@@ -178,6 +198,54 @@ struct Inherited {
     memory: Option<Given<ByteSize>>,
     cpus: Option<Given<u32>>,
     net: Option<Given<NetMode>>,
+    limits: GivenLimits,
+}
+
+/// What is said of a machine's limits.
+#[derive(Clone)]
+struct GivenLimits {
+    cpu: Option<Given<CpuLimit>>,
+    io: Option<Given<IoLimit>>,
+    disk: Option<Given<DiskLimit>>,
+}
+
+impl GivenLimits {
+    fn read(table: &Named<'_>) -> Result<Self, ConfigError> {
+        Ok(Self {
+            cpu: table.get("cpu-limit", Form::Fraction, parse::limit)?,
+            io: table.get("io-limit", Form::TextOrNumber, parse::limit)?,
+            disk: table.get("disk-limit", Form::TextOrNumber, parse::limit)?,
+        })
+    }
+
+    fn variables(env: Env<'_>) -> Result<Self, ConfigError> {
+        Ok(Self {
+            cpu: variable(env, "VMINT_CPU_LIMIT", parse::limit)?,
+            io: variable(env, "VMINT_IO_LIMIT", parse::limit)?,
+            disk: variable(env, "VMINT_DISK_LIMIT", parse::limit)?,
+        })
+    }
+
+    fn or(self, other: Self) -> Self {
+        Self {
+            cpu: self.cpu.or(other.cpu),
+            io: self.io.or(other.io),
+            disk: self.disk.or(other.disk),
+        }
+    }
+
+    fn keep(self, table: &Named<'_>, settings: &mut Settings) -> Limits {
+        let (cpu, io, disk) = (
+            self.cpu.map(|given| given.map(Some)),
+            self.io.map(|given| given.map(Some)),
+            self.disk.map(|given| given.map(Some)),
+        );
+        Limits {
+            cpu: settings.keep(table.key("cpu-limit"), cpu, None),
+            io: settings.keep(table.key("io-limit"), io, None),
+            disk: settings.keep(table.key("disk-limit"), disk, None),
+        }
+    }
 }
 
 const MEMORY: ByteSize = ByteSize::mib(512);
@@ -196,22 +264,26 @@ fn defaults(
     let memory = table.get("memory", Form::TextOrNumber, parse::memory)?;
     let cpus = table.get("cpus", Form::Number, parse::cpus)?;
     let net = table.get("net", Form::Text, parse::net)?;
+    let limits = GivenLimits::read(table)?;
     let start_timeout = table.get("start-timeout", Form::TextOrNumber, parse::duration)?;
     let inherited = Inherited {
         memory: memory.clone(),
         cpus: cpus.clone(),
         net: net.clone(),
+        limits: limits.clone(),
     };
     let tiny = Base::Tiny.as_str().parse().expect("a legal name");
     let image = variable(env, "VMINT_IMAGE", parse::image)?.or(image);
     let memory = variable(env, "VMINT_MEMORY", parse::memory)?.or(memory);
     let cpus = variable(env, "VMINT_CPUS", parse::cpus)?.or(cpus);
     let net = variable(env, "VMINT_NET", parse::net)?.or(net);
+    let limits = GivenLimits::variables(env)?.or(limits);
     let defaults = Defaults {
         image: settings.keep(table.key("image"), image, tiny),
         memory: settings.keep(table.key("memory"), memory, MEMORY),
         cpus: settings.keep(table.key("cpus"), cpus, CPUS),
         net: settings.keep(table.key("net"), net, NetMode::None),
+        limits: limits.keep(table, settings),
         start_timeout: settings.keep(
             table.key("start-timeout"),
             start_timeout.map(|given| given.map(Some)),
@@ -364,6 +436,7 @@ fn pool(
     let memory = table.get("memory", Form::TextOrNumber, parse::memory)?;
     let cpus = table.get("cpus", Form::Number, parse::cpus)?;
     let net = table.get("net", Form::Text, parse::net)?;
+    let limits = GivenLimits::read(table)?.or(inherited.limits.clone());
     let ttl = table.get("ttl", Form::TextOrNumber, parse::duration)?;
     let max_uses = table.get("max-uses", Form::Number, parse::one_or_more)?;
     let most = max.as_ref().map_or(8, |max| max.value);
@@ -397,6 +470,7 @@ fn pool(
             net.or_else(|| inherited.net.clone()),
             NetMode::None,
         ),
+        limits: limits.keep(table, settings),
         ttl: settings.keep(table.key("ttl"), ttl, Duration::from_secs(3600)),
         max_uses: settings.keep(
             table.key("max-uses"),

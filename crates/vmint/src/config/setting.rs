@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 use vmint_image::{CopyIn, ImageName, ImportSource};
-use vmint_model::{ByteSize, Confine, NetMode};
+use vmint_model::{ByteSize, Confine, CpuLimit, DiskLimit, IoLimit, NetMode};
 use vmint_pool::admission::Factor;
 
 /// One line of `vmint config show`.
@@ -67,6 +67,8 @@ pub enum Value {
     Number(u64),
     /// A number that need not be whole.
     Factor(Factor),
+    /// A number of processors.
+    Processors(CpuLimit),
     /// Yes or no.
     Flag(bool),
     /// A size.
@@ -87,6 +89,7 @@ impl fmt::Display for Value {
             }
             Self::Number(n) => n.to_string(),
             Self::Factor(factor) => factor.to_string(),
+            Self::Processors(limit) => limit.to_string(),
             Self::Flag(flag) => flag.to_string(),
             Self::Size(size) => quoted(&size_text(*size)),
             Self::Duration(duration) => quoted(&duration_text(*duration)),
@@ -127,6 +130,7 @@ impl Serialize for Setting {
             Value::List(items) => map.serialize_entry("value", items)?,
             Value::Number(n) => map.serialize_entry("value", n)?,
             Value::Factor(factor) => map.serialize_entry("value", &factor.as_f64())?,
+            Value::Processors(limit) => map.serialize_entry("value", limit)?,
             Value::Flag(flag) => map.serialize_entry("value", flag)?,
             Value::Size(size) => map.serialize_entry("value", size)?,
             Value::Duration(d) => map.serialize_entry("value_ms", &(d.as_millis() as u64))?,
@@ -163,6 +167,9 @@ values! {
     u32: |x| Value::Number(u64::from(*x));
     bool: |x| Value::Flag(*x);
     ByteSize: |x| Value::Size(*x);
+    CpuLimit: |x| Value::Processors(*x);
+    IoLimit: |x| Value::Size((*x).into());
+    DiskLimit: |x| Value::Size((*x).into());
     Duration: |x| Value::Duration(*x);
     Vec<String>: |x| Value::List(x.clone());
     Vec<CopyIn>: |x| Value::List(

@@ -3,7 +3,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use vmint_image::{Base, CopyIn, Debian, KernelSource};
-use vmint_model::{ErrorKind, Fault};
+use vmint_model::{ErrorKind, Fault, Limits};
 
 /// A folder with a `vmint.toml`, and an environment.
 struct World {
@@ -73,7 +73,7 @@ fn without_file_and_environment_there_are_defaults() {
     assert!(config.images.is_empty() && config.pools.is_empty());
     assert_eq!(config.workflow, super::WorkflowSettings::default());
     let shown = config.show();
-    assert_eq!(shown.len(), 29);
+    assert_eq!(shown.len(), 32);
     assert!(shown.iter().all(|s| s.source == Source::Default));
 }
 
@@ -516,6 +516,7 @@ fn a_pool_has_the_files_defaults_whatever_the_environment() {
         memory: ByteSize::mib(1024),
         cpus: 1,
         net: NetMode::None,
+        limits: Limits::default(),
         ttl: Duration::from_secs(3600),
         max_uses: Some(5),
     };

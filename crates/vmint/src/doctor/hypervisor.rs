@@ -5,9 +5,10 @@ use super::check::Check;
 use crate::config::AcceleratorChoice;
 use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
-use vmint_model::{Accelerator, Confine, Confinement, ErrorKind, Fault};
+use vmint_confine::{Ground, NoGroup};
+use vmint_model::{Accelerator, Confine, Confinement, ErrorKind, Fault, Limits};
 use vmint_qemu::Host;
 use vmint_qemu::fence::ConfineError;
 use vmint_qemu::host::{Qemu, QemuError};
@@ -159,6 +160,48 @@ pub(super) fn confinement(host: Result<&Host, &Fault>) -> Check {
 pub(super) fn runner_confinement(host: Result<&Host, &Fault>) -> Check {
     let wanted = host.map_or(Confine::Best, |host| host.confine);
     judge_runner(wanted, vmint_runner::fence::here(wanted))
+}
+
+/// What machines can be limited to from outside.
+pub(super) fn limits(root: &Path) -> Check {
+    judge_limits(Ground::find(), |ground, limits| ground.offers(limits, root))
+}
+
+fn judge_limits(
+    ground: Result<Ground, NoGroup>,
+    offers: impl Fn(&Ground, &Limits) -> Result<(), NoGroup>,
+) -> Check {
+    const NAME: &str = "limits";
+    // A host without them is as it should be for all who limit nothing.
+    let without = |what: &str, e: &NoGroup| {
+        Check::ok(NAME, format!("no {what}: {e}; to have them, {}", e.hint()))
+    };
+    let ground = match ground {
+        Ok(ground) => ground,
+        Err(e) => return without("--cpu-limit and --io-limit", &e),
+    };
+    let cpu = Limits {
+        cpu: "1".parse().ok(),
+        ..Limits::default()
+    };
+    if let Err(e) = offers(&ground, &cpu) {
+        return without("--cpu-limit and --io-limit", &e);
+    }
+    let io = Limits {
+        io: "1M".parse().ok(),
+        ..Limits::default()
+    };
+    if let Err(e) = offers(&ground, &io) {
+        return without("--io-limit", &e);
+    }
+    let groups = ground.groups();
+    Check::ok(
+        NAME,
+        format!(
+            "--disk-limit, --cpu-limit and --io-limit, by groups in {}",
+            groups.display()
+        ),
+    )
 }
 
 /// What has all of a fence.

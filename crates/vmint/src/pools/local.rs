@@ -39,6 +39,7 @@ impl Backend for LocalBackend {
             memory: spec.memory,
             cpus: spec.cpus,
             net: spec.net.clone(),
+            limits: spec.limits,
             publish: Vec::new(),
             origin: Origin::Template,
             ephemeral: true,

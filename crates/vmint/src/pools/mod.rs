@@ -124,6 +124,7 @@ impl Vmint {
             memory: spec.memory,
             cpus: spec.cpus,
             net: spec.net.clone(),
+            limits: spec.limits,
             origin: Origin::Template,
             ..crate::NewMachine::of(&spec.image)
         };

@@ -11,11 +11,14 @@ const MOST_OF_IMAGE: usize = 24;
 pub(crate) fn pool_name(purpose: &str, spec: &PoolSpec) -> Name {
     let (image, memory, cpus, net) = (&spec.image, spec.memory.0, spec.cpus, &spec.net);
     // FNV-1a: the same in every process, whatever compiled it.
-    let digest = format!("{image}\0{memory}\0{cpus}\0{net}")
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+    let mut kind = format!("{image}\0{memory}\0{cpus}\0{net}");
+    // Pools of before there were limits keep their names.
+    if !spec.limits.is_none() {
+        kind += &format!("\0{}", spec.limits);
+    }
+    let digest = kind.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
     let image: String = image
         .chars()
         .map(|c| {

@@ -71,6 +71,7 @@ fn wanted(config: &Config, asked: &Asked) -> Result<PoolSpec, Fault> {
         net: net
             .map_err(|e| usage(e.to_string()))?
             .unwrap_or_else(|| defaults.net.clone()),
+        limits: defaults.limits,
         // None is made that no test asks for, and none is replaced that has gone.
         min: 0,
         max: at_once(|name| std::env::var(name).ok()),

@@ -136,6 +136,7 @@ impl<P: Progress + Send + Sync> Pools<P> {
             memory: settings.memory,
             cpus: settings.cpus,
             net: settings.net.clone(),
+            limits: self.config.defaults.limits,
             min: 0,
             max: settings.max,
             standby: 0,

@@ -72,6 +72,7 @@ impl Place {
                 cpus: 1,
                 net: NetMode::None,
                 publish: Vec::new(),
+                limits: vmint_model::Limits::default(),
                 origin: Origin::Template,
                 defaults: vmint_model::ExecDefaults::default(),
             },
