@@ -366,7 +366,7 @@ fn completions_and_man_pages_are_generated() {
     for shell in ["bash", "zsh", "fish"] {
         let script = home.ok(&format!("completions {shell}")).text();
         assert!(
-            script.contains("vmint") && script.contains("snapshot"),
+            script.contains("vmint") && script.contains("VMINT_COMPLETE"),
             "{shell}: {script}"
         );
     }
@@ -387,6 +387,183 @@ fn completions_and_man_pages_are_generated() {
         let text = fs::read_to_string(folder.join(page)).unwrap_or_else(|e| panic!("{page}: {e}"));
         assert!(text.contains(".TH"), "{page}: {text}");
     }
+}
+
+fn sorted_words(line: &str) -> String {
+    let mut words: Vec<_> = line.split(' ').collect();
+    words.sort_unstable();
+    words.join(" ")
+}
+
+/// As bash asks, with the lines that it was given.
+#[test]
+fn a_shell_completes_the_names_there_are() {
+    let home = Home::new();
+    home.ok("create box");
+    home.ok("create boat --start");
+    home.ok("snapshot create boat clean");
+    let folder = home.runtime().join("bin");
+    fs::create_dir_all(&folder).unwrap();
+    std::os::unix::fs::symlink(vmint_tests::call::binary(), folder.join("vmint")).unwrap();
+    let script = "source <(vmint completions bash)
+        ask() {
+            COMP_WORDS=(\"$@\") COMP_CWORD=$(($# - 1)) COMP_TYPE=9 COMPREPLY=()
+            _clap_complete_vmint vmint \"${!#}\" ''
+            echo \"${COMPREPLY[*]}\"
+        }
+        ask vmint exec bo
+        ask vmint create again --from cl
+        ask vmint run --image ti
+        ask vmint cp bo
+        ask vmint fork cl
+        ask vmint pool re
+        VMINT_HOME=/nonexistent ask vmint exec bo";
+    let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap());
+    let asked = home
+        .program("bash", ["-c", script])
+        .env("PATH", path)
+        .run()
+        .ok();
+    let told = asked.text();
+    let told: Vec<String> = told.lines().map(sorted_words).collect();
+    assert_eq!(
+        told,
+        [
+            "boat box",
+            "clean",
+            "tiny",
+            "boat: box:",
+            "clean",
+            "resize",
+            ""
+        ]
+    );
+    home.ok("rm --force box boat");
+    home.ok("snapshot rm clean");
+}
+
+#[test]
+fn a_line_that_is_wrong_is_told_whole_as_json_with_a_remedy() {
+    let home = Home::with(Seed::Empty);
+    let error = |words: &[&str], code| {
+        let outcome = home.call(words).run().exits(code);
+        assert_eq!(outcome.text().lines().count(), 1, "{outcome}");
+        outcome.json()["error"].clone()
+    };
+    let missing = error(&["start", "--format", "json"], 2);
+    assert_eq!(
+        missing["message"],
+        "the following required arguments were not provided: <NAME>..."
+    );
+    assert!(
+        missing["hint"]
+            .as_str()
+            .unwrap()
+            .starts_with("Usage: vmint start"),
+        "{missing}"
+    );
+    assert_eq!(
+        error(&["--format", "json"], 2)["message"],
+        "no command is given"
+    );
+    let negative = error(&["create", "box", "--memory", "-1", "--format", "json"], 2);
+    assert!(
+        negative["message"].as_str().unwrap().contains("'-1'"),
+        "{negative}"
+    );
+    assert!(
+        !negative["hint"].as_str().unwrap().contains("-- -1"),
+        "{negative}"
+    );
+    let unknown = error(&["lss", "--format=json"], 2);
+    assert!(
+        unknown["hint"].as_str().unwrap().contains("'ls'"),
+        "{unknown}"
+    );
+}
+
+#[test]
+fn lists_give_names_alone_where_nothing_but_results_is_wanted() {
+    let home = Home::new();
+    home.ok("create box");
+    home.ok("create boat --start");
+    home.ok("snapshot create boat clean");
+    for (list, names) in [
+        ("ls --all -q", "boat\nbox\n"),
+        ("ls -q", "boat\n"),
+        ("snapshot ls -q", "clean\n"),
+        ("image ls -q", "tiny\n"),
+        ("pool ls -q", ""),
+        ("lease ls -q", ""),
+    ] {
+        let mut told: Vec<_> = home.ok(list).text().lines().map(str::to_owned).collect();
+        told.sort();
+        assert_eq!(told, names.lines().collect::<Vec<_>>(), "{list}");
+    }
+    let template = home.ok("template ls -q").text();
+    let mut fingerprints = template.lines();
+    assert!(
+        fingerprints.all(|line| line.len() == 32 && line.chars().all(|c| c.is_ascii_hexdigit())),
+        "{template}"
+    );
+    // What is asked to be pruned on trial is there afterwards.
+    home.ok("image rm tiny");
+    let trial = home.ok("image prune --dry-run").text();
+    assert!(trial.contains("would be removed"), "{trial}");
+    assert!(
+        home.ok("template prune --dry-run")
+            .text()
+            .contains("would be removed")
+    );
+    assert_eq!(home.ok("template ls -q").text(), template);
+    home.ok("rm --force box boat");
+    home.ok("snapshot rm clean");
+}
+
+#[test]
+fn what_can_be_seen_to_be_wrong_is_told_before_anything_is_made() {
+    let home = Home::new();
+    let refused = home.call(["run"]).run().exits(125);
+    assert!(
+        refused.error().contains("no command was given"),
+        "{}",
+        refused.error()
+    );
+    assert!(!refused.error().contains("booting"), "{}", refused.error());
+    assert!(home.events("").is_empty() || home.rows().is_empty());
+    home.vmint("snapshot ls nosuch").exits(3);
+    home.ok("create box");
+    assert_eq!(home.json("snapshot ls box"), serde_json::json!([]));
+    home.vmint("create other --cpus 65").exits(2);
+    home.call(["create", "other"])
+        .env("VMINT_CPUS", "65")
+        .run()
+        .exits(2);
+    home.call(["create", "other"])
+        .env("VMINT_MEMORY", "2T")
+        .run()
+        .exits(2);
+    let internal = home.vmint("runner").exits(2);
+    assert!(
+        internal.error().contains("is for vmint itself"),
+        "{}",
+        internal.error()
+    );
+    home.ok("rm box");
+}
+
+#[test]
+fn a_lease_that_nobody_can_be_told_of_is_given_back() {
+    let home = Home::new();
+    home.ok("pool create ci --image tiny --min 1 --max 1");
+    let script = format!(
+        "'{}' lease acquire ci > /dev/full",
+        vmint_tests::call::binary().display()
+    );
+    let outcome = home.program("sh", ["-c", &script]).run();
+    assert_eq!(outcome.code, Some(1), "{outcome}");
+    assert_eq!(home.json("lease ls"), serde_json::json!([]));
+    home.ok("pool rm ci --force");
 }
 
 #[test]

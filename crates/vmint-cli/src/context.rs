@@ -80,6 +80,27 @@ impl Context {
     }
 }
 
+impl Context {
+    /// Prints a list. Where nothing but results is wanted, those for people are names, one a line.
+    pub fn list<T: Serialize, N: AsRef<str>>(
+        self,
+        values: &[T],
+        name: impl Fn(&T) -> N,
+        text: impl FnOnce() -> String,
+    ) -> Result<(), Fault> {
+        output::show(self.format, &values, || {
+            if !self.quiet {
+                return text();
+            }
+            let names = values.iter().map(|value| {
+                let name = name(value);
+                vmint::printable(name.as_ref()).into_owned()
+            });
+            names.collect::<Vec<_>>().join("\n")
+        })
+    }
+}
+
 fn on_behalf(options: Options, held: &Held) -> Options {
     Options {
         lease: held.lease.clone().or(options.lease),

@@ -1,23 +1,26 @@
 //! The `vmint` command: arguments, output and exit codes. What is done is done by the library.
 //!
 //! * [`args`]: what can be written; [`values`]: what a single argument may be.
+//! * [`complete`]: what a shell is told that completes a line.
 //! * [`commands`]: one file for each group of commands.
 //! * [`attach`]: this process's terminal, input and output as those of a command in a machine.
 //! * [`top`]: the screen of `vmint top`.
 //! * [`context`]: what commands share; [`signals`]: Ctrl-C at any moment.
-//! * [`output`], [`view`], [`progress`]: what is printed; [`failure`]: how it ends.
+//! * [`output`], [`view`], [`progress`]: what is printed; [`failure`]: how it ends; [`usage`]: lines that cannot be understood.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 mod args;
 mod attach;
 mod commands;
+mod complete;
 mod context;
 mod failure;
 mod output;
 mod progress;
 mod signals;
 mod top;
+mod usage;
 mod values;
 mod view;
 
@@ -29,15 +32,17 @@ fn main() -> ExitCode {
     if args.get(1).is_some_and(|a| a == "runner") {
         return runner(&args[2..]);
     }
+    complete::answer();
     ExitCode::from(commands::run(&args))
 }
 
 /// `vmint runner HOME RUNTIME ID`: not for people; see `vmint_runner::start`.
 fn runner(args: &[OsString]) -> ExitCode {
-    let [home, runtime, id] = args else {
-        return ExitCode::from(2);
-    };
-    let Some(id) = id.to_str().and_then(|id| id.parse().ok()) else {
+    let three = <&[OsString; 3]>::try_from(args).ok();
+    let known =
+        three.and_then(|[home, runtime, id]| Some((home, runtime, id.to_str()?.parse().ok()?)));
+    let Some((home, runtime, id)) = known else {
+        eprintln!("vmint: `vmint runner` is for vmint itself, which starts one for each machine");
         return ExitCode::from(2);
     };
     let home = vmint::Home::new(home, runtime);

@@ -38,7 +38,9 @@ impl Shown {
     pub fn new(quiet: bool) -> Self {
         Self(match quiet {
             true => Kind::Quiet,
-            false if std::io::stderr().is_terminal() => Kind::Terminal(Mutex::default()),
+            false if std::io::stderr().is_terminal() && !is_dumb() => {
+                Kind::Terminal(Mutex::default())
+            }
             false => Kind::Plain,
         })
     }
@@ -94,6 +96,11 @@ impl Terminal {
 
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
+}
+
+/// Whether the terminal says of itself that it can do nothing but text.
+pub fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
 }
 
 fn dim(text: &str) -> String {

@@ -39,6 +39,13 @@ pub struct Machine<'a> {
     ready_ms: Option<f64>,
 }
 
+impl Machine<'_> {
+    /// Its name.
+    pub fn name(&self) -> String {
+        self.name.to_owned()
+    }
+}
+
 impl<'a> From<&'a MachineRecord> for Machine<'a> {
     fn from(record: &'a MachineRecord) -> Self {
         Self {
@@ -258,6 +265,13 @@ pub struct Snapshot<'a> {
     full: bool,
     pause_ms: f64,
     created_at: String,
+}
+
+impl Snapshot<'_> {
+    /// Its name.
+    pub fn name(&self) -> String {
+        self.name.to_owned()
+    }
 }
 
 impl<'a> From<&'a SnapshotRecord> for Snapshot<'a> {

@@ -163,15 +163,19 @@ fn build(modules: &ModuleTree, busybox: &[u8], applets: &[String]) -> Result<Vec
     Ok(archive.finish())
 }
 
-/// Deletes cached archives that are not in `keep`; gives how many bytes that freed.
-pub(crate) fn prune(dir: &Path, keep: &[Digest]) -> Result<u64, FileError> {
+/// Removes cached archives that are not in `keep`; gives how many bytes that frees.
+pub(crate) fn prune(
+    dir: &Path,
+    keep: &[Digest],
+    remove: impl Fn(&Path) -> Result<(), FileError>,
+) -> Result<u64, FileError> {
     let mut freed = 0;
     for name in fsx::names(dir)? {
         let digest = name.strip_suffix(".cpio").and_then(Digest::from_file_name);
         if digest.is_none_or(|digest| !keep.contains(&digest)) {
             let path = dir.join(name);
             freed += std::fs::metadata(&path).map_or(0, |meta| meta.len());
-            fsx::remove(&path)?;
+            remove(&path)?;
         }
     }
     Ok(freed)

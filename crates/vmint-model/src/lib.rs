@@ -59,7 +59,7 @@ pub use pool::{Counts, PoolRecord, PoolSpec, PoolState, Slot, SlotState};
 pub use printable::{printable, printable_bytes, printable_lines};
 pub use process::ProcessRef;
 pub use record::{MachineRecord, SnapshotRecord};
-pub use size::{ByteSize, parse_duration};
+pub use size::{ByteSize, parse_duration, span};
 pub use spec::{
     Accelerator, ExecDefaults, InvalidNetMode, Link, MachineSpec, NetMode, Origin, Publish,
 };

@@ -104,6 +104,19 @@ pub fn parse_duration(s: &str) -> Result<Duration, InvalidDuration> {
     }
 }
 
+/// A duration for a reader: `0 s`, `250 ms`, `1.5 s`, `90 s`, `2 min 5 s`.
+pub fn span(duration: Duration) -> String {
+    let (seconds, ms) = (duration.as_secs(), duration.as_millis());
+    match seconds {
+        0 if ms == 0 => "0 s".to_owned(),
+        0 => format!("{ms} ms"),
+        1..10 if ms % 1000 >= 100 => format!("{}.{} s", seconds, ms % 1000 / 100),
+        1..120 => format!("{seconds} s"),
+        _ if seconds.is_multiple_of(60) => format!("{} min", seconds / 60),
+        _ => format!("{} min {} s", seconds / 60, seconds % 60),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,5 +178,24 @@ mod tests {
             let _ = s.parse::<ByteSize>();
             let _ = parse_duration(&s);
         }
+    }
+
+    #[test]
+    fn durations_are_told_as_people_say_them() {
+        for (ms, told) in [
+            (0, "0 s"),
+            (5, "5 ms"),
+            (999, "999 ms"),
+            (1000, "1 s"),
+            (1500, "1.5 s"),
+            (9_940, "9.9 s"),
+            (10_500, "10 s"),
+            (90_000, "90 s"),
+            (120_000, "2 min"),
+            (125_900, "2 min 5 s"),
+        ] {
+            assert_eq!(span(Duration::from_millis(ms)), told);
+        }
+        assert_eq!(span(Duration::from_micros(9)), "0 s");
     }
 }

@@ -251,6 +251,13 @@ pub struct MachineSpec {
     pub defaults: ExecDefaults,
 }
 
+/// The least memory that a machine can be given.
+pub const LEAST_MEMORY: ByteSize = ByteSize::mib(64);
+/// The most memory that a machine can be given. More is a slip of the unit.
+pub const MOST_MEMORY: ByteSize = ByteSize::mib(1 << 20);
+/// The most processors that a machine can be given.
+pub const MOST_CPUS: u32 = 64;
+
 /// What an image's commands get unless they say otherwise.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExecDefaults {

@@ -27,7 +27,7 @@ pub enum QmpError {
         command: String,
     },
     /// The deadline passed.
-    #[error("QEMU did not answer {command} within {after:?}")]
+    #[error("QEMU did not answer {command} within {span}", span = vmint_model::span(*after))]
     TimedOut {
         /// The command.
         command: String,
@@ -71,7 +71,7 @@ pub enum LaunchError {
     #[error(transparent)]
     Qmp(#[from] QmpError),
     /// The saved state was not running by the deadline.
-    #[error("the saved state was not loaded within {after:?}; QEMU's last status was {status:?}")]
+    #[error("the saved state was not loaded within {span}; QEMU's last status was {status:?}", span = vmint_model::span(*after))]
     Load {
         /// The deadline.
         after: Duration,

@@ -125,7 +125,10 @@ impl Client {
         tokio::time::timeout(deadline, exchange)
             .await
             .map_err(|_| {
-                let message = format!("the runner did not answer {path} within {deadline:?}");
+                let message = format!(
+                    "the runner did not answer {path} within {}",
+                    vmint_model::span(deadline)
+                );
                 Fault::new(ErrorKind::TimedOut, message)
             })?
     }

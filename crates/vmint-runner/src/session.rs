@@ -30,7 +30,7 @@ pub enum SessionError {
     #[error("the guest broke the protocol: it {0}")]
     Broken(Breach),
     /// No answer to the greeting.
-    #[error("the machine's agent did not answer within {after:?}")]
+    #[error("the machine's agent did not answer within {span}", span = vmint_model::span(*after))]
     Silent {
         /// The deadline.
         after: Duration,
@@ -44,7 +44,7 @@ pub enum SessionError {
         host: u16,
     },
     /// A request was not answered in time.
-    #[error("the machine did not {what} within {after:?}")]
+    #[error("the machine did not {what} within {span}", span = vmint_model::span(*after))]
     TimedOut {
         /// What was awaited.
         what: &'static str,

@@ -124,8 +124,10 @@ pub async fn start_runner(
     let mut said = Vec::new();
     let read = tokio::time::timeout(deadline, pipe.read_to_end(&mut said));
     let Ok(read) = read.await else {
-        let message =
-            format!("machine {id} was not ready within {deadline:?}; its runner said nothing");
+        let message = format!(
+            "machine {id} was not ready within {}; its runner said nothing",
+            vmint_model::span(deadline)
+        );
         return Err(
             Fault::new(ErrorKind::TimedOut, message).hint(format!("vmint logs {id} --runner"))
         );

@@ -134,8 +134,7 @@ pub struct Defaults {
     pub start_timeout: Option<Duration>,
 }
 
-/// The least memory that a machine can be given.
-pub const LEAST_MEMORY: ByteSize = ByteSize::mib(64);
+pub use vmint_model::spec::LEAST_MEMORY;
 
 /// What executes guests, as the user wants it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -133,8 +133,10 @@ impl Vmint {
         let (end, mut pause) = (Instant::now() + timeout, Duration::from_millis(1));
         while FileLock::is_held(&dir.lock()).unwrap_or(false) && !other() {
             if Instant::now() > end {
-                let message =
-                    format!("the runner did not end within {timeout:?}, and cannot be reached");
+                let message = format!(
+                    "the runner did not end within {}, and cannot be reached",
+                    vmint_model::span(timeout)
+                );
                 return Err(Fault::new(ErrorKind::TimedOut, message));
             }
             tokio::time::sleep(pause).await;

@@ -51,10 +51,7 @@ impl Command {
             self.argv
         };
         if argv.is_empty() {
-            return Err(Fault::new(
-                ErrorKind::Usage,
-                "no command was given, and the image has no default one",
-            ));
+            return Err(no_command());
         }
         let image_env = defaults.env.iter().filter_map(|e| {
             let (name, value) = e.split_once('=')?;
@@ -108,7 +105,26 @@ pub enum Happening {
     Exited(ExitStatus),
 }
 
+fn no_command() -> Fault {
+    let message = "no command was given, and the image has no default one";
+    Fault::new(ErrorKind::Usage, message).hint("write it behind `--`: `vmint run -- uname -a`")
+}
+
 impl Vmint {
+    /// Refuses an image that has no command of its own, before a machine is made to execute it.
+    pub async fn expect_command(
+        &self,
+        image: &str,
+        progress: &dyn crate::Progress,
+    ) -> Result<(), Fault> {
+        let image = self.ensure_image(image, progress).await?;
+        let defaults = &image.manifest().defaults;
+        if defaults.entrypoint.is_empty() && defaults.cmd.is_empty() {
+            return Err(no_command());
+        }
+        Ok(())
+    }
+
     /// Starts a command in a running machine.
     pub async fn exec(&self, name: &str, command: Command) -> Result<Running<'_>, Fault> {
         let (record, _) = self.reach(name)?;
@@ -167,8 +183,10 @@ impl Vmint {
         .await;
         let session = session.map_err(|_| {
             let name = &record.name;
-            let message =
-                format!("the runner of machine {name} did not answer within {patience:?}");
+            let message = format!(
+                "the runner of machine {name} did not answer within {}",
+                vmint_model::span(patience)
+            );
             Fault::new(ErrorKind::TimedOut, message)
         })?;
         let session = session.map_err(|fault| self.explain(record, fault))?;

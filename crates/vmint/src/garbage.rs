@@ -133,6 +133,13 @@ impl Vmint {
             .map_err(image_fault)
     }
 
+    /// What [`prune_images`](Self::prune_images) would delete now.
+    pub fn prunable_images(&self) -> Result<Pruned, Fault> {
+        self.images()
+            .prunable(&self.needed_images(|_| true)?)
+            .map_err(image_fault)
+    }
+
     /// The images that machines, snapshots and the templates chosen by `which` need.
     fn needed_images(&self, which: impl Fn(&Frozen) -> bool) -> Result<BTreeSet<Digest>, Fault> {
         let machines = self.machines()?.into_iter().filter_map(|m| m.image_digest);

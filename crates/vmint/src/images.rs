@@ -376,7 +376,10 @@ impl Vmint {
         let message = || {
             Fault::new(
                 ErrorKind::TimedOut,
-                format!("the guest did not shut down within {patience:?}"),
+                format!(
+                    "the guest did not shut down within {}",
+                    vmint_model::span(patience)
+                ),
             )
         };
         tokio::time::timeout(patience, down)

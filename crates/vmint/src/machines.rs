@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 use vmint_confine::Ground;
 use vmint_image::Progress;
+use vmint_model::spec::{LEAST_MEMORY, MOST_CPUS, MOST_MEMORY};
 use vmint_model::{
     ByteSize, Cause, ErrorKind, ExecDefaults, Fault, Generation, Limits, MachineDir, MachineId,
     MachineRecord, MachineSpec, MachineState, Name, NetMode, Origin, ProcessRef, Publish,
@@ -99,8 +100,10 @@ impl Vmint {
 /// What no machine can have is wrong; what this host could never carry is refused.
 pub(crate) fn check_hardware(memory: ByteSize, cpus: u32) -> Result<(), Fault> {
     let usage = |message: String| Err(Fault::new(ErrorKind::Usage, message));
-    if memory < ByteSize::mib(64) || memory > ByteSize(1 << 40) {
-        return usage(format!("{memory} of memory: a machine has 64 MiB to 1 TiB"));
+    if !(LEAST_MEMORY..=MOST_MEMORY).contains(&memory) {
+        return usage(format!(
+            "{memory} of memory: a machine has {LEAST_MEMORY} to {MOST_MEMORY}"
+        ));
     }
     if !memory.0.is_multiple_of(2 << 20) {
         return usage(format!(
@@ -108,8 +111,8 @@ pub(crate) fn check_hardware(memory: ByteSize, cpus: u32) -> Result<(), Fault> {
             memory.0
         ));
     }
-    if !(1..=64).contains(&cpus) {
-        return usage(format!("{cpus} processors: a machine has 1 to 64"));
+    if !(1..=MOST_CPUS).contains(&cpus) {
+        return usage(format!("{cpus} processors: a machine has 1 to {MOST_CPUS}"));
     }
     let host = rustix::system::sysinfo();
     let host = ByteSize((host.totalram + host.totalswap) * u64::from(host.mem_unit));
@@ -571,7 +574,8 @@ impl Vmint {
                     "stopped"
                 };
                 let message = format!(
-                    "machine {name} was not {what} within {timeout:?}; it is {}",
+                    "machine {name} was not {what} within {}; it is {}",
+                    vmint_model::span(timeout),
                     record.state
                 );
                 return Err(Fault::new(ErrorKind::TimedOut, message));

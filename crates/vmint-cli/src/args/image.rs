@@ -81,7 +81,15 @@ pub enum Image {
         names: Vec<String>,
     },
     /// Delete images without a name that no machine, snapshot or template needs
-    Prune,
+    Prune(DryRun),
+}
+
+/// Whether to do it.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct DryRun {
+    /// Say what would be removed, and remove nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// Where an image's kernel comes from.
@@ -172,7 +180,7 @@ pub enum Template {
         templates: Vec<String>,
     },
     /// Remove templates that can never be forked again: their image or this host's QEMU is another by now
-    Prune,
+    Prune(DryRun),
 }
 
 /// Boot an image and freeze it now, rather than on first use

@@ -26,7 +26,7 @@ pub struct Cli {
     /// How results are printed
     #[arg(long, global = true, value_name = "FORMAT", default_value = "table")]
     pub format: Format,
-    /// No progress and no notes on standard error
+    /// No progress and no notes on standard error; of lists the names alone, one a line
     #[arg(short, long, global = true)]
     pub quiet: bool,
     /// Obey the vmint.toml of this folder, and of those below, whoever owns it

@@ -2,15 +2,14 @@
 
 use crate::args::Cli;
 use crate::args::other::{Completions, Man};
+use crate::complete;
 use crate::output;
 use clap::CommandFactory;
 use vmint::{ErrorKind, Fault};
 
 /// `vmint completions`.
 pub fn completions(args: &Completions) -> Result<(), Fault> {
-    let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "vmint", &mut script);
-    output::bytes(&script)
+    output::bytes(&complete::registration(args.shell)?)
 }
 
 /// `vmint man`.

@@ -1,7 +1,7 @@
 //! `image`.
 
 use super::removal;
-use crate::args::image::{Build, Image, Import, Kernel};
+use crate::args::image::{Build, DryRun, Image, Import, Kernel};
 use crate::context::{self, Context};
 use crate::output::{age, list, table, time};
 use serde::Serialize;
@@ -125,7 +125,7 @@ pub fn image(context: Context, args: Image) -> Result<u8, Fault> {
             Ok(0)
         }
         Image::Rm { names } => remove(context, &names),
-        Image::Prune => prune(context).map(|()| 0),
+        Image::Prune(args) => prune(context, args).map(|()| 0),
     }
 }
 
@@ -217,7 +217,11 @@ fn ls(context: Context) -> Result<(), Fault> {
         }),
     };
     let lines: Vec<_> = listed.into_iter().map(line).collect();
-    context.show(&lines, || {
+    let name = |line: &Line| match line {
+        Line::Image(view) => view.name.clone(),
+        Line::Damaged(damaged) => damaged.name.clone(),
+    };
+    context.list(&lines, name, || {
         let headings = [
             "NAME", "DIGEST", "KERNEL", "INIT", "DISK", "SIZE", "ORIGIN", "CREATED",
         ];
@@ -258,8 +262,13 @@ fn remove(context: Context, names: &[String]) -> Result<u8, Fault> {
     })
 }
 
-fn prune(context: Context) -> Result<(), Fault> {
-    let pruned = context.open()?.prune_images()?;
+fn prune(context: Context, args: DryRun) -> Result<(), Fault> {
+    let vmint = context.open()?;
+    let pruned = if args.dry_run {
+        vmint.prunable_images()?
+    } else {
+        vmint.prune_images()?
+    };
     let view = serde_json::json!({
         "images": pruned.images.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "kernels": pruned.kernels.iter().map(ToString::to_string).collect::<Vec<_>>(),
@@ -268,9 +277,11 @@ fn prune(context: Context) -> Result<(), Fault> {
     });
     context.show(&view, || {
         let (images, kernels) = (pruned.images.len(), pruned.kernels.len());
-        format!(
-            "{images} images and {kernels} kernels removed, {} given back",
-            ByteSize(pruned.freed)
-        )
+        let freed = ByteSize(pruned.freed);
+        if args.dry_run {
+            format!("{images} images and {kernels} kernels would be removed, {freed} given back")
+        } else {
+            format!("{images} images and {kernels} kernels removed, {freed} given back")
+        }
     })
 }

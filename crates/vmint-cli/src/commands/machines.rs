@@ -224,7 +224,7 @@ pub fn list(context: Context, args: &args::List) -> Result<(), Fault> {
         .partition(|r| args.all || r.state.has_runner());
     let view = |record| view::Machine::lent(record, &leases);
     let views: Vec<_> = up.iter().map(view).collect();
-    context.show(&views, || view::machines(&up))?;
+    context.list(&views, view::Machine::name, || view::machines(&up))?;
     if !down.is_empty() && context.format == Format::Table && std::io::stdout().is_terminal() {
         context.note(&format!("{} more not up: vmint ls --all", down.len()));
     }

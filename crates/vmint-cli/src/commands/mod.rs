@@ -24,56 +24,18 @@ mod top;
 mod undo;
 mod workflow;
 
-use crate::args::{Cli, Command};
+use crate::args::Command;
 use crate::context::Context;
 use crate::failure::{self, Codes};
-use clap::Parser;
-use clap::error::ErrorKind as Wrong;
+use crate::usage;
 use std::ffi::OsString;
-use std::io::Write;
 use vmint::Fault;
 
 /// Does what the command line says; gives the exit code.
 pub fn run(args: &[OsString]) -> u8 {
-    let cli = match Cli::try_parse_from(args) {
+    let cli = match usage::parse(args) {
         Ok(cli) => cli,
-        Err(e) => {
-            let _ = e.print();
-            let code = match e.kind() {
-                Wrong::DisplayHelp | Wrong::DisplayVersion => return 0,
-                _ => usage_code(args),
-            };
-            if wants_json(args) {
-                let message = e.to_string();
-                let message = message
-                    .lines()
-                    .next()
-                    .unwrap_or_default()
-                    .trim_start_matches("error: ");
-                let error = Fault::new(vmint::ErrorKind::Usage, message);
-                let json = serde_json::to_string(&vmint::ErrorBody { error }).unwrap_or_default();
-                let json = crate::output::printable_json(&json);
-                // Where nothing is known of the command, nothing is known of its output.
-                let raw = [
-                    &["run"][..],
-                    &["exec"],
-                    &["shell"],
-                    &["with"],
-                    &["cp"],
-                    &["logs"],
-                    &["completions"],
-                    &["man"],
-                    &["workflow", "shell"],
-                ];
-                let named = named_command(args);
-                if named.is_empty() || raw.iter().any(|words| named.starts_with(words)) {
-                    let _ = writeln!(std::io::stderr(), "{json}");
-                } else {
-                    let _ = crate::output::line(&json);
-                }
-            }
-            return code;
-        }
+        Err(code) => return code,
     };
     if let Some(confine) = cli.confine {
         // SAFETY: no other thread exists yet: none is started before this, by the program or by what it has called.
@@ -101,37 +63,6 @@ pub fn run(args: &[OsString]) -> u8 {
         Ok(code) => code,
         Err(fault) => failure::report(&fault, codes, cli.format, writes_raw),
     }
-}
-
-/// The exit code of a line that could not be parsed. A 2 of `run` would be taken for the command's own.
-fn usage_code(args: &[OsString]) -> u8 {
-    match named_command(args).as_slice() {
-        ["run" | "exec" | "shell" | "with", ..] | ["workflow", "run" | "shell", ..] => {
-            failure::VMINT_FAILED
-        }
-        _ => 2,
-    }
-}
-
-/// Whether a line that could not be parsed asks for JSON.
-fn wants_json(args: &[OsString]) -> bool {
-    let ours = args.iter().take_while(|arg| *arg != "--");
-    let words: Vec<_> = ours.filter_map(|arg| arg.to_str()).collect();
-    words.contains(&"--format=json") || words.windows(2).any(|pair| pair == ["--format", "json"])
-}
-
-/// The command that was meant, of a line that could not be parsed, and what is written behind it, without flags.
-fn named_command(args: &[OsString]) -> Vec<&str> {
-    let (mut rest, mut words) = (args.iter().skip(1), Vec::new());
-    while let Some(arg) = rest.next().and_then(|arg| arg.to_str()) {
-        match arg {
-            "--" => break,
-            "--format" => drop(rest.next()),
-            flag if flag.starts_with('-') => {}
-            word => words.push(word),
-        }
-    }
-    words
 }
 
 fn dispatch(context: Context, command: Command) -> Result<u8, Fault> {
@@ -178,22 +109,6 @@ fn dispatch(context: Context, command: Command) -> Result<u8, Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_command_of_a_wrong_line_is_found_behind_global_flags() {
-        let named = |line: &str| {
-            let args: Vec<OsString> = line.split(' ').map(Into::into).collect();
-            named_command(&args).join(" ")
-        };
-        assert_eq!(named("vmint run --nonsense"), "run");
-        assert_eq!(named("vmint --format json exec"), "exec");
-        assert_eq!(named("vmint -q --format=json shell"), "shell");
-        assert_eq!(named("vmint workflow -q shell -- run"), "workflow shell");
-        assert_eq!(named("vmint --format"), "");
-        let json = |line: &str| wants_json(&line.split(' ').map(Into::into).collect::<Vec<_>>());
-        assert!(json("vmint run --format json --nonsense") && json("vmint --format=json"));
-        assert!(!json("vmint run --nonsense -- x --format json"));
-    }
 
     #[test]
     fn wrong_usage_exits_as_the_contract_says() {

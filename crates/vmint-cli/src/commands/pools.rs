@@ -289,7 +289,7 @@ fn ls(context: Context) -> Result<(), Fault> {
     vmint.tend_missing()?;
     let pools = vmint.pools()?;
     let views: Vec<_> = pools.iter().map(|p| PoolView::of(p, &vmint)).collect();
-    context.show(&views, || pool_rows(&views))
+    context.list(&views, |pool| pool.name, || pool_rows(&views))
 }
 
 fn status(context: Context, name: &Name) -> Result<(), Fault> {
@@ -476,11 +476,14 @@ fn acquire(context: Context, args: args::Acquire) -> Result<(), Fault> {
         },
         _ => Owner::Process(owner(args.owner_pid)?),
     };
-    let (_, lease) = lend(context, &args.pool, args.how, args.ttl, owner)?;
+    let (vmint, lease) = lend(context, &args.pool, args.how, args.ttl, owner)?;
     // For scripts before people, as the contract says.
     let json = serde_json::to_string(&LeaseView::from(&lease))
         .map_err(|e| Fault::from_error(ErrorKind::Internal, &e))?;
-    output::line(&output::printable_json(&json))
+    // A lease that nobody was told of is nobody's.
+    output::line(&output::printable_json(&json)).inspect_err(|_| {
+        let _ = vmint.release_lease(&lease.id, false);
+    })
 }
 
 /// The process with this id, or the one that called this one.
@@ -526,24 +529,28 @@ fn show_lease(context: Context, lease: &LeaseRecord) -> Result<(), Fault> {
 fn leases(context: Context) -> Result<(), Fault> {
     let leases = context.open()?.leases()?;
     let views: Vec<_> = leases.iter().map(LeaseView::from).collect();
-    context.show(&views, || {
-        let headings = [
-            "LEASE", "POOL", "MACHINE", "GEN", "OWNER", "LABEL", "HELD FOR", "EXPIRES",
-        ];
-        let row = |lease: &LeaseRecord| {
-            [
-                lease.id.to_string(),
-                lease.pool.to_string(),
-                lease.machine.to_string(),
-                lease.generation.to_string(),
-                lease.owner.to_string(),
-                label(lease.label.as_deref()),
-                age(lease.granted_at_ms),
-                lease.expires_at_ms.map(time).unwrap_or_default(),
-            ]
-        };
-        table(headings, leases.iter().map(row))
-    })
+    context.list(
+        &views,
+        |view| view.lease,
+        || {
+            let headings = [
+                "LEASE", "POOL", "MACHINE", "GEN", "OWNER", "LABEL", "HELD FOR", "EXPIRES",
+            ];
+            let row = |lease: &LeaseRecord| {
+                [
+                    lease.id.to_string(),
+                    lease.pool.to_string(),
+                    lease.machine.to_string(),
+                    lease.generation.to_string(),
+                    lease.owner.to_string(),
+                    label(lease.label.as_deref()),
+                    age(lease.granted_at_ms),
+                    lease.expires_at_ms.map(time).unwrap_or_default(),
+                ]
+            };
+            table(headings, leases.iter().map(row))
+        },
+    )
 }
 
 /// `vmint with`. The lease belongs to this process, which becomes the command: they end as one, and there is nobody

@@ -80,6 +80,10 @@ async fn start(
     let progress = context.progress();
     let started = async {
         vmint.ensure_declared(config, &image, &progress).await?;
+        if args.command.is_empty() {
+            // Told before a machine is made for nothing.
+            vmint.expect_command(&image, &progress).await?;
+        }
         vmint.create_running(new, &progress).await
     };
     tokio::select! {

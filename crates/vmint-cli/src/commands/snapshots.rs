@@ -24,8 +24,12 @@ pub fn snapshot(context: Context, args: Snapshot) -> Result<u8, Fault> {
         Snapshot::Ls { name } => {
             let vmint = context.open()?;
             let records = vmint.snapshots(name.as_ref())?;
+            if let (Some(name), true) = (&name, records.is_empty()) {
+                // One that has none is not one that there is not.
+                vmint.machine(name.as_str())?;
+            }
             let views: Vec<_> = records.iter().map(view::Snapshot::from).collect();
-            context.show(&views, || view::snapshots(&records))?;
+            context.list(&views, view::Snapshot::name, || view::snapshots(&records))?;
             Ok(0)
         }
         Snapshot::Rm { snapshots } => {

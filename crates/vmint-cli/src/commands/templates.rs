@@ -1,7 +1,7 @@
 //! `template`.
 
 use super::removal;
-use crate::args::image::{Template, TemplateBuild};
+use crate::args::image::{DryRun, Template, TemplateBuild};
 use crate::context::{self, Context};
 use crate::output::{age, ms, table, time};
 use serde::Serialize;
@@ -69,13 +69,13 @@ pub fn template(context: Context, args: Template) -> Result<u8, Fault> {
         Template::Build(args) => build(context, args).map(|()| 0),
         Template::Rm { templates } => remove(context, &templates),
         Template::Verify { templates } => verify(context, &templates),
-        Template::Prune => prune(context).map(|()| 0),
+        Template::Prune(args) => prune(context, args).map(|()| 0),
     }
 }
 
 fn ls(context: Context) -> Result<(), Fault> {
     let views: Vec<_> = context.open()?.templates().iter().map(View::from).collect();
-    context.show(&views, || rows(&views))
+    context.list(&views, |view| view.fingerprint.clone(), || rows(&views))
 }
 
 fn rows(views: &[View]) -> String {
@@ -205,23 +205,27 @@ fn verify(context: Context, names: &[String]) -> Result<u8, Fault> {
     Ok(u8::from(all.iter().any(|one| !one.sound)))
 }
 
-fn prune(context: Context) -> Result<(), Fault> {
+fn prune(context: Context, args: DryRun) -> Result<(), Fault> {
     let (vmint, _config) = context.open_configured()?;
     let progress = context.progress();
     let stale = context::wait(vmint.stale_templates(&progress))?;
     progress.finish();
     let views: Vec<_> = stale.iter().map(View::from).collect();
-    vmint.remove_templates(|frozen| stale.iter().any(|gone| gone.folder() == frozen.folder()))?;
+    if !args.dry_run {
+        vmint
+            .remove_templates(|frozen| stale.iter().any(|gone| gone.folder() == frozen.folder()))?;
+    }
     let freed: u64 = views.iter().map(|view| view.size).sum();
     let fingerprints: Vec<_> = views.iter().map(|view| &view.fingerprint).collect();
     context.show(
         &serde_json::json!({ "templates": fingerprints, "freed": freed }),
         || {
-            format!(
-                "{} templates removed, {} given back",
-                views.len(),
-                ByteSize(freed)
-            )
+            let (count, freed) = (views.len(), ByteSize(freed));
+            if args.dry_run {
+                format!("{count} templates would be removed, {freed} given back")
+            } else {
+                format!("{count} templates removed, {freed} given back")
+            }
         },
     )
 }

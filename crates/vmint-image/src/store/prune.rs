@@ -1,6 +1,7 @@
 //! Deleting what nothing refers to.
 
 use super::{ImageStore, StoreError, read_manifest};
+use crate::FileError;
 use crate::digest::Digest;
 use crate::fsx::{self, OnFile};
 use crate::initramfs;
@@ -30,6 +31,24 @@ impl ImageStore {
     /// need), then kernels and all else that no image needs. While somebody builds, everything that the build may
     /// need stays.
     pub fn prune(&self, keep: &BTreeSet<Digest>) -> Result<Pruned, StoreError> {
+        self.pruned(
+            keep,
+            |path| fsx::remove(path),
+            |path| self.clear_abandoned(path),
+        )
+    }
+
+    /// What [`prune`](Self::prune) would delete now.
+    pub fn prunable(&self, keep: &BTreeSet<Digest>) -> Result<Pruned, StoreError> {
+        self.pruned(keep, |_| Ok(()), |path| self.is_abandoned(path))
+    }
+
+    fn pruned(
+        &self,
+        keep: &BTreeSet<Digest>,
+        remove: impl Fn(&Path) -> Result<(), FileError>,
+        clear: impl Fn(&Path) -> Result<bool, StoreError>,
+    ) -> Result<Pruned, StoreError> {
         let mut pruned = Pruned::default();
         for name in fsx::names(&self.root)?
             .iter()
@@ -37,7 +56,7 @@ impl ImageStore {
         {
             let path = self.root.join(name);
             let size = size_on_disk(&path);
-            if self.clear_abandoned(&path)? {
+            if clear(&path)? {
                 pruned.abandoned += 1;
                 pruned.freed += size;
             }
@@ -71,7 +90,7 @@ impl ImageStore {
                 }
             } else {
                 pruned.freed += size_on_disk(&dir);
-                fsx::remove(&dir)?;
+                remove(&dir)?;
                 pruned.images.push(digest);
             }
         }
@@ -90,7 +109,7 @@ impl ImageStore {
                 if !used.contains(&digest) {
                     let dir = parent.join(digest.file_name());
                     pruned.freed += size_on_disk(&dir);
-                    fsx::remove(&dir)?;
+                    remove(&dir)?;
                     removed.push(digest);
                 }
             }
@@ -98,7 +117,7 @@ impl ImageStore {
                 *gone = removed;
             }
         }
-        pruned.freed += initramfs::prune(&self.initramfs_cache(), &archives)?;
+        pruned.freed += initramfs::prune(&self.initramfs_cache(), &archives, remove)?;
         Ok(pruned)
     }
 

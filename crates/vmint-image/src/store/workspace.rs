@@ -39,6 +39,12 @@ impl ImageStore {
     }
 
     /// Deletes a temporary folder unless its builder lives.
+    /// Whether nobody works any more on a temporary folder.
+    pub(super) fn is_abandoned(&self, path: &Path) -> Result<bool, StoreError> {
+        let _step = self.step_lock()?;
+        Ok(path.is_dir() && Lock::try_take(&path.join("lock"))?.is_some())
+    }
+
     pub(super) fn clear_abandoned(&self, path: &Path) -> Result<bool, StoreError> {
         let _step = self.step_lock()?;
         if !path.is_dir() {

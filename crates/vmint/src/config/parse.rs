@@ -5,14 +5,11 @@ use super::{AcceleratorChoice, LEAST_MEMORY};
 use crate::admit::{InvalidOnPressure, OnPressure};
 use std::time::Duration;
 use vmint_image::{ImageName, ImportSource};
+use vmint_model::spec::{MOST_CPUS, MOST_MEMORY};
 use vmint_model::{ByteSize, Confine, InvalidNetMode, NetMode, parse_duration};
 use vmint_pool::admission::Factor;
 use vmint_pool::admission::decide::InvalidFactor;
 
-/// QEMU's q35 has at most this many on every version that is supported.
-const MOST_CPUS: u32 = 255;
-/// More than any host has; a slip of the unit.
-const MOST_MEMORY: ByteSize = ByteSize::mib(16 << 20);
 /// More machines than a pool can have on any host; a slip of the finger.
 const MOST_MACHINES: u32 = 100_000;
 

@@ -55,7 +55,10 @@ impl Backend for LocalBackend {
         let made = self.vmint.create_running_on(new, Some(terms), &Silent);
         let made = tokio::time::timeout(left + GRACE, made).await;
         let late = |_| {
-            let message = format!("machine {machine} was not ready within {left:?}");
+            let message = format!(
+                "machine {machine} was not ready within {}",
+                vmint_model::span(left)
+            );
             Err(Fault::new(ErrorKind::TimedOut, message))
         };
         made.unwrap_or_else(late).map(drop)

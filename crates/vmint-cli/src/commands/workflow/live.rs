@@ -35,7 +35,7 @@ impl Face {
         let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         if std::env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true") {
             Self::Actions
-        } else if stream.is_terminal() && !set("NO_COLOR") {
+        } else if stream.is_terminal() && !set("NO_COLOR") && !crate::progress::is_dumb() {
             Self::Colours
         } else {
             Self::Plain

@@ -46,7 +46,8 @@ fn ls(context: Context, args: &List) -> Result<(), Fault> {
         }
     }
     let values: Vec<_> = runs.iter().map(report::json).collect();
-    context.show(&values, || list::text(&runs))
+    let id = |value: &serde_json::Value| value["id"].as_str().unwrap_or_default().to_owned();
+    context.list(&values, id, || list::text(&runs))
 }
 
 fn show(context: Context, args: &Show) -> Result<(), Fault> {
