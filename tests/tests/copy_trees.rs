@@ -543,7 +543,7 @@ fn the_end_of_a_machine_is_the_error_of_its_copies_and_leaves_no_half_file() {
         let mut inward = piped(&home, "-", "box:/tmp/in");
         let mut stdin = inward.stdin.take().unwrap();
         stdin.write_all(entry.as_bytes()).unwrap();
-        stdin.write_all(&[b'x'; 300_000]).unwrap();
+        stdin.write_all(&vec![b'x'; 300_000]).unwrap();
         until(
             patient(Duration::from_secs(20)),
             "the copy in has begun",
@@ -598,7 +598,7 @@ fn a_copy_that_is_killed_leaves_no_half_file_on_either_side() {
     let mut inward = piped(&home, "-", "box:/tmp/in");
     let mut stdin = inward.stdin.take().unwrap();
     stdin.write_all(entry.as_bytes()).unwrap();
-    stdin.write_all(&[b'x'; 300_000]).unwrap();
+    stdin.write_all(&vec![b'x'; 300_000]).unwrap();
     let used = || -> u64 {
         home.sh("box", "df -k /tmp | tail -1 | tr -s ' ' | cut -d' ' -f3")
             .parse()

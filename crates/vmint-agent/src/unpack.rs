@@ -97,7 +97,7 @@ impl Unpack {
                 None => return Ok(self.credit.consumed(count)),
                 Some(Item::Entry(entry)) => self.begin(*entry)?,
                 Some(Item::Data(data)) => {
-                    self.content(|writing, at, drafts, size| writing.data(at, drafts, data, size))?
+                    self.content(|writing, at, drafts, size| writing.data(at, drafts, data, size))?;
                 }
                 Some(Item::Hole(len)) => {
                     self.content(|writing, at, drafts, _| writing.hole(at, drafts, len))?;

@@ -106,7 +106,7 @@ fn describe(root: &Path) -> BTreeMap<PathBuf, String> {
             rest.extend(fs::read_dir(&path).unwrap().map(|e| e.unwrap().path()));
             "folder".to_owned()
         } else if kind.is_symlink() {
-            format!("link to {:?}", fs::read_link(&path).unwrap())
+            format!("link to {}", fs::read_link(&path).unwrap().display())
         } else if kind.is_fifo() {
             "pipe".to_owned()
         } else if kind.is_file() {
@@ -383,7 +383,7 @@ fn sockets_and_what_cannot_be_read_are_told_and_the_rest_is_packed() {
     assert_eq!(fs::read(to.join("it/z")).unwrap(), b"after them");
     if !is_root() {
         fs::write(from.join("a"), "").unwrap();
-        fs::set_permissions(from.join("a"), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(from.join("a"), fs::Permissions::from_mode(0o0)).unwrap();
         let (_, packed) = host_packs(&from, As::Content);
         assert_eq!(packed.trouble.unwrap().first.path, bytes(&from.join("a")));
     }

@@ -107,7 +107,7 @@ mod tests {
         }
         assert!(vmint_protocol::archive::stored(&pieces) < 1 << 20);
         let full = tempfile::tempfile().unwrap();
-        full.write_at(&[7; 100_000], 0).unwrap();
+        full.write_at(&vec![7; 100_000], 0).unwrap();
         full.sync_all().unwrap();
         assert_eq!(found(&full), None);
     }

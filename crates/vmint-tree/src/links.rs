@@ -45,6 +45,7 @@ impl Links {
             born: (found.stx_btime.tv_sec, found.stx_btime.tv_nsec),
         };
         let Some(linked) = self.files.get_mut(&file) else {
+            #[allow(clippy::unnecessary_cast, reason = "it is shorter on aarch64")]
             let left = stat.st_nlink as u64 - 1;
             let name = name.to_vec();
             self.files.insert(file, Linked { name, left });

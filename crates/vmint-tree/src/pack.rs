@@ -149,7 +149,7 @@ pub fn entry_of(path: &[u8], kind: EntryKind, stat: &Stat) -> Entry {
         mode: stat.st_mode & 0o7777,
         uid: stat.st_uid,
         gid: stat.st_gid,
-        mtime: stat.st_mtime as i64,
+        mtime: stat.st_mtime,
         mtime_nsec: stat.st_mtime_nsec as u32,
         device,
         ..Entry::default()

@@ -224,6 +224,10 @@ impl Parser {
     }
 
     fn gather(&mut self, input: &mut &[u8], want: usize) -> bool {
+        if self.buffer.is_empty() {
+            // In one step: what grows holds twice as much while it does.
+            self.buffer.reserve_exact(want);
+        }
         let n = (want - self.buffer.len()).min(input.len());
         self.buffer.extend_from_slice(&input[..n]);
         *input = &input[n..];

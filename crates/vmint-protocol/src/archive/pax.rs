@@ -158,12 +158,14 @@ pub(super) fn escaped(name: &[u8]) -> Vec<u8> {
 fn unescaped(name: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(name.len());
     let mut rest = name;
-    while let Some((&byte, after)) = rest.split_first() {
-        (rest, _) = match rest {
-            [b'%', b'2', b'5', after @ ..] => (after, out.push(b'%')),
-            [b'%', b'3', b'D', after @ ..] => (after, out.push(b'=')),
-            _ => (after, out.push(byte)),
+    while let Some((&first, after)) = rest.split_first() {
+        let (byte, after) = match rest {
+            [b'%', b'2', b'5', after @ ..] => (b'%', after),
+            [b'%', b'3', b'D', after @ ..] => (b'=', after),
+            _ => (first, after),
         };
+        out.push(byte);
+        rest = after;
     }
     out
 }

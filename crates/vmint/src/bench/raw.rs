@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use vmint_model::{ErrorKind, Fault, Link};
+use vmint_protocol::archive::{Item, Parser};
 use vmint_protocol::{Channel, FromGuest, Reply, Request, TarIn};
 use vmint_qemu::args;
 use vmint_qemu::qmp::Qmp;
@@ -167,6 +168,64 @@ impl RawGuest {
             Fault::from_error(ErrorKind::Host, &e).context("cannot write to the raw port")
         })?;
         Ok(rate)
+    }
+
+    /// The guest's `tar` unpacks an archive from the port into a new folder; the time until all of it is there.
+    pub async fn unpack(&mut self, archive: &[u8], folder: &str) -> Result<Duration, Fault> {
+        // In whole blocks, for `dd` ends after so many of them, and with it what `tar` reads.
+        let blocks = archive.len().div_ceil(BLOCK as usize);
+        let script = format!(
+            "mkdir {folder} && dd if={} bs=32k iflag=fullblock count={blocks} 2>/dev/null | tar x -C {folder}",
+            self.device
+        );
+        let raw = &mut self.raw;
+        let padding = vec![0; blocks * BLOCK as usize - archive.len()];
+        let fed = async move {
+            raw.write_all(archive).await?;
+            raw.write_all(&padding).await
+        };
+        let argv = ["sh", "-c", &script];
+        let began = Instant::now();
+        let moved = async { tokio::join!(execute(&self.session, &argv), fed) };
+        let (unpacked, fed) = patiently(moved).await?;
+        let took = began.elapsed();
+        unpacked?;
+        fed.map_err(|e| {
+            Fault::from_error(ErrorKind::Host, &e).context("cannot write to the raw port")
+        })?;
+        Ok(took)
+    }
+
+    /// The guest's `tar` packs a folder into the port, and removes it then; the time until all of the archive is here.
+    pub async fn pack(&mut self, folder: &str) -> Result<Duration, Fault> {
+        let script = format!("tar c -C {folder} . > {}", self.device);
+        let raw = &mut self.raw;
+        let drained = async move {
+            let (mut parser, mut buffer) = (Parser::default(), vec![0; 256 << 10]);
+            let mut received = 0;
+            let mut is_whole = false;
+            // What follows an archive's end fills the last record of 10 KiB up.
+            while !is_whole || received % (10 << 10) != 0 {
+                let Ok(n @ 1..) = raw.read(&mut buffer).await else {
+                    break;
+                };
+                received += n;
+                let mut bytes = &buffer[..n];
+                while let Ok(Some(item)) = parser.next(&mut bytes) {
+                    is_whole |= item == Item::End;
+                }
+            }
+            is_whole
+        };
+        let argv = ["sh", "-c", &script];
+        let began = Instant::now();
+        let moved = async { tokio::join!(execute(&self.session, &argv), drained) };
+        let (packed, is_whole) = patiently(moved).await?;
+        let took = began.elapsed();
+        packed?;
+        expect(u64::from(is_whole), 1)?;
+        execute(&self.session, &["rm", "-r", folder]).await?;
+        Ok(took)
     }
 
     /// A command's output as its agent sends it, with no runner between.

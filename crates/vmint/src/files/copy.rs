@@ -88,13 +88,13 @@ impl Vmint {
                 ErrorKind::Internal,
                 "the machine says that it has all of an archive that was not sent",
             )),
-            (Ok(mut unpacked), Ok(packed)) => match packed.trouble {
-                Some(trouble) => Err(local::troubled(&trouble)),
-                None => {
-                    unpacked.skipped.add(&packed.left_out);
-                    Ok(unpacked)
+            (Ok(mut unpacked), Ok(packed)) => {
+                if let Some(trouble) = packed.trouble {
+                    return Err(local::troubled(&trouble));
                 }
-            },
+                unpacked.skipped.add(&packed.left_out);
+                Ok(unpacked)
+            }
         }
     }
 
