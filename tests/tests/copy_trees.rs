@@ -265,6 +265,32 @@ fn pipes_are_pipes_sockets_are_told_once_and_so_are_devices_on_the_way_out() {
     );
 }
 
+#[test]
+fn a_copy_takes_the_place_of_no_device() {
+    let home = machine();
+    let dir = tempfile::tempdir().unwrap();
+    let (file, pipe) = (dir.path().join("file"), dir.path().join("pipe"));
+    fs::write(&file, "x").unwrap();
+    rustix::fs::mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    for (source, target) in [
+        (file.as_os_str(), OsStr::new("box:/dev/null")),
+        (OsStr::new("box:/etc/passwd"), pipe.as_os_str()),
+    ] {
+        let refused = cp(&home, source, target).exits(2);
+        assert!(
+            refused
+                .error()
+                .contains("is a device, a named pipe or a socket"),
+            "{refused}"
+        );
+    }
+    assert_eq!(
+        home.sh("box", "stat -c %F /dev/null"),
+        "character special file"
+    );
+    assert!(fs::symlink_metadata(&pipe).unwrap().file_type().is_fifo());
+}
+
 fn xattr(path: &Path, name: &str) -> Option<Vec<u8>> {
     let mut value = vec![0; 1000];
     let len = rustix::fs::lgetxattr(path, name, &mut value[..]).ok()?;

@@ -47,13 +47,14 @@ pub struct Trouble {
     pub others: u64,
 }
 
-/// `open "/a": permission denied, and 2 others`.
+/// `open "/a": permission denied; and 2 more; everything else was sent`.
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.others {
-            0 => write!(f, "{}", self.first),
-            others => write!(f, "{}; and {others} more", self.first),
+        write!(f, "{}", self.first)?;
+        if self.others > 0 {
+            write!(f, "; and {} more", self.others)?;
         }
+        f.write_str("; everything else was sent")
     }
 }
 

@@ -4,7 +4,7 @@ use super::raw::RawGuest;
 use super::report::{Row, Target, Unit};
 use super::rig::{MEMORY, Rig};
 use super::stream::expect;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 use vmint_files::Unpacked;
 use vmint_model::{ErrorKind, Fault, Origin};
@@ -16,11 +16,13 @@ const EACH: usize = 1000;
 /// Where they are in a guest.
 const FOLDER: &str = "/tmp/many";
 
-/// `vmint cp` of a folder of small files, both ways, against the guest's `tar` on a second virtio-serial port, whose other
-/// end does nothing with the files.
+/// `vmint cp` of a folder of small files, both ways, against the guest's `tar` on a second virtio-serial port. At its other
+/// end an archive comes from memory, and goes to `tar`.
 pub async fn files(rig: &Rig<'_>, rows: &mut Vec<Row>) -> Result<(), Fault> {
     let count = rig.count(20_000, 2_000);
-    let source = rig.scratch("many");
+    // In memory on this side too: else the host's disk, and what else it has to do, is what is measured.
+    let folder = folder(rig)?;
+    let source = folder.path().join("many");
     make(&source, count)?;
     let archive = packed(&source)?;
     rig.template(MEMORY).await?;
@@ -31,7 +33,7 @@ pub async fn files(rig: &Rig<'_>, rows: &mut Vec<Row>) -> Result<(), Fault> {
     rig.progress
         .stage("files: booting a guest with a port of its own for raw bytes");
     let mut guest = RawGuest::boot(rig).await?;
-    let target = rig.scratch("many-back");
+    let target = folder.path().join("back");
     let [mut ins, mut outs, mut raw_ins, mut raw_outs] = [const { Vec::new() }; 4];
     // The first of each translates the guest's code, and is not counted. While one guest is measured, the other stands
     // still.
@@ -50,7 +52,8 @@ pub async fn files(rig: &Rig<'_>, rows: &mut Vec<Row>) -> Result<(), Fault> {
         rig.vmint.pause(name).await?;
         guest.resume().await?;
         let raw_in = guest.unpack(&archive, FOLDER).await?;
-        let raw_out = guest.pack(FOLDER).await?;
+        let raw_out = guest.pack(FOLDER, &target).await?;
+        remove(&target)?;
         rig.vmint.resume(name).await?;
         if round > 0 {
             for (samples, took) in [
@@ -65,7 +68,6 @@ pub async fn files(rig: &Rig<'_>, rows: &mut Vec<Row>) -> Result<(), Fault> {
     }
     guest.kill();
     rig.remove(&machine).await?;
-    remove(&source)?;
     for (way, floor, samples, raw) in [
         ("into a machine", "tar x of a raw port", ins, raw_ins),
         ("out of a machine", "tar c to a raw port", outs, raw_outs),
@@ -78,6 +80,32 @@ pub async fn files(rig: &Rig<'_>, rows: &mut Vec<Row>) -> Result<(), Fault> {
         );
     }
     Ok(())
+}
+
+/// A folder that goes when it is dropped.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn folder(rig: &Rig<'_>) -> Result<Folder, Fault> {
+    let memory = Path::new("/dev/shm");
+    let folder = if memory.is_dir() {
+        memory.join(format!("vmint-bench-files-{}", std::process::id()))
+    } else {
+        rig.scratch("files")
+    };
+    std::fs::create_dir(&folder).map_err(host("cannot make a folder for files to copy"))?;
+    Ok(Folder(folder))
 }
 
 fn host(what: &'static str) -> impl Fn(std::io::Error) -> Fault {

@@ -7,7 +7,9 @@ use super::stream::{expect, rate};
 use crate::Vmint;
 use std::ffi::OsString;
 use std::fs::File;
+use std::io::Write;
 use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -196,34 +198,57 @@ impl RawGuest {
         Ok(took)
     }
 
-    /// The guest's `tar` packs a folder into the port, and removes it then; the time until all of the archive is here.
-    pub async fn pack(&mut self, folder: &str) -> Result<Duration, Fault> {
+    /// The guest's `tar` packs a folder into the port, and `tar` of this host unpacks it into another; the time until all of
+    /// it is there. The guest's is removed then.
+    pub async fn pack(&mut self, folder: &str, target: &Path) -> Result<Duration, Fault> {
+        let failed = |e: std::io::Error| {
+            Fault::from_error(ErrorKind::Host, &e).context("cannot unpack what the raw port sent")
+        };
+        std::fs::create_dir(target).map_err(failed)?;
+        let mut tar = vmint_spawn::command("tar");
+        tar.arg("x").arg("-C").arg(target).stdin(Stdio::piped());
+        let mut tar = tar.spawn().map_err(failed)?;
         let script = format!("tar c -C {folder} . > {}", self.device);
+        let argv = ["sh", "-c", &script];
+        let (sender, mut receiver) = tokio::sync::mpsc::channel::<Vec<u8>>(64);
         let raw = &mut self.raw;
         let drained = async move {
-            let (mut parser, mut buffer) = (Parser::default(), vec![0; 256 << 10]);
-            let mut received = 0;
+            let mut parser = Parser::default();
             let mut is_whole = false;
-            // What follows an archive's end fills the last record of 10 KiB up.
-            while !is_whole || received % (10 << 10) != 0 {
-                let Ok(n @ 1..) = raw.read(&mut buffer).await else {
+            // Busybox sends nothing behind an archive's end.
+            while !is_whole {
+                let mut piece = vec![0; 64 << 10];
+                let Ok(n @ 1..) = raw.read(&mut piece).await else {
                     break;
                 };
-                received += n;
-                let mut bytes = &buffer[..n];
+                piece.truncate(n);
+                let mut bytes = &piece[..];
                 while let Ok(Some(item)) = parser.next(&mut bytes) {
                     is_whole |= item == Item::End;
+                }
+                if sender.send(piece).await.is_err() {
+                    break;
                 }
             }
             is_whole
         };
-        let argv = ["sh", "-c", &script];
         let began = Instant::now();
-        let moved = async { tokio::join!(execute(&self.session, &argv), drained) };
-        let (packed, is_whole) = patiently(moved).await?;
+        let unpacking = tokio::task::spawn_blocking(move || {
+            if let Some(mut input) = tar.stdin.take() {
+                while let Some(piece) = receiver.blocking_recv() {
+                    input.write_all(&piece)?;
+                }
+            }
+            tar.wait()
+        });
+        let moved = async { tokio::join!(execute(&self.session, &argv), drained, unpacking) };
+        let (packed, is_whole, unpacked) = patiently(moved).await?;
         let took = began.elapsed();
         packed?;
-        expect(u64::from(is_whole), 1)?;
+        let unpacked = unpacked
+            .expect("unpacking does not panic")
+            .map_err(failed)?;
+        expect(u64::from(is_whole && unpacked.success()), 1)?;
         execute(&self.session, &["rm", "-r", folder]).await?;
         Ok(took)
     }

@@ -20,6 +20,7 @@ pub(super) fn look(path: &Path) -> Result<There, Fault> {
     )));
     match std::fs::metadata(path) {
         Ok(meta) if meta.is_dir() => Ok(There::Folder),
+        Ok(meta) if !meta.is_file() => Ok(There::Special),
         Ok(_) => {
             let real = std::fs::canonicalize(path).map_err(look)?;
             Ok(There::File(real.into_os_string().into_encoded_bytes()))
