@@ -48,6 +48,7 @@ fn build_agent(out: &Path) -> PathBuf {
     for input in [
         "crates/vmint-agent",
         "crates/vmint-protocol",
+        "crates/vmint-tree",
         "Cargo.toml",
         "Cargo.lock",
     ] {

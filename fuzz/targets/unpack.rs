@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 use std::path::Path;
 use vmint_files::{Options, Specials, Symlinks, Unpacker};
 use vmint_fuzz::archive::{Place, mend};
@@ -28,10 +28,11 @@ fuzz_target!(|bytes: &[u8]| {
             Symlinks::Descending
         },
         specials: if choice & 16 == 0 {
-            Specials::Skip
+            Specials::PipesAlone
         } else {
             Specials::Refuse
         },
+        ..Options::default()
     };
     let archive = if choice & 32 == 0 {
         mend(bytes)
@@ -56,7 +57,7 @@ fn check_harmless(folder: &Path) {
     let meta = std::fs::symlink_metadata(folder).expect("it is there");
     let kind = meta.file_type();
     assert!(
-        kind.is_file() || kind.is_dir() || kind.is_symlink(),
+        kind.is_file() || kind.is_dir() || kind.is_symlink() || kind.is_fifo(),
         "{folder:?}: {kind:?}"
     );
     assert!(

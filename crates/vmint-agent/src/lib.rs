@@ -11,7 +11,7 @@
 //! * [`agent`], [`session`], [`output`]: the loop, what comes in, what goes out.
 //! * [`port`], [`source`], [`sink`]: the port and the two directions of a stream.
 //! * [`exec`], [`spawn`], [`users`]: commands.
-//! * [`unpack`], [`pack`], [`tarball`]: tar streams in and out.
+//! * [`unpack`], [`writing`], [`pack`], [`tarball`]: tar streams in and out.
 //! * [`prepare`], [`net`], [`info`], [`shutdown`]: what the guest is told, asked and bidden.
 //! * [`console`], [`sys`]: messages; system calls that need `unsafe`.
 
@@ -38,3 +38,4 @@ pub mod tarball;
 pub mod uevent;
 pub mod unpack;
 pub mod users;
+pub mod writing;

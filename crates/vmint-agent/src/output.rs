@@ -152,7 +152,10 @@ impl Agent {
                 _ => return,
             },
             Work::Pack(pack) => match pack.result() {
-                Some(Ok(sent)) => FromGuest::Reply(Reply::Packed(sent)),
+                Some(Ok(partly)) if partly.left_out.is_empty() => {
+                    FromGuest::Reply(Reply::Packed(partly.sent))
+                }
+                Some(Ok(partly)) => FromGuest::Reply(Reply::Partly(Box::new(partly))),
                 Some(Err(error)) => FromGuest::Failed(error),
                 None => return,
             },

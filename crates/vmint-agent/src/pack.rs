@@ -7,7 +7,6 @@
 use crate::exec::{failure, os, text};
 use crate::source::{From, Source};
 use crate::sys::{self, Forked};
-use crate::tarball::PackError;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -15,7 +14,8 @@ use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
-use vmint_protocol::{Channel, ErrorCode, Extent, GuestError, Sent, TarOut};
+use vmint_protocol::{Channel, ErrorCode, Extent, GuestError, LeftOut, Partly, Sent, TarOut};
+use vmint_tree::{PackError, Packed, Reason};
 
 /// So many files are few.
 const FEW: usize = 16;
@@ -65,8 +65,11 @@ impl Pack {
         let (result, result_end) = pipe_with(PipeFlags::CLOEXEC).ok()?;
         // A file that grows meanwhile does not fill the pipe and block the agent, but fails.
         rustix::io::ioctl_fionbio(&archive_end, true).ok()?;
-        let sent = crate::tarball::pack(path, archive_end).ok()?;
-        rustix::io::write(&result_end, &encode(sent)).ok()?;
+        let packed = crate::tarball::pack(path, archive_end).ok()?;
+        if packed.trouble.is_some() {
+            return None;
+        }
+        rustix::io::write(&result_end, &encode(&packed)).ok()?;
         let source = Source::new(Rc::new(archive), From::Pipe, Channel::Output);
         Some(Self {
             pid: None,
@@ -93,8 +96,8 @@ impl Pack {
                     Extent::Header => crate::tarball::look(&spec.path, archive_end),
                 };
                 let report = match packed {
-                    Ok(sent) => encode(sent),
-                    Err(error) => describe(&error),
+                    Ok(packed) => encode(&packed),
+                    Err(error) => describe(&error, &error),
                 };
                 // A pipe takes this much at once; a parent that is gone needs no result.
                 let _ = rustix::io::write(&result_end, &report);
@@ -127,7 +130,7 @@ impl Pack {
     }
 
     /// How it ended, once it has and all of the archive was sent.
-    pub fn result(&mut self) -> Option<Result<Sent, GuestError>> {
+    pub fn result(&mut self) -> Option<Result<Partly, GuestError>> {
         if !self.ended || !self.source.has_ended() {
             return None;
         }
@@ -164,49 +167,89 @@ fn is_small(folder: &[u8]) -> rustix::io::Result<bool> {
     Ok(true)
 }
 
-/// A result as one write to a pipe: `0`, entries, bytes; or the error's code, and its message.
-fn encode(sent: Sent) -> Vec<u8> {
-    [
-        &[0][..],
-        &sent.entries.to_le_bytes(),
-        &sent.bytes.to_le_bytes(),
-    ]
-    .concat()
-}
-
-fn describe(error: &PackError) -> Vec<u8> {
-    let shown = text(&error.path);
-    let error = os(&format!("{} {shown:?}", error.what), error.errno);
-    let code = match error.code {
-        ErrorCode::NotFound => 1,
-        ErrorCode::NoSpace => 2,
-        _ => 3,
-    };
-    let mut out = vec![code];
-    out.extend(error.message.bytes().take(4000));
+/// A result as one write to a pipe: `0`, entries, bytes; `4`, the same, and what was left out; or the error's code, and its
+/// message.
+fn encode(packed: &Packed) -> Vec<u8> {
+    let Packed {
+        sent,
+        left_out,
+        trouble,
+    } = packed;
+    if let Some(trouble) = trouble {
+        return describe(&trouble.first, trouble);
+    }
+    let mut out = vec![if left_out.is_empty() { DONE } else { PARTLY }];
+    out.extend([sent.entries, sent.bytes].map(u64::to_le_bytes).concat());
+    if !left_out.is_empty() {
+        let LeftOut {
+            sockets,
+            mounts,
+            xattrs,
+            powers,
+            first,
+        } = left_out;
+        let counts = [sockets, mounts, xattrs, powers];
+        out.extend(counts.map(|n| n.to_le_bytes()).concat());
+        out.extend(first);
+    }
     out
 }
 
-fn decode(report: &[u8]) -> Result<Sent, GuestError> {
-    let number = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_le_bytes);
-    match report.split_first() {
-        Some((0, rest)) if rest.len() == 16 => Ok(Sent {
-            entries: number(&rest[..8]),
-            bytes: number(&rest[8..]),
-        }),
-        Some((&code, message)) if code != 0 => {
-            let code = match code {
-                1 => ErrorCode::NotFound,
-                2 => ErrorCode::NoSpace,
-                _ => ErrorCode::Os,
-            };
-            Err(failure(code, text(message)))
-        }
-        _ => Err(failure(
+const DONE: u8 = 0;
+const PARTLY: u8 = 4;
+
+fn describe(error: &PackError, shown: &dyn std::fmt::Display) -> Vec<u8> {
+    let code = match error.reason {
+        Reason::Os(Errno::NOENT) => 1,
+        Reason::Os(Errno::NOSPC | Errno::DQUOT) => 2,
+        _ => 3,
+    };
+    let mut out = vec![code];
+    out.extend(shown.to_string().bytes().take(4000));
+    out
+}
+
+fn decode(report: &[u8]) -> Result<Partly, GuestError> {
+    let killed = || {
+        failure(
             ErrorCode::Os,
             "finish packing: the process that did it was killed",
-        )),
-    }
+        )
+    };
+    let (&code, rest) = report.split_first().ok_or_else(killed)?;
+    let number = |at: usize| {
+        let bytes = rest.get(8 * at..8 * at + 8);
+        bytes
+            .and_then(|b| b.try_into().ok())
+            .map(u64::from_le_bytes)
+    };
+    let counts = |from: usize| Some([number(from)?, number(from + 1)?]);
+    let code = match code {
+        DONE | PARTLY => {
+            let [entries, bytes] = counts(0).ok_or_else(killed)?;
+            let mut partly = Partly {
+                sent: Sent { entries, bytes },
+                left_out: LeftOut::default(),
+            };
+            if code == PARTLY {
+                let ([sockets, mounts], [xattrs, powers]) =
+                    counts(2).zip(counts(4)).ok_or_else(killed)?;
+                let first = &rest[48..];
+                partly.left_out = LeftOut {
+                    sockets,
+                    mounts,
+                    xattrs,
+                    powers,
+                    first: first[..first.len().min(LeftOut::MOST)].to_vec(),
+                };
+            }
+            return Ok(partly);
+        }
+        1 => ErrorCode::NotFound,
+        2 => ErrorCode::NoSpace,
+        _ => ErrorCode::Os,
+    };
+    Err(failure(code, text(rest)))
 }
 
 #[cfg(test)]
@@ -215,6 +258,10 @@ mod tests {
 
     /// The archive of a folder's content, and whether it took a process.
     fn packed(folder: &std::path::Path) -> (Vec<u8>, bool) {
+        // What was put into it since must not make the folder's own entry another one.
+        let second = std::time::SystemTime::UNIX_EPOCH;
+        let opened = std::fs::File::open(folder).unwrap();
+        opened.set_modified(second).unwrap();
         let path = [folder.as_os_str().as_bytes(), b"/."].concat();
         let pack = Pack::start(&TarOut {
             path,
@@ -236,8 +283,9 @@ mod tests {
     fn few_small_files_are_packed_without_a_process_and_the_same_as_with_one() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
-        let empty = packed(folder.path());
-        assert_eq!(empty, (vec![0; 1024], false));
+        let (empty, forked) = packed(folder.path());
+        assert!(!forked, "an empty folder took a process");
+        assert!(empty.ends_with(&[0; 1024]));
         std::fs::write(at("env"), "A=b\n").unwrap();
         std::fs::write(at("output"), "").unwrap();
         let (few, forked) = packed(folder.path());
@@ -247,7 +295,7 @@ mod tests {
         let (more, forked) = packed(folder.path());
         assert!(forked, "a link took no process");
         let of_files = few.len() - 1024;
-        assert_eq!(few[..of_files], more[..of_files]);
+        assert!(few[..of_files] == more[..of_files]);
         std::fs::remove_file(at("z")).unwrap();
         std::fs::write(at("z"), vec![b'z'; LITTLE as usize]).unwrap();
         assert!(packed(folder.path()).1, "a large file took no process");
@@ -265,19 +313,35 @@ mod tests {
 
     #[test]
     fn a_result_survives_the_pipe() {
-        let sent = Sent {
-            entries: 3,
-            bytes: 1 << 40,
+        let mut packed = Packed {
+            sent: Sent {
+                entries: 3,
+                bytes: 1 << 40,
+            },
+            ..Packed::default()
         };
-        assert_eq!(decode(&encode(sent)), Ok(sent));
+        let decoded = |packed: &Packed| decode(&encode(packed));
+        let whole = decoded(&packed).unwrap();
+        assert_eq!((whole.sent, whole.left_out.is_empty()), (packed.sent, true));
+        packed.left_out = LeftOut {
+            sockets: 1,
+            mounts: 2,
+            xattrs: 3,
+            powers: 4,
+            first: b"/run/x".to_vec(),
+        };
+        let partly = decoded(&packed).unwrap();
+        assert_eq!(partly.left_out, packed.left_out);
         let error = PackError {
             what: "open",
             path: b"/x".to_vec(),
-            errno: Errno::NOENT,
+            reason: Reason::Os(Errno::NOENT),
         };
-        let told = decode(&describe(&error)).unwrap_err();
+        let told = decode(&describe(&error, &error)).unwrap_err();
         assert_eq!(told.code, ErrorCode::NotFound);
         assert!(told.message.starts_with("open \"/x\""), "{}", told.message);
-        assert_eq!(decode(b"").unwrap_err().code, ErrorCode::Os);
+        for broken in [&b""[..], &[DONE], &[PARTLY; 20]] {
+            assert_eq!(decode(broken).unwrap_err().code, ErrorCode::Os);
+        }
     }
 }

@@ -201,8 +201,13 @@ impl Agent {
                 }
             }
             Work::Unpack(unpack) => match unpack.finish() {
-                Ok(sent) => {
-                    self.say(stream, &FromGuest::Reply(Reply::Unpacked(sent)));
+                Ok(partly) => {
+                    let reply = if partly.left_out.is_empty() {
+                        Reply::Unpacked(partly.sent)
+                    } else {
+                        Reply::Partly(Box::new(partly))
+                    };
+                    self.say(stream, &FromGuest::Reply(reply));
                     self.detach(id);
                 }
                 Err(error) => self.fail(id, error),

@@ -10,13 +10,14 @@ use tempfile::TempDir;
 use vmint_agent::tarball::pack;
 use vmint_agent::unpack::Unpack;
 use vmint_protocol::{ErrorCode, GuestError, Sent, TarIn};
+use vmint_tree::Packed;
 
 fn bytes(path: &Path) -> Vec<u8> {
     path.as_os_str().as_encoded_bytes().to_vec()
 }
 
 /// Packs `path` as the agent's child would.
-fn packed(path: &[u8]) -> (Vec<u8>, Sent) {
+fn packed(path: &[u8]) -> (Vec<u8>, Packed) {
     let (read, write) = pipe_with(PipeFlags::CLOEXEC).unwrap();
     let path = path.to_vec();
     let packer = std::thread::spawn(move || pack(&path, write).unwrap());
@@ -39,7 +40,7 @@ fn unpack(archive: &[u8], target: &Path, piece: usize) -> Result<Sent, GuestErro
     for piece in archive.chunks(piece) {
         unpack.push(piece)?;
     }
-    unpack.finish()
+    unpack.finish().map(|partly| partly.sent)
 }
 
 /// An archive of entries: name, type, link, content.
@@ -75,11 +76,14 @@ fn a_tree_survives_the_way_there_and_back() {
     fs::write(from.join("run"), "#!/bin/sh\n").unwrap();
     fs::set_permissions(from.join("run"), fs::Permissions::from_mode(0o4751)).unwrap();
     symlink("../nowhere/".repeat(20), from.join("link")).unwrap();
-    let (archive, sent) = packed(&[&bytes(&from)[..], b"/."].concat());
+    let (archive, all) = packed(&[&bytes(&from)[..], b"/."].concat());
+    let sent = all.sent;
+    assert_eq!((all.trouble, all.left_out.is_empty()), (None, true));
     assert_eq!(
         sent,
         Sent {
-            entries: 6,
+            // With the folder itself.
+            entries: 7,
             bytes: 1_500_010
         }
     );

@@ -1,8 +1,8 @@
 //! The target folder, and what can be opened below it.
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{OFlags, ResolveFlags};
 use rustix::io::Errno;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 /// Opens a folder to walk through it.
 pub(crate) const WALK: OFlags = OFlags::PATH
@@ -26,12 +26,11 @@ impl Target {
         Self(folder)
     }
 
-    /// Opens what is below, in one step of the kernel's: no component may be a link, not even the last, and none may
+    /// Opens what is below, in one step of the kernel's, or in few if the path is very long: no component may be a link, not even the last, and none may
     /// lead out. An empty path is the target itself.
     pub(crate) fn open(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
         let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        let path = if path.is_empty() { b"." } else { path };
-        rustix::fs::openat2(&self.0, path, flags, Mode::empty(), how)
+        vmint_tree::deep::open(self.0.as_fd(), path, flags, how)
     }
 }
 

@@ -7,19 +7,20 @@
 //! bytes ─▶ vmint_protocol::archive::Parser ─▶ name: relative, no `..`, renamed ─▶ parent: openat2 beneath the target,
 //!          (the agent's own, with its bounds)                                     no link followed, made if missing
 //!                                                                                   │
-//!            folder: mkdirat, opened, mode and times at its end, by descriptor ◀────┤
-//!            file: O_EXCL | O_NOFOLLOW, fchmod and futimens on what was opened ◀────┤
+//!            folder: mkdirat, opened, owner, mode, times at its end, by descriptor ◀┤
+//!            file: a draft without a name; owner, mode, attributes, times; placed ◀─┤
 //!            symbolic link: its text, never followed ◀──────────────────────────────┤
 //!            hard link: to a file that this very unpacker has made ◀────────────────┤
-//!            device, named pipe: counted and left out ◀─────────────────────────────┘
+//!            named pipe: made; device: counted and left out ◀───────────────────────┘
 //! ```
 //!
 //! * **Nothing outside the target folder is created, changed, linked, read or given another mode**, whatever the
 //!   archive says, and whoever swaps folders for links meanwhile.
 //! * **What is there stays there, unless a file takes its name**: a folder that exists keeps its owner, mode and times; a
 //!   file is replaced and never written through; a file does not replace a folder, nor a folder a file.
-//! * **Only the nine permission bits are set.** Set-user-id, set-group-id and sticky bits are dropped and counted; owners
-//!   are not set at all.
+//! * **Only the nine permission bits are set.** Set-user-id, set-group-id and sticky bits and file capabilities are dropped and
+//!   counted. Owners are set only where the caller [says so](Owners).
+//! * **A file has its name when it is whole**: what breaks off leaves no half file, and what was there before.
 //! * **Memory is bounded** whatever the number of entries: by the depth of a path (folders that are open) and by
 //!   [`Made`](links), which forgets the oldest files. Names are compared byte by byte.
 //!
@@ -31,6 +32,7 @@
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
+mod attributes;
 mod error;
 mod folder;
 mod links;
@@ -40,7 +42,8 @@ mod unpacked;
 mod unpacker;
 
 pub use error::UnpackError;
-pub use options::{Options, Specials, Symlinks};
+pub use options::{Options, Owners, Root, Specials, Symlinks};
 pub use shown::shown;
 pub use unpacked::{Skipped, Unpacked};
 pub use unpacker::{Unpacker, unpack};
+pub use vmint_tree::Xattrs;

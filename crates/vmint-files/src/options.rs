@@ -1,5 +1,7 @@
 //! What a caller may choose.
 
+use vmint_tree::Xattrs;
+
 /// How an archive is unpacked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
@@ -10,6 +12,12 @@ pub struct Options {
     pub symlinks: Symlinks,
     /// What becomes of what is neither file, folder nor link.
     pub specials: Specials,
+    /// To whom files belong.
+    pub owners: Owners,
+    /// Whether extended attributes are set.
+    pub xattrs: Xattrs,
+    /// What the target folder is.
+    pub root: Root,
 }
 
 /// Which symbolic links are made. They are text, and never followed here; but whoever uses the folder may follow them.
@@ -22,12 +30,33 @@ pub enum Symlinks {
     Descending,
 }
 
-/// What becomes of devices and named pipes, which are not made on a host.
+/// What becomes of devices, which are not made on a host, and of named pipes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Specials {
-    /// They are left out, and [counted](crate::Skipped).
+    /// Named pipes are made; devices are left out, and [counted](crate::Skipped).
     #[default]
-    Skip,
-    /// They are an error.
+    PipesAlone,
+    /// Both are an error.
     Refuse,
+}
+
+/// To whom files belong. Set-id bits are dropped in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Owners {
+    /// To whom this process runs for.
+    #[default]
+    Mine,
+    /// To whom the archive says, for which this process must be root. An owner who cannot be had is
+    /// [counted](crate::Skipped).
+    Kept,
+}
+
+/// What the target folder is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Root {
+    /// It was there, and stays as it is.
+    #[default]
+    Old,
+    /// It was made for this archive: should the archive have an entry for it, it gets what that says.
+    New,
 }

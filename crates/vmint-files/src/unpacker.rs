@@ -1,19 +1,19 @@
 //! The unpacker: a machine that is fed bytes and makes files.
 
+use crate::attributes::times;
 use crate::error::UnpackError;
 use crate::folder::{CHANGE, Identity, NAMED, Target, WALK};
 use crate::links::Made;
-use crate::options::{Options, Specials, Symlinks};
+use crate::options::{Options, Root, Specials, Symlinks};
 use crate::shown;
 use crate::unpacked::Unpacked;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
+use rustix::fs::{AtFlags, FileType, Mode, Timestamps};
 use rustix::io::Errno;
 use std::io::Read;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use vmint_protocol::archive::{Entry, EntryKind, Item, Parser, relative};
+use vmint_tree::{Draft, Drafts, Xattrs};
 
-/// The permission bits that a guest may set.
-const PERMISSIONS: u32 = 0o777;
 /// Bytes read at once.
 const PIECE: usize = 128 << 10;
 
@@ -40,7 +40,7 @@ pub fn unpack(
 pub struct Unpacker {
     parser: Parser,
     target: Target,
-    options: Options,
+    pub(crate) options: Options,
     /// The first top-level name, when it is renamed; empty for an archive of `./…`.
     top: Option<Vec<u8>>,
     /// The folder that was used last: most entries have the same one as the entry before.
@@ -52,24 +52,25 @@ pub struct Unpacker {
     /// The path of the last of them; those of the others are its beginnings.
     deepest: Vec<u8>,
     made: Made,
-    unpacked: Unpacked,
+    drafts: Drafts,
+    pub(crate) unpacked: Unpacked,
 }
 
-/// A file that is being written.
+/// A file that is being written, and its entry. It has its name when it is whole.
 #[derive(Debug)]
 struct File {
-    fd: OwnedFd,
+    draft: Draft,
     path: Vec<u8>,
-    mode: Mode,
-    times: Timestamps,
+    entry: Entry,
 }
 
-/// A folder that was made and gets its mode and times once nothing more is put into it.
+/// A folder that was made and gets its owner, mode and times once nothing more is put into it.
 #[derive(Debug)]
 struct Open {
     /// Length of its path.
     len: usize,
     identity: Identity,
+    owner: (u32, u32),
     mode: Mode,
     times: Timestamps,
 }
@@ -77,8 +78,13 @@ struct Open {
 impl Unpacker {
     /// Unpacks below this folder.
     pub fn new(folder: OwnedFd, options: Options) -> Self {
+        let parser = Parser::default().taking_holes();
+        let parser = match options.xattrs {
+            Xattrs::Keep => parser.keeping_xattrs(),
+            Xattrs::Drop => parser,
+        };
         Self {
-            parser: Parser::default(),
+            parser,
             target: Target::new(folder),
             options,
             top: None,
@@ -87,6 +93,7 @@ impl Unpacker {
             open: Vec::new(),
             deepest: Vec::new(),
             made: Made::default(),
+            drafts: Drafts::default(),
             unpacked: Unpacked::default(),
         }
     }
@@ -96,7 +103,11 @@ impl Unpacker {
         while let Some(item) = self.parser.next(&mut bytes).map_err(UnpackError::Archive)? {
             match item {
                 Item::Entry(entry) => self.begin(*entry)?,
-                Item::Data(data) => Self::write(self.file.as_ref(), &mut self.unpacked, data)?,
+                Item::Data(data) => {
+                    let len = data.len() as u64;
+                    self.content(len, |draft| draft.write(data))?;
+                }
+                Item::Hole(len) => self.content(len, |draft| draft.hole(len))?,
                 Item::Done => self.complete()?,
                 Item::End => self.close(0)?,
             }
@@ -105,8 +116,9 @@ impl Unpacker {
     }
 
     /// All of the archive was pushed.
-    pub fn finish(self) -> Result<Unpacked, UnpackError> {
+    pub fn finish(mut self) -> Result<Unpacked, UnpackError> {
         self.parser.finish().map_err(UnpackError::Archive)?;
+        self.close(0)?;
         Ok(self.unpacked)
     }
 
@@ -114,15 +126,16 @@ impl Unpacker {
         let Some(path) = self.place(&entry.path)? else {
             // The target itself, which is there: only a folder can be that.
             return match entry.kind {
-                EntryKind::Directory => self.close(0),
+                EntryKind::Directory => self.root(&entry),
                 _ => Err(escapes(&entry.path)),
             };
         };
-        let around = |open: &&Open| contains(&self.deepest[..open.len], &path);
+        let around = |open: &&Open| open.len == 0 || contains(&self.deepest[..open.len], &path);
         self.close(self.open.iter().take_while(around).count())?;
         let (folder, name) = split(&path);
         match entry.kind {
-            EntryKind::CharDevice | EntryKind::BlockDevice | EntryKind::Fifo => {
+            EntryKind::CharDevice | EntryKind::BlockDevice => return self.skip(&entry),
+            EntryKind::Fifo if self.options.specials == Specials::Refuse => {
                 return self.skip(&entry);
             }
             EntryKind::Symlink if !self.may_link(&entry) => {
@@ -138,11 +151,17 @@ impl Unpacker {
                 // It is the next one's parent, rather.
                 self.make_folder(&parent.1, name, &path, &entry)
             }
-            EntryKind::File => self.make_file(&parent.1, name, &path, &entry),
+            EntryKind::File => self.make_file(&parent.1, &path, entry),
             EntryKind::HardLink => self.hard_link(&parent.1, name, &path, &entry),
+            EntryKind::Fifo => replace(&path, &parent.1, name, || {
+                let mode = Mode::RUSR | Mode::WUSR;
+                rustix::fs::mknodat(&parent.1, name, FileType::Fifo, mode, 0)
+            })
+            .and_then(|()| self.pipe_attributes(&parent.1, name, &path, &entry)),
             _ => replace(&path, &parent.1, name, || {
                 rustix::fs::symlinkat(&entry.link[..], &parent.1, name)
-            }),
+            })
+            .and_then(|()| self.link_attributes(&parent.1, name, &path, &entry)),
         };
         self.parent.get_or_insert(parent);
         self.unpacked.entries += 1;
@@ -179,21 +198,36 @@ impl Unpacker {
         self.parent = None;
         let fd = match self.target.open(path, WALK) {
             // No entry describes it.
-            Err(Errno::NOENT) if !path.is_empty() => {
-                let (above, name) = split(path);
-                let above = self.folder(above)?;
-                match rustix::fs::mkdirat(&above.1, name, Mode::from_raw_mode(0o777)) {
-                    // Something is in the way after all; opening it says what.
-                    Ok(()) | Err(Errno::EXIST) => {}
-                    Err(errno) => return Err(UnpackError::io("make the folder", path)(errno)),
-                }
-                self.target
-                    .open(path, WALK)
-                    .map_err(|errno| self.not_a_folder(path, errno))?
-            }
+            Err(Errno::NOENT) if !path.is_empty() => self.make_all(path)?,
             other => other.map_err(|errno| self.not_a_folder(path, errno))?,
         };
         Ok((path.to_vec(), fd))
+    }
+
+    /// Makes what is missing of a path's folders. Step by step, and not by calling itself: an archive may name thousands.
+    fn make_all(&self, path: &[u8]) -> Result<OwnedFd, UnpackError> {
+        let failed = |errno| self.not_a_folder(path, errno);
+        let mut folder = self.target.open(b"", WALK).map_err(failed)?;
+        let mut end = 0;
+        for part in path.split(|&b| b == b'/') {
+            end += part.len();
+            let path = &path[..end];
+            let failed = |errno| self.not_a_folder(path, errno);
+            let open = |at: &OwnedFd| rustix::fs::openat(at, part, WALK, Mode::empty());
+            folder = match open(&folder) {
+                Err(Errno::NOENT) => {
+                    match rustix::fs::mkdirat(&folder, part, Mode::from_raw_mode(0o777)) {
+                        // Something is in the way after all; opening it says what.
+                        Ok(()) | Err(Errno::EXIST) => {}
+                        Err(errno) => return Err(UnpackError::io("make the folder", path)(errno)),
+                    }
+                    open(&folder).map_err(failed)?
+                }
+                other => other.map_err(failed)?,
+            };
+            end += 1;
+        }
+        Ok(folder)
     }
 
     /// Why a folder cannot be opened.
@@ -237,40 +271,58 @@ impl Unpacker {
             errno => failed(errno),
         })?;
         if made {
-            let open = Open {
-                len: path.len(),
-                identity: Identity::of(&fd).map_err(failed)?,
-                mode: self.mode(entry),
-                times: times(entry),
-            };
-            self.open.push(open);
-            self.deepest.clear();
-            self.deepest.extend_from_slice(path);
+            self.keep_open(&fd, path, entry)?;
         }
         self.parent = Some((path.to_vec(), fd));
+        Ok(())
+    }
+
+    /// The entry of the target itself, which is there. It gets what an entry says if it was made for this archive.
+    fn root(&mut self, entry: &Entry) -> Result<(), UnpackError> {
+        self.close(0)?;
+        if self.options.root == Root::New {
+            let fd = self.target.open(b"", CHANGE);
+            let fd = fd.map_err(UnpackError::io("open the folder", b"."))?;
+            self.keep_open(&fd, b"", entry)?;
+            self.unpacked.entries += 1;
+        }
+        Ok(())
+    }
+
+    /// Keeps a folder that was made, and what it will get.
+    fn keep_open(&mut self, fd: &OwnedFd, path: &[u8], entry: &Entry) -> Result<(), UnpackError> {
+        let failed = UnpackError::io("make the folder", path);
+        if self.set_xattrs(fd.as_fd(), entry) {
+            // An access list is a mode, too; until the folder is filled it is ours.
+            rustix::fs::fchmod(fd, Mode::RWXU).map_err(&failed)?;
+        }
+        let open = Open {
+            len: path.len(),
+            identity: Identity::of(fd).map_err(failed)?,
+            owner: (entry.uid, entry.gid),
+            mode: self.mode(entry),
+            times: times(entry),
+        };
+        self.open.push(open);
+        self.deepest.clear();
+        self.deepest.extend_from_slice(path);
         Ok(())
     }
 
     fn make_file(
         &mut self,
         parent: &OwnedFd,
-        name: &[u8],
         path: &[u8],
-        entry: &Entry,
+        entry: Entry,
     ) -> Result<(), UnpackError> {
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mode = Mode::RUSR | Mode::WUSR;
-        let fd = replace(path, parent, name, || {
-            rustix::fs::openat(parent, name, flags, mode)
-        })?;
-        let remembered = self.made.remember(&fd);
+        let draft = self.drafts.begin(parent.as_fd());
+        let draft = draft.map_err(UnpackError::io("make", path))?;
+        let remembered = self.made.remember(draft.file());
         remembered.map_err(UnpackError::io("read", path))?;
         self.file = Some(File {
-            fd,
+            draft,
             path: path.to_vec(),
-            mode: self.mode(entry),
-            times: times(entry),
+            entry,
         });
         Ok(())
     }
@@ -304,17 +356,9 @@ impl Unpacker {
             // Itself: it is there, and must not be lost.
             return Ok(());
         }
-        // By descriptor: what was looked at is what is linked. For the first way a plain user needs a newer kernel, for
-        // the second /proc.
+        // By descriptor: what was looked at is what is linked.
         replace(path, parent, name, || {
-            match rustix::fs::linkat(&file, c"", parent, name, AtFlags::EMPTY_PATH) {
-                Err(Errno::NOENT | Errno::PERM | Errno::ACCESS) => {
-                    let opened = format!("/proc/self/fd/{}", file.as_raw_fd());
-                    let follow = AtFlags::SYMLINK_FOLLOW;
-                    rustix::fs::linkat(rustix::fs::CWD, opened, parent, name, follow)
-                }
-                other => other,
-            }
+            vmint_tree::link(file.as_fd(), parent.as_fd(), name)
         })
     }
 
@@ -332,50 +376,45 @@ impl Unpacker {
                 let path = shown(&entry.path);
                 return Err(UnpackError::Special { path });
             }
-            (Specials::Skip, EntryKind::Fifo) => skipped.pipes += 1,
-            (Specials::Skip, _) => skipped.devices += 1,
+            (Specials::PipesAlone, _) => skipped.devices += 1,
         }
         skipped.first.get_or_insert_with(|| shown(&entry.path));
         Ok(())
     }
 
-    /// The permissions of an entry. What else it has set is dropped.
-    fn mode(&mut self, entry: &Entry) -> Mode {
-        if entry.mode & !PERMISSIONS != 0 {
-            let skipped = &mut self.unpacked.skipped;
-            skipped.bits += 1;
-            skipped.first.get_or_insert_with(|| shown(&entry.path));
-        }
-        Mode::from_raw_mode(entry.mode & PERMISSIONS)
-    }
-
-    fn write(
-        file: Option<&File>,
-        unpacked: &mut Unpacked,
-        mut data: &[u8],
+    /// Hands a part of the content, of so many bytes, on to be written.
+    fn content(
+        &mut self,
+        len: u64,
+        write: impl FnOnce(&mut Draft) -> Result<(), Errno>,
     ) -> Result<(), UnpackError> {
-        let Some(file) = file else {
+        let Some(file) = &mut self.file else {
             return Ok(());
         };
-        unpacked.bytes += data.len() as u64;
-        while !data.is_empty() {
-            match rustix::io::write(&file.fd, data) {
-                Ok(n) => data = &data[n..],
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(UnpackError::io("write", &file.path)(errno)),
-            }
-        }
+        write(&mut file.draft).map_err(UnpackError::io("write", &file.path))?;
+        self.unpacked.bytes = self.unpacked.bytes.saturating_add(len);
         Ok(())
     }
 
     /// The entry's content is complete.
     fn complete(&mut self) -> Result<(), UnpackError> {
-        let Some(file) = self.file.take() else {
+        let Some(mut file) = self.file.take() else {
             return Ok(());
         };
-        rustix::fs::fchmod(&file.fd, file.mode)
-            .and_then(|()| rustix::fs::futimens(&file.fd, &file.times))
-            .map_err(UnpackError::io("complete", &file.path))
+        let failed = UnpackError::io("complete", &file.path);
+        file.draft.complete().map_err(&failed)?;
+        self.file_attributes(file.draft.file(), &file.path, &file.entry)?;
+        let (folder, name) = split(&file.path);
+        let parent = self.folder(folder)?;
+        let placed = file.draft.place(parent.1.as_fd(), name);
+        self.parent = Some(parent);
+        placed.map_err(|errno| match errno {
+            Errno::ISDIR => UnpackError::InTheWay {
+                path: shown(&file.path),
+                found: "a folder",
+            },
+            errno => failed(errno),
+        })
     }
 
     /// Gives all open folders but the outermost `keep` their modes and times. Inner ones first, so that an outer one can
@@ -396,9 +435,12 @@ impl Unpacker {
             if Identity::of(&fd).map_err(replaced)? != open.identity {
                 return Err(UnpackError::Replaced { path: shown(path) });
             }
+            let failed = UnpackError::io("complete the folder", path);
+            let path = path.to_vec();
+            self.own(fd.as_fd(), open.owner, &path)?;
             rustix::fs::fchmod(&fd, open.mode)
                 .and_then(|()| rustix::fs::futimens(&fd, &open.times))
-                .map_err(UnpackError::io("complete the folder", path))?;
+                .map_err(failed)?;
         }
         let len = self.open.last().map_or(0, |open| open.len);
         self.deepest.truncate(len);
@@ -449,15 +491,4 @@ fn contains(dir: &[u8], path: &[u8]) -> bool {
 
 fn escapes(path: &[u8]) -> UnpackError {
     UnpackError::Escapes { path: shown(path) }
-}
-
-fn times(entry: &Entry) -> Timestamps {
-    let time = Timespec {
-        tv_sec: entry.mtime,
-        tv_nsec: entry.mtime_nsec.into(),
-    };
-    Timestamps {
-        last_access: time,
-        last_modification: time,
-    }
 }

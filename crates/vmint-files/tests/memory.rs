@@ -79,6 +79,36 @@ fn headers_without_an_end_are_refused() {
 }
 
 #[test]
+fn the_largest_records_and_the_longest_map_are_bounded() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let value = vec![b'v'; (1 << 20) - 40];
+    let record = [&b"1048560 SCHILY.xattr.user.a="[..], &value].concat();
+    let record = [&record[..1_048_559], b"\n"].concat();
+    let mut pax = header(b"pax", b'x', 0, b"", record.len() as u64);
+    pax.extend(&record);
+    pax.resize(pax.len().next_multiple_of(512), 0);
+    pax.extend(header(b"f", FILE, 0o644, b"", 0));
+    // The value is longer than the kernel takes, and counted.
+    let (most, pushed) = flood(b"", &pax, 20);
+    assert!(pushed.is_ok(), "{pushed:?}");
+    assert!(most < 3 * MIB, "{most} bytes");
+    let mut sparse = header(b"f", b'S', 0o644, b"", 0);
+    let mut more = vec![0; 512];
+    for piece in more[..504].chunks_exact_mut(24) {
+        piece.copy_from_slice(b"00000000000\000000000001\0");
+    }
+    more[504] = 1;
+    sparse[386..482].copy_from_slice(&more[..96]);
+    sparse[482] = 1;
+    sparse[148..156].fill(b' ');
+    let sum: u32 = sparse.iter().map(|&b| u32::from(b)).sum();
+    sparse[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    let (most, pushed) = flood(&sparse, &more, 1 << 16);
+    assert!(matches!(pushed, Err(UnpackError::Archive(_))));
+    assert!(most < 3 * MIB, "{most} bytes");
+}
+
+#[test]
 fn what_is_skipped_is_counted_and_not_gathered() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let global = header(b"global", b'g', 0, b"", 0);

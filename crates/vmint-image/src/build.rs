@@ -6,7 +6,7 @@ use crate::kernel::{self, KernelError};
 use crate::manifest::{Defaults, InitKind};
 use crate::progress::Progress;
 use crate::recipe::{Base, ImageName, Recipe};
-use crate::rootfs::customize;
+use crate::rootfs::copy;
 use crate::rootfs::debian::{self, DebianError};
 use crate::rootfs::ext4::{self, DiskError};
 use crate::rootfs::tree::Tree;
@@ -105,7 +105,7 @@ impl ImageStore {
                 workspace.path(),
                 progress,
             )?;
-            customize::copy_in(&mut tree, &recipe.copy)?;
+            copy::copy_in(&mut tree, &recipe.copy, progress)?;
             ext4::make(
                 &tree,
                 &content.join(DISK),

@@ -5,6 +5,7 @@ use crate::fsx::{FileError, OnFile};
 use crate::kernel::KernelSource;
 use std::fmt::{self, Write as _};
 use std::fs;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -224,6 +225,16 @@ impl Recipe {
 fn digest_source(path: &Path, hasher: &mut Hasher) -> Result<(), FileError> {
     let meta = fs::symlink_metadata(path).on("read", path)?;
     hasher.field(&meta.mode().to_le_bytes());
+    if meta.mode() & 0o6000 != 0 {
+        // They are dropped with an owner who is not root.
+        hasher.field(&[u8::from(meta.uid() == 0), u8::from(meta.gid() == 0)]);
+    }
+    if meta.is_dir() || meta.is_file() {
+        let file = fs::File::open(path).on("read", path)?;
+        for (name, value) in vmint_tree::xattrs::get(file.as_fd()).all {
+            hasher.field(&name).field(&value);
+        }
+    }
     if meta.is_dir() {
         let mut names = Vec::new();
         for entry in fs::read_dir(path).on("list", path)? {

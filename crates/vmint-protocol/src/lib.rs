@@ -27,7 +27,7 @@
 //! * [`flow`]: the windows.
 //! * [`message`]: what can be asked and answered.
 //! * [`host`]: what a host holds of a session, and what a guest may send it.
-//! * [`archive`]: tar streams taken apart as they arrive, or as they are read.
+//! * [`archive`]: tar streams, written, taken apart as they arrive, or as they are read.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
@@ -44,8 +44,9 @@ pub use frame::{
     encode_credit, encode_data, encode_eof, encode_message,
 };
 pub use message::{
-    ErrorCode, ExecSpec, ExitStatus, Extent, FromGuest, GuestError, GuestInfo, Init, NetworkConfig,
-    Prepare, Reply, Request, Sent, SshHostKey, Streams, TarIn, TarOut, ToGuest, WindowSize,
+    ErrorCode, ExecSpec, ExitStatus, Extent, FromGuest, GuestError, GuestInfo, Init, LeftOut,
+    NetworkConfig, Partly, Prepare, Reply, Request, Sent, SshHostKey, Streams, TarIn, TarOut,
+    ToGuest, WindowSize,
 };
 pub use preamble::{Hello, NONCE_LEN, PREAMBLE_LEN, PROTOCOL_VERSION, Welcome};
 

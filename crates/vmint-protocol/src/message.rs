@@ -75,6 +75,43 @@ pub enum Reply {
     Synced,
     /// To [`Request::Shutdown`].
     ShuttingDown,
+    /// To [`Request::TarIn`] and [`Request::TarOut`], in place of [`Unpacked`](Self::Unpacked) and
+    /// [`Packed`](Self::Packed): it was done, but for what is left out.
+    Partly(Box<Partly>),
+}
+
+/// A transfer that is not all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Partly {
+    /// What it moved.
+    pub sent: Sent,
+    /// What it did not.
+    pub left_out: LeftOut,
+}
+
+/// What a transfer cannot take along.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// Sockets.
+    pub sockets: u64,
+    /// File systems that the kernel makes up, below what was packed.
+    pub mounts: u64,
+    /// Extended attributes that could not be read or set.
+    pub xattrs: u64,
+    /// Set-id bits and file capabilities of files that got another owner.
+    pub powers: u64,
+    /// The path of the first of all these, at most [`MOST`](Self::MOST) bytes of it.
+    pub first: Vec<u8>,
+}
+
+impl LeftOut {
+    /// Most bytes of a path.
+    pub const MOST: usize = 1024;
+
+    /// Whether nothing was left out.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What a transfer moved.

@@ -289,7 +289,8 @@ impl Artifacts {
         let options = vmint_files::Options {
             symlinks: vmint_files::Symlinks::Descending,
             specials: vmint_files::Specials::Refuse,
-            rename: None,
+            xattrs: vmint_files::Xattrs::Drop,
+            ..vmint_files::Options::default()
         };
         vmint_files::unpack(file, folder.into(), options).map_err(|source| ArtifactError::Unpack {
             name: artifact.name.clone(),

@@ -208,6 +208,46 @@ impl Vmint {
             None => self.explain(record, fault),
         }
     }
+
+    /// Why a stream broke off while something was done. The runner's last word on the machine comes a moment after the hang-up:
+    /// until it has let go of the lock, it may still be writing it.
+    pub(crate) async fn broken_off(
+        &self,
+        record: &MachineRecord,
+        error: SessionError,
+        doing: &str,
+    ) -> Fault {
+        if matches!(error, SessionError::Guest(_)) {
+            return self.session_fault(record, error);
+        }
+        let dir = self.home.machine(&record.id);
+        let current = self.store().get(&record.id).ok().flatten();
+        if current
+            .is_some_and(|r| r.generation == record.generation && r.state == MachineState::Running)
+        {
+            let _ = self.wait_unlocked(&dir, Duration::from_secs(2)).await;
+        }
+        // Bound first: the store would stay locked to the end of the match, and one arm of it asks the store again.
+        let now = self.store().get(&record.id);
+        match now {
+            Ok(Some(now)) if now.generation != record.generation => {
+                let message = format!("machine {} was reset while {doing}", record.name);
+                Fault::new(ErrorKind::MachineLost, message)
+            }
+            Ok(Some(now)) if !now.state.has_runner() => {
+                let why = now.reason.unwrap_or_else(|| "it was stopped".into());
+                Fault::new(
+                    ErrorKind::MachineLost,
+                    format!("machine {} was lost: {why}", record.name),
+                )
+            }
+            Ok(None) => Fault::new(
+                ErrorKind::MachineLost,
+                format!("machine {} was removed", record.name),
+            ),
+            _ => self.session_fault(record, error),
+        }
+    }
 }
 
 impl Running<'_> {
@@ -244,39 +284,12 @@ impl Running<'_> {
         }
     }
 
-    /// Why the stream broke off. The runner's last word on the machine comes a moment after the hang-up: until it has
-    /// let go of the lock, it may still be writing it.
+    /// Why the stream broke off.
     async fn lost(&self, error: SessionError) -> Fault {
-        let dir = self.vmint.home.machine(&self.record.id);
-        let current = self.vmint.store().get(&self.record.id).ok().flatten();
-        if current.is_some_and(|r| {
-            r.generation == self.record.generation && r.state == MachineState::Running
-        }) {
-            let _ = self.vmint.wait_unlocked(&dir, Duration::from_secs(2)).await;
-        }
-        // Bound first: the store would stay locked to the end of the match, and one arm of it asks the store again.
-        let now = self.vmint.store().get(&self.record.id);
-        match now {
-            Ok(Some(now)) if now.generation != self.record.generation => {
-                let message = format!(
-                    "machine {} was reset while the command ran",
-                    self.record.name
-                );
-                Fault::new(ErrorKind::MachineLost, message)
-            }
-            Ok(Some(now)) if !now.state.has_runner() => {
-                let why = now.reason.unwrap_or_else(|| "it was stopped".into());
-                Fault::new(
-                    ErrorKind::MachineLost,
-                    format!("machine {} was lost: {why}", self.record.name),
-                )
-            }
-            Ok(None) => Fault::new(
-                ErrorKind::MachineLost,
-                format!("machine {} was removed", self.record.name),
-            ),
-            _ => self.vmint.session_fault(&self.record, error),
-        }
+        let broken = self
+            .vmint
+            .broken_off(&self.record, error, "the command ran");
+        broken.await
     }
 
     /// Sends input; no more than was granted, [`WINDOW`](vmint_protocol::WINDOW) at first.

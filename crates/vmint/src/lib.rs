@@ -59,7 +59,7 @@ pub use machines::{NewMachine, WaitFor};
 pub use pools::{Acquire, Lease, Pool, process};
 pub use sweep::Found;
 pub use testing::{AsyncVm, Vm};
-pub use vmint_files::{Skipped, Unpacked};
+pub use vmint_files::{Skipped, Unpacked, Xattrs};
 pub use vmint_image as image;
 pub use vmint_image::{Progress, Silent};
 pub use vmint_macros::test;

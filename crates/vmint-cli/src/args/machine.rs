@@ -293,6 +293,11 @@ pub struct Shell {
 /// if that is a folder, else under its name; DIR/. is the content of a folder. A destination that is a link is followed, and
 /// a folder that is there keeps its owner and mode. A file also goes into a new folder, if the destination ends in /. A
 /// local path with a colon is written ./a:b.
+///
+/// Modes, times, links, hard links, holes, named pipes, and extended attributes (user.*, access lists, file capabilities) are
+/// kept. So are owners, into a machine, and out of one for root; for other users files are theirs. Out of a machine,
+/// devices, set-id and sticky bits and file capabilities are left out, and sockets in both directions: a note says so. A tar stream has
+/// all of them but sockets. A file has its name when it is whole.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -307,6 +312,9 @@ pub struct Copy {
     /// Where to
     #[arg(value_name = "DST")]
     pub target: OsString,
+    /// Leave extended attributes, access lists and file capabilities out
+    #[arg(long)]
+    pub no_xattrs: bool,
     #[command(flatten)]
     pub held: Held,
 }

@@ -5,14 +5,26 @@ use crate::context::{self, Context};
 use crate::output;
 use crate::values::Side;
 use std::io::Write;
-use vmint::{ErrorKind, Fault, Unpacked, Vmint};
+use vmint::files::CopyOptions;
+use vmint::{ErrorKind, Fault, Unpacked, Vmint, Xattrs};
 
 /// `vmint cp`.
 pub fn copy(context: Context, args: &Copy) -> Result<(), Fault> {
     let (source, target) = (Side::parse(&args.source)?, Side::parse(&args.target)?);
     check(&source, &target)?;
+    let options = CopyOptions {
+        xattrs: if args.no_xattrs {
+            Xattrs::Drop
+        } else {
+            Xattrs::Keep
+        },
+    };
+    if options.xattrs == Xattrs::Drop && [&source, &target].contains(&&Side::Stream) {
+        let message = "--no-xattrs is for files; a tar stream is passed on as it is";
+        return Err(Fault::new(ErrorKind::Usage, message).hint("use tar's own --no-xattrs"));
+    }
     let vmint = context.open_for(&args.held)?;
-    context::wait(transfer(&vmint, source, target))
+    context::wait(transfer(&vmint, source, target, options))
 }
 
 /// One side is in a machine, the other is not.
@@ -28,7 +40,7 @@ fn check(source: &Side, target: &Side) -> Result<(), Fault> {
     }
 }
 
-/// Says what of a copy stayed in the machine.
+/// Says what of a copy was left out.
 pub fn tell_skipped(source: &str, unpacked: &Unpacked) {
     if !unpacked.skipped.is_empty() {
         let source = output::printable(source);
@@ -40,32 +52,39 @@ pub fn tell_skipped(source: &str, unpacked: &Unpacked) {
     }
 }
 
-async fn transfer(vmint: &Vmint, source: Side, target: Side) -> Result<(), Fault> {
-    match (source, target) {
+async fn transfer(
+    vmint: &Vmint,
+    source: Side,
+    target: Side,
+    options: CopyOptions,
+) -> Result<(), Fault> {
+    let (shown, copied) = match (source, target) {
         (Side::Host(source), Side::Machine { name, path }) => {
-            vmint.copy_in(&source, &name, &path).await.map(drop)
+            let copied = vmint.copy_in_with(&source, &name, &path, options).await;
+            (source.display().to_string(), copied?)
         }
         (Side::Machine { name, path }, Side::Host(target)) => {
-            tell_skipped(&path, &vmint.copy_out(&name, &path, &target).await?);
-            Ok(())
+            let copied = vmint.copy_out_with(&name, &path, &target, options).await;
+            (path, copied?)
         }
-        (Side::Stream, Side::Machine { name, path }) => vmint
-            .unpack_into(&name, path.as_bytes(), None, tokio::io::stdin())
-            .await
-            .map(drop),
+        (Side::Stream, Side::Machine { name, path }) => {
+            let stdin = tokio::io::stdin();
+            let copied = vmint.unpack_into(&name, path.as_bytes(), None, stdin).await;
+            ("-".to_owned(), copied?)
+        }
         (Side::Machine { name, path }, _) => {
             let write = async |bytes: bytes::Bytes| {
                 output::bytes(&bytes).map_err(|fault| std::io::Error::other(fault.message))
             };
-            vmint
-                .pack_from(&name, path.as_bytes(), write)
-                .await
-                .map(drop)
+            let copied = vmint.pack_from(&name, path.as_bytes(), write).await;
+            (path, copied?)
         }
         (Side::Host(_) | Side::Stream, _) => {
-            Err(Fault::new(ErrorKind::Internal, "a copy without a machine"))
+            return Err(Fault::new(ErrorKind::Internal, "a copy without a machine"));
         }
-    }
+    };
+    tell_skipped(&shown, &copied);
+    Ok(())
 }
 
 #[cfg(test)]

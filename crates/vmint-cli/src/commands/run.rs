@@ -116,7 +116,9 @@ async fn in_machine(
     for Pair { source, target } in &args.copy_in {
         tokio::select! {
             copied = vmint.copy_in(Path::new(source), id, target) => {
-                copied.map_err(|fault| fault.context(format!("cannot copy {source} into the machine")))?;
+                let copied = copied
+                    .map_err(|fault| fault.context(format!("cannot copy {source} into the machine")))?;
+                super::copy::tell_skipped(source, &copied);
             }
             signal = signals.next() => return Ok(signal_code(signal)),
         }

@@ -1,13 +1,9 @@
 //! What makes a root file system a guest: no identity of its own, a user, and nothing that only a real computer needs.
 
 use super::tree::{Attributes, Tree};
-use crate::fsx::{FileError, OnFile};
-use crate::recipe::CopyIn;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
-use std::fs;
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// The user that images are made with.
@@ -186,49 +182,11 @@ fn add_user(tree: &mut Tree) -> io::Result<()> {
     Ok(())
 }
 
-/// Puts the host's files in, as root's.
-pub(crate) fn copy_in(tree: &mut Tree, copies: &[CopyIn]) -> Result<(), FileError> {
-    for copy in copies {
-        copy_one(tree, &copy.source, &copy.path_in_image())?;
-    }
-    Ok(())
-}
-
-fn copy_one(tree: &mut Tree, source: &Path, target: &Path) -> Result<(), FileError> {
-    let meta = fs::symlink_metadata(source).on("copy", source)?;
-    let attributes = Attributes::root(meta.mode() & 0o7777);
-    if meta.is_dir() {
-        // A folder that the image has keeps its owner and mode: `--copy etc:/etc` must not change /etc.
-        let exists = tree.exists(&target.to_string_lossy());
-        tree.directory(target, (!exists).then_some(attributes))
-            .on("copy", source)?;
-        for entry in fs::read_dir(source).on("list", source)? {
-            let name = entry.on("list", source)?.file_name();
-            copy_one(tree, &source.join(&name), &target.join(&name))?;
-        }
-        Ok(())
-    } else if meta.is_symlink() {
-        let text = fs::read_link(source).on("read", source)?;
-        tree.symlink(target, text.as_os_str(), attributes)
-            .on("copy", source)
-    } else if meta.is_file() {
-        let mut file = fs::File::open(source).on("read", source)?;
-        let mtime = u64::try_from(meta.mtime()).ok();
-        tree.file(target, attributes, mtime, &mut file)
-            .on("copy", source)
-            .map(drop)
-    } else {
-        Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "neither file, folder nor link",
-        ))
-        .on("copy", source)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+    use std::os::unix::fs::MetadataExt;
 
     fn attributes(tree: &Tree, path: &str) -> Attributes {
         let inode = fs::symlink_metadata(tree.path().join(path)).unwrap().ino();
@@ -273,52 +231,5 @@ mod tests {
         );
         assert!(!tree.exists("etc/ssh/ssh_host_rsa_key") && tree.exists("etc/ssh/sshd_config"));
         assert!(!tree.exists("var/lib/systemd/random-seed"));
-    }
-
-    #[test]
-    fn a_copy_belongs_to_root_and_keeps_permissions_and_links() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut tree = Tree::create(&dir.path().join("root")).unwrap();
-        let source = dir.path().join("a \"strange\" ñame");
-        fs::create_dir_all(source.join("sub")).unwrap();
-        fs::write(source.join("sub/tool"), "x").unwrap();
-        fs::set_permissions(
-            source.join("sub/tool"),
-            std::os::unix::fs::PermissionsExt::from_mode(0o755),
-        )
-        .unwrap();
-        std::os::unix::fs::symlink("/nowhere", source.join("link")).unwrap();
-        tree.directory(
-            Path::new("opt"),
-            Some(Attributes {
-                uid: 3,
-                ..Attributes::root(0o700)
-            }),
-        )
-        .unwrap();
-        copy_in(
-            &mut tree,
-            &[CopyIn {
-                source: source.clone(),
-                target: "/opt".into(),
-            }],
-        )
-        .unwrap();
-        assert_eq!(attributes(&tree, "opt/sub/tool"), Attributes::root(0o755));
-        assert_eq!(
-            fs::read_link(tree.path().join("opt/link")).unwrap(),
-            Path::new("/nowhere")
-        );
-        assert_eq!(attributes(&tree, "opt").uid, 3);
-        let missing = CopyIn {
-            source: dir.path().join("missing"),
-            target: "/x".into(),
-        };
-        assert!(
-            copy_in(&mut tree, &[missing])
-                .unwrap_err()
-                .to_string()
-                .contains("missing")
-        );
     }
 }

@@ -3,8 +3,9 @@
 //! * [`tree`]: the folder, and what it cannot hold (owners, devices) beside it.
 //! * [`unpack`]: archives into the tree, layer upon layer.
 //! * [`ext4`]: the tree into a disk; [`inode`] puts owners and devices right in it.
-//! * [`debian`], [`customize`]: a Debian made by mmdebstrap, and what makes it a guest.
+//! * [`debian`], [`customize`], [`copy`]: a Debian made by mmdebstrap, what makes it a guest, files of the host in it.
 
+pub(crate) mod copy;
 pub(crate) mod customize;
 pub(crate) mod debian;
 pub(crate) mod ext4;

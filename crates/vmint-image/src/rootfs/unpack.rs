@@ -89,7 +89,8 @@ pub(crate) fn unpack(
     budget: &mut Budget,
 ) -> Result<(), UnpackError> {
     tree.next_layer();
-    let mut archive = Reader::with_parser(stream, Parser::keeping_xattrs());
+    let mut archive =
+        Reader::with_parser(stream, Parser::default().keeping_xattrs().taking_holes());
     while let Some(entry) = archive.next_entry().map_err(UnpackError::Archive)? {
         let path = PathBuf::from(OsStr::from_bytes(&entry.path));
         let too_large = UnpackError::TooLarge {
@@ -174,7 +175,7 @@ fn unpack_entry(
 
 /// The extended attributes that go into an image. They are held in memory until the disk is made, so all of them together
 /// have a budget.
-fn xattrs(
+pub(super) fn xattrs(
     records: Vec<(Vec<u8>, Vec<u8>)>,
     budget: &mut Budget,
 ) -> io::Result<BTreeMap<String, Vec<u8>>> {

@@ -19,6 +19,8 @@ pub struct Reader<R> {
     unread: std::ops::Range<usize>,
     /// Content of an entry is under way.
     in_content: bool,
+    /// Zeros of a hole that are to come.
+    hole: u64,
 }
 
 impl<R: Read> Reader<R> {
@@ -35,11 +37,13 @@ impl<R: Read> Reader<R> {
             buffer: vec![0; BUFFER].into(),
             unread: 0..0,
             in_content: false,
+            hole: 0,
         }
     }
 
     /// The next entry; what was not read of the one before is skipped. `None` at the archive's end.
     pub fn next_entry(&mut self) -> io::Result<Option<Entry>> {
+        self.hole = 0;
         loop {
             let mut input = &self.buffer[self.unread.clone()];
             let item = self.parser.next(&mut input);
@@ -49,7 +53,7 @@ impl<R: Read> Reader<R> {
                     self.in_content = true;
                     return Ok(Some(*entry));
                 }
-                Some(Item::Data(_)) => {}
+                Some(Item::Data(_) | Item::Hole(_)) => {}
                 Some(Item::Done) => self.in_content = false,
                 Some(Item::End) => return Ok(None),
                 None => {
@@ -65,7 +69,8 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    /// The content of the entry that came last.
+    /// The content of the entry that came last. Holes are zeros, of a parser that takes them; a hole may be longer than
+    /// any memory.
     pub fn content(&mut self) -> Content<'_, R> {
         Content(self)
     }
@@ -100,6 +105,14 @@ impl<R: Read> Read for Content<'_, R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let reader = &mut *self.0;
         while reader.in_content && !out.is_empty() {
+            if reader.hole > 0 {
+                let n = out
+                    .len()
+                    .min(usize::try_from(reader.hole).unwrap_or(usize::MAX));
+                out[..n].fill(0);
+                reader.hole -= n as u64;
+                return Ok(n);
+            }
             let unread = &reader.buffer[reader.unread.clone()];
             // No more than fits: the parser hands on what it is given.
             let mut input = &unread[..unread.len().min(out.len())];
@@ -111,6 +124,7 @@ impl<R: Read> Read for Content<'_, R> {
                     out[..bytes.len()].copy_from_slice(bytes);
                     return Ok(bytes.len());
                 }
+                Some(Item::Hole(len)) => reader.hole = len,
                 Some(Item::Done) => reader.in_content = false,
                 Some(Item::Entry(_) | Item::End) => unreachable!("content ends before these"),
                 None => {

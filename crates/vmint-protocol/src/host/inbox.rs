@@ -199,6 +199,7 @@ impl Inbox {
                     | (Reply::Prepared, Purpose::Prepare)
                     | (Reply::Unpacked(_), Purpose::TarIn)
                     | (Reply::Packed(_), Purpose::TarOut)
+                    | (Reply::Partly(_), Purpose::TarIn | Purpose::TarOut)
                     | (Reply::Info(_), Purpose::Info)
                     | (Reply::ClockSet, Purpose::SetClock)
                     | (Reply::Synced, Purpose::Sync)
@@ -253,6 +254,9 @@ impl Inbox {
         });
         let last = match &self.last {
             Last::Came(FromGuest::Failed(e)) => e.message.len(),
+            Last::Came(FromGuest::Reply(Reply::Partly(partly))) => {
+                size_of_val(&**partly) + partly.left_out.first.len()
+            }
             Last::Came(FromGuest::Reply(Reply::Info(info))) => {
                 info.agent.len()
                     + info.kernel.len()

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use std::io::Read;
 use tokio::sync::mpsc;
 use vmint_model::{ErrorKind, Fault};
-use vmint_protocol::archive::{EntryKind, Reader};
+use vmint_protocol::archive::{EntryKind, Parser, Reader};
 
 /// Files that are put into a machine at once.
 pub struct Parcel(tar::Builder<Vec<u8>>);
@@ -102,16 +102,18 @@ pub async fn fetch(guest: &dyn Guest, path: &str, limit: usize) -> Result<Vec<Fe
         Err(fault) if fault.kind == ErrorKind::NotFound => return Ok(Vec::new()),
         Err(fault) => return Err(fault),
     }
-    unpack(&bytes).map_err(|e| {
+    unpack(&bytes, limit).map_err(|e| {
         Fault::from_error(ErrorKind::Guest, &e)
             .context(format!("cannot read {path} of the machine"))
     })
 }
 
-/// The files of an archive, in memory. They are no more than the archive itself: what a header promises is not believed.
-fn unpack(bytes: &[u8]) -> std::io::Result<Vec<Fetched>> {
+/// The files of an archive, in memory. They are no more than the archive itself, or with holes no more than `limit`: what a
+/// header promises is not believed.
+fn unpack(bytes: &[u8], limit: usize) -> std::io::Result<Vec<Fetched>> {
     let mut files = Vec::new();
-    let mut archive = Reader::new(bytes);
+    let mut archive = Reader::with_parser(bytes, Parser::default().taking_holes());
+    let mut left = limit as u64;
     while let Some(entry) = archive.next_entry()? {
         if entry.kind != EntryKind::File {
             continue;
@@ -119,7 +121,12 @@ fn unpack(bytes: &[u8]) -> std::io::Result<Vec<Fetched>> {
         let path = String::from_utf8_lossy(&entry.path);
         let path = path.strip_prefix("./").unwrap_or(&path).to_owned();
         let mut content = Vec::new();
-        archive.content().read_to_end(&mut content)?;
+        let mut some = archive.content().take(left + 1);
+        some.read_to_end(&mut content)?;
+        left = left.checked_sub(content.len() as u64).ok_or_else(|| {
+            let message = format!("{path} and the files before it hold more than {limit} bytes");
+            std::io::Error::new(std::io::ErrorKind::InvalidData, message)
+        })?;
         files.push(Fetched { path, content });
     }
     Ok(files)

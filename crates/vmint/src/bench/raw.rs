@@ -7,12 +7,15 @@ use super::stream::{expect, rate};
 use crate::Vmint;
 use std::ffi::OsString;
 use std::fs::File;
+use std::io::Write;
 use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use vmint_model::{ErrorKind, Fault, Link};
+use vmint_protocol::archive::{Item, Parser};
 use vmint_protocol::{Channel, FromGuest, Reply, Request, TarIn};
 use vmint_qemu::args;
 use vmint_qemu::qmp::Qmp;
@@ -167,6 +170,87 @@ impl RawGuest {
             Fault::from_error(ErrorKind::Host, &e).context("cannot write to the raw port")
         })?;
         Ok(rate)
+    }
+
+    /// The guest's `tar` unpacks an archive from the port into a new folder; the time until all of it is there.
+    pub async fn unpack(&mut self, archive: &[u8], folder: &str) -> Result<Duration, Fault> {
+        // In whole blocks, for `dd` ends after so many of them, and with it what `tar` reads.
+        let blocks = archive.len().div_ceil(BLOCK as usize);
+        let script = format!(
+            "mkdir {folder} && dd if={} bs=32k iflag=fullblock count={blocks} 2>/dev/null | tar x -C {folder}",
+            self.device
+        );
+        let raw = &mut self.raw;
+        let padding = vec![0; blocks * BLOCK as usize - archive.len()];
+        let fed = async move {
+            raw.write_all(archive).await?;
+            raw.write_all(&padding).await
+        };
+        let argv = ["sh", "-c", &script];
+        let began = Instant::now();
+        let moved = async { tokio::join!(execute(&self.session, &argv), fed) };
+        let (unpacked, fed) = patiently(moved).await?;
+        let took = began.elapsed();
+        unpacked?;
+        fed.map_err(|e| {
+            Fault::from_error(ErrorKind::Host, &e).context("cannot write to the raw port")
+        })?;
+        Ok(took)
+    }
+
+    /// The guest's `tar` packs a folder into the port, and `tar` of this host unpacks it into another; the time until all of
+    /// it is there. The guest's is removed then.
+    pub async fn pack(&mut self, folder: &str, target: &Path) -> Result<Duration, Fault> {
+        let failed = |e: std::io::Error| {
+            Fault::from_error(ErrorKind::Host, &e).context("cannot unpack what the raw port sent")
+        };
+        std::fs::create_dir(target).map_err(failed)?;
+        let mut tar = vmint_spawn::command("tar");
+        tar.arg("x").arg("-C").arg(target).stdin(Stdio::piped());
+        let mut tar = tar.spawn().map_err(failed)?;
+        let script = format!("tar c -C {folder} . > {}", self.device);
+        let argv = ["sh", "-c", &script];
+        let (sender, mut receiver) = tokio::sync::mpsc::channel::<Vec<u8>>(64);
+        let raw = &mut self.raw;
+        let drained = async move {
+            let mut parser = Parser::default();
+            let mut is_whole = false;
+            // Busybox sends nothing behind an archive's end.
+            while !is_whole {
+                let mut piece = vec![0; 64 << 10];
+                let Ok(n @ 1..) = raw.read(&mut piece).await else {
+                    break;
+                };
+                piece.truncate(n);
+                let mut bytes = &piece[..];
+                while let Ok(Some(item)) = parser.next(&mut bytes) {
+                    is_whole |= item == Item::End;
+                }
+                if sender.send(piece).await.is_err() {
+                    break;
+                }
+            }
+            is_whole
+        };
+        let began = Instant::now();
+        let unpacking = tokio::task::spawn_blocking(move || {
+            if let Some(mut input) = tar.stdin.take() {
+                while let Some(piece) = receiver.blocking_recv() {
+                    input.write_all(&piece)?;
+                }
+            }
+            tar.wait()
+        });
+        let moved = async { tokio::join!(execute(&self.session, &argv), drained, unpacking) };
+        let (packed, is_whole, unpacked) = patiently(moved).await?;
+        let took = began.elapsed();
+        packed?;
+        let unpacked = unpacked
+            .expect("unpacking does not panic")
+            .map_err(failed)?;
+        expect(u64::from(is_whole && unpacked.success()), 1)?;
+        execute(&self.session, &["rm", "-r", folder]).await?;
+        Ok(took)
     }
 
     /// A command's output as its agent sends it, with no runner between.

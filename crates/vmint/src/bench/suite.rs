@@ -2,7 +2,9 @@
 
 use super::report::{Failure, HostFacts, Report, Row};
 use super::rig::Rig;
-use super::{branch, commands, fork, many, memory, pool, pool_soak, process, stream, workflow};
+use super::{
+    branch, commands, files, fork, many, memory, pool, pool_soak, process, stream, workflow,
+};
 use crate::Vmint;
 use std::path::PathBuf;
 use vmint_image::Progress;
@@ -62,6 +64,10 @@ const ALL: &[(&str, &str)] = &[
     (
         "stream",
         "a command's output and a tar stream in, against raw virtio-serial",
+    ),
+    (
+        "files",
+        "20,000 small files in and out by `vmint cp`, against the guest's tar on a raw port",
     ),
     (
         "pool",
@@ -149,6 +155,7 @@ async fn one(rig: &Rig<'_>, name: &str, rows: &mut Vec<Row>) -> Result<(), Fault
         "many" => many::many(rig, rows).await,
         "branch" => Box::pin(branch::branch(rig, rows)).await,
         "stream" => stream::stream(rig, rows).await,
+        "files" => Box::pin(files::files(rig, rows)).await,
         "pool" => pool::pool(rig, rows).await,
         "workflow" => workflow::workflow(rig, rows).await,
         LONG => pool_soak::soak(rig, rows).await,

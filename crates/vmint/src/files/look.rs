@@ -48,10 +48,13 @@ impl Answer {
         let (mut parser, mut rest) = (Parser::default(), &self.0[..]);
         loop {
             match parser.next(&mut rest) {
-                Ok(Some(Item::Entry(entry))) if entry.kind == EntryKind::Directory => {
-                    return Ok(There::Folder);
+                Ok(Some(Item::Entry(entry))) => {
+                    return Ok(match entry.kind {
+                        EntryKind::Directory => There::Folder,
+                        EntryKind::File => There::File(entry.path),
+                        _ => There::Special,
+                    });
                 }
-                Ok(Some(Item::Entry(entry))) => return Ok(There::File(entry.path)),
                 Ok(Some(_)) => {}
                 Ok(None) => return Err(Strange("its answer is cut short".into())),
                 Err(e) => return Err(Strange(e.to_string())),
@@ -95,6 +98,8 @@ mod tests {
         }
         let bytes = header(tar::EntryType::Directory, "srv");
         assert_eq!(answered(&[&bytes]), Ok(There::Folder));
+        let bytes = header(tar::EntryType::Char, "dev/null");
+        assert_eq!(answered(&[&bytes]), Ok(There::Special));
     }
 
     #[test]

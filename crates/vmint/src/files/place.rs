@@ -7,7 +7,8 @@
 //! | a folder's content (`DIR/.`) | into it | refused | into a new folder of that name |
 //!
 //! What the user has named is followed: a target that is a link counts as what it leads to. What an archive names is not.
-//! The one difference from `docker cp` is that a file goes into a folder that is not there, if a slash says that it is one.
+//! There are two differences from `docker cp`: a file goes into a folder that is not there, if a slash says that it is one; and
+//! a target that is a device, a pipe or a socket is refused, for a file in place of `/dev/null` breaks a system.
 
 /// What is copied.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,8 +43,10 @@ pub(super) enum There {
     Nothing,
     /// A folder.
     Folder,
-    /// Something else, with this path.
+    /// A file, with this path.
     File(Vec<u8>),
+    /// A device, a named pipe or a socket.
+    Special,
 }
 
 /// Where it goes.
@@ -64,6 +67,8 @@ pub(super) enum Misplaced {
     NoFolder,
     #[error("names no file")]
     NoName,
+    #[error("is a device, a named pipe or a socket, which a copy would replace")]
+    Special,
 }
 
 /// Where a subject goes that shall be copied to `target`.
@@ -80,6 +85,7 @@ pub(super) fn place(subject: &Subject, target: &[u8], there: &There) -> Result<P
     };
     match there {
         There::Folder => Ok(into(target)),
+        There::Special => Err(Misplaced::Special),
         There::File(_) if subject.is_folder || subject.content => Err(Misplaced::FolderOverFile),
         There::File(_) if names_folder => Err(Misplaced::NoFolder),
         There::File(path) => split(path),
@@ -160,6 +166,8 @@ mod tests {
             ("/", true, "t", There::Folder, "t *"),
             ("/", true, "t", There::Nothing, "t *"),
             ("a/d", true, "/..", There::Nothing, "NoName"),
+            ("a/f", false, "/dev/null", There::Special, "Special"),
+            ("a/d/.", true, "/dev/null", There::Special, "Special"),
         ] {
             let found = goes(source, is_folder, target, &there);
             assert_eq!(found, expected, "{source} to {target}, {there:?}");

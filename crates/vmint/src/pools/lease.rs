@@ -78,17 +78,15 @@ impl Lease {
 
     /// Copies a file or folder into the machine.
     pub async fn copy_in(&self, source: &Path, target: &str) -> Result<(), Fault> {
-        let sent = self.vmint.copy_in(source, &self.handle(), target).await;
-        self.blamed(sent.map(drop)).await
+        let copied = self.vmint.copy_in(source, &self.handle(), target).await;
+        warn_of_skipped(&self.blamed(copied).await?);
+        Ok(())
     }
 
     /// Copies a file or folder out of the machine.
     pub async fn copy_out(&self, source: &str, target: &Path) -> Result<(), Fault> {
         let unpacked = self.vmint.copy_out(&self.handle(), source, target).await;
-        let unpacked = self.blamed(unpacked).await?;
-        if !unpacked.skipped.is_empty() {
-            tracing::warn!("{}", unpacked.skipped);
-        }
+        warn_of_skipped(&self.blamed(unpacked).await?);
         Ok(())
     }
 
@@ -233,5 +231,12 @@ impl Drop for Lease {
             // The runner gives it back when this process ends.
             tracing::warn!("cannot give back lease {}: {fault}", self.id());
         }
+    }
+}
+
+/// Notes what of a copy was left out.
+fn warn_of_skipped(copied: &vmint_files::Unpacked) {
+    if !copied.skipped.is_empty() {
+        tracing::warn!("{}", copied.skipped);
     }
 }
