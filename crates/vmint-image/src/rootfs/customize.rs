@@ -39,7 +39,6 @@ fn text(tree: &mut Tree, path: &str, mode: u32, content: &str) -> io::Result<()>
     tree.file(
         Path::new(path),
         Attributes::root(mode),
-        None,
         &mut content.as_bytes(),
     )
     .map(drop)
@@ -140,7 +139,6 @@ fn add_user(tree: &mut Tree) -> io::Result<()> {
         tree.file(
             Path::new("etc/shadow"),
             shadow_mode.clone(),
-            None,
             &mut shadow.as_bytes(),
         )?;
         let gshadow = tree.read_text("etc/gshadow")?;
@@ -149,7 +147,6 @@ fn add_user(tree: &mut Tree) -> io::Result<()> {
             tree.file(
                 Path::new("etc/gshadow"),
                 shadow_mode,
-                None,
                 &mut gshadow.as_bytes(),
             )?;
         }
@@ -178,7 +175,6 @@ fn add_user(tree: &mut Tree) -> io::Result<()> {
             tree.file(
                 &Path::new(&home).join(name),
                 owned(0o644),
-                None,
                 &mut content.as_slice(),
             )?;
         }
@@ -196,14 +192,22 @@ pub(crate) fn copy_in(tree: &mut Tree, copies: &[CopyIn]) -> Result<(), FileErro
 
 fn copy_one(tree: &mut Tree, source: &Path, target: &Path) -> Result<(), FileError> {
     let meta = fs::symlink_metadata(source).on("copy", source)?;
-    let attributes = Attributes::root(meta.mode() & 0o7777);
+    let attributes = Attributes {
+        mtime: Some(meta.mtime()),
+        ..Attributes::root(meta.mode() & 0o7777)
+    };
     if meta.is_dir() {
         // A folder that the image has keeps its owner and mode: `--copy etc:/etc` must not change /etc.
         let exists = tree.exists(&target.to_string_lossy());
         tree.directory(target, (!exists).then_some(attributes))
             .on("copy", source)?;
+        let mut names = Vec::new();
         for entry in fs::read_dir(source).on("list", source)? {
-            let name = entry.on("list", source)?.file_name();
+            names.push(entry.on("list", source)?.file_name());
+        }
+        // In one order, so that the same files become the same disk.
+        names.sort_unstable();
+        for name in names {
             copy_one(tree, &source.join(&name), &target.join(&name))?;
         }
         Ok(())
@@ -213,8 +217,7 @@ fn copy_one(tree: &mut Tree, source: &Path, target: &Path) -> Result<(), FileErr
             .on("copy", source)
     } else if meta.is_file() {
         let mut file = fs::File::open(source).on("read", source)?;
-        let mtime = u64::try_from(meta.mtime()).ok();
-        tree.file(target, attributes, mtime, &mut file)
+        tree.file(target, attributes, &mut file)
             .on("copy", source)
             .map(drop)
     } else {
@@ -230,9 +233,13 @@ fn copy_one(tree: &mut Tree, source: &Path, target: &Path) -> Result<(), FileErr
 mod tests {
     use super::*;
 
+    /// Without the time.
     fn attributes(tree: &Tree, path: &str) -> Attributes {
         let inode = fs::symlink_metadata(tree.path().join(path)).unwrap().ino();
-        tree.attributes_of(inode).unwrap().clone()
+        Attributes {
+            mtime: None,
+            ..tree.attributes_of(inode).unwrap().clone()
+        }
     }
 
     #[test]

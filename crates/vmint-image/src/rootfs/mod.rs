@@ -1,8 +1,8 @@
 //! Root file systems: collected in a folder of this user's, and made a disk of, without root.
 //!
-//! * [`tree`]: the folder, and what it cannot hold (owners, devices) beside it.
+//! * [`tree`]: the folder, and what it cannot hold (owners, times, devices) beside it.
 //! * [`unpack`]: archives into the tree, layer upon layer.
-//! * [`ext4`]: the tree into a disk; [`inode`] puts owners and devices right in it.
+//! * [`ext4`]: the tree into a disk; [`inode`] puts owners, times and devices right in it.
 //! * [`debian`], [`customize`]: a Debian made by mmdebstrap, and what makes it a guest.
 
 pub(crate) mod customize;
@@ -10,6 +10,8 @@ pub(crate) mod debian;
 pub(crate) mod ext4;
 mod host;
 mod inode;
+#[cfg(test)]
+mod layers;
 mod mirror;
 pub(crate) mod tree;
 pub(crate) mod unpack;
