@@ -255,11 +255,13 @@ fn connections_from_before_a_restore_are_reset_and_those_within_the_guest_stay()
             );
         }
         home.ok(what);
+        // A moment after the first command may run.
+        until(SOON, "nothing leads to what is gone", || {
+            !connections(name)
+                .iter()
+                .any(|line| line.starts_with("02004D0A"))
+        });
         let found = connections(name);
-        assert!(
-            !found.iter().any(|line| line.starts_with("02004D0A")),
-            "{what}: {found:?}"
-        );
         assert!(
             found.iter().any(|line| line == "0100007F:0009 01"),
             "{what}: {found:?}"

@@ -20,7 +20,7 @@ use crate::port::{Inbox, Outbox, Port};
 use crate::source::Source;
 use crate::spawn::Spawner;
 use crate::unpack::Unpack;
-use crate::{console, sys};
+use crate::{connections, console, sys};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::{Errno, Result};
 use rustix::process::{WaitOptions, WaitStatus};
@@ -38,6 +38,9 @@ const HELD: Duration = Duration::from_millis(100);
 /// How long commands may take to end, and the host to read how, when the guest turns itself off: whoever typed `poweroff` shall see that
 /// it has worked.
 const LAST_WORDS: Duration = Duration::from_millis(250);
+/// How long after a fork connections of before are reset. Not at once: that is code which the fork has never run, and under emulation
+/// it takes 20 ms, for which nobody's first command should wait.
+const STALE: Duration = Duration::from_millis(250);
 
 const PORT: u64 = 0;
 const SIGNALS: u64 = 1;
@@ -125,6 +128,8 @@ pub struct Agent {
     pub(crate) shutting_down: bool,
     /// What the guest has asked of its PID 1, and until when commands are heard out.
     ending: Option<(End, Instant)>,
+    /// Addresses whose connections are to be reset, and when.
+    stale: Option<(Vec<[u8; 4]>, Instant)>,
     epoll: OwnedFd,
     /// Children that have ended; where the agent is the init for good, what is asked of it.
     signals: OwnedFd,
@@ -169,6 +174,7 @@ impl Agent {
             handover,
             shutting_down: false,
             ending: None,
+            stale: None,
             epoll,
             signals,
             requests,
@@ -377,6 +383,13 @@ impl Agent {
         self.reap();
     }
 
+    /// The other ends of connections from these addresses are gone.
+    pub(crate) fn reset_connections_of(&mut self, addresses: Vec<[u8; 4]>) {
+        if !addresses.is_empty() {
+            self.stale = Some((addresses, Instant::now() + STALE));
+        }
+    }
+
     /// The guest wants its machine to end. The first word counts.
     fn asked_to_end(&mut self, end: Option<End>) {
         if let Some(end) = end {
@@ -439,6 +452,7 @@ impl Agent {
             .chain(self.held_at)
             .chain(handover)
             .chain(self.ending.map(|(_, deadline)| deadline))
+            .chain(self.stale.as_ref().map(|(_, at)| *at))
             .min()?;
         // A timer that is due in less than the clock's resolution must not become a loop.
         Some(next.saturating_duration_since(Instant::now()) + Duration::from_millis(1))
@@ -448,6 +462,7 @@ impl Agent {
         if self.gone_at.is_none()
             && self.handover.is_none()
             && self.held_at.is_none()
+            && self.stale.is_none()
             && self.units.is_empty()
         {
             return Ok(());
@@ -466,6 +481,13 @@ impl Agent {
         if self.handover.as_ref().is_some_and(|h| h.deadline <= now) {
             console::say("no host has prepared this machine; starting its init without");
             self.hand_over()?;
+        }
+        if let Some((addresses, _)) = self.stale.take_if(|(_, at)| *at <= now) {
+            match connections::reset(&addresses) {
+                Ok(0) => {}
+                Ok(count) => console::say(&format!("{count} connections of before are reset")),
+                Err(e) => console::say(&format!("cannot reset the connections of before: {e}")),
+            }
         }
         for unit in self.units.values_mut() {
             if let Work::Exec(exec) = &mut unit.work

@@ -1,7 +1,7 @@
 //! The network interface, configured by the old ioctls: a handful of calls, no library.
 
 use crate::sys::check;
-use crate::{connections, console, link_local};
+use crate::{console, link_local};
 use rustix::io::{Errno, Result};
 use std::ffi::c_char;
 use std::io;
@@ -102,8 +102,9 @@ fn interface() -> Option<String> {
     names.into_iter().next()
 }
 
-/// Gives the interface its addresses. On a fork the template's are there already and give way, and so do the connections that it had.
-pub fn configure(config: &NetworkConfig) -> io::Result<()> {
+/// Gives the interface its addresses. On a fork the template's are there already and give way; gives those that the machine's
+/// connections may have, then.
+pub fn configure(config: &NetworkConfig) -> io::Result<Vec<[u8; 4]>> {
     let name = interface()
         .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "there is no ethernet interface"))?;
     let socket = socket()?;
@@ -121,14 +122,7 @@ pub fn configure(config: &NetworkConfig) -> io::Result<()> {
     set_up(&socket, &name, Link::Up)?;
     set_default_route(&socket, &name, config.gateway)?;
     // On a first boot there has been no address, and so no connection.
-    if let Some(before) = before {
-        match connections::reset(&[before, config.address]) {
-            Ok(0) => {}
-            Ok(count) => console::say(&format!("{count} connections of before are reset")),
-            Err(e) => console::say(&format!("cannot reset the connections of before: {e}")),
-        }
-    }
-    Ok(())
+    Ok(before.map_or(Vec::new(), |before| vec![before, config.address]))
 }
 
 /// The interface's first IPv4 address, if it has one.

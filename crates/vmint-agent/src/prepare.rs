@@ -14,9 +14,10 @@ use std::path::Path;
 use std::time::Instant;
 use vmint_protocol::{ErrorCode, GuestError, Prepare, SshHostKey};
 
-/// Applies all of it. Everything is tried; the first failure is told.
-pub fn apply(prepare: &Prepare) -> Result<(), GuestError> {
+/// Applies all of it. Everything is tried; the first failure is told. Gives the addresses whose connections have lost their other ends.
+pub fn apply(prepare: &Prepare) -> Result<Vec<[u8; 4]>, GuestError> {
     let mut first = None;
+    let mut before = Vec::new();
     let mut note = |what: &str, result: io::Result<()>| {
         if let Err(e) = result {
             let code = if e.kind() == io::ErrorKind::StorageFull {
@@ -36,7 +37,8 @@ pub fn apply(prepare: &Prepare) -> Result<(), GuestError> {
     );
     note("write its generation", write_generation(prepare.generation));
     if let Some(network) = &prepare.network {
-        note("configure its network", net::configure(network));
+        let configured = net::configure(network).map(|addresses| before = addresses);
+        note("configure its network", configured);
         note("write /etc/resolv.conf", write_resolver(network.dns));
     }
     if Path::new("/etc").is_dir() {
@@ -63,7 +65,7 @@ pub fn apply(prepare: &Prepare) -> Result<(), GuestError> {
         "set its clock",
         set_clock(prepare.realtime_ns + began.elapsed().as_nanos() as u64),
     );
-    first.map_or(Ok(()), Err)
+    first.map_or(Ok(before), Err)
 }
 
 fn reseed(seed: &[u8]) -> io::Result<()> {
