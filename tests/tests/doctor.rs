@@ -37,6 +37,7 @@ fn every_line_says_ok_warning_or_failure_and_what_to_do() {
         "sockets",
         "stale-machines",
         "network-guard",
+        "ping",
     ] {
         check(&checks, name);
     }

@@ -14,12 +14,13 @@
 
 use crate::boot::Handover;
 use crate::exec::{Exec, Surroundings};
+use crate::init::{self, End, Requests};
 use crate::pack::Pack;
 use crate::port::{Inbox, Outbox, Port};
 use crate::source::Source;
 use crate::spawn::Spawner;
 use crate::unpack::Unpack;
-use crate::{console, sys};
+use crate::{connections, console, sys};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::{Errno, Result};
 use rustix::process::{WaitOptions, WaitStatus};
@@ -34,9 +35,16 @@ use vmint_protocol::{Decoder, ExitStatus, ToGuest};
 const GONE: Duration = Duration::from_secs(1);
 /// How long the rest of a `Hello` may take to arrive before its start is taken for something else.
 const HELD: Duration = Duration::from_millis(100);
+/// How long commands may take to end, and the host to read how, when the guest turns itself off: whoever typed `poweroff` shall see that
+/// it has worked.
+const LAST_WORDS: Duration = Duration::from_millis(250);
+/// How long after a fork connections of before are reset. Not at once: that is code which the fork has never run, and under emulation
+/// it takes 20 ms, for which nobody's first command should wait.
+const STALE: Duration = Duration::from_millis(250);
 
 const PORT: u64 = 0;
-const CHILDREN: u64 = 1;
+const SIGNALS: u64 = 1;
+const REQUESTS: u64 = 2;
 /// Tokens of units are their number times this, plus a slot.
 const SLOTS: u64 = 8;
 /// The slot of a sink, and of a terminal; sources follow.
@@ -118,8 +126,14 @@ pub struct Agent {
     pub(crate) handover: Option<Handover>,
     /// Set by a shutdown request, acted upon once the answer is on its way.
     pub(crate) shutting_down: bool,
+    /// What the guest has asked of its PID 1, and until when commands are heard out.
+    ending: Option<(End, Instant)>,
+    /// Addresses whose connections are to be reset, and when.
+    stale: Option<(Vec<[u8; 4]>, Instant)>,
     epoll: OwnedFd,
-    children: OwnedFd,
+    /// Children that have ended; where the agent is the init for good, what is asked of it.
+    signals: OwnedFd,
+    requests: Option<Requests>,
     null: OwnedFd,
     spawner: Spawner,
     oom_score: Option<&'static CStr>,
@@ -136,7 +150,18 @@ impl Agent {
             rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC,
             rustix::fs::Mode::empty(),
         )?;
-        let (epoll, children) = watch(&port)?;
+        let is_init = handover.is_none();
+        let wanted = init::signals().filter(|_| is_init);
+        let (epoll, signals) = watch(&port, wanted)?;
+        let requests = is_init.then(Requests::listen).and_then(|listening| {
+            listening
+                .inspect_err(|e| console::say(&format!("cannot make /run/initctl: {e}")))
+                .ok()
+        });
+        if let Some(requests) = &requests {
+            let data = EventData::new_u64(REQUESTS);
+            epoll::add(&epoll, requests, data, EventFlags::IN | EventFlags::ET)?;
+        }
         Ok(Self {
             port,
             inbox: Inbox::default(),
@@ -148,8 +173,11 @@ impl Agent {
             role: Role::Init,
             handover,
             shutting_down: false,
+            ending: None,
+            stale: None,
             epoll,
-            children,
+            signals,
+            requests,
             null,
             spawner: Spawner::default(),
             oom_score: None,
@@ -163,7 +191,7 @@ impl Agent {
     /// the process that set them up, so they are set up again.
     pub(crate) fn become_daemon(&mut self) -> Result<()> {
         self.role = Role::Daemon;
-        (self.epoll, self.children) = watch(&self.port)?;
+        (self.epoll, self.signals) = watch(&self.port, std::iter::empty())?;
         // The agent is the last to go when memory runs out; what it starts is not.
         if std::fs::write("/proc/self/oom_score_adj", "-1000").is_ok() {
             self.oom_score = Some(c"0");
@@ -171,8 +199,8 @@ impl Agent {
         Ok(())
     }
 
-    /// Serves the host until it asks for a shutdown.
-    pub fn run(&mut self) -> Result<()> {
+    /// Serves the host until it, or the guest, asks for an end.
+    pub fn run(&mut self) -> Result<End> {
         let mut events = Vec::with_capacity(64);
         loop {
             // A bound, so that a host that never stops sending cannot keep us from everything else.
@@ -183,8 +211,14 @@ impl Agent {
                 self.receive()?;
             }
             let more = self.send()?;
-            if self.shutting_down && (self.out.is_empty() || !self.port.writable) {
-                return Ok(());
+            let is_told = self.out.is_empty() || !self.port.writable;
+            if self.shutting_down && is_told {
+                return Ok(End::PowerOff);
+            }
+            if let Some((end, deadline)) = self.ending
+                && ((self.units.is_empty() && is_told) || deadline <= Instant::now())
+            {
+                return Ok(end);
             }
             let busy = more || (self.port.readable && !self.out.is_congested());
             self.held_at = self
@@ -227,7 +261,11 @@ impl Agent {
                     self.gone_at = hung_up.then(|| Instant::now() + GONE);
                 }
             }
-            CHILDREN => self.reap(),
+            SIGNALS => self.signalled(),
+            REQUESTS => {
+                let asked = self.requests.as_ref().and_then(Requests::read);
+                self.asked_to_end(asked);
+            }
             token => self.unit_woken(token / SLOTS, token % SLOTS, flags, hung_up),
         }
     }
@@ -328,11 +366,41 @@ impl Agent {
         self.null.as_fd()
     }
 
-    /// Collects children that have ended, orphans of others among them.
+    /// Reads which signals have come: children that have ended, or a wish.
+    fn signalled(&mut self) {
+        const ONE: usize = size_of::<libc::signalfd_siginfo>();
+        // Room for more than one of each that is waited for, but those above SIGRTMIN are counted: read until there is none.
+        let mut infos = [0; ONE * 32];
+        while let Ok(length) = rustix::io::read(&self.signals, &mut infos) {
+            for info in infos[..length].chunks_exact(ONE) {
+                let signal = info[..4].try_into().map(i32::from_ne_bytes);
+                self.asked_to_end(signal.ok().and_then(init::of_signal));
+            }
+            if length < infos.len() {
+                break;
+            }
+        }
+        self.reap();
+    }
+
+    /// The other ends of connections from these addresses are gone.
+    pub(crate) fn reset_connections_of(&mut self, addresses: Vec<[u8; 4]>) {
+        if !addresses.is_empty() {
+            self.stale = Some((addresses, Instant::now() + STALE));
+        }
+    }
+
+    /// The guest wants its machine to end. The first word counts.
+    fn asked_to_end(&mut self, end: Option<End>) {
+        if let Some(end) = end {
+            self.ending
+                .get_or_insert_with(|| (end, Instant::now() + LAST_WORDS));
+        }
+    }
+
+    /// Collects children that have ended, orphans of others among them. A signal that is pending is not counted, so they are
+    /// asked for until there is none.
     fn reap(&mut self) {
-        let mut info = [0; size_of::<libc::signalfd_siginfo>()];
-        // One is enough: a signal that is pending is not counted, so children are asked for until there is none.
-        let _ = rustix::io::read(&self.children, &mut info);
         while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
             let pid = pid.as_raw_nonzero().get();
             if let Some(id) = self
@@ -383,6 +451,8 @@ impl Agent {
             .chain(self.gone_at)
             .chain(self.held_at)
             .chain(handover)
+            .chain(self.ending.map(|(_, deadline)| deadline))
+            .chain(self.stale.as_ref().map(|(_, at)| *at))
             .min()?;
         // A timer that is due in less than the clock's resolution must not become a loop.
         Some(next.saturating_duration_since(Instant::now()) + Duration::from_millis(1))
@@ -392,6 +462,7 @@ impl Agent {
         if self.gone_at.is_none()
             && self.handover.is_none()
             && self.held_at.is_none()
+            && self.stale.is_none()
             && self.units.is_empty()
         {
             return Ok(());
@@ -410,6 +481,13 @@ impl Agent {
         if self.handover.as_ref().is_some_and(|h| h.deadline <= now) {
             console::say("no host has prepared this machine; starting its init without");
             self.hand_over()?;
+        }
+        if let Some((addresses, _)) = self.stale.take_if(|(_, at)| *at <= now) {
+            match connections::reset(&addresses) {
+                Ok(0) => {}
+                Ok(count) => console::say(&format!("{count} connections of before are reset")),
+                Err(e) => console::say(&format!("cannot reset the connections of before: {e}")),
+            }
         }
         for unit in self.units.values_mut() {
             if let Work::Exec(exec) = &mut unit.work
@@ -434,16 +512,17 @@ impl Unit {
     }
 }
 
-fn watch(port: &Port) -> Result<(OwnedFd, OwnedFd)> {
-    let children = sys::child_signals()?;
+/// Something that tells of the port and of these signals, beside that of children.
+fn watch(port: &Port, wanted: impl IntoIterator<Item = i32>) -> Result<(OwnedFd, OwnedFd)> {
+    let signals = sys::signals([libc::SIGCHLD].into_iter().chain(wanted))?;
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     let both = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
     epoll::add(&epoll, port, EventData::new_u64(PORT), both)?;
     epoll::add(
         &epoll,
-        &children,
-        EventData::new_u64(CHILDREN),
+        &signals,
+        EventData::new_u64(SIGNALS),
         EventFlags::IN | EventFlags::ET,
     )?;
-    Ok((epoll, children))
+    Ok((epoll, signals))
 }

@@ -89,7 +89,7 @@ pub fn run() -> i32 {
     };
     loop {
         match agent.run() {
-            Ok(()) => shutdown::begin(&mut agent),
+            Ok(end) => shutdown::begin(&mut agent, end),
             Err(e) => console::fatal(&format!("the port failed: {e}")),
         }
     }

@@ -1,5 +1,6 @@
 //! One command: from what the host asked for to a running process with its channels.
 
+use crate::login::{self, Variables};
 use crate::sink::{self, Sink};
 use crate::source::{self, Source};
 use crate::spawn::{Launch, SpawnError, Spawner, Terminal};
@@ -88,17 +89,12 @@ pub fn user(spec: Option<&str>) -> Result<User, GuestError> {
     } else {
         Vec::new()
     };
-    users::resolve(spec, &passwd, &group).map_err(|e| {
-        failure(
-            ErrorCode::NoSuchUser,
-            format_args!("find the {} {:?}", e.what, e.name),
-        )
-    })
+    users::resolve(spec, &passwd, &group).map_err(|e| failure(ErrorCode::NoSuchUser, e))
 }
 
-/// The environment: defaults, then the host's wishes over them, each name once.
-fn environment(spec: &ExecSpec, user: &User) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let mut env: Vec<(Vec<u8>, Vec<u8>)> = vec![
+/// The environment: defaults, what a login finds, then the host's wishes over them, each name once.
+fn environment(spec: &ExecSpec, user: &User, login: Variables) -> Variables {
+    let mut env: Variables = vec![
         (b"PATH".to_vec(), DEFAULT_PATH.to_vec()),
         (b"HOME".to_vec(), user.home.clone()),
         (b"USER".to_vec(), user.name.clone()),
@@ -108,10 +104,10 @@ fn environment(spec: &ExecSpec, user: &User) -> Vec<(Vec<u8>, Vec<u8>)> {
     if spec.terminal.is_some() {
         env.push((b"TERM".to_vec(), b"xterm".to_vec()));
     }
-    for (name, value) in &spec.env {
-        match env.iter_mut().find(|(n, _)| n == name) {
-            Some((_, v)) => v.clone_from(value),
-            None => env.push((name.clone(), value.clone())),
+    for (name, value) in login.into_iter().chain(spec.env.iter().cloned()) {
+        match env.iter_mut().find(|(n, _)| *n == name) {
+            Some((_, v)) => *v = value,
+            None => env.push((name, value)),
         }
     }
     env
@@ -181,16 +177,13 @@ impl Wiring {
         })
     }
 
-    fn terminal(size: WindowSize, user: &User) -> rustix::io::Result<Self> {
+    fn terminal(size: WindowSize) -> rustix::io::Result<Self> {
         let controller =
             rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
         rustix::pty::unlockpt(&controller)?;
         rustix::io::ioctl_fionbio(&controller, true)?;
         let peer = sys::terminal_peer(controller.as_fd())?;
         resize(controller.as_fd(), size)?;
-        if user.ids.uid != 0 {
-            rustix::fs::fchown(&peer, Some(rustix::fs::Uid::from_raw(user.ids.uid)), None)?;
-        }
         let controller = Rc::new(controller);
         Ok(Self {
             stdin: None,
@@ -204,6 +197,25 @@ impl Wiring {
             )],
             terminal: Some(controller),
         })
+    }
+}
+
+impl Wiring {
+    /// Makes the streams the user's, who may then open them by name: servers in images log to `/dev/stdout`. Their group stays, a
+    /// terminal's is `tty`; and `/dev/null` is everybody's.
+    fn give_to(&self, user: &User) -> rustix::io::Result<()> {
+        if user.ids.uid == 0 {
+            return Ok(());
+        }
+        let owner = rustix::fs::Uid::from_raw(user.ids.uid);
+        let own = [
+            Some(&self.stdout),
+            self.stdin.as_ref(),
+            self.stderr.as_ref(),
+        ];
+        own.into_iter()
+            .flatten()
+            .try_for_each(|stream| rustix::fs::fchown(stream, Some(owner), None))
     }
 }
 
@@ -228,7 +240,7 @@ impl Exec {
             return Err(failure(ErrorCode::Invalid, "run a command without a name"));
         };
         let user = user(spec.user.as_deref())?;
-        let env = environment(spec, &user);
+        let env = environment(spec, &user, login::environment());
         let path = env
             .iter()
             .find(|(n, _)| n == b"PATH")
@@ -260,9 +272,12 @@ impl Exec {
         )?;
 
         let wiring = match spec.terminal {
-            Some(size) => Wiring::terminal(size, &user).map_err(|e| os("open a terminal", e))?,
+            Some(size) => Wiring::terminal(size).map_err(|e| os("open a terminal", e))?,
             None => Wiring::pipes(spec.stdin, spec.output).map_err(|e| os("create pipes", e))?,
         };
+        wiring
+            .give_to(&user)
+            .map_err(|e| os("give its streams to the user", e))?;
         let is_terminal = wiring.terminal.is_some();
         let stdout = wiring.stdout.as_fd();
         let stdin = if is_terminal {
@@ -430,7 +445,11 @@ mod tests {
             ],
             ..ExecSpec::default()
         };
-        let env = environment(&spec, &user);
+        let login = vec![
+            (b"PATH".to_vec(), b"/login".to_vec()),
+            (b"LANG".to_vec(), b"C.UTF-8".to_vec()),
+        ];
+        let env = environment(&spec, &user, login);
         let all = |name: &[u8]| {
             env.iter()
                 .filter(|(n, _)| n == name)
@@ -439,6 +458,7 @@ mod tests {
         };
         assert_eq!(all(b"PATH"), [b"/x"]);
         assert_eq!(all(b"A"), [b"2"]);
+        assert_eq!(all(b"LANG"), [b"C.UTF-8"]);
         assert_eq!(all(b"HOME"), [b"/root"]);
         assert!(all(b"TERM").is_empty());
     }

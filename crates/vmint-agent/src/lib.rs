@@ -10,17 +10,22 @@
 //! * [`boot`], [`mounts`], [`modules`], [`cmdline`], [`uevent`]: from the kernel's first process to a running guest.
 //! * [`agent`], [`session`], [`output`]: the loop, what comes in, what goes out.
 //! * [`port`], [`source`], [`sink`]: the port and the two directions of a stream.
-//! * [`exec`], [`spawn`], [`users`]: commands.
+//! * [`exec`], [`spawn`], [`users`], [`login`]: commands.
 //! * [`unpack`], [`writing`], [`pack`], [`tarball`]: tar streams in and out.
-//! * [`prepare`], [`net`], [`info`], [`shutdown`]: what the guest is told, asked and bidden.
+//! * [`prepare`], [`settings`], [`net`], [`link_local`], [`connections`], [`info`]: what the guest is told and asked.
+//! * [`init`], [`shutdown`]: how it ends.
 //! * [`console`], [`sys`]: messages; system calls that need `unsafe`.
 
 pub mod agent;
 pub mod boot;
 pub mod cmdline;
+pub mod connections;
 pub mod console;
 pub mod exec;
 pub mod info;
+pub mod init;
+pub mod link_local;
+pub mod login;
 pub mod modules;
 pub mod mounts;
 pub mod net;
@@ -29,6 +34,7 @@ pub mod pack;
 pub mod port;
 pub mod prepare;
 pub mod session;
+pub mod settings;
 pub mod shutdown;
 pub mod sink;
 pub mod source;

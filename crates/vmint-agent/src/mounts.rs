@@ -34,8 +34,8 @@ pub fn early() {
     place("tmpfs", "/run", SHARED, c"mode=0755");
 }
 
-/// Terminals and shared memory, which commands may want before the image's init has mounted them. An init that finds
-/// them mounted leaves them.
+/// Terminals, shared memory and the standard streams by name, which commands may want before the image's init has made them, and which
+/// an init without udev does not make. One that finds them leaves them.
 pub fn devices() {
     place(
         "devpts",
@@ -44,19 +44,6 @@ pub fn devices() {
         c"gid=5,mode=0620,ptmxmode=0666",
     );
     place("tmpfs", "/dev/shm", SHARED, c"mode=1777");
-}
-
-/// What an init would have mounted, where the agent is the init.
-pub fn without_init() {
-    // An initramfs in a tmpfs begins its life writable for everybody. A disk's root has its own mode.
-    if rustix::fs::statfs("/").is_ok_and(|fs| fs.f_type == TMPFS || fs.f_type == RAMFS) {
-        let _ = rustix::fs::chmod("/", rustix::fs::Mode::from_raw_mode(0o755));
-    }
-    devices();
-    place("tmpfs", "/tmp", SHARED, c"mode=1777");
-    if Path::new("/sys/fs/cgroup").exists() {
-        place("cgroup2", "/sys/fs/cgroup", PLAIN, c"nsdelegate");
-    }
     // What udev would do.
     for (link, target) in [
         ("/dev/fd", "/proc/self/fd"),
@@ -66,6 +53,18 @@ pub fn without_init() {
     ] {
         // It may exist.
         let _ = std::os::unix::fs::symlink(target, link);
+    }
+}
+
+/// What an init would have mounted beyond [`devices`], where the agent is the init.
+pub fn without_init() {
+    // An initramfs in a tmpfs begins its life writable for everybody. A disk's root has its own mode.
+    if rustix::fs::statfs("/").is_ok_and(|fs| fs.f_type == TMPFS || fs.f_type == RAMFS) {
+        let _ = rustix::fs::chmod("/", rustix::fs::Mode::from_raw_mode(0o755));
+    }
+    place("tmpfs", "/tmp", SHARED, c"mode=1777");
+    if Path::new("/sys/fs/cgroup").exists() {
+        place("cgroup2", "/sys/fs/cgroup", PLAIN, c"nsdelegate");
     }
 }
 

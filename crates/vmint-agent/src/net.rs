@@ -1,6 +1,7 @@
 //! The network interface, configured by the old ioctls: a handful of calls, no library.
 
 use crate::sys::check;
+use crate::{console, link_local};
 use rustix::io::{Errno, Result};
 use std::ffi::c_char;
 use std::io;
@@ -68,6 +69,12 @@ fn set_up(socket: &OwnedFd, name: &str, up: Link) -> Result<()> {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
+enum Changed {
+    Yes,
+    No,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Link {
     Up,
     Down,
@@ -76,7 +83,7 @@ enum Link {
 /// Brings `lo` up; the kernel gives it its address.
 pub fn raise_loopback() {
     if let Err(e) = socket().and_then(|s| set_up(&s, "lo", Link::Up)) {
-        crate::console::say(&format!("cannot bring the loopback interface up: {e}"));
+        console::say(&format!("cannot bring the loopback interface up: {e}"));
     }
 }
 
@@ -95,19 +102,36 @@ fn interface() -> Option<String> {
     names.into_iter().next()
 }
 
-/// Gives the interface its addresses. On a fork the template's are there already and give way.
-pub fn configure(config: &NetworkConfig) -> io::Result<()> {
+/// Gives the interface its addresses. On a fork the template's are there already and give way; gives those that the machine's
+/// connections may have, then.
+pub fn configure(config: &NetworkConfig) -> io::Result<Vec<[u8; 4]>> {
     let name = interface()
         .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "there is no ethernet interface"))?;
     let socket = socket()?;
-    set_hardware_address(&socket, &name, config.mac)?;
+    let before = address(&socket, &name);
+    if set_hardware_address(&socket, &name, config.mac)? == Changed::Yes
+        && let Err(e) = link_local::renew(&name, config.mac)
+    {
+        console::say(&format!("cannot renew the IPv6 address of {name}: {e}"));
+    }
     let mut r = request(&name);
     r.ifr_ifru.ifru_addr = inet(config.address);
     call(&socket, libc::SIOCSIFADDR, &mut r)?;
     r.ifr_ifru.ifru_netmask = inet(netmask(config.prefix));
     call(&socket, libc::SIOCSIFNETMASK, &mut r)?;
     set_up(&socket, &name, Link::Up)?;
-    Ok(set_default_route(&socket, &name, config.gateway)?)
+    set_default_route(&socket, &name, config.gateway)?;
+    // On a first boot there has been no address, and so no connection.
+    Ok(before.map_or(Vec::new(), |before| vec![before, config.address]))
+}
+
+/// The interface's first IPv4 address, if it has one.
+fn address(socket: &OwnedFd, name: &str) -> Option<[u8; 4]> {
+    let mut r = request(name);
+    call(socket, libc::SIOCGIFADDR, &mut r).ok()?;
+    // SAFETY: SIOCGIFADDR has filled this member in.
+    let data = unsafe { r.ifr_ifru.ifru_addr.sa_data };
+    Some([data[2], data[3], data[4], data[5]].map(|b| b as u8))
 }
 
 fn netmask(prefix: u8) -> [u8; 4] {
@@ -117,14 +141,14 @@ fn netmask(prefix: u8) -> [u8; 4] {
         .to_be_bytes()
 }
 
-fn set_hardware_address(socket: &OwnedFd, name: &str, mac: [u8; 6]) -> Result<()> {
+fn set_hardware_address(socket: &OwnedFd, name: &str, mac: [u8; 6]) -> Result<Changed> {
     let mut r = request(name);
     call(socket, libc::SIOCGIFHWADDR, &mut r)?;
     // SAFETY: SIOCGIFHWADDR has filled this member in.
     let mut address = unsafe { r.ifr_ifru.ifru_hwaddr };
     let wanted = mac.map(|b| b as c_char);
     if address.sa_data[..6] == wanted {
-        return Ok(());
+        return Ok(Changed::No);
     }
     address.sa_family = ETHERNET;
     address.sa_data[..6].copy_from_slice(&wanted);
@@ -133,10 +157,11 @@ fn set_hardware_address(socket: &OwnedFd, name: &str, mac: [u8; 6]) -> Result<()
         // Not every driver changes it on an interface that is up.
         Err(Errno::BUSY) => {
             set_up(socket, name, Link::Down)?;
-            call(socket, libc::SIOCSIFHWADDR, &mut r)
+            call(socket, libc::SIOCSIFHWADDR, &mut r)?;
         }
-        other => other,
+        other => other?,
     }
+    Ok(Changed::Yes)
 }
 
 fn set_default_route(socket: &OwnedFd, name: &str, gateway: [u8; 4]) -> Result<()> {

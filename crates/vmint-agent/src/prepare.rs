@@ -4,7 +4,7 @@
 //! step may find its work done already, or done differently.
 
 use crate::exec::failure;
-use crate::{console, net, sys};
+use crate::{console, net, settings, sys};
 use rustix::time::{ClockId, Timespec, clock_settime};
 use std::fs;
 use std::io::{self, Write};
@@ -14,9 +14,10 @@ use std::path::Path;
 use std::time::Instant;
 use vmint_protocol::{ErrorCode, GuestError, Prepare, SshHostKey};
 
-/// Applies all of it. Everything is tried; the first failure is told.
-pub fn apply(prepare: &Prepare) -> Result<(), GuestError> {
+/// Applies all of it. Everything is tried; the first failure is told. Gives the addresses whose connections have lost their other ends.
+pub fn apply(prepare: &Prepare) -> Result<Vec<[u8; 4]>, GuestError> {
     let mut first = None;
+    let mut before = Vec::new();
     let mut note = |what: &str, result: io::Result<()>| {
         if let Err(e) = result {
             let code = if e.kind() == io::ErrorKind::StorageFull {
@@ -36,13 +37,14 @@ pub fn apply(prepare: &Prepare) -> Result<(), GuestError> {
     );
     note("write its generation", write_generation(prepare.generation));
     if let Some(network) = &prepare.network {
-        note("configure its network", net::configure(network));
+        let configured = net::configure(network).map(|addresses| before = addresses);
+        note("configure its network", configured);
         note("write /etc/resolv.conf", write_resolver(network.dns));
     }
     if Path::new("/etc").is_dir() {
         note(
             "write /etc/hostname",
-            replace(
+            settings::write(
                 "/etc/hostname",
                 format!("{}\n", prepare.hostname).as_bytes(),
                 0o644,
@@ -63,7 +65,7 @@ pub fn apply(prepare: &Prepare) -> Result<(), GuestError> {
         "set its clock",
         set_clock(prepare.realtime_ns + began.elapsed().as_nanos() as u64),
     );
-    first.map_or(Ok(()), Err)
+    first.map_or(Ok(before), Err)
 }
 
 fn reseed(seed: &[u8]) -> io::Result<()> {
@@ -96,31 +98,11 @@ const GRADUAL_NS: i64 = 100_000_000;
 
 fn write_generation(generation: u64) -> io::Result<()> {
     fs::create_dir_all("/run/vmint")?;
-    replace(
+    settings::write(
         "/run/vmint/generation",
         format!("{generation}\n").as_bytes(),
         0o644,
     )
-}
-
-/// Gives a file this content, in place. Replacing it by a rename would be safer against a power cut in this very
-/// moment, but ext4 then writes the file to its disk at once, and every fork would wait for that.
-fn replace(path: &str, content: &[u8], mode: u32) -> io::Result<()> {
-    let mut file = fs::File::options()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(mode)
-        .open(path)?;
-    file.write_all(content)?;
-    let meta = file.metadata()?;
-    if meta.len() != content.len() as u64 {
-        file.set_len(content.len() as u64)?;
-    }
-    if meta.permissions().mode() & 0o7777 != mode {
-        file.set_permissions(fs::Permissions::from_mode(mode))?;
-    }
-    Ok(())
 }
 
 fn write_new(path: &str, content: &[u8], mode: u32) -> io::Result<()> {
@@ -134,42 +116,65 @@ fn write_new(path: &str, content: &[u8], mode: u32) -> io::Result<()> {
     file.write_all(content)
 }
 
-/// Names the machine's own name in `/etc/hosts`, where Debian has it: `sudo` and others look it up.
+/// Names the machine's own name in `/etc/hosts`, where Debian has it, for `sudo` and others look it up; and `localhost`, whose file is
+/// empty or absent in images made for containers, whose engine brings one.
 fn write_hosts(hostname: &str) -> io::Result<()> {
-    let old = match fs::read_to_string("/etc/hosts") {
-        Ok(text) => text,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            "127.0.0.1\tlocalhost\n::1\tlocalhost\n".to_owned()
+    let old = match settings::read("/etc/hosts") {
+        // Somebody's long list is not cut.
+        Err(e) if e.kind() == io::ErrorKind::FileTooLarge => {
+            console::say("/etc/hosts is left as it is: it is too long");
+            return Ok(());
         }
-        Err(e) => return Err(e),
+        read => read?,
     };
     let new = hosts_with(&old, hostname);
     if new == old {
         Ok(())
     } else {
-        replace("/etc/hosts", new.as_bytes(), 0o644)
+        settings::write("/etc/hosts", &new, 0o644)
     }
 }
 
-/// Sets the line that begins with 127.0.1.1.
-fn hosts_with(old: &str, hostname: &str) -> String {
-    let line = format!("127.0.1.1\t{hostname}");
+/// Sets the line that begins with 127.0.1.1, and adds those of `localhost` if no address has the name.
+fn hosts_with(old: &[u8], hostname: &str) -> Vec<u8> {
+    let own = format!("127.0.1.1\t{hostname}");
     let mut found = false;
-    let mut out: Vec<&str> = Vec::new();
-    for l in old.lines() {
-        if l.split_ascii_whitespace().next() == Some("127.0.1.1") {
+    let mut named = [false; 2];
+    let mut lines: Vec<&[u8]> = Vec::new();
+    for line in old.split_inclusive(|byte| *byte == b'\n') {
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        let entry = line.split(|byte| *byte == b'#').next().unwrap_or_default();
+        let mut words = entry
+            .split(u8::is_ascii_whitespace)
+            .filter(|word| !word.is_empty());
+        let address = words.next().unwrap_or_default();
+        if words.any(|name| name.eq_ignore_ascii_case(b"localhost")) {
+            named[usize::from(address.contains(&b':'))] = true;
+        }
+        if address == b"127.0.1.1" {
             if !found {
-                out.push(&line);
+                lines.push(own.as_bytes());
             }
             found = true;
         } else {
-            out.push(l);
+            lines.push(line);
         }
     }
     if !found {
-        out.push(&line);
+        lines.push(own.as_bytes());
     }
-    out.join("\n") + "\n"
+    let added: &[&[u8]] = match named {
+        [true, _] => &[],
+        [false, true] => &[b"127.0.0.1\tlocalhost"],
+        [false, false] => &[
+            b"127.0.0.1\tlocalhost",
+            b"::1\tlocalhost ip6-localhost ip6-loopback",
+        ],
+    };
+    let all: Vec<&[u8]> = added.iter().copied().chain(lines).collect();
+    let mut new = all.join(&b'\n');
+    new.push(b'\n');
+    new
 }
 
 fn write_machine_id(id: &[u8; 16]) -> io::Result<()> {
@@ -180,7 +185,7 @@ fn write_machine_id(id: &[u8; 16]) -> io::Result<()> {
         let _ = write!(text, "{byte:02x}");
     }
     text.push('\n');
-    replace("/etc/machine-id", text.as_bytes(), 0o444)?;
+    settings::write("/etc/machine-id", text.as_bytes(), 0o444)?;
     let dbus = Path::new("/var/lib/dbus/machine-id");
     if dbus.symlink_metadata().is_ok_and(|m| m.is_file()) {
         fs::write(dbus, text)?;
@@ -194,15 +199,13 @@ fn write_resolver(dns: [u8; 4]) -> io::Result<()> {
     let is_link = Path::new(PATH)
         .symlink_metadata()
         .is_ok_and(|m| m.is_symlink());
-    if is_link && Path::new(PATH).exists() {
+    // Nobody has written what is empty.
+    if is_link && settings::read(PATH).is_ok_and(|content| !content.is_empty()) {
         return Ok(());
-    }
-    if is_link {
-        fs::remove_file(PATH)?;
     }
     fs::create_dir_all("/etc")?;
     let [a, b, c, d] = dns;
-    replace(
+    settings::write(
         PATH,
         format!("nameserver {a}.{b}.{c}.{d}\n").as_bytes(),
         0o644,
@@ -262,17 +265,32 @@ mod tests {
 
     #[test]
     fn the_own_name_is_set_once() {
-        let once = hosts_with("127.0.0.1\tlocalhost\n", "a");
+        let with = |old: &str, name| String::from_utf8(hosts_with(old.as_bytes(), name)).unwrap();
+        let once = with("127.0.0.1\tlocalhost\n", "a");
         assert_eq!(once, "127.0.0.1\tlocalhost\n127.0.1.1\ta\n");
+        assert_eq!(with(&once, "b"), "127.0.0.1\tlocalhost\n127.0.1.1\tb\n");
         assert_eq!(
-            hosts_with(&once, "b"),
-            "127.0.0.1\tlocalhost\n127.0.1.1\tb\n"
+            with("127.0.0.1 localhost\n127.0.1.1 x\n127.0.1.1 y\n", "b"),
+            "127.0.0.1 localhost\n127.0.1.1\tb\n"
         );
-        assert_eq!(
-            hosts_with("127.0.1.1 x\n127.0.1.1 y\n", "b"),
-            "127.0.1.1\tb\n"
-        );
-        assert_eq!(hosts_with("", "b"), "127.0.1.1\tb\n");
+    }
+
+    #[test]
+    fn localhost_is_named_where_it_is_not_and_left_where_it_is() {
+        let with = |old: &[u8]| hosts_with(old, "b");
+        const BOTH: &[u8] = b"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";
+        for (old, added) in [
+            (&b""[..], BOTH),
+            (b"# 127.0.0.1 localhost\n", BOTH),
+            (b"10.0.0.1 localhosts\n", BOTH),
+            (b"\xff\xfe bytes\n", BOTH),
+            (b"::1 LocalHost\n", b"127.0.0.1\tlocalhost\n"),
+            (b"127.0.0.1 a localhost # b\n", b""),
+        ] {
+            let expected = [added, old, b"127.0.1.1\tb\n"].concat();
+            assert_eq!(with(old), expected, "{}", String::from_utf8_lossy(old));
+            assert_eq!(with(&expected), expected, "again");
+        }
     }
 
     #[test]

@@ -287,8 +287,9 @@ impl Agent {
         let reply = match request {
             Request::Ping => Reply::Pong,
             Request::Prepare(prepare) => match prepare::apply(&prepare) {
-                Ok(()) => {
+                Ok(before) => {
                     self.say(stream, &FromGuest::Reply(Reply::Prepared));
+                    self.reset_connections_of(before);
                     return self.hand_over();
                 }
                 Err(error) => {

@@ -2,6 +2,7 @@
 
 use crate::agent::{Agent, Role};
 use crate::console;
+use crate::init::End;
 use crate::spawn::{Launch, Spawner, Terminal};
 use crate::sys;
 use rustix::mount::{MountFlags, UnmountFlags, mount_remount, unmount};
@@ -16,9 +17,9 @@ const GRACE: Duration = Duration::from_secs(2);
 
 /// Begins the shutdown. Returns when the image's init does it, and the agent goes on serving until it is told to end
 /// with everything else.
-pub fn begin(agent: &mut Agent) {
+pub fn begin(agent: &mut Agent, end: End) {
     match agent.role {
-        Role::Init => power_off(),
+        Role::Init => finish(end),
         Role::Daemon => {
             agent.shutting_down = false;
             if Path::new("/run/systemd/system").exists() {
@@ -29,7 +30,7 @@ pub fn begin(agent: &mut Agent) {
             } else if ask_other_init(agent) {
                 return;
             }
-            power_off()
+            finish(end)
         }
     }
 }
@@ -56,8 +57,8 @@ fn ask_other_init(agent: &mut Agent) -> bool {
     Spawner::default().spawn(&launch).is_ok()
 }
 
-/// Ends everything and turns the machine off.
-fn power_off() -> ! {
+/// Ends everything, and turns the machine off or resets it.
+fn finish(end: End) -> ! {
     // To everyone but PID 1 and the caller.
     let _ = sys::kill(-1, libc::SIGTERM);
     let _ = sys::kill(-1, libc::SIGCONT);
@@ -66,13 +67,17 @@ fn power_off() -> ! {
     wait_for_children(GRACE);
     rustix::fs::sync();
     release_file_systems();
-    let _ = rustix::system::reboot(RebootCommand::PowerOff);
+    let command = match end {
+        End::PowerOff => RebootCommand::PowerOff,
+        End::Reboot => RebootCommand::Restart,
+    };
+    let _ = rustix::system::reboot(command);
     console::fatal("the kernel does not turn the machine off")
 }
 
 /// Reaps until no child is left or the time is up.
 fn wait_for_children(limit: Duration) {
-    let Ok(signals) = sys::child_signals() else {
+    let Ok(signals) = sys::signals([libc::SIGCHLD]) else {
         return;
     };
     let deadline = Instant::now() + limit;

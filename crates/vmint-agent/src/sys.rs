@@ -23,7 +23,7 @@ pub fn check(result: c_int) -> Result<c_int> {
     }
 }
 
-/// Blocks all signals. The agent handles `SIGCHLD` through a descriptor and wants no other; what it starts unblocks them.
+/// Blocks all signals. The agent takes those that it wants from a descriptor; what it starts unblocks them.
 pub fn block_signals() {
     // SAFETY: both calls only write to and read from `set`, which lives on this stack.
     unsafe {
@@ -43,14 +43,16 @@ pub fn unblock_signals() {
     }
 }
 
-/// A non-blocking descriptor that is readable when a child has ended.
-pub fn child_signals() -> Result<OwnedFd> {
+/// A non-blocking descriptor that is readable when one of these signals has come.
+pub fn signals(wanted: impl IntoIterator<Item = c_int>) -> Result<OwnedFd> {
     // SAFETY: `set` is initialised by sigemptyset before it is read; the descriptor that signalfd returns is nobody
     // else's.
     unsafe {
         let mut set = std::mem::zeroed();
         libc::sigemptyset(&raw mut set);
-        libc::sigaddset(&raw mut set, libc::SIGCHLD);
+        for signal in wanted {
+            libc::sigaddset(&raw mut set, signal);
+        }
         let fd = check(libc::signalfd(
             -1,
             &raw const set,

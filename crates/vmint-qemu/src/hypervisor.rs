@@ -33,6 +33,9 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use vmint_model::Confinement;
 
+/// How long the end of a dead QEMU's connection may take to be read, on a busy host.
+const LAST_EVENT: Duration = Duration::from_secs(2);
+
 /// A running QEMU. Killed when dropped.
 #[derive(Debug)]
 pub struct Hypervisor {
@@ -162,6 +165,10 @@ impl Hypervisor {
             Some(event) = self.events.recv() => return Ok(Notice::Event(event)),
             status = self.child.wait() => status?,
         };
+        // What it said last may not have been read yet: its connection ends after that. Why a guest ended is in it.
+        if let Ok(Some(event)) = tokio::time::timeout(LAST_EVENT, self.events.recv()).await {
+            return Ok(Notice::Event(event));
+        }
         let stderr = self.logs.last_words().await;
         Ok(Notice::Exited(Exit { status, stderr }))
     }

@@ -246,10 +246,7 @@ impl Story {
 
     /// Why it ended. A panicked kernel asks for a reboot too, so the console has a say.
     pub fn end(&self, exit: &Exit, console: &std::path::Path) -> End {
-        let panicked = || {
-            let tail = vmint_qemu::log::tail(console);
-            tail.contains("Kernel panic") || tail.contains("vmint-agent: fatal")
-        };
+        let panicked = || last_words(console).is_some();
         match &self.shutdown {
             _ if self.panicked => End::Panic,
             Some((true, _)) if panicked() => End::Panic,
@@ -264,16 +261,16 @@ impl Story {
     pub fn tell(&self, exit: &Exit, console: &std::path::Path) -> String {
         match self.end(exit, console) {
             End::Shutdown => "the guest shut itself down".into(),
-            End::Reboot => "the guest rebooted".into(),
+            End::Reboot => "the guest asked for a reboot, and vmint stops machines that do".into(),
             End::Panic => {
-                let tail = vmint_qemu::log::tail(console);
-                let why = tail
-                    .lines()
-                    .find(|l| l.contains("Kernel panic") || l.contains("vmint-agent: fatal"));
-                format!(
-                    "the guest's kernel panicked: {}",
-                    why.unwrap_or("see its console").trim()
-                )
+                let words = last_words(console);
+                let why = words.as_deref().unwrap_or("see its console");
+                let what = if OUT_OF_MEMORY.iter().any(|text| why.contains(text)) {
+                    "the guest ran out of memory, and its kernel panicked"
+                } else {
+                    "the guest's kernel panicked"
+                };
+                format!("{what}: {why}")
             }
             End::Died if self.no_space => "the host's disk is full, and QEMU ended".into(),
             End::Died if is_bus_error(exit) => {
@@ -319,6 +316,24 @@ impl Story {
             _ => fault,
         }
     }
+}
+
+/// How much of a console is searched for a panic: the call traces after it have a few kilobytes for each processor.
+const LAST: usize = 64 << 10;
+
+/// How a kernel says that it has no memory for its own init: nothing is left to be killed, which is how a tmpfs that is full of files ends
+/// that no limit holds; or it was asked to panic rather than kill.
+const OUT_OF_MEMORY: [&str; 2] = ["System is deadlocked on memory", "out of memory"];
+
+/// With what words a kernel or an agent has ended its machine. A panicked kernel asks for a reboot like any other.
+fn last_words(console: &std::path::Path) -> Option<String> {
+    const BEGINNINGS: [&str; 2] = ["Kernel panic", "vmint-agent: fatal"];
+    let last = vmint_qemu::log::last(console, LAST);
+    // Without the time in front of them.
+    last.lines().rev().find_map(|line| {
+        let at = BEGINNINGS.iter().find_map(|begin| line.find(begin))?;
+        Some(line[at..].trim().to_owned())
+    })
 }
 
 /// `SIGBUS` is how a process learns that the file its memory is mapped from can give or take no more.

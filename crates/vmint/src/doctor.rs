@@ -9,6 +9,7 @@
 //!
 //! * `check`: a check's result.
 //! * `hypervisor`: QEMU, accelerator, confinement, network guard, the search for changed memory.
+//! * `network`: what a guest's network can.
 //! * `images`: where kernels and root file systems come from.
 //! * `memory`: memory, swap, pressure.
 //! * `files`: `VMINT_HOME`, its links, its sockets; open files; `disk`: what it is on.
@@ -21,6 +22,7 @@ mod files;
 mod hypervisor;
 mod images;
 mod memory;
+mod network;
 
 pub use check::{Check, Status, worst};
 
@@ -59,6 +61,7 @@ pub async fn doctor(input: &Input<'_>) -> Vec<Check> {
         hypervisor::runner_confinement(input.host),
         hypervisor::limits(input.root),
         hypervisor::network_guard().await,
+        network::ping(),
         hypervisor::changed_memory(),
         images::images(&stored),
         images::kernel(&stored).await,

@@ -75,9 +75,12 @@ pub struct Held {
 #[derive(Clone, Debug, Args)]
 pub struct CommandOptions {
     /// Set a variable; without =V, to its value on this host
+    ///
+    /// It is set over the image's, and that over what a login in the guest has: /etc/environment, /etc/default/locale and
+    /// /etc/locale.conf. Example: vmint exec box -e LANG=C -- date
     #[arg(short, long = "env", value_name = "K[=V]")]
     pub env: Vec<EnvArg>,
-    /// Working directory in the guest
+    /// Working directory in the guest [default: the image's, or the user's home]
     #[arg(short, long, value_name = "DIR")]
     pub workdir: Option<OsString>,
     /// User in the guest: NAME or UID, with :GROUP or :GID
@@ -325,6 +328,9 @@ pub struct Logs {
     /// Machine: NAME, id, or NAME@GENERATION
     pub name: String,
     /// The guest's serial console (the default)
+    ///
+    /// It begins when the machine was last started, forked, restored or reset; a fork's boot was its template's.
+    /// Example: vmint logs web --console
     #[arg(long, group = "which")]
     pub console: bool,
     /// What its QEMU printed

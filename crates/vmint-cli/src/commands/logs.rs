@@ -11,7 +11,7 @@ use vmint::qemu::egress::Entry;
 use vmint::qemu::log::Reader;
 use vmint::workflow::report::ansi;
 use vmint::workflow::sight;
-use vmint::{ErrorKind, Fault, Vmint};
+use vmint::{ErrorKind, Fault, MachineRecord, Origin, Vmint};
 
 /// A longer line is broken.
 const LONGEST_LINE: usize = 64 << 10;
@@ -48,13 +48,28 @@ pub fn logs(context: Context, args: &Logs) -> Result<(), Fault> {
     } else {
         Shown::Printable(Vec::new())
     };
+    let path_is_console = !(args.qemu || args.runner || args.network);
     let mut log = Tail::new(path, shown);
     if args.follow {
         context::wait(follow(&vmint, record.id.as_str(), &mut log))?;
-    } else {
-        log.print()?;
+    } else if !log.print()? && path_is_console {
+        context.note(&silence(&record));
     }
     log.shown.finish()
+}
+
+/// Why a console is empty: a fork is a machine that has booted already, elsewhere.
+fn silence(record: &MachineRecord) -> String {
+    let name = &record.name;
+    match &record.spec.origin {
+        Origin::Cold => {
+            format!("`{name}` has printed nothing on its console since it was last started")
+        }
+        Origin::Template | Origin::Snapshot(_) => format!(
+            "`{name}` has printed nothing on its console since it was last started, forked, restored or reset; \
+             a fork's console begins with the fork, without the boot before it"
+        ),
+    }
 }
 
 /// How a log is printed.

@@ -136,13 +136,8 @@ mod tests {
     }
 
     fn put(tree: &mut Tree, path: &str) {
-        tree.file(
-            Path::new(path),
-            Attributes::root(0o755),
-            None,
-            &mut &b"x"[..],
-        )
-        .unwrap();
+        tree.file(Path::new(path), Attributes::root(0o755), &mut &b"x"[..])
+            .unwrap();
     }
 
     fn link(tree: &mut Tree, path: &str, target: &str) {

@@ -120,11 +120,17 @@ impl OciImage {
         Defaults {
             user: given.user.filter(|user| !user.is_empty()),
             env: given.env.unwrap_or_default(),
-            workdir: given.working_dir.filter(|dir| !dir.is_empty()),
+            workdir: Some(absolute(given.working_dir.as_deref().unwrap_or(""))),
             entrypoint: given.entrypoint.unwrap_or_default(),
             cmd: given.cmd.unwrap_or_default(),
         }
     }
+}
+
+/// A working directory as container engines read it: below the root, whatever is written, and the root when nothing is. `..` is
+/// left to the guest's kernel, which knows where links lead.
+fn absolute(dir: &str) -> String {
+    format!("/{}", dir.trim_start_matches('/'))
 }
 
 /// Opens the image of this tag; the only one, if there is one, without.

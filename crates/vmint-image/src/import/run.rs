@@ -73,13 +73,18 @@ impl ImageStore {
         inspect::check_architecture(&tree, &defaults, source)?;
         let init = options.init.unwrap_or_else(|| inspect::init_of(&tree));
         inspect::add_mount_points(&mut tree).on("create mount points in", &root)?;
+        if let Some(dir) = &defaults.workdir {
+            // Container engines make it when they start; commands begin there.
+            tree.directory_behind_links(dir)
+                .on("create its working directory in", &root)?;
+        }
 
         let kernel = kernel::obtain(self, &options.kernel, progress)?;
         let busybox = busybox::obtain(self, progress)?;
         let size = match options.size {
             Some(size) => size.0,
             None => DEFAULT_DISK.0.max(
-                ext4::content_size(&root)?
+                tree.content_size()
                     .saturating_mul(2)
                     .next_multiple_of(1 << 30),
             ),

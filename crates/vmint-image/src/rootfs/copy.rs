@@ -159,7 +159,10 @@ fn take_one(
             powers.first.clone_from(&entry.path);
         }
     }
-    let mut attributes = Attributes::root(mode);
+    let mut attributes = Attributes {
+        mtime: Some(entry.mtime),
+        ..Attributes::root(mode)
+    };
     let (major, minor) = entry.device;
     let special = match entry.kind {
         EntryKind::Directory => {
@@ -170,9 +173,8 @@ fn take_one(
         }
         EntryKind::File => {
             attributes.xattrs = xattrs(entry.xattrs, budget)?;
-            let mtime = u64::try_from(entry.mtime).ok();
             let mut content = archive.content();
-            return tree.file(path, attributes, mtime, &mut content).map(drop);
+            return tree.file(path, attributes, &mut content).map(drop);
         }
         EntryKind::Symlink => {
             return tree.symlink(path, OsStr::from_bytes(&entry.link), attributes);
@@ -192,9 +194,13 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 
+    /// Without the time.
     fn attributes(tree: &Tree, path: &str) -> Attributes {
         let inode = fs::symlink_metadata(tree.path().join(path)).unwrap().ino();
-        tree.attributes_of(inode).unwrap().clone()
+        Attributes {
+            mtime: None,
+            ..tree.attributes_of(inode).unwrap().clone()
+        }
     }
 
     #[test]

@@ -35,7 +35,6 @@ fn text(tree: &mut Tree, path: &str, mode: u32, content: &str) -> io::Result<()>
     tree.file(
         Path::new(path),
         Attributes::root(mode),
-        None,
         &mut content.as_bytes(),
     )
     .map(drop)
@@ -136,7 +135,6 @@ fn add_user(tree: &mut Tree) -> io::Result<()> {
         tree.file(
             Path::new("etc/shadow"),
             shadow_mode.clone(),
-            None,
             &mut shadow.as_bytes(),
         )?;
         let gshadow = tree.read_text("etc/gshadow")?;
@@ -145,7 +143,6 @@ fn add_user(tree: &mut Tree) -> io::Result<()> {
             tree.file(
                 Path::new("etc/gshadow"),
                 shadow_mode,
-                None,
                 &mut gshadow.as_bytes(),
             )?;
         }
@@ -174,7 +171,6 @@ fn add_user(tree: &mut Tree) -> io::Result<()> {
             tree.file(
                 &Path::new(&home).join(name),
                 owned(0o644),
-                None,
                 &mut content.as_slice(),
             )?;
         }
@@ -188,9 +184,13 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::MetadataExt;
 
+    /// Without the time.
     fn attributes(tree: &Tree, path: &str) -> Attributes {
         let inode = fs::symlink_metadata(tree.path().join(path)).unwrap().ino();
-        tree.attributes_of(inode).unwrap().clone()
+        Attributes {
+            mtime: None,
+            ..tree.attributes_of(inode).unwrap().clone()
+        }
     }
 
     #[test]

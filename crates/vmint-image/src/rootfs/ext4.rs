@@ -52,14 +52,15 @@ pub(crate) fn make(
     progress: &dyn Progress,
 ) -> Result<(), DiskError> {
     progress.stage("making the disk");
-    let content = content_size(tree.path())?;
+    let content = tree.content_size();
     if content > size {
         return Err(DiskError::TooSmall { content, size });
     }
     let file = File::create_new(disk).on("create", disk)?;
     file.set_len(size).on("set the size of", disk)?;
     drop(file);
-    // Two disks of one size and content are to be one image: no random ids.
+    // Two disks of one size and content are to be one image: no random ids, and no times (see [`inode`]). mke2fs itself takes
+    // the files in the order of their names.
     let id = uuid(&Digest::of(b"vmint root file system"));
     // The tables are written now. Left to the guest's kernel, every fork would write them to its overlay.
     let extended = format!("hash_seed={id},lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0");
@@ -95,8 +96,9 @@ pub(crate) fn make(
         }
         return Err(e.into());
     }
-    inode::apply(disk, tree).on("set the owners in", disk)?;
-    set_xattrs(tree, disk, confine)
+    set_xattrs(tree, disk, confine)?;
+    // Last: debugfs notes when it was there.
+    Ok(inode::apply(disk, tree).on("set the owners and times in", disk)?)
 }
 
 /// The first half of a digest in the form of a UUID.
@@ -112,21 +114,6 @@ fn uuid(digest: &Digest) -> String {
     )
 }
 
-/// Bytes of all files, in blocks as the disk has them.
-pub(crate) fn content_size(dir: &Path) -> Result<u64, FileError> {
-    let mut total = 0;
-    for entry in fs::read_dir(dir).on("list", dir)? {
-        let entry = entry.on("list", dir)?;
-        let meta = entry.metadata().on("read", &entry.path())?;
-        total += if meta.is_dir() {
-            4096 + content_size(&entry.path())?
-        } else {
-            (meta.blocks() * 512).next_multiple_of(4096)
-        };
-    }
-    Ok(total)
-}
-
 /// Extended attributes are few (capabilities of programs such as ping), and their form in an inode is intricate:
 /// debugfs writes them.
 fn set_xattrs(tree: &Tree, disk: &Path, confine: Confine) -> Result<(), DiskError> {
@@ -135,6 +122,7 @@ fn set_xattrs(tree: &Tree, disk: &Path, confine: Confine) -> Result<(), DiskErro
     if found.is_empty() {
         return Ok(());
     }
+    found.sort_unstable();
     let scratch = tempfile::tempdir_in(tree.path().parent().expect("a tree is in a workspace"))
         .on("create a folder beside", tree.path())?;
     let mut script = String::new();
@@ -202,11 +190,11 @@ mod tests {
             uid,
             gid,
             mode,
+            mtime: Some(77),
             ..Attributes::default()
         };
         let file = |tree: &mut Tree, path: &str, a| {
-            tree.file(Path::new(path), a, Some(77), &mut &b"content"[..])
-                .unwrap()
+            tree.file(Path::new(path), a, &mut &b"content"[..]).unwrap()
         };
         file(&mut tree, "bin/su", attributes(0, 0, 0o4755));
         file(&mut tree, "mine", attributes(1000, 100_000, 0o640));
@@ -315,11 +303,63 @@ mod tests {
             "{strange}"
         );
 
-        // The same again is the same disk.
+        // The same again is the same disk, though a second has passed.
+        let second = || {
+            std::time::SystemTime::UNIX_EPOCH
+                .elapsed()
+                .unwrap()
+                .as_secs()
+        };
+        let began = second();
+        while second() == began {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
         let again = dir.path().join("again");
         make(&tree, &again, 64 << 20, Confine::Require, &Silent).unwrap();
+        assert_eq!(
+            Digest::of_sparse_file(&again).unwrap(),
+            Digest::of_sparse_file(&disk).unwrap()
+        );
         assert_eq!(fs::metadata(&again).unwrap().len(), 64 << 20);
         assert!(fs::metadata(&again).unwrap().blocks() * 512 < 16 << 20);
+    }
+
+    #[test]
+    fn times_are_the_tree_s_in_files_folders_links_and_the_file_system() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut tree = Tree::create(&dir.path().join("root")).unwrap();
+        let at = |mtime| Attributes {
+            mtime: Some(mtime),
+            ..Attributes::root(0o755)
+        };
+        tree.file(Path::new("sub/file"), at(1000), &mut &b"x"[..])
+            .unwrap();
+        tree.symlink(Path::new("link"), OsStr::new("sub"), at(2000))
+            .unwrap();
+        tree.file(Path::new("late"), at(5_000_000_000), &mut &b"x"[..])
+            .unwrap();
+        tree.directory(Path::new("folder"), Some(at(-3))).unwrap();
+        tree.directory(Path::new("implied"), None).unwrap();
+        let disk = dir.path().join("disk");
+        make(&tree, &disk, 64 << 20, Confine::Require, &Silent).unwrap();
+        for (path, time) in [
+            ("/sub/file", "0x000003e8:00000000"),
+            ("/link", "0x000007d0:00000000"),
+            ("/late", "0x2a05f200:00000001"),
+            ("/folder", "0xfffffffd:00000000"),
+            // As the newest thing in it.
+            ("/implied", "0x2a05f200:00000001"),
+            ("<8>", "0x2a05f200:00000001"),
+        ] {
+            let stat = debugfs(&disk, &format!("stat {path}"));
+            for field in ["ctime", "atime", "mtime", "crtime"] {
+                let line = stat
+                    .lines()
+                    .find(|line| line.trim().starts_with(field))
+                    .unwrap_or_else(|| panic!("{path} has no {field}: {stat}"));
+                assert!(line.contains(time), "{path}: {time} in {line}");
+            }
+        }
     }
 
     #[test]
@@ -327,13 +367,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut tree = Tree::create(&dir.path().join("root")).unwrap();
         let mut content = io::Read::take(io::repeat(b'x'), 20 << 20);
-        tree.file(
-            Path::new("large"),
-            Attributes::root(0o644),
-            None,
-            &mut content,
-        )
-        .unwrap();
+        tree.file(Path::new("large"), Attributes::root(0o644), &mut content)
+            .unwrap();
         for size in [16u64 << 20, 21 << 20] {
             let error = make(
                 &tree,

@@ -1,6 +1,6 @@
 //! Folders and files of the host, by descriptors: what a [`tree`](super::tree) is made with.
 
-use rustix::fs::{self as sys, AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
+use rustix::fs::{self as sys, AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -41,48 +41,55 @@ pub(super) fn names(dir: &OwnedFd) -> Result<Vec<OsString>, Errno> {
     Ok(names)
 }
 
-/// Removes an entry and what is below it, but nothing whose inode is to be kept, and no folder that keeps something.
-pub(super) fn remove_at(dir: &OwnedFd, name: &OsStr, keep: &dyn Fn(u64) -> bool) -> io::Result<()> {
+/// Removes an entry and what is below it, but nothing whose inode is to be kept, and no folder that keeps something. Each inode
+/// that has lost its last name is told to `gone`.
+pub(super) fn remove_at(
+    dir: &OwnedFd,
+    name: &OsStr,
+    keep: &dyn Fn(u64) -> bool,
+    gone: &mut dyn FnMut(u64),
+) -> io::Result<()> {
     let stat = match sys::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
         Err(Errno::NOENT) => return Ok(()),
         result => result?,
     };
     if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
-        return if keep(stat.st_ino) {
-            Ok(())
-        } else {
-            Ok(sys::unlinkat(dir, name, AtFlags::empty())?)
-        };
+        if !keep(stat.st_ino) {
+            sys::unlinkat(dir, name, AtFlags::empty())?;
+            if stat.st_nlink == 1 {
+                gone(stat.st_ino);
+            }
+        }
+        return Ok(());
     }
     let below = sys::openat(dir, name, OPEN_DIR | OFlags::RDONLY, Mode::empty())?;
     for name in names(&below)? {
-        remove_at(&below, &name, keep)?;
+        remove_at(&below, &name, keep, gone)?;
     }
     if keep(stat.st_ino) {
         return Ok(());
     }
     match sys::unlinkat(dir, name, AtFlags::REMOVEDIR) {
         Err(Errno::NOTEMPTY) => Ok(()),
-        result => Ok(result?),
+        Err(e) => Err(e.into()),
+        Ok(()) => {
+            gone(stat.st_ino);
+            Ok(())
+        }
     }
 }
 
-pub(super) fn set_mtime(file: &File, seconds: u64) -> io::Result<()> {
-    let time = Timespec {
-        tv_sec: seconds.min(i64::MAX as u64) as i64,
-        tv_nsec: 0,
-    };
-    Ok(sys::futimens(
-        file,
-        &Timestamps {
-            last_access: time,
-            last_modification: time,
-        },
-    )?)
+/// What [`copy_sparse`] has written.
+pub(super) struct Copied {
+    /// The file's length.
+    pub(super) size: u64,
+    /// Bytes that are no holes.
+    pub(super) data: u64,
 }
 
-pub(super) fn copy_sparse(content: &mut dyn Read, file: &mut File) -> io::Result<u64> {
-    let (mut buffer, mut size) = (vec![0; 1 << 16], 0u64);
+/// Copies to the end. Blocks of zeros become holes.
+pub(super) fn copy_sparse(content: &mut dyn Read, file: &mut File) -> io::Result<Copied> {
+    let (mut buffer, mut size, mut data) = (vec![0; 1 << 16], 0u64, 0u64);
     loop {
         let mut filled = 0;
         while filled < buffer.len() {
@@ -97,11 +104,12 @@ pub(super) fn copy_sparse(content: &mut dyn Read, file: &mut File) -> io::Result
             file.seek(SeekFrom::Current(filled as i64))?;
         } else {
             file.write_all(&buffer[..filled])?;
+            data += filled as u64;
         }
         size += filled as u64;
         if filled < buffer.len() {
             file.set_len(size)?;
-            return Ok(size);
+            return Ok(Copied { size, data });
         }
     }
 }

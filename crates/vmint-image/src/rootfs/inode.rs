@@ -1,9 +1,12 @@
-//! Owners, modes and devices, put right in a finished ext4 file system.
+//! Owners, modes, times and devices, put right in a finished ext4 file system.
 //!
 //! `mke2fs -d` copies a folder as it is on the host, and there everything belongs to whoever unpacked it. The usual remedy,
 //! a script for debugfs, names files in lines of text: a name with a newline or a quote cannot be written in it. So the
 //! inodes are written here, found by walking folder and file system side by side. The file system is made without
 //! checksums of metadata, so that nothing else must follow. The layout is in the kernel's Documentation/filesystems/ext4.
+//!
+//! No time of this host is left in it: not of an inode, those that mke2fs makes for itself among them, and not of the file system.
+//! What the tree does not say of a file's times, when its inode was changed, read or made, is when its content was changed.
 
 use super::host::names;
 use super::tree::{Attributes, Special, Tree};
@@ -18,6 +21,23 @@ use std::path::Path;
 
 const ROOT_INODE: u32 = 2;
 const EXTENTS: u32 = 0x8_0000;
+/// Bytes of an inode that are read and written: up to the time of its making, with nanoseconds.
+const INODE: usize = 0x98;
+/// Where the superblock is in its block group.
+const SUPERBLOCK: u64 = 1024;
+/// An inode's times: where the seconds' lower half is, and where what is above it and the nanoseconds are.
+const TIMES: [(usize, usize); 4] = [
+    // Read, its inode changed, its content changed, made.
+    (0x08, 0x8c),
+    (0x0c, 0x84),
+    (0x10, 0x88),
+    (0x90, 0x94),
+];
+/// A superblock's times: mounted, written, checked, made.
+const SUPERBLOCK_TIMES: [usize; 4] = [0x2c, 0x30, 0x40, 0x108];
+/// The upper bytes of these, and how much was written to the file system.
+const SUPERBLOCK_UPPER: std::ops::Range<usize> = 0x274..0x278;
+const SUPERBLOCK_WRITTEN: std::ops::Range<usize> = 0x178..0x180;
 
 /// An ext4 file system in a file.
 struct Ext4 {
@@ -27,6 +47,9 @@ struct Ext4 {
     inode_size: u64,
     /// Where each group's inode table starts, in bytes.
     tables: Vec<u64>,
+    blocks_per_group: u64,
+    /// The first inode that is not mke2fs's own; the folder `lost+found`.
+    first_inode: u32,
 }
 
 /// An entry of a folder.
@@ -79,6 +102,8 @@ impl Ext4 {
         Ok(Self {
             inodes_per_group: le(&sb, 0x28, 4) as u32,
             inode_size: le(&sb, 0x58, 2),
+            blocks_per_group: le(&sb, 0x20, 4),
+            first_inode: le(&sb, 0x54, 4) as u32,
             file,
             block_size,
             tables,
@@ -94,8 +119,8 @@ impl Ext4 {
         Ok(table + u64::from(index % self.inodes_per_group) * self.inode_size)
     }
 
-    fn read_inode(&self, inode: u32) -> io::Result<[u8; 128]> {
-        let mut bytes = [0; 128];
+    fn read_inode(&self, inode: u32) -> io::Result<[u8; INODE]> {
+        let mut bytes = [0; INODE];
         self.file.read_exact_at(&mut bytes, self.inode_at(inode)?)?;
         Ok(bytes)
     }
@@ -151,11 +176,49 @@ impl Ext4 {
         Ok(entries)
     }
 
+    /// Gives the inodes that mke2fs makes for itself, and the superblock with its copies, this time.
+    fn write_own_times(&self, seconds: i64) -> io::Result<()> {
+        for inode in 1..=self.first_inode {
+            let mut bytes = self.read_inode(inode)?;
+            // One that was never used stays empty.
+            if bytes.iter().any(|byte| *byte != 0) {
+                set_times(&mut bytes, seconds);
+                self.file.write_all_at(&bytes, self.inode_at(inode)?)?;
+            }
+        }
+        // Not as in an inode: 40 bits without a sign.
+        let seconds = seconds.clamp(0, (1 << 40) - 1);
+        let (low, high) = (seconds as u32, (seconds >> 32) as u8);
+        for group in 0..self.tables.len() as u64 {
+            let at = match group {
+                0 => SUPERBLOCK,
+                _ => group * self.blocks_per_group * self.block_size,
+            };
+            let mut sb = [0; 1024];
+            self.file.read_exact_at(&mut sb, at)?;
+            if le(&sb, 0x38, 2) != 0xef53 || le(&sb, 0x5a, 2) != group {
+                continue;
+            }
+            for at in SUPERBLOCK_TIMES {
+                sb[at..at + 4].copy_from_slice(&low.to_le_bytes());
+            }
+            sb[SUPERBLOCK_UPPER].fill(high);
+            sb[SUPERBLOCK_WRITTEN].fill(0);
+            self.file.write_all_at(&sb, at)?;
+        }
+        Ok(())
+    }
+
     fn write_attributes(&self, inode: u32, attributes: &Attributes) -> io::Result<()> {
         let at = self.inode_at(inode)?;
         let mut bytes = self.read_inode(inode)?;
         let mut kind = le(&bytes, 0, 2) as u16 & 0o170_000;
+        set_times(&mut bytes, attributes.mtime.unwrap_or(0));
         if let Some(special) = attributes.special {
+            // Only a file keeps the place of one. A folder's blocks would be lost.
+            if kind != 0o100_000 {
+                return Err(damaged("a device in the place of a folder"));
+            }
             let (bits, device) = match special {
                 Special::Fifo => (0o010_000, None),
                 Special::Character { major, minor } => (0o020_000, Some((major, minor))),
@@ -187,7 +250,31 @@ impl Ext4 {
     }
 }
 
-/// Gives every file of the file system in `disk` the attributes that `tree` has for it.
+/// The lower 32 bits of a time in seconds, and the two above them, for the years 1901 to 2446.
+fn halves(seconds: i64) -> (u32, u8) {
+    let low = i64::from(i32::MIN);
+    let seconds = seconds.clamp(low, low + (1 << 34) - 1);
+    // The lower half is a signed number, and the upper one says how often 2^32 is added to it.
+    let epoch = (seconds - i64::from(seconds as i32)) >> 32;
+    (seconds as u32, epoch as u8)
+}
+
+/// Sets all times of an inode.
+fn set_times(inode: &mut [u8; INODE], seconds: i64) {
+    let (low, high) = halves(seconds);
+    let extra = 0x80 + le(inode, 0x80, 2) as usize;
+    for (at, above) in TIMES {
+        // What is made for a file system of smaller inodes has no such fields.
+        if at < 0x80 || at + 4 <= extra {
+            inode[at..at + 4].copy_from_slice(&low.to_le_bytes());
+        }
+        if above + 4 <= extra {
+            inode[above..above + 4].copy_from_slice(&u32::from(high).to_le_bytes());
+        }
+    }
+}
+
+/// Gives every file of the file system in `disk` the attributes that `tree` has for it, and all of it the tree's times.
 pub(super) fn apply(disk: &Path, tree: &Tree) -> io::Result<()> {
     let ext4 = Ext4::open(disk)?;
     let root = sys::open(
@@ -195,6 +282,8 @@ pub(super) fn apply(disk: &Path, tree: &Tree) -> io::Result<()> {
         OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC,
         Mode::empty(),
     )?;
+    // Before the walk: the tree may have a `lost+found`, whose attributes are its own.
+    ext4.write_own_times(tree.newest())?;
     write(&ext4, tree, ROOT_INODE, sys::fstat(&root)?.st_ino)?;
     walk(&ext4, tree, ROOT_INODE, &root, &mut HashSet::new())?;
     ext4.file.sync_all()
@@ -245,4 +334,32 @@ fn walk(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_written_as_the_kernel_reads_it() {
+        // ext4_decode_extra_time: the lower half as a signed number, and the upper one times 2^32.
+        let read = |(low, high): (u32, u8)| i64::from(low as i32) + (i64::from(high) << 32);
+        for seconds in [
+            0,
+            1,
+            -1,
+            1 << 31,
+            (1 << 31) - 1,
+            1 << 32,
+            5_000_000_000,
+            -(1 << 31),
+        ] {
+            let halves = halves(seconds);
+            assert!(halves.1 < 4, "two bits: {halves:?}");
+            assert_eq!(read(halves), seconds);
+        }
+        for (seconds, nearest) in [(i64::MIN, -(1i64 << 31)), (i64::MAX, 15_032_385_535)] {
+            assert_eq!(read(halves(seconds)), nearest);
+        }
+    }
 }

@@ -1,13 +1,19 @@
 //! A root file system in a folder that belongs to this user, whoever that is.
 //!
-//! The folder has names, contents, links and times. Owners, modes, devices and extended attributes are kept beside it,
-//! by the number of the file's inode: a plain user cannot set them, and a set-user-id program or a device of a guest has
-//! no business on the host's disk. The same holds when this user is root: there is one way, and it is the tested one.
+//! The folder has names, contents and links. Owners, modes, times, devices and extended attributes are kept beside it: a plain
+//! user cannot set them all, and a set-user-id program or a device of a guest has no business on the host's disk. The same
+//! holds when this user is root: there is one way, and it is the tested one.
+//!
+//! What is kept belongs to an inode, which all names of a file share, and is found by the inode's number. The host gives a
+//! number out again as soon as nothing has it, so what is kept goes with the last name ([`Tree::forget`]), and whatever is made is
+//! written down as new.
+//!
+//! The host's own times are in nothing that a tree says: two trees that were made by the same calls are equal, whenever that was.
 //!
 //! Nothing that is done through a tree leaves its folder: every path is resolved by the kernel with the folder as its
 //! root (`openat2`, `RESOLVE_IN_ROOT`), symlinks included, and the last component is never followed.
 
-use super::host::{OPEN_DIR, copy_sparse, invalid, names, remove_at, set_mtime, trim};
+use super::host::{Copied, OPEN_DIR, copy_sparse, invalid, names, remove_at, trim};
 use rustix::fs::{self as sys, AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -16,7 +22,13 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
+
+/// What a block of the disk holds; a folder has one at least.
+const BLOCK: u64 = 4096;
+
+/// How many links one path may lead through, as for the kernel.
+const LINKS: usize = 40;
 
 /// What the folder cannot hold of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,6 +37,10 @@ pub(crate) struct Attributes {
     pub(crate) gid: u32,
     /// The permissions, with set-id and sticky bits.
     pub(crate) mode: u32,
+    /// When its content was last changed, in seconds since 1970. Absent where nobody has said: then it is the newest time that
+    /// the tree has been told, for a fresh file from the year 1970 is refused by some programs, and the host's clock would
+    /// make every import another image.
+    pub(crate) mtime: Option<i64>,
     /// What it really is, if the file in the folder only keeps its place.
     pub(crate) special: Option<Special>,
     pub(crate) xattrs: BTreeMap<String, Vec<u8>>,
@@ -52,22 +68,25 @@ impl Attributes {
 pub(crate) struct Tree {
     path: PathBuf,
     root: OwnedFd,
-    attributes: HashMap<u64, Attributes>,
+    nodes: HashMap<u64, Node>,
     /// Inodes that were made since [`next_layer`](Self::next_layer).
     layer: HashSet<u64>,
+    /// The newest time that was told.
+    newest: i64,
+}
+
+/// What is known of an inode.
+#[derive(Debug)]
+struct Node {
+    attributes: Attributes,
+    /// Bytes of its content that are no holes.
+    data: u64,
 }
 
 /// Where a path leads: the folder that has the entry, and the entry's name.
 struct Place {
     dir: OwnedFd,
     name: OsString,
-}
-
-impl Place {
-    /// Removes what is there.
-    fn clear(&self) -> io::Result<()> {
-        remove_at(&self.dir, &self.name, &|_| false)
-    }
 }
 
 impl Tree {
@@ -79,11 +98,11 @@ impl Tree {
         let mut tree = Self {
             path: path.to_owned(),
             root,
-            attributes: HashMap::new(),
+            nodes: HashMap::new(),
             layer: HashSet::new(),
+            newest: 0,
         };
-        tree.attributes
-            .insert(sys::fstat(&tree.root)?.st_ino, Attributes::root(0o755));
+        tree.remember(sys::fstat(&tree.root)?.st_ino, Attributes::root(0o755), 0);
         Ok(tree)
     }
 
@@ -94,7 +113,19 @@ impl Tree {
 
     /// What is kept beside the folder for the file with this inode number.
     pub(crate) fn attributes_of(&self, inode: u64) -> Option<&Attributes> {
-        self.attributes.get(&inode)
+        self.nodes.get(&inode).map(|node| &node.attributes)
+    }
+
+    /// The newest time that the tree was told, in seconds since 1970.
+    pub(crate) fn newest(&self) -> i64 {
+        self.newest
+    }
+
+    /// Bytes of all files, folders and links, in blocks as the disk will have them. As this tree has counted them: what the host's
+    /// file system takes for them differs from one to the next, and the size of a disk is part of its image.
+    pub(crate) fn content_size(&self) -> u64 {
+        let blocks = |node: &Node| node.data.next_multiple_of(BLOCK);
+        self.nodes.values().map(blocks).sum()
     }
 
     /// From here on everything that is there belongs to a lower layer.
@@ -150,11 +181,13 @@ impl Tree {
         path: &Path,
         attributes: Option<Attributes>,
     ) -> io::Result<()> {
-        let inode = match self.place(path)? {
-            None => sys::fstat(&self.root)?.st_ino,
+        let (inode, is_new) = match self.place(path)? {
+            None => (sys::fstat(&self.root)?.st_ino, false),
             Some(place) => {
-                match sys::statat(&place.dir, &place.name, AtFlags::SYMLINK_NOFOLLOW) {
-                    Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {}
+                let is_new = match sys::statat(&place.dir, &place.name, AtFlags::SYMLINK_NOFOLLOW) {
+                    Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
+                        false
+                    }
                     // A link to a folder serves as one when nobody asks for a folder of this very name.
                     Ok(stat)
                         if attributes.is_none()
@@ -164,37 +197,104 @@ impl Tree {
                         return Ok(());
                     }
                     Ok(_) => {
-                        place.clear()?;
-                        sys::mkdirat(&place.dir, &place.name, Mode::RWXU)?;
+                        self.clear(&place)?;
+                        true
                     }
-                    Err(Errno::NOENT) => sys::mkdirat(&place.dir, &place.name, Mode::RWXU)?,
+                    Err(Errno::NOENT) => true,
                     Err(e) => return Err(e.into()),
+                };
+                if is_new {
+                    sys::mkdirat(&place.dir, &place.name, Mode::RWXU)?;
                 }
-                sys::statat(&place.dir, &place.name, AtFlags::SYMLINK_NOFOLLOW)?.st_ino
+                let stat = sys::statat(&place.dir, &place.name, AtFlags::SYMLINK_NOFOLLOW)?;
+                (stat.st_ino, is_new)
             }
         };
         match attributes {
-            Some(attributes) => self.remember(inode, attributes),
-            None => drop(
-                self.attributes
-                    .entry(inode)
-                    .or_insert_with(|| Attributes::root(0o755)),
-            ),
+            Some(attributes) => self.remember(inode, attributes, BLOCK),
+            None if is_new => self.remember(inode, Attributes::root(0o755), BLOCK),
+            None => drop(self.layer.insert(inode)),
         }
-        self.layer.insert(inode);
         Ok(())
     }
 
-    fn remember(&mut self, inode: u64, attributes: Attributes) {
-        self.attributes.insert(inode, attributes);
+    /// Makes a folder where this path leads, links followed, whether what they name is there or not; leaves alone what is
+    /// there already, of whatever kind.
+    pub(crate) fn directory_behind_links(&mut self, path: &str) -> io::Result<()> {
+        if self.exists(path) {
+            return Ok(());
+        }
+        let (mut at, mut links) = (PathBuf::new(), 0);
+        let mut left: Vec<OsString> = Vec::new();
+        let push = |left: &mut Vec<OsString>, path: &Path| {
+            let parts = path.components().rev();
+            left.extend(parts.map(|part| part.as_os_str().to_owned()));
+        };
+        push(&mut left, Path::new(path));
+        while let Some(part) = left.pop() {
+            match Path::new(&part).components().next() {
+                Some(Component::Normal(name)) => at.push(name),
+                Some(Component::ParentDir) => drop(at.pop()),
+                Some(Component::RootDir) => at.clear(),
+                _ => {}
+            }
+            match self.open_beneath(at.as_os_str(), OFlags::PATH | OFlags::NOFOLLOW) {
+                Err(Errno::NOENT) => self.directory(&at, None)?,
+                Err(e) => return Err(e.into()),
+                Ok(there) => match FileType::from_raw_mode(sys::fstat(&there)?.st_mode) {
+                    FileType::Directory => {}
+                    FileType::Symlink if links < LINKS => {
+                        links += 1;
+                        let target = sys::readlinkat(&there, "", Vec::new())?;
+                        at.pop();
+                        push(&mut left, Path::new(OsStr::from_bytes(target.to_bytes())));
+                    }
+                    FileType::Symlink => return Err(Errno::LOOP.into()),
+                    _ => return Err(Errno::NOTDIR.into()),
+                },
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes down what was made, or what an entry says of a folder that is there.
+    fn remember(&mut self, inode: u64, mut attributes: Attributes, data: u64) {
+        self.newest = self.newest.max(attributes.mtime.unwrap_or(0));
+        attributes.mtime.get_or_insert(self.newest);
+        self.nodes.insert(inode, Node { attributes, data });
         self.layer.insert(inode);
+    }
+
+    /// Removes an entry and what is below it, but nothing that `keep` names, and no folder that keeps something. What was known of
+    /// an inode goes with its last name.
+    fn forget(
+        &mut self,
+        dir: &OwnedFd,
+        name: &OsStr,
+        keep: impl Fn(&HashSet<u64>, u64) -> bool,
+    ) -> io::Result<()> {
+        let Self { nodes, layer, .. } = self;
+        let mut gone = Vec::new();
+        let removed = remove_at(dir, name, &|inode| keep(layer, inode), &mut |inode| {
+            gone.push(inode);
+        });
+        for inode in gone {
+            nodes.remove(&inode);
+            layer.remove(&inode);
+        }
+        removed
+    }
+
+    /// Removes what is there.
+    fn clear(&mut self, place: &Place) -> io::Result<()> {
+        self.forget(&place.dir, &place.name, |_, _| false)
     }
 
     fn place_for_new(&mut self, path: &Path) -> io::Result<Place> {
         let place = self
             .place(path)?
             .ok_or_else(|| invalid("the root can only be a folder"))?;
-        place.clear()?;
+        self.clear(&place)?;
         Ok(place)
     }
 
@@ -204,7 +304,6 @@ impl Tree {
         &mut self,
         path: &Path,
         attributes: Attributes,
-        mtime: Option<u64>,
         content: &mut dyn Read,
     ) -> io::Result<u64> {
         let place = self.place_for_new(path)?;
@@ -216,10 +315,12 @@ impl Tree {
             flags,
             Mode::RUSR | Mode::WUSR,
         )?);
-        self.remember(sys::fstat(&file)?.st_ino, attributes);
-        let size = copy_sparse(content, &mut file)?;
-        if let Some(seconds) = mtime {
-            set_mtime(&file, seconds)?;
+        let inode = sys::fstat(&file)?.st_ino;
+        // First: a file that is cut short is there, and somebody's.
+        self.remember(inode, attributes, 0);
+        let Copied { size, data } = copy_sparse(content, &mut file)?;
+        if let Some(node) = self.nodes.get_mut(&inode) {
+            node.data = data;
         }
         Ok(size)
     }
@@ -234,7 +335,9 @@ impl Tree {
         let place = self.place_for_new(path)?;
         sys::symlinkat(target, &place.dir, &place.name)?;
         let inode = sys::statat(&place.dir, &place.name, AtFlags::SYMLINK_NOFOLLOW)?.st_ino;
-        self.remember(inode, attributes);
+        // A short one is in its inode.
+        let data = if target.len() < 60 { 0 } else { BLOCK };
+        self.remember(inode, attributes, data);
         Ok(())
     }
 
@@ -253,7 +356,7 @@ impl Tree {
         match sys::statat(&place.dir, &place.name, AtFlags::SYMLINK_NOFOLLOW) {
             // To itself: nothing to do, and the file must not be lost.
             Ok(old) if old.st_ino == stat.st_ino => return Ok(()),
-            Ok(_) => place.clear()?,
+            Ok(_) => self.clear(&place)?,
             Err(Errno::NOENT) => {}
             Err(e) => return Err(e.into()),
         }
@@ -281,7 +384,6 @@ impl Tree {
                 special: Some(special),
                 ..attributes
             },
-            None,
             &mut io::empty(),
         )
         .map(drop)
@@ -292,7 +394,7 @@ impl Tree {
         if self.exists_itself(path)
             && let Some(place) = self.place(path)?
         {
-            place.clear()?;
+            self.clear(&place)?;
         }
         Ok(())
     }
@@ -302,8 +404,8 @@ impl Tree {
         if self.exists_itself(path)
             && let Some(place) = self.place(path)?
         {
-            remove_at(&place.dir, &place.name, &|inode| {
-                self.layer.contains(&inode)
+            self.forget(&place.dir, &place.name, |layer, inode| {
+                layer.contains(&inode)
             })?;
         }
         Ok(())
@@ -315,7 +417,7 @@ impl Tree {
         match self.open_beneath(OsStr::from_bytes(path), OFlags::DIRECTORY | OFlags::RDONLY) {
             Ok(dir) => {
                 for name in names(&dir)? {
-                    remove_at(&dir, &name, &|inode| self.layer.contains(&inode))?;
+                    self.forget(&dir, &name, |layer, inode| layer.contains(&inode))?;
                 }
                 Ok(())
             }
@@ -401,7 +503,12 @@ impl Tree {
         let mut found = Vec::new();
         walk(&dir, &mut found)?;
         for (inode, mode) in found {
-            self.attributes.insert(inode, Attributes::root(mode));
+            if let Some(node) = self.nodes.get_mut(&inode) {
+                node.attributes = Attributes {
+                    mtime: node.attributes.mtime,
+                    ..Attributes::root(mode)
+                };
+            }
         }
         Ok(())
     }
@@ -418,12 +525,7 @@ mod tests {
     }
 
     fn put(tree: &mut Tree, path: &str) -> io::Result<u64> {
-        tree.file(
-            Path::new(path),
-            Attributes::root(0o644),
-            Some(1),
-            &mut &b"x"[..],
-        )
+        tree.file(Path::new(path), Attributes::root(0o644), &mut &b"x"[..])
     }
 
     #[test]
@@ -491,13 +593,8 @@ mod tests {
             Attributes::default(),
         )
         .unwrap();
-        tree.file(
-            Path::new("link"),
-            Attributes::root(0o600),
-            None,
-            &mut &b"new"[..],
-        )
-        .unwrap();
+        tree.file(Path::new("link"), Attributes::root(0o600), &mut &b"new"[..])
+            .unwrap();
         assert_eq!(std::fs::read(dir.path().join("root/victim")).unwrap(), b"x");
         assert_eq!(std::fs::read(dir.path().join("root/link")).unwrap(), b"new");
     }
@@ -534,15 +631,116 @@ mod tests {
         let (dir, mut tree) = tree();
         let mut content = io::repeat(0).take(64 << 20).chain(&b"end"[..]);
         let size = tree
-            .file(
-                Path::new("big"),
-                Attributes::root(0o644),
-                None,
-                &mut content,
-            )
+            .file(Path::new("big"), Attributes::root(0o644), &mut content)
             .unwrap();
         let meta = std::fs::metadata(dir.path().join("root/big")).unwrap();
         assert_eq!((size, meta.len()), ((64 << 20) + 3, (64 << 20) + 3));
         assert!(meta.blocks() < 1024);
+        // The last part of it, and the root.
+        assert!(tree.content_size() <= 2 * (1 << 16));
+    }
+
+    /// Two inodes that follow each other under one number, here or on another file system of this host.
+    fn reused(old: &str, new: impl Fn(&mut Tree, &str)) -> (tempfile::TempDir, Tree, u64) {
+        use std::os::unix::fs::MetadataExt;
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let homes = [
+            std::env::temp_dir(),
+            here.join("../../target"),
+            "/dev/shm".into(),
+        ];
+        for home in &homes {
+            let Ok(dir) = tempfile::tempdir_in(home) else {
+                continue;
+            };
+            for turn in 0..50 {
+                let mut tree = Tree::create(&dir.path().join(turn.to_string())).unwrap();
+                let inode = |tree: &Tree, path: &str| {
+                    std::fs::symlink_metadata(tree.path().join(path)).map(|m| m.ino())
+                };
+                // A neighbour, so that the folder itself is not the last number.
+                tree.directory(Path::new("opt"), None).unwrap();
+                let app = Attributes {
+                    uid: 1000,
+                    mtime: Some(7),
+                    ..Attributes::root(0o600)
+                };
+                let character = Special::Character { major: 1, minor: 3 };
+                tree.special(Path::new(old), character, app).unwrap();
+                let number = inode(&tree, old).unwrap();
+                tree.next_layer();
+                tree.white_out(Path::new(old)).unwrap();
+                new(&mut tree, old);
+                if inode(&tree, old).unwrap() == number {
+                    return (dir, tree, number);
+                }
+            }
+        }
+        panic!("no file system of {homes:?} gives a number out again");
+    }
+
+    #[test]
+    fn what_was_known_of_a_file_goes_with_it_though_its_number_comes_again() {
+        // A folder that no layer has an entry for.
+        let (_dir, tree, number) = reused("opt/thing", |tree, path| {
+            tree.file(
+                &Path::new(path).join("below"),
+                Attributes::root(0o644),
+                &mut &b"x"[..],
+            )
+            .unwrap();
+        });
+        let folder = tree.attributes_of(number).unwrap();
+        assert_eq!((folder.uid, folder.mode, folder.special), (0, 0o755, None));
+        assert_eq!(folder.mtime, Some(7), "the newest time that was told");
+
+        let (_dir, tree, number) = reused("opt/thing", |tree, path| {
+            tree.symlink(Path::new(path), OsStr::new("x"), Attributes::root(0o777))
+                .unwrap();
+        });
+        assert_eq!(tree.attributes_of(number).unwrap().special, None);
+    }
+
+    #[test]
+    fn a_name_that_is_removed_takes_nothing_from_the_other_names_of_its_file() {
+        use std::os::unix::fs::MetadataExt;
+        let (dir, mut tree) = tree();
+        let app = Attributes {
+            uid: 1000,
+            ..Attributes::root(0o4755)
+        };
+        tree.file(Path::new("one"), app, &mut &b"x"[..]).unwrap();
+        tree.hard_link(Path::new("two"), Path::new("one")).unwrap();
+        let number = std::fs::metadata(dir.path().join("root/one"))
+            .unwrap()
+            .ino();
+        tree.remove(Path::new("one")).unwrap();
+        assert_eq!(tree.attributes_of(number).unwrap().uid, 1000);
+        tree.remove(Path::new("two")).unwrap();
+        assert_eq!(tree.attributes_of(number), None);
+    }
+
+    #[test]
+    fn a_folder_is_made_where_links_lead_and_never_in_their_place() {
+        let (dir, mut tree) = tree();
+        let link = |tree: &mut Tree, path: &str, target: &str| {
+            tree.symlink(Path::new(path), OsStr::new(target), Attributes::root(0o777))
+                .unwrap();
+        };
+        link(&mut tree, "app", "/data/current/app");
+        link(&mut tree, "data", "srv/../mnt");
+        link(&mut tree, "loop", "loop");
+        link(&mut tree, "up", "../../../../outside");
+        put(&mut tree, "file").unwrap();
+        tree.directory_behind_links("/app/work").unwrap();
+        tree.directory_behind_links("up/x").unwrap();
+        tree.directory_behind_links("/file").unwrap();
+        tree.directory_behind_links("/").unwrap();
+        let root = dir.path().join("root");
+        assert!(root.join("mnt/current/app/work").is_dir());
+        assert!(root.join("app").is_symlink() && root.join("outside/x").is_dir());
+        assert!(root.join("file").is_file());
+        assert!(tree.directory_behind_links("loop/x").is_err());
+        assert!(tree.directory_behind_links("file/x").is_err());
     }
 }

@@ -138,15 +138,15 @@ fn unpack_entry(
         uid: entry.uid,
         gid: entry.gid,
         mode: entry.mode,
+        mtime: Some(entry.mtime),
         ..Attributes::default()
     };
     let (major, minor) = entry.device;
     let special = match entry.kind {
         EntryKind::File => {
             attributes.xattrs = xattrs(entry.xattrs, budget)?;
-            let mtime = u64::try_from(entry.mtime).ok();
             let limit = budget.bytes.saturating_add(1);
-            return tree.file(path, attributes, mtime, &mut content.take(limit));
+            return tree.file(path, attributes, &mut content.take(limit));
         }
         EntryKind::Directory => {
             attributes.xattrs = xattrs(entry.xattrs, budget)?;
@@ -322,13 +322,8 @@ mod tests {
                 (1234, 70000, 0o4755)
             );
             assert_eq!(attributes.special, special);
+            assert_eq!(attributes.mtime, Some(1_000_000_000));
         }
-        assert_eq!(
-            std::fs::metadata(dir.path().join("root/su"))
-                .unwrap()
-                .mtime(),
-            1_000_000_000
-        );
     }
 
     #[test]

@@ -16,7 +16,7 @@ mod keeper;
 mod reader;
 
 pub use keeper::{Keeper, Kept, keep, pipe};
-pub use reader::{Reader, read, read_settled, tail};
+pub use reader::{Reader, last, read, read_settled, tail};
 
 use std::fs::File;
 use std::io::{self, Write};

@@ -149,6 +149,11 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
 
 /// The last lines of a log, at most 2 KiB.
 pub fn tail(path: &Path) -> String {
+    last(path, TAIL)
+}
+
+/// The last lines of a log, at most so many bytes.
+pub fn last(path: &Path, most: usize) -> String {
     let end = |path: &Path, most: usize| -> io::Result<(Vec<u8>, u64)> {
         let file = File::open(path)?;
         let (start, note) = begins(&file)?;
@@ -159,13 +164,13 @@ pub fn tail(path: &Path) -> String {
         bytes.truncate(n);
         Ok((bytes, if from == note { start } else { 0 }))
     };
-    let Ok((now, start)) = end(path, TAIL) else {
+    let Ok((now, start)) = end(path, most) else {
         return String::new();
     };
     let mut bytes = Vec::new();
     // The part has just begun: the one before has the rest.
-    if start > 0 && now.len() < TAIL {
-        match end(&old(path), TAIL - now.len()) {
+    if start > 0 && now.len() < most {
+        match end(&old(path), most - now.len()) {
             Ok((before, start)) => {
                 bytes.extend_from_slice(note(start).as_bytes());
                 bytes.extend_from_slice(&before);

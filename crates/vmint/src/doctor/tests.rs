@@ -37,6 +37,22 @@ fn a_check_is_one_line_whatever_it_quotes() {
     assert_eq!(check.remedy.as_deref(), Some("d e"));
 }
 
+#[test]
+fn why_guests_cannot_ping_is_said_with_the_setting() {
+    use rustix::io::Errno;
+    let works = network::judge_ping(Ok(()), "0\t2147483647\n");
+    assert_eq!(works.status, Status::Ok);
+    let refused = network::judge_ping(Err(Errno::ACCESS), "1\t0\n");
+    assert_eq!(refused.status, Status::Warning);
+    assert!(
+        refused.summary.contains("ping_group_range is \"1 0\""),
+        "{refused:?}"
+    );
+    let missing = network::judge_ping(Err(Errno::PROTONOSUPPORT), "");
+    assert_sound(&[refused]);
+    assert_sound(&[missing]);
+}
+
 fn assert_sound(checks: &[Check]) {
     let names: HashSet<_> = checks.iter().map(|check| check.name).collect();
     assert_eq!(names.len(), checks.len(), "a name twice: {checks:#?}");
