@@ -120,6 +120,7 @@ mod tests {
                 net: NetMode::None,
                 publish: Vec::new(),
                 origin: Origin::Template,
+                disk_cache: None,
                 defaults: vmint_model::ExecDefaults::default(),
             },
             image_digest: None,

@@ -4,7 +4,7 @@ use crate::values::{self, EnvArg, Pair};
 use clap::Args;
 use std::ffi::OsString;
 use std::time::Duration;
-use vmint::{ByteSize, LeaseId, Name, NetMode, Publish};
+use vmint::{ByteSize, DiskCache, LeaseId, Name, NetMode, Publish};
 
 /// What a machine is; what is not said is as `vmint.toml`, the environment or the defaults say.
 #[derive(Clone, Debug, Default, Args)]
@@ -109,12 +109,13 @@ pub struct Run {
 
 /// Create a machine
 ///
-/// It is a fork of the image's template, or with --from of a snapshot; --cold boots the image instead.
+/// It is a fork of the image's template, or with --from of a snapshot; --cold boots the image, or the snapshot's disk, instead.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
   vmint create box --image debian:12 --memory 1G --net nat --publish 8080:80 --start
-  vmint create again --from clean")]
+  vmint create again --from clean
+  vmint create rescued --from clean --cold --start    boots from the disk that clean has")]
 pub struct Create {
     /// Name of the new machine: 1 to 63 of a-z, 0-9 and -, starting with a letter
     pub name: Name,
@@ -122,16 +123,23 @@ pub struct Create {
     #[arg(long)]
     pub image: Option<String>,
     /// Snapshot to fork; image, memory, processors and network are the snapshot's
-    #[arg(long, value_name = "SNAPSHOT", conflicts_with_all = ["image", "memory", "cpus", "net", "cold"])]
+    #[arg(long, value_name = "SNAPSHOT", conflicts_with_all = ["image", "memory", "cpus", "net"])]
     pub from: Option<Name>,
     #[command(flatten)]
     pub hardware: Hardware,
     /// Open a port of 127.0.0.1 to one of the guest; HOST 0 for any free one
     #[arg(long, value_name = "HOST:GUEST")]
     pub publish: Vec<Publish>,
-    /// Boot the image instead of forking its template
+    /// Boot the image instead of forking its template; with --from, boot from the snapshot's disk
     #[arg(long)]
     pub cold: bool,
+    /// What the guest's fsync is worth: writeback (it reaches the host's disk) or unsafe [default: writeback]
+    ///
+    /// With `unsafe` the host writes when it likes: quicker, but after a crash of the host the disk may be unusable. Machines
+    /// that go away with their command or pool (`vmint run`, pools) always have `unsafe`: nothing of them outlives the host.
+    /// Example: vmint create scratch --disk-cache unsafe --start
+    #[arg(long, value_name = "writeback|unsafe")]
+    pub disk_cache: Option<DiskCache>,
     /// Start it
     #[arg(long)]
     pub start: bool,
@@ -148,11 +156,18 @@ pub struct Names {
 /// How machines are stopped.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct StopHow {
-    /// At once, instead of asking the guest
+    /// Cut the power at once, instead of asking the guest
     #[arg(long)]
     pub force: bool,
-    /// How long the guest has to shut down; then it is forced
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = values::duration)]
+    /// Ask the guest, and never cut the power: if it is not down in time, exit with 1
+    #[arg(long, conflicts_with = "force")]
+    pub graceful_only: bool,
+    /// How long the guest has to shut down; then its power is cut, with a warning
+    ///
+    /// The guest's own limits hold within this time: systemd gives a service 90 s unless its unit says otherwise. What the guest
+    /// has not written when the power is cut is lost.
+    /// Example: vmint stop db --timeout 5m
+    #[arg(long, value_name = "DURATION", default_value = "90s", value_parser = values::duration)]
     pub timeout: Duration,
 }
 

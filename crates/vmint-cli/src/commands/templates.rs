@@ -116,6 +116,7 @@ fn build(context: Context, args: TemplateBuild) -> Result<(), Fault> {
         net: args.hardware.net_or(&config.defaults.net),
         publish: Vec::new(),
         origin: Origin::Template,
+        disk_cache: None,
         defaults: ExecDefaults::default(),
     };
     let frozen = context::wait(async {

@@ -32,6 +32,7 @@ pub fn spec() -> MachineSpec {
         net: NetMode::None,
         publish: Vec::new(),
         origin: Origin::Template,
+        disk_cache: None,
         defaults: vmint_model::ExecDefaults::default(),
     }
 }
@@ -45,6 +46,8 @@ pub fn machine(name: &str) -> MachineRecord {
         spec: spec(),
         image_digest: None,
         template: None,
+        restored: None,
+        last_ports: Vec::new(),
         accelerator: None,
         confinement: None,
         runner_confinement: None,

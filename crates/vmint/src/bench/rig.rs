@@ -102,6 +102,7 @@ impl<'a> Rig<'a> {
             net: NetMode::None,
             publish: Vec::new(),
             origin: Origin::Template,
+            disk_cache: None,
             defaults: ExecDefaults::default(),
         };
         self.vmint
@@ -124,6 +125,7 @@ impl<'a> Rig<'a> {
             ram,
             layers: &[],
             publish: &[],
+            cache: vmint_model::DiskCache::Unsafe,
             console,
             confine: self.host.confine,
             user: self.host.user.as_ref(),

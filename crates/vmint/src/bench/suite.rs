@@ -2,7 +2,9 @@
 
 use super::report::{Failure, HostFacts, Report, Row};
 use super::rig::Rig;
-use super::{branch, commands, fork, many, memory, pool, pool_soak, process, stream, workflow};
+use super::{
+    branch, commands, fork, many, memory, pool, pool_soak, process, restore, stream, workflow,
+};
 use crate::Vmint;
 use std::path::PathBuf;
 use vmint_image::Progress;
@@ -58,6 +60,10 @@ const ALL: &[(&str, &str)] = &[
     (
         "branch",
         "a snapshot's pause against a fork, with 256 MiB and 4 GiB of memory",
+    ),
+    (
+        "restore",
+        "`vmint restore` and a first command, against QEMU's `loadvm` of the same guest, and a fork",
     ),
     (
         "stream",
@@ -148,6 +154,7 @@ async fn one(rig: &Rig<'_>, name: &str, rows: &mut Vec<Row>) -> Result<(), Fault
         "memory" => memory::memory(rig, rows).await,
         "many" => many::many(rig, rows).await,
         "branch" => Box::pin(branch::branch(rig, rows)).await,
+        "restore" => Box::pin(restore::restore(rig, rows)).await,
         "stream" => stream::stream(rig, rows).await,
         "pool" => pool::pool(rig, rows).await,
         "workflow" => workflow::workflow(rig, rows).await,

@@ -9,6 +9,7 @@ mod place;
 use self::look::Answer;
 use self::place::{Misplaced, Place, Subject, There, place};
 use crate::Vmint;
+use crate::exec::COMING_UP;
 use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -35,12 +36,13 @@ impl Vmint {
         user: Option<String>,
         tar: impl AsyncRead + Unpin,
     ) -> Result<Sent, Fault> {
-        let (record, _) = self.reach(machine)?;
         let request = Request::TarIn(TarIn {
             path: folder.to_vec(),
             user,
         });
-        let mut stream = self.open_stream(&record, request).await?;
+        let (record, mut stream) = self
+            .stream_to(machine, COMING_UP, |_| Ok(request.clone()))
+            .await?;
         let message = match stream
             .feed(tar)
             .await
@@ -93,12 +95,13 @@ impl Vmint {
         F: FnMut(bytes::Bytes) -> Fut,
         Fut: Future<Output = io::Result<()>>,
     {
-        let (record, _) = self.reach(machine)?;
         let request = Request::TarOut(TarOut {
             path: path.to_vec(),
             extent,
         });
-        let mut stream = self.open_stream(&record, request).await?;
+        let (record, mut stream) = self
+            .stream_to(machine, COMING_UP, |_| Ok(request.clone()))
+            .await?;
         let mut credits = Credits::default();
         loop {
             match stream

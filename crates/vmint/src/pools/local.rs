@@ -41,6 +41,7 @@ impl Backend for LocalBackend {
             net: spec.net.clone(),
             publish: Vec::new(),
             origin: Origin::Template,
+            disk_cache: None,
             ephemeral: true,
             slot: Some((pool.name.clone(), machine.clone())),
             owner: None,

@@ -73,6 +73,7 @@ impl Place {
                 net: NetMode::None,
                 publish: Vec::new(),
                 origin: Origin::Template,
+                disk_cache: None,
                 defaults: vmint_model::ExecDefaults::default(),
             },
             image_digest: None,
