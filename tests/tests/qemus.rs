@@ -59,7 +59,9 @@ fn what_one_qemu_froze_the_other_goes_on_with_in_both_directions() {
         return;
     };
     let first = version(Path::new("qemu-system-x86_64")).expect("QEMU is installed");
-    let home = Home::new();
+    let mut home = Home::new();
+    // Not asked of each QEMU anew.
+    home.set_env("VMINT_ACCELERATOR", "tcg");
     let with = |other: bool, args: &str| {
         let call = home
             .call(args.split(' '))
@@ -102,7 +104,8 @@ fn a_machine_with_a_disk_and_systemd_goes_on_under_another_qemu() {
     let Some((program, second)) = second() else {
         return;
     };
-    let home = Home::with(Seed::Debian);
+    let mut home = Home::with(Seed::Debian);
+    home.set_env("VMINT_ACCELERATOR", "tcg");
     home.ok("create box --image deb --memory 256M --net nat --start");
     home.sh("box", WORK);
     home.sh("box", "echo kept > /root/file; sync");

@@ -253,7 +253,7 @@ fn abilities(answers: &str) -> Abilities {
     let machines = returned("boards").and_then(serde_json::Value::as_array);
     let machines = machines.into_iter().flatten();
     let name = |machine: &serde_json::Value| machine["name"].as_str().map(str::to_owned);
-    let boards: Vec<_> = machines
+    let mut boards: Vec<_> = machines
         .clone()
         .filter_map(name)
         .filter(|name| name.contains("q35"))
@@ -264,6 +264,9 @@ fn abilities(answers: &str) -> Abilities {
     } else {
         newest().and_then(name).unwrap_or_else(|| "q35".to_owned())
     };
+    if !boards.contains(&board) {
+        boards.push(board.clone());
+    }
     let properties = returned("processor").and_then(|found| found["model"]["props"].as_object());
     let mut features: Vec<_> = properties
         .into_iter()
@@ -350,5 +353,33 @@ mod tests {
         ] {
             assert_eq!(version(banner), expected, "{banner}");
         }
+    }
+
+    #[test]
+    fn what_a_qemu_can_do_is_read_from_its_answers() {
+        let answers = |machines: &str| {
+            format!(
+                "{{\"QMP\": {{}}}}\n{{\"return\": {{}}}}\n{{\"return\": [{machines}], \"id\": \"boards\"}}\n\
+                 {{\"return\": {{\"model\": {{\"name\": \"max\", \"props\": {{\"avx\": true, \"aes\": true, \"pku\": false, \
+                 \"migratable\": true, \"level\": 13}}}}}}, \"id\": \"processor\"}}\nnonsense\n\
+                 {{\"return\": {{}}, \"id\": \"devices\"}}\n"
+            )
+        };
+        let both = abilities(&answers(
+            "{\"name\": \"pc-q35-10.0\", \"alias\": \"q35\"}, {\"name\": \"pc-q35-7.2\"}, {\"name\": \"microvm\"}",
+        ));
+        assert_eq!(both.board, BOARD);
+        assert_eq!(both.boards, ["pc-q35-10.0", BOARD]);
+        assert_eq!(both.features, ["aes", "avx"]);
+        assert_eq!(both.device_state, DeviceState::Alone);
+        // One that has that board no more, or never had it under that name.
+        let other = abilities(&answers(
+            "{\"name\": \"pc-q35-rhel9.6.0\", \"alias\": \"q35\"}",
+        ));
+        assert_eq!(other.board, "pc-q35-rhel9.6.0");
+        // One that does not answer has what it is asked for by the old name, and no state of devices alone.
+        let mute = abilities("");
+        assert_eq!((mute.board.as_str(), mute.boards.len()), ("q35", 1));
+        assert_eq!(mute.device_state, DeviceState::WithMemory);
     }
 }

@@ -6,7 +6,8 @@
 //! * the board, by a name with a version (`pc-q35-7.2`), under which every later QEMU shows the same devices, and reads and
 //!   writes their state in the same form. vmint asks for the oldest that it works with, wherever QEMU has it;
 //! * what the processor can do. Under emulation a QEMU has all features of an older one and some more; those are turned off for
-//!   a guest that has not seen them. Under KVM it is the host's processor, which must be able to do what it could then.
+//!   a guest that has not seen them, and for every guest that boots, so that an older QEMU can go on with it, too. Under KVM it is
+//!   the host's processor, which must be able to do what it could then.
 //!
 //! What an older vmint has frozen says neither. Its board is the newest that its QEMU had, by the banner; what its processor
 //! could do is what a QEMU of that version, or a later one, can.
@@ -18,6 +19,26 @@ use vmint_model::{Accelerator, ErrorKind, Fault};
 
 /// The board that is asked for, where this QEMU has it: that of the oldest QEMU that vmint works with.
 pub const BOARD: &str = "pc-q35-7.2";
+
+/// What the processor that QEMU 7.2 emulates can do. Guests that boot under a later one see no more: then either of the two goes on
+/// with what the other has frozen.
+#[rustfmt::skip]
+const BASELINE: &[&str] = &[
+    "3dnow", "3dnowext", "abm", "acpi", "adx", "aes", "apic", "arat", "avx", "avx2", "bmi1",
+    "bmi2", "clflush", "clflushopt", "clwb", "cmov", "cr8legacy", "cx16", "cx8", "de", "f16c",
+    "fma", "fpu", "fsgsbase", "fxsr", "hypervisor", "i64", "la57", "lahf-lm", "lahf_lm", "lm",
+    "mca", "mce", "mmx", "mmxext", "monitor", "movbe", "mpx", "msr", "mtrr", "npt", "nx", "pae",
+    "pat", "pclmuldq", "pclmulqdq", "pdpe1gb", "pge", "pks", "pku", "pni", "popcnt", "pse",
+    "pse36", "rdrand", "rdtscp", "sep", "smap", "smep", "ss", "sse", "sse2", "sse3", "sse4-1",
+    "sse4-2", "sse4.1", "sse4.2", "sse4_1", "sse4_2", "sse4a", "ssse3", "svm", "svme-addr-chk",
+    "syscall", "tsc", "umip", "vaes", "vgif", "xd", "xgetbv1", "xsave", "xsaveopt",
+];
+
+/// What a guest that boots under emulation sees of a processor that can do all of this.
+pub(crate) fn baseline(features: &[String]) -> Vec<String> {
+    let is_old = |feature: &&String| BASELINE.contains(&feature.as_str());
+    features.iter().filter(is_old).cloned().collect()
+}
 
 /// What a guest sees of its QEMU.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,10 +122,14 @@ impl Host {
     pub fn platform(&self) -> Platform {
         Platform {
             board: self.qemu.board.clone(),
-            features: self.features(),
+            features: match self.accelerator {
+                Accelerator::Tcg => baseline(&self.qemu.features),
+                Accelerator::Kvm => processor(),
+            },
         }
     }
 
+    /// What guests can be shown here.
     fn features(&self) -> Vec<String> {
         match self.accelerator {
             Accelerator::Tcg => self.qemu.features.clone(),
@@ -291,10 +316,19 @@ mod tests {
         let platform = Platform::of(&frozen_by(&old)).unwrap();
         assert_eq!(platform.hidden(&new.qemu.features), ["avx512"]);
         assert!(platform.hidden(&old.qemu.features).is_empty());
+        // Nor to one that boots: so the older one can go on with that.
+        assert_eq!(new.platform(), old.platform());
+        assert_eq!(old.fits(&frozen_by(&new)), Ok(()));
         // What has seen more cannot go on with less, and is told what.
-        let misfit = old.fits(&frozen_by(&new)).unwrap_err();
-        assert!(misfit.to_string().contains("avx512"), "{misfit}");
         let mut later = frozen_by(&new);
+        later
+            .platform
+            .as_mut()
+            .unwrap()
+            .features
+            .push("avx512".into());
+        let misfit = old.fits(&later).unwrap_err();
+        assert!(misfit.to_string().contains("avx512"), "{misfit}");
         later.platform.as_mut().unwrap().board = "pc-q35-10.0".into();
         let misfit = old.fits(&later).unwrap_err();
         assert!(matches!(misfit, Misfit::Board { .. }), "{misfit}");

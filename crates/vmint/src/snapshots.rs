@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::Poll;
 use std::time::{Duration, Instant};
-use vmint_image::{Progress, Silent};
+use vmint_image::Progress;
 use vmint_model::{ByteSize, ErrorKind, Fault, MachineRecord, Name, Origin, RunId, SnapshotRecord};
 use vmint_qemu::frozen::FrozenError;
 use vmint_qemu::{Frozen, Host};
@@ -177,9 +177,7 @@ impl Vmint {
     pub async fn restore(&self, machine: &str, name: &Name) -> Result<MachineRecord, Fault> {
         let (record, _) = self.reach(machine)?;
         let staged = Temporary::of(self, &record);
-        let host = self.host(&Silent).await?;
         let (snapshot, in_use) = self.use_snapshot(name)?;
-        expect_fit(&host, name, &snapshot)?;
         let frozen = snapshot.link_whole(&staged.0)?;
         drop(in_use);
         self.open_up(&frozen)?;
@@ -187,7 +185,12 @@ impl Vmint {
             from: Some(frozen.folder().to_owned()),
             snapshot: Some(name.clone()),
         };
-        self.reset_from(machine, reset).await
+        // Its runner knows what it can load, and looks before it gives anything up.
+        let restored = self.reset_from(machine, reset).await;
+        restored.map_err(|fault| match fault.kind {
+            ErrorKind::Corrupt => unusable(name, &snapshot, fault),
+            _ => fault,
+        })
     }
 
     /// Where QEMU opens the memory of a fork itself, it must be able to; the runner cannot see to that.
@@ -379,17 +382,19 @@ pub(crate) fn alone(folder: &Path, what: &str) -> Result<Option<InUse>, Fault> {
 
 /// Whether the memory of a snapshot can be loaded here; if not, what still can be had of it is told.
 pub(crate) fn expect_fit(host: &Host, name: &Name, frozen: &Frozen) -> Result<(), Fault> {
-    host.fits(frozen.manifest()).map_err(|misfit| {
-        let fault = Fault::from(misfit).context(format!("snapshot {name} cannot be used"));
-        if frozen.manifest().layers > 0 {
-            fault.hint(format!(
-                "its disk can be had: `vmint create NEW --from {name} --cold --start` boots from it"
-            ))
-        } else {
-            fault.hint(
-                "it has no disk, only memory: name the QEMU that it was made with in VMINT_QEMU",
-            )
-        }
+    host.fits(frozen.manifest())
+        .map_err(|misfit| unusable(name, frozen, misfit.into()))
+}
+
+/// What still can be had of a snapshot whose memory cannot be loaded.
+fn unusable(name: &Name, frozen: &Frozen, fault: Fault) -> Fault {
+    let fault = fault.context(format!("snapshot {name} cannot be used"));
+    fault.hint(if frozen.manifest().layers > 0 {
+        format!(
+            "its disk can be had: `vmint create NEW --from {name} --cold --start` boots from it"
+        )
+    } else {
+        "it has no disk, only memory: name the QEMU that it was made with in VMINT_QEMU".to_owned()
     })
 }
 

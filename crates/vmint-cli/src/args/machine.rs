@@ -172,7 +172,14 @@ pub struct StopHow {
 }
 
 /// Stop machines; those that are down stay as they are
+///
+/// The guest is asked to shut down. As with `docker stop` the exit code is 0 also if its power had to be cut; that is told on standard
+/// error, in the machine's event, and as `forced` with --format json. With --graceful-only it is 1 then, and nothing is cut.
 #[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vmint stop box
+  vmint stop db --timeout 5m --graceful-only")]
 pub struct Stop {
     #[command(flatten)]
     pub which: Names,
@@ -354,7 +361,13 @@ pub enum Awaited {
 }
 
 /// Fork a machine anew in its place, and print its new generation
+///
+/// It begins where it comes from: with its template, with the snapshot that it was created from, or with a boot; whatever it was
+/// restored to since. It is somebody else then: another machine id, MAC and SSH host key. Its ports stay.
 #[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Example:
+  vmint reset box")]
 pub struct Reset {
     /// Machine: NAME, id, or NAME@GENERATION
     pub name: String,

@@ -11,7 +11,7 @@ use crate::host::Qemu;
 use crate::listen::Port;
 use crate::netguard::{self, MemoryFile, Watch};
 use crate::opened::Opened;
-use crate::platform::Platform;
+use crate::platform::{self, Platform};
 use crate::qmp::{Event, Qmp};
 use crate::shape::Shape;
 use crate::spawn::{self, BeforeExec, Child, Pass};
@@ -221,7 +221,7 @@ impl Launch<'_> {
         };
         seen.unwrap_or_else(|| Platform {
             board: self.qemu.board.clone(),
-            features: self.qemu.features.clone(),
+            features: platform::baseline(&self.qemu.features),
         })
     }
 

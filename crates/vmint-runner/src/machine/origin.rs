@@ -87,7 +87,10 @@ pub(super) fn keep_base(files: &Files, dir: &MachineDir) -> Result<(), Fault> {
 
 /// Makes `frozen`, which was looked at, the origin of a machine that is forked in place, with an empty layer on its disk.
 pub(super) fn adopt(frozen: &Frozen, files: &Files, dir: &MachineDir) -> Result<(), Fault> {
-    if frozen.folder() != files.origin() {
+    if is_staged(frozen, dir) {
+        // A command put it there for this machine alone: it need not be linked once more.
+        move_in_place(frozen, files)?;
+    } else if frozen.folder() != files.origin() {
         link_in_place(frozen, files)?;
     }
     if frozen.folder() == dir.base() {
@@ -136,11 +139,37 @@ pub(super) fn take_in_disk(files: &Files, image_disk: Option<&Path>) -> Result<(
 }
 
 fn link_in_place(frozen: &Frozen, files: &Files) -> Result<(), Fault> {
-    remove_if_there(&files.origin()).map_err(|e| prepare(&e))?;
-    disk::remove_from(files.folder(), 0).map_err(|e| prepare(&e))?;
-    remove_file_if_there(&files.folder().join(disk::BLANK)).map_err(|e| prepare(&e))?;
+    make_room(files).map_err(|e| prepare(&e))?;
     frozen.link_into(files.folder())?;
     Ok(())
+}
+
+/// Whether it is what a command has put into the machine's folder, for it to take.
+fn is_staged(frozen: &Frozen, dir: &MachineDir) -> bool {
+    let (folder, name) = (frozen.folder().parent(), frozen.folder().file_name());
+    folder == Some(dir.path()) && name.is_some_and(|name| MachineDir::staged_by(name).is_some())
+}
+
+fn move_in_place(frozen: &Frozen, files: &Files) -> Result<(), Fault> {
+    let (origin, layers) = (files.origin(), frozen.manifest().layers);
+    let moved = || -> io::Result<()> {
+        make_room(files)?;
+        std::fs::rename(frozen.folder(), &origin)?;
+        let names = (0..layers).map(disk::layer_name);
+        let blank = (layers > 0).then(|| disk::BLANK.to_owned());
+        for name in names.chain(blank) {
+            std::fs::rename(origin.join(&name), files.folder().join(&name))?;
+        }
+        Ok(())
+    };
+    moved().map_err(|e| prepare(&e))
+}
+
+/// Takes away what the machine came from before, and its disk.
+fn make_room(files: &Files) -> io::Result<()> {
+    remove_if_there(&files.origin())?;
+    disk::remove_from(files.folder(), 0)?;
+    remove_file_if_there(&files.folder().join(disk::BLANK))
 }
 
 pub(super) fn remove_file_if_there(file: &Path) -> io::Result<()> {

@@ -153,7 +153,7 @@ impl Machine {
         moment: Option<Moment>,
         cause: Cause,
     ) -> Result<(), Fault> {
-        let asked = identity::now_ns() as f64 / 1e6;
+        let (began, asked) = (Instant::now(), identity::now_ns() as f64 / 1e6);
         let next = self.record.generation.next();
         if moment.is_none() && self.standby.is_coming(next) {
             return match self.swap(asked, "reset (standby)", cause).await? {
@@ -180,11 +180,18 @@ impl Machine {
         // It is of the generation that this fork will be of, or of an older one.
         let old = self.standby.replace();
         self.clear_away(old);
+        let looked = began.elapsed();
         self.begin_renewal(detail, name, cause)?;
-        self.leave().await?;
+        let recorded = began.elapsed();
+        if let Some(old) = self.fork.take() {
+            self.put_away(old);
+        }
         let fork = self.fork_anew(source, who).await?;
+        let forked = began.elapsed();
         self.install(Box::new(fork));
-        self.up(asked, None)
+        self.up(asked, None)?;
+        tracing::info!(?looked, ?recorded, ?forked, up = ?began.elapsed(), "{detail}");
+        Ok(())
     }
 
     /// What the next fork is made of, looked at: this moment, or what the machine comes from.
@@ -220,20 +227,6 @@ impl Machine {
         self.record = changed.map_err(store_fault)?;
         self.view.set(self.record.clone(), None);
         Ok(())
-    }
-
-    /// Ends the fork there is. One that shares its folder with the next is waited for.
-    async fn leave(&mut self) -> Result<(), Fault> {
-        let Some(fork) = self.fork.take() else {
-            return Ok(());
-        };
-        if self.plan.is_apart() {
-            self.put_away(fork);
-            return Ok(());
-        }
-        drop(fork.live.session);
-        let killed = fork.live.hypervisor.kill().await;
-        killed.map_err(|e| Fault::from_error(ErrorKind::Host, &e))
     }
 
     /// Kills a fork, and leaves the rest to the background. When this returns, its guest executes nothing any more.
