@@ -191,6 +191,7 @@ impl Host {
         let door = self.0.get()?.clone();
         let wanted = hardware.complete(&door.config)?;
         let origin = match snapshot {
+            Some(name) if cold => Origin::Disk(read(name)?),
             Some(name) => Origin::Snapshot(read(name)?),
             None if cold => Origin::Cold,
             None => Origin::Template,
@@ -337,6 +338,7 @@ impl Host {
             limits: Limits::default(),
             publish: Vec::new(),
             origin: Origin::Template,
+            disk_cache: None,
             defaults: ExecDefaults::default(),
         };
         operation::wait(py, async {

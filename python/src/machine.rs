@@ -8,7 +8,7 @@ use crate::owned::Owned;
 use pyo3::prelude::*;
 use std::path::PathBuf;
 use std::sync::Arc;
-use vmint::{MachineRecord, Name, Silent, StopOptions, Vmint};
+use vmint::{MachineRecord, Name, Silent, StopHow, StopOptions, Vmint};
 
 /// A machine. It is spoken of by its id, so that no other one of the same name is ever meant.
 #[derive(Debug)]
@@ -118,13 +118,15 @@ impl Machine {
     #[pyo3(signature = (*, force=false))]
     fn stop(&self, force: bool) -> PyResult<Operation> {
         let (vmint, id) = self.parts()?;
+        let how = if force { StopHow::Force } else { StopHow::Ask };
         let options = StopOptions {
-            force,
+            how,
             ..StopOptions::default()
         };
-        Ok(Operation::json(
-            async move { vmint.stop(&id, options).await },
-        ))
+        Ok(Operation::json(async move {
+            let stopped = vmint.stop(&id, options).await?;
+            Ok(stopped.machine)
+        }))
     }
 
     /// Destroys it. One that is gone is left at that.

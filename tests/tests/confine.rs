@@ -226,7 +226,9 @@ fn a_port_below_1024_can_still_be_published_by_root() {
     home.ok("create web --memory 128M --net nat --publish 991:80 --start");
     let (_, hypervisor) = home.pids("web");
     let status = fs::read_to_string(format!("/proc/{hypervisor}/status")).expect("it lives");
-    assert!(status.contains("CapEff:\t0000000000000400\n"), "{status}");
+    // The runner has opened it, before it was fenced in: QEMU has no capability for that.
+    assert!(status.contains("CapEff:\t0000000000000000\n"), "{status}");
+    assert!(std::net::TcpStream::connect(("127.0.0.1", 991)).is_ok());
     home.ok("rm --force web");
 }
 
@@ -541,8 +543,8 @@ fn qemu_runs_as_another_user_who_reaches_none_of_its_files() {
         home.ok("create cold --cold --memory 128M --start");
         home.ok("exec cold -- true");
         home.ok("rm --force cold");
-        let low = home.vmint("run --memory 128M --net nat --publish 990:80 -- true");
-        assert!(low.error().contains("below 1024"), "{low}");
+        // A port that is root's: it was opened by the runner.
+        home.ok("run --memory 128M --net nat --publish 990:80 -- true");
     }
     for (user, what) in [
         ("no-such-user", "no user `no-such-user`"),

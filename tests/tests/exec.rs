@@ -510,3 +510,36 @@ fn a_terminal_is_passed_through_with_its_size() {
         !vmint_tests::processes::lives(terminal.pid())
     });
 }
+
+/// A machine that another process makes fresh is waited for, as one that is being started is.
+#[test]
+fn a_command_in_a_machine_that_is_being_reset_waits_for_it() {
+    let home = Home::new();
+    home.start("box");
+    home.ok("snapshot create box s");
+    for round in 0..30 {
+        let other = if round % 2 == 0 {
+            "reset box"
+        } else {
+            "restore box s"
+        };
+        let calls = [other, "exec box -- echo done", "exec box -- echo done"];
+        let outcomes = home.at_once(calls);
+        assert_eq!(outcomes[0].code, Some(0), "{}", outcomes[0]);
+        for exec in &outcomes[1..] {
+            // One that was under way already ends with the machine that it was in.
+            let was_cut = exec.error().contains("was reset while the command ran");
+            assert!(exec.text() == "done\n" || was_cut, "{exec}");
+        }
+    }
+}
+
+#[test]
+fn who_names_a_generation_gets_that_one_and_waits_for_no_other() {
+    let home = machine();
+    home.ok("exec box@1 -- true");
+    home.ok("reset box");
+    home.vmint("exec box@1 --format json -- true")
+        .fault(125, "stale_generation");
+    home.ok("exec box@2 -- true");
+}

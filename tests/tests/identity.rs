@@ -257,3 +257,69 @@ fn forks_of_debian_have_host_keys_and_ids_of_their_own_and_systemd_agrees() {
         .unwrap();
     assert_eq!(failed, 0, "{}", home.sh("one", "systemctl --failed"));
 }
+
+/// What others know a machine by.
+const WHO: &str = "cat /etc/machine-id /sys/class/net/eth0/address; hostname";
+
+#[test]
+fn a_machine_is_who_it_is_for_its_life_and_another_machine_is_another_one() {
+    let home = Home::new();
+    home.ok("create box --memory 128M --net nat --start");
+    let who = home.sh("box", WHO);
+    assert_eq!(who.lines().count(), 3, "{who}");
+    home.ok("snapshot create box s");
+    let random = "cat /proc/sys/kernel/random/uuid";
+    let mut drawn = HashSet::from([home.sh("box", random)]);
+    for step in [
+        "restart box",
+        "restore box s",
+        "stop box --force",
+        "start box",
+    ] {
+        home.ok(step);
+        if !step.starts_with("stop") {
+            assert_eq!(home.sh("box", WHO), who, "{step}");
+            assert!(drawn.insert(home.sh("box", random)), "{step}");
+        }
+    }
+    // After a reset it is somebody else, and stays that one.
+    home.ok("reset box");
+    let other = home.sh("box", WHO);
+    for (n, (old, new)) in who.lines().zip(other.lines()).enumerate() {
+        assert_eq!(old == new, n == 2, "{who} {other}");
+    }
+    home.ok("restore box s");
+    assert_eq!(home.sh("box", WHO), other);
+    home.ok("restart box");
+    assert_eq!(home.sh("box", WHO), other);
+    home.ok("fork s twin");
+    let twin = home.sh("twin", WHO);
+    for known in [&who, &other] {
+        assert!(twin.lines().all(|line| !known.contains(line)), "{twin}");
+    }
+    // Nobody but its owner reads the key in there.
+    let file = home.folder("box").join("identity.json");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&file.metadata().unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+/// To ssh a machine that has another key is another one, and a machine that was restarted is none.
+#[test]
+fn the_host_key_of_a_machine_with_a_disk_outlives_its_restarts_and_restores() {
+    let home = Home::with(Seed::Debian);
+    home.ok("create box --image deb --memory 256M --net nat --start");
+    let who = format!("cat /etc/ssh/ssh_host_ed25519_key.pub; {WHO}");
+    let before = home.sh("box", &who);
+    assert!(before.contains("ssh-ed25519"), "{before}");
+    home.ok("snapshot create box s");
+    for step in ["restore box s", "restart box", "restore box s"] {
+        home.call(step.split(' '))
+            .deadline(Duration::from_secs(250))
+            .run()
+            .ok();
+        assert_eq!(home.sh("box", &who), before, "{step}");
+    }
+    home.ok("reset box");
+    let after = home.sh("box", &who);
+    assert_ne!(after.lines().next(), before.lines().next());
+}

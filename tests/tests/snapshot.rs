@@ -343,3 +343,219 @@ fn a_disk_outlives_a_stop_and_goes_with_a_reset() {
     home.ok("reset box");
     assert_eq!(home.sh("box", "ls /root/file 2>/dev/null | wc -l"), "0");
 }
+
+/// After a stop and a start a machine with a disk has booted, into memory that is no template's. A snapshot of it was sealed with the
+/// stamp of the template's memory, and said to be damaged whenever it was used.
+#[test]
+fn a_machine_with_a_disk_that_was_stopped_and_started_is_frozen_forked_and_restored() {
+    let home = Home::with(Seed::Debian);
+    home.ok("create box --image deb --memory 256M --start");
+    let boots = |args: &str| {
+        home.call(args.split(' '))
+            .deadline(Duration::from_secs(200))
+            .run()
+            .ok()
+    };
+    home.sh("box", "echo kept > /root/file; sync");
+    home.ok("stop box");
+    boots("start box");
+    let data = noise(&home, "box", "/run/data");
+    home.ok("snapshot create box moment");
+    home.ok("fork moment child");
+    home.ok("snapshot create child deeper");
+    home.ok("fork deeper grandchild");
+    for name in ["child", "grandchild"] {
+        assert_eq!(sum(&home, name, "/run/data"), data, "{name}");
+        assert_eq!(home.sh(name, "cat /root/file"), "kept");
+    }
+    home.ok("rm --force child grandchild");
+    home.sh("box", "rm /run/data /root/file");
+    home.ok("restore box moment");
+    assert_eq!(sum(&home, "box", "/run/data"), data);
+    // And again from there: what it was brought back to has a memory file that is its own.
+    home.ok("snapshot create box again");
+    home.ok("stop box");
+    boots("start box");
+    assert_eq!(home.sh("box", "cat /root/file"), "kept");
+    home.ok("restore box again");
+    assert_eq!(sum(&home, "box", "/run/data"), data);
+    // A reset goes to the template all the same.
+    home.ok("reset box");
+    assert_eq!(home.sh("box", "ls /root/file 2>/dev/null | wc -l"), "0");
+    assert!(home.info("box")["restored"].is_null());
+}
+
+/// Such snapshots exist. What they hold is whole, but for a line of their manifest.
+#[test]
+fn a_snapshot_with_the_stamp_of_another_file_is_rescued_by_a_repair() {
+    let home = Home::new();
+    home.ok("create box --cold --memory 128M --start");
+    let data = noise(&home, "box", "/tmp/data");
+    home.ok("snapshot create box broken");
+    home.ok("snapshot create box damaged");
+    home.ok("snapshot create box whole");
+    let of_template = std::fs::read_dir(home.root().join("templates"))
+        .unwrap()
+        .flatten()
+        .find_map(|entry| ram_stamp(&entry.path()))
+        .expect("a template");
+    for name in ["broken", "damaged"] {
+        let folder = home.root().join("snapshots").join(name);
+        let file = folder.join("manifest.json");
+        let mut manifest = manifest(&folder);
+        for stamp in manifest["files"].as_array_mut().unwrap() {
+            if stamp["name"] == "ram" {
+                stamp.clone_from(&of_template);
+            }
+        }
+        std::fs::remove_file(&file).unwrap();
+        std::fs::write(&file, manifest.to_string()).unwrap();
+    }
+    // And one whose changed memory is damaged in fact.
+    let delta = home.root().join("snapshots/damaged/delta");
+    vmint_tests::fixture::damage(&delta, |bytes| bytes[8192] ^= 1);
+    let message = home
+        .vmint("fork broken child --format json")
+        .fault(1, "corrupt");
+    assert!(message.contains("ram"), "{message}");
+    let told = home.vmint("fork broken child").error();
+    assert!(told.contains("doctor --repair"), "{told}");
+
+    let repaired = home.json("doctor --repair");
+    let told = repaired["found"].to_string();
+    assert!(told.contains("snapshot broken can be used again"), "{told}");
+    assert!(told.contains("snapshot damaged cannot be used"), "{told}");
+    assert!(!told.contains("whole"), "{told}");
+    for snapshot in ["broken", "whole"] {
+        home.ok(&format!("fork {snapshot} {snapshot}-child"));
+        assert_eq!(sum(&home, &format!("{snapshot}-child"), "/tmp/data"), data);
+    }
+    home.vmint("fork damaged child --format json")
+        .fault(1, "corrupt");
+    assert_eq!(
+        home.json("doctor --repair")["found"]
+            .to_string()
+            .matches("can be used")
+            .count(),
+        0
+    );
+}
+
+fn manifest(folder: &std::path::Path) -> serde_json::Value {
+    let text = std::fs::read_to_string(folder.join("manifest.json")).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+fn ram_stamp(folder: &std::path::Path) -> Option<serde_json::Value> {
+    let is_ram = |stamp: &&serde_json::Value| stamp["name"] == "ram";
+    folder.is_dir().then(|| manifest(folder))?["files"]
+        .as_array()?
+        .iter()
+        .find(is_ram)
+        .cloned()
+}
+
+#[test]
+fn a_reset_goes_to_where_the_machine_comes_from_whatever_it_was_brought_back_to() {
+    let home = Home::new();
+    home.start("box");
+    let template = home.info("box")["template"].clone();
+    home.sh("box", "echo one > /tmp/file");
+    home.ok("snapshot create box one");
+    home.sh("box", "echo two > /tmp/file");
+    home.ok("snapshot create box two");
+    for _ in 0..2 {
+        for moment in ["one", "two", "one"] {
+            home.ok(&format!("restore box {moment}"));
+            assert_eq!(home.sh("box", "cat /tmp/file"), moment);
+            let info = home.info("box");
+            assert_eq!(info["restored"], moment, "{info}");
+            assert_eq!(info["template"], template, "{info}");
+            assert!(info["snapshot"].is_null(), "{info}");
+        }
+        home.ok("reset box");
+        assert_eq!(home.sh("box", "ls /tmp"), "", "it is the template's");
+        let info = home.info("box");
+        assert!(info["restored"].is_null(), "{info}");
+        assert_eq!(info["template"], template, "{info}");
+    }
+    // One that was created from a snapshot goes back to that.
+    home.ok("create child --from one --start");
+    home.ok("restore child two");
+    let info = home.info("child");
+    assert_eq!(
+        (&info["snapshot"], &info["restored"]),
+        (&"one".into(), &"two".into()),
+        "{info}"
+    );
+    home.ok("snapshot rm one two");
+    home.ok("reset child");
+    assert_eq!(home.sh("child", "cat /tmp/file"), "one");
+    // And one that has booted boots.
+    home.ok("create cold --cold --memory 128M --start");
+    let boot = home.sh("cold", "cat /proc/sys/kernel/random/boot_id");
+    home.ok("snapshot create cold cold");
+    home.ok("restore cold cold");
+    assert_eq!(home.sh("cold", "cat /proc/sys/kernel/random/boot_id"), boot);
+    home.ok("reset cold");
+    assert_ne!(home.sh("cold", "cat /proc/sys/kernel/random/boot_id"), boot);
+}
+
+/// Of a snapshot whose memory cannot be loaded any more, and of any other, the disk can be had.
+#[test]
+fn a_machine_boots_from_the_disk_of_a_snapshot() {
+    let home = Home::with(Seed::Debian);
+    home.ok("create box --image deb --memory 256M --start");
+    home.sh("box", "echo kept > /root/file; sync; touch /run/gone");
+    home.ok("snapshot create box s");
+    home.ok("rm --force box");
+    home.call("create again --from s --cold --start".split(' '))
+        .deadline(Duration::from_secs(200))
+        .run()
+        .ok();
+    home.ok("snapshot rm s");
+    let look = "cat /root/file; ls /run/gone 2>/dev/null | wc -l";
+    assert_eq!(home.sh("again", look), "kept\n0");
+    home.sh("again", "echo changed > /root/file; sync");
+    for step in ["restart again", "reset again", "reset again"] {
+        home.call(step.split(' '))
+            .deadline(Duration::from_secs(200))
+            .run()
+            .ok();
+        let expected = if step.starts_with("restart") {
+            "changed"
+        } else {
+            "kept"
+        };
+        assert_eq!(home.sh("again", "cat /root/file"), expected, "{step}");
+    }
+    // What has no disk cannot boot from one.
+    home.start("tiny");
+    home.ok("snapshot create tiny t");
+    home.vmint("create other --from t --cold --format json")
+        .fault(2, "usage");
+}
+
+/// What the guest has flushed is the host's, where the machine stays.
+#[test]
+fn a_flush_of_a_machine_with_a_disk_that_stays_reaches_the_host_unless_it_is_told_not_to() {
+    let home = Home::with(Seed::Debian);
+    let no_flush = |name: &str| {
+        let answer = home.ok(&format!("qmp {name} query-block")).json();
+        let disk = answer.as_array().unwrap().iter();
+        let disk = disk.clone().find(|one| one["inserted"].is_object());
+        disk.unwrap_or_else(|| panic!("{answer}"))["inserted"]["cache"]["no-flush"].clone()
+    };
+    home.ok("create stays --image deb --memory 256M --start");
+    assert_eq!(home.info("stays")["disk_cache"], "writeback");
+    assert_eq!(no_flush("stays"), false);
+    // A layer that is put on top is no other.
+    home.ok("snapshot create stays s");
+    assert_eq!(no_flush("stays"), false);
+    home.ok("rm --force stays");
+    home.ok("create quick --image deb --memory 256M --disk-cache unsafe --start");
+    assert_eq!(home.info("quick")["disk_cache"], "unsafe");
+    assert_eq!(no_flush("quick"), true);
+    home.ok("rm --force quick");
+    home.vmint("create wrong --disk-cache sometimes").exits(2);
+}

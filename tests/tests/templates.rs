@@ -148,25 +148,47 @@ fn a_template_of_another_qemu_is_made_anew_and_that_is_said() {
     assert_eq!(run().error(), "");
 }
 
+/// A snapshot is kept for longer than a QEMU lasts: it goes by what its guest has seen, not by the program.
 #[test]
-fn a_snapshot_of_another_qemu_is_refused_and_not_loaded_in_hope() {
+fn a_snapshot_outlives_its_qemu_and_a_qemu_that_cannot_load_it_says_why_before_anything_is_lost() {
     let home = Home::new();
     home.start("box");
+    home.sh("box", "echo kept > /tmp/file");
     home.ok("snapshot create box kept");
     let qemu = home.runtime().join("qemu-system-x86_64");
-    let answer = "echo 'QEMU emulator version 99.0.0'; exit 0";
-    script(
-        &qemu,
-        &format!("case \"$*\" in *--version*) {answer};; esac\nexec qemu-system-x86_64 \"$@\""),
-    );
-    let fork = home
-        .call("fork kept copy --format json".split(' '))
-        .env("VMINT_QEMU", &qemu)
-        .run();
-    let message = fork.fault(1, "corrupt");
-    assert!(message.contains("99.0.0"), "it says with what: {message}");
-    assert_eq!(home.rows(), ["box"]);
-    home.ok("fork kept copy");
+    let version = |answer: &str| {
+        script(
+            &qemu,
+            &format!(
+                "case \"$*\" in *--version*) echo '{answer}'; exit 0;; esac\nexec qemu-system-x86_64 \"$@\""
+            ),
+        );
+    };
+    let with = |args: &str| home.call(args.split(' ')).env("VMINT_QEMU", &qemu).run();
+    version("QEMU emulator version 99.0.0");
+    with("fork kept copy").ok();
+    assert_eq!(home.sh("copy", "cat /tmp/file"), "kept");
+    with("restart copy").ok();
+    assert_eq!(home.sh("copy", "cat /tmp/file"), "kept");
+
+    // A guest that has seen what this QEMU does not have.
+    let file = home.root().join("snapshots/kept/manifest.json");
+    let mut manifest: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    manifest["platform"]["features"]
+        .as_array_mut()
+        .unwrap()
+        .push("of-another-age".into());
+    fs::remove_file(&file).unwrap();
+    fs::write(&file, manifest.to_string()).unwrap();
+    for refused in [
+        "fork kept other --format json",
+        "restore box kept --format json",
+    ] {
+        let message = home.vmint(refused).fault(1, "corrupt");
+        assert!(message.contains("of-another-age"), "{message}");
+    }
+    assert_eq!(home.rows(), ["box", "copy"]);
+    assert_eq!(home.sh("box", "cat /tmp/file"), "kept", "it was not killed");
 }
 
 #[test]

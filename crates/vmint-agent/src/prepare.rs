@@ -223,6 +223,14 @@ fn write_host_keys(folder: &Path, keys: &[SshHostKey]) -> io::Result<()> {
     if old.is_empty() && !Path::new("/usr/sbin/sshd").exists() {
         return Ok(());
     }
+    // It was this machine before: what it has besides is its own.
+    let is_there = |key: &SshHostKey| {
+        let file = folder.join(format!("ssh_host_{}_key", key.algorithm));
+        fs::read(file).is_ok_and(|content| content == key.private.as_bytes())
+    };
+    if keys.iter().all(is_there) {
+        return Ok(());
+    }
     for entry in old {
         fs::remove_file(entry.path())?;
     }
@@ -305,7 +313,10 @@ mod tests {
             private: "p".into(),
             public: "q".into(),
         };
-        let written = write_host_keys(&dir, &[key]);
+        let written = write_host_keys(&dir, std::slice::from_ref(&key));
+        // One that was made meanwhile stays when the machine is told again who it is.
+        fs::write(dir.join("ssh_host_ecdsa_key"), "own").unwrap();
+        let again = write_host_keys(&dir, &[key]);
         let mut names: Vec<_> = fs::read_dir(&dir)
             .unwrap()
             .map(|e| e.unwrap().file_name().into_string().unwrap())
@@ -315,9 +326,11 @@ mod tests {
             fs::metadata(dir.join("ssh_host_ed25519_key")).map(|m| m.permissions().mode() & 0o777);
         fs::remove_dir_all(&dir).unwrap();
         written.unwrap();
+        again.unwrap();
         assert_eq!(
             names,
             [
+                "ssh_host_ecdsa_key",
                 "ssh_host_ed25519_key",
                 "ssh_host_ed25519_key.pub",
                 "sshd_config"

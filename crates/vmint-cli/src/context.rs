@@ -69,6 +69,15 @@ impl Context {
         }
     }
 
+    /// Says on standard error that something was lost, though what was asked for was done.
+    pub fn warn(self, message: &str) {
+        let _ = writeln!(
+            std::io::stderr(),
+            "vmint: warning: {}",
+            vmint::printable_lines(message)
+        );
+    }
+
     /// Tells of long operations.
     pub fn progress(self) -> Shown {
         Shown::new(self.quiet)

@@ -13,7 +13,11 @@ pub struct Machine<'a> {
     generation: u64,
     image: &'a str,
     image_digest: Option<&'a str>,
+    /// The snapshot that it was created from.
     snapshot: Option<&'a str>,
+    /// The snapshot that it was last brought back to, until it is reset.
+    restored: Option<&'a str>,
+    /// The fingerprint of the template that it is made from.
     template: Option<&'a str>,
     backend: &'static str,
     accelerator: Option<&'static str>,
@@ -26,6 +30,7 @@ pub struct Machine<'a> {
     cpus: u32,
     limits: Option<vmint::Limits>,
     net: &'a vmint::NetMode,
+    disk_cache: &'static str,
     /// How often its allow list allowed and refused, where it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     network: Option<vmint::qemu::egress::Totals>,
@@ -55,10 +60,8 @@ impl<'a> From<&'a MachineRecord> for Machine<'a> {
             generation: record.generation.0,
             image: &record.spec.image,
             image_digest: record.image_digest.as_deref(),
-            snapshot: match &record.spec.origin {
-                Origin::Snapshot(name) => Some(name.as_str()),
-                Origin::Template | Origin::Cold => None,
-            },
+            snapshot: record.spec.origin.snapshot().map(vmint::Name::as_str),
+            restored: record.restored.as_ref().map(vmint::Name::as_str),
             template: record.template.as_deref(),
             backend: "qemu",
             accelerator: record.accelerator.map(vmint::Accelerator::as_str),
@@ -71,6 +74,7 @@ impl<'a> From<&'a MachineRecord> for Machine<'a> {
             cpus: record.spec.cpus,
             limits: Some(record.spec.limits).filter(|limits| !limits.is_none()),
             net: &record.spec.net,
+            disk_cache: record.disk_cache().as_str(),
             network: None,
             addresses: &record.addresses,
             ports: &record.ports,
@@ -183,7 +187,16 @@ pub fn machine(record: &MachineRecord, totals: Option<vmint::qemu::egress::Total
                 Origin::Template => "template".to_owned(),
                 Origin::Cold => "boot".to_owned(),
                 Origin::Snapshot(name) => format!("snapshot {name}"),
+                Origin::Disk(name) => format!("boot from the disk of snapshot {name}"),
             },
+        ),
+        (
+            "restored to",
+            record
+                .restored
+                .as_ref()
+                .map(|name| format!("snapshot {name}"))
+                .unwrap_or_default(),
         ),
         ("template", record.template.clone().unwrap_or_default()),
         ("backend", "qemu".to_owned()),
@@ -206,6 +219,7 @@ pub fn machine(record: &MachineRecord, totals: Option<vmint::qemu::egress::Total
         ("memory", record.spec.memory.to_string()),
         ("cpus", record.spec.cpus.to_string()),
         ("limits", record.spec.limits.to_string()),
+        ("disk cache", record.disk_cache().to_string()),
         ("network", network(record, totals)),
         (
             "allowed",
@@ -372,10 +386,13 @@ mod tests {
                 publish: Vec::new(),
                 limits: vmint::Limits::default(),
                 origin: Origin::Snapshot("clean".parse().unwrap()),
+                disk_cache: None,
                 defaults: ExecDefaults::default(),
             },
             image_digest: Some("sha256:00".into()),
             template: Some("f00".into()),
+            restored: None,
+            last_ports: Vec::new(),
             accelerator: Some(Accelerator::Tcg),
             confinement: None,
             runner_confinement: None,
@@ -401,8 +418,8 @@ mod tests {
         let json = serde_json::to_string(&Machine::from(&record())).unwrap();
         let expected = concat!(
             r#"{"id":"m0123456789ab","name":"box","state":"running","generation":2,"image":"tiny","#,
-            r#""image_digest":"sha256:00","snapshot":"clean","template":"f00","backend":"qemu","accelerator":"tcg","confinement":null,"runner_confinement":null,"run_as":null,"#,
-            r#""pool":null,"lease":null,"memory":536870912,"cpus":2,"limits":null,"net":"nat","addresses":["10.0.2.15"],"#,
+            r#""image_digest":"sha256:00","snapshot":"clean","restored":null,"template":"f00","backend":"qemu","accelerator":"tcg","confinement":null,"runner_confinement":null,"run_as":null,"#,
+            r#""pool":null,"lease":null,"memory":536870912,"cpus":2,"limits":null,"net":"nat","disk_cache":"writeback","addresses":["10.0.2.15"],"#,
             r#""ports":[{"host":8080,"guest":80}],"runner_pid":7,"hypervisor_pid":8,"ephemeral":false,"reason":null,"#,
             r#""created_at":"2023-11-14T22:13:20.123Z","ready_ms":42.3}"#,
         );

@@ -150,6 +150,16 @@ impl MachineDir {
         what.split('-').next()?.parse().ok()
     }
 
+    /// The snapshot that the machine is to be forked from first, put there when it was created.
+    pub fn source(&self) -> PathBuf {
+        self.path.join("source")
+    }
+
+    /// What the machine goes back to at a reset, while that is not what it was forked from last.
+    pub fn base(&self) -> PathBuf {
+        self.path.join("base")
+    }
+
     /// What the folder says of itself, should its record be lost.
     pub fn description(&self) -> PathBuf {
         self.path.join("machine.json")

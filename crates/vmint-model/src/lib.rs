@@ -61,6 +61,7 @@ pub use process::ProcessRef;
 pub use record::{MachineRecord, SnapshotRecord};
 pub use size::{ByteSize, parse_duration, span};
 pub use spec::{
-    Accelerator, ExecDefaults, InvalidNetMode, Link, MachineSpec, NetMode, Origin, Publish,
+    Accelerator, DiskCache, ExecDefaults, InvalidNetMode, Link, MachineSpec, NetMode, Origin,
+    Publish,
 };
 pub use state::{IllegalTransition, MachineState};

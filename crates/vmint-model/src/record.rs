@@ -1,8 +1,8 @@
 //! What is known of a machine and of a snapshot.
 
 use crate::{
-    Accelerator, ByteSize, Confinement, Generation, MachineId, MachineSpec, MachineState, Name,
-    ProcessRef, Publish, RunId,
+    Accelerator, ByteSize, Confinement, DiskCache, Generation, MachineId, MachineSpec,
+    MachineState, Name, ProcessRef, Publish, RunId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -21,8 +21,11 @@ pub struct MachineRecord {
     pub spec: MachineSpec,
     /// Digest of the image, once known.
     pub image_digest: Option<String>,
-    /// Fingerprint of the template or name of the snapshot that it was last forked from.
+    /// Fingerprint of the template that it is made from, once known; of a fork of a snapshot, the template behind that.
     pub template: Option<String>,
+    /// The snapshot that it was last brought back to, until it is reset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored: Option<Name>,
     /// What executes it, once known.
     pub accelerator: Option<Accelerator>,
     /// How its hypervisor is fenced in, while there is one.
@@ -49,12 +52,27 @@ pub struct MachineRecord {
     pub addresses: Vec<String>,
     /// Open ports on the host's loopback.
     pub ports: Vec<Publish>,
+    /// Those that were open when it was last up: what the host chose then is asked for again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub last_ports: Vec<Publish>,
     /// Why it is in this state, when that was not simply asked for.
     pub reason: Option<String>,
     /// Milliseconds since 1970 in UTC.
     pub created_at_ms: i64,
     /// From the request to the first moment when a command could be executed, at the last start.
     pub ready_ms: Option<f64>,
+}
+
+impl MachineRecord {
+    /// What its disk keeps: of a machine that goes away with its owner or pool nothing outlives the host anyway.
+    pub fn disk_cache(&self) -> DiskCache {
+        let usual = if self.ephemeral {
+            DiskCache::Unsafe
+        } else {
+            DiskCache::Writeback
+        };
+        self.spec.disk_cache.unwrap_or(usual)
+    }
 }
 
 /// What the store knows of a snapshot.

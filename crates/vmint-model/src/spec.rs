@@ -224,6 +224,56 @@ pub enum Origin {
     Cold,
     /// A fork of this snapshot.
     Snapshot(Name),
+    /// A boot from the disk of this snapshot, whose memory is left where it is.
+    Disk(Name),
+}
+
+impl Origin {
+    /// The snapshot, if it is one's.
+    pub fn snapshot(&self) -> Option<&Name> {
+        match self {
+            Self::Snapshot(name) | Self::Disk(name) => Some(name),
+            Self::Template | Self::Cold => None,
+        }
+    }
+}
+
+/// Whether what a guest asks its disk to keep is kept by the host's. Written `writeback` or `unsafe`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DiskCache {
+    /// What the guest has flushed (`fsync`) is on the host's disk, and outlives a crash of the host.
+    Writeback,
+    /// The host writes when it likes. Quick; a crash of the host, though not of vmint or QEMU, may leave a disk that cannot be used.
+    Unsafe,
+}
+
+impl DiskCache {
+    /// As stored and shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Writeback => "writeback",
+            Self::Unsafe => "unsafe",
+        }
+    }
+}
+
+impl fmt::Display for DiskCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for DiskCache {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        match s {
+            "writeback" => Ok(Self::Writeback),
+            "unsafe" => Ok(Self::Unsafe),
+            _ => Err(format!("{s:?} is not a disk cache: writeback or unsafe")),
+        }
+    }
 }
 
 /// What a machine is asked to be.
@@ -246,6 +296,9 @@ pub struct MachineSpec {
     pub limits: Limits,
     /// Where it starts.
     pub origin: Origin,
+    /// What its disk keeps; by whether the machine stays when absent, see [`MachineRecord::disk_cache`](crate::MachineRecord::disk_cache).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_cache: Option<DiskCache>,
     /// What commands get unless they say otherwise.
     #[serde(default)]
     pub defaults: ExecDefaults,

@@ -592,8 +592,13 @@ where
         pool: &PoolRecord,
         deadline_ms: i64,
     ) -> Result<Filled, Fault> {
-        self.ledger.create_pool(pool).await?;
+        self.declare(pool).await?;
         self.fill(&pool.name, deadline_ms).await
+    }
+
+    /// Makes a pool, which is filled by whoever touches it next.
+    pub async fn declare(&self, pool: &PoolRecord) -> Result<(), Fault> {
+        Ok(self.ledger.create_pool(pool).await?)
     }
 }
 

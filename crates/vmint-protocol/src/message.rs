@@ -335,4 +335,6 @@ pub enum ErrorCode {
     Invalid,
     /// Anything else that the kernel refused.
     Os,
+    /// Said by a runner, in the guest's place: the guest was never asked, for its session had ended.
+    NotAsked,
 }

@@ -1,11 +1,12 @@
 //! QEMU's command line, from pure functions. What depends on the machine's [`Shape`] comes first and alone enters the
 //! fingerprint; paths and descriptors, which a fork may have others of, come after it.
 
-use crate::disk::Layer;
+use crate::disk::{Cache, Layer};
+use crate::listen::Port;
 use crate::shape::{MachineType, Shape};
 use std::ffi::OsString;
 use std::path::Path;
-use vmint_model::{Accelerator, Link, Publish};
+use vmint_model::{Accelerator, Link};
 
 /// Descriptor of the QMP socket in the child.
 pub const FD_QMP: i32 = 3;
@@ -22,8 +23,10 @@ pub const FD_OPENED: i32 = 16;
 /// The set of descriptors with that pipe; later ones have higher numbers.
 pub const SET_CONSOLE: u64 = 1;
 
-/// The guest's hardware: equal, argument by argument, for a frozen machine and all of its forks.
-pub fn hardware(shape: &Shape) -> Vec<String> {
+/// The guest's hardware on this board, without the processor's features that are hidden from it: equal, argument by argument, for a
+/// frozen machine and all of its forks by the same QEMU. Which board, and what to hide, is said by
+/// [`platform`](crate::platform).
+pub fn hardware(shape: &Shape, board: &str, hidden: &[&str]) -> Vec<String> {
     let mut args = strings(&[
         "-nodefaults",
         "-no-user-config",
@@ -34,9 +37,14 @@ pub fn hardware(shape: &Shape) -> Vec<String> {
     // Without a machine description and without a configuration section, device state saved alone can be loaded by an
     // ordinary incoming migration (FACTS.md, “Branching a running fork”).
     args.extend(strings(&["-global", "migration.send-configuration=off"]));
-    args.extend(["-machine".into(), machine(shape)]);
+    args.extend(["-machine".into(), machine(shape, board)]);
     args.extend(["-accel".into(), accelerator(shape.accelerator).into()]);
-    args.extend(["-cpu".into(), cpu(shape.accelerator).into()]);
+    let mut cpu = cpu(shape.accelerator).to_owned();
+    for feature in hidden {
+        cpu.push_str(",-");
+        cpu.push_str(feature);
+    }
+    args.extend(["-cpu".into(), cpu]);
     args.extend(["-smp".into(), shape.cpus.to_string()]);
     args.extend(["-m".into(), format!("{}M", shape.memory.as_mib())]);
     args.extend(strings(&["-rtc", "base=utc,clock=host"]));
@@ -65,13 +73,13 @@ pub fn hardware(shape: &Shape) -> Vec<String> {
     args
 }
 
-fn machine(shape: &Shape) -> String {
-    let board = match shape.machine {
-        MachineType::Microvm => "microvm,rtc=on,pcie=on",
-        MachineType::Q35 => "q35,hpet=off,smm=off,sata=off,usb=off,vmport=off,smbus=off",
+fn machine(shape: &Shape, board: &str) -> String {
+    let options = match shape.machine {
+        MachineType::Microvm => "rtc=on,pcie=on",
+        MachineType::Q35 => "hpet=off,smm=off,sata=off,usb=off,vmport=off,smbus=off",
     };
     // A core of QEMU, should there be one, is without the guest's memory.
-    format!("{board},memory-backend=ram,suppress-vmdesc=on,dump-guest-core=off")
+    format!("{board},{options},memory-backend=ram,suppress-vmdesc=on,dump-guest-core=off")
 }
 
 fn accelerator(accelerator: Accelerator) -> &'static str {
@@ -89,6 +97,42 @@ fn cpu(accelerator: Accelerator) -> &'static str {
         // byte. Without them it uses 8-byte moves: reading /dev/zero went from 0.8 to 3.4 GB/s.
         Accelerator::Tcg => "max,-erms,-fsrm",
     }
+}
+
+/// Whether a property of QEMU's processors that can be on or off is something that a guest sees, and that can be hidden from it.
+/// The others are QEMU's own business: how it is made, checked, and migrated.
+pub(crate) fn is_feature(property: &str) -> bool {
+    const OWN: &[&str] = &[
+        "check",
+        "cpuid-0xb",
+        "enforce",
+        "fill-mtrr-mask",
+        "full-cpuid-auto-level",
+        "host-cache-info",
+        "hotpluggable",
+        "hotplugged",
+        "l3-cache",
+        "legacy-cache",
+        "legacy-multi-node",
+        "lmce",
+        "migratable",
+        "pmu",
+        "realized",
+        "start-powered-off",
+        "tcg-cpuid",
+        "topoext",
+        "vmware-cpuid-freq",
+    ];
+    const KINDS: &[&str] = &["hv-", "kvm", "x-", "xen", "legacy-", "vmx-"];
+    // What vmint turns off in any case; and what QEMU 7.2 shows and later ones do not know, as no processor was ever made with it.
+    const OFF: &[&str] = &["erms", "fsrm", "pcommit"];
+    let is_plain = property
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
+    is_plain
+        && !OWN.contains(&property)
+        && !OFF.contains(&property)
+        && !KINDS.iter().any(|kind| property.starts_with(kind))
 }
 
 /// Guest memory from a file: shared, so that the file becomes the template's RAM, or private to a fork.
@@ -126,11 +170,11 @@ pub fn channels() -> Vec<String> {
 
 /// The layers of the disk, each named, from the lowest to the one that is written. All must be named: QEMU drops the
 /// host's page cache of every other file after a load, for all forks at once.
-pub fn disk(layers: &[Layer]) -> Vec<OsString> {
+pub fn disk(layers: &[Layer], cache: Cache) -> Vec<OsString> {
     let mut args = Vec::new();
     for n in 0..layers.len() {
         let top = n + 1 == layers.len();
-        for node in blockdev(layers, n, top) {
+        for node in blockdev(layers, n, top, cache) {
             args.push("-blockdev".into());
             args.push(node.to_string().into());
         }
@@ -139,15 +183,16 @@ pub fn disk(layers: &[Layer]) -> Vec<OsString> {
 }
 
 /// The two block nodes, of file and of format, of layer `n`.
-pub fn blockdev(layers: &[Layer], n: usize, top: bool) -> [serde_json::Value; 2] {
+pub fn blockdev(layers: &[Layer], n: usize, top: bool, cache: Cache) -> [serde_json::Value; 2] {
     let layer = &layers[n];
+    let cache = serde_json::json!({"direct": false, "no-flush": cache == Cache::Unsafe});
     let file = serde_json::json!({
         "driver": "file", "node-name": format!("file{n}"), "filename": layer.path.to_string_lossy(),
-        "read-only": !top, "drop-cache": false, "cache": {"direct": false, "no-flush": true},
+        "read-only": !top, "drop-cache": false, "cache": cache,
     });
     let mut format = serde_json::json!({
         "driver": layer.format.as_str(), "node-name": if top { "disk".into() } else { format!("layer{n}") },
-        "file": format!("file{n}"), "read-only": !top, "cache": {"direct": false, "no-flush": true},
+        "file": format!("file{n}"), "read-only": !top, "cache": cache,
     });
     if top && layer.format == crate::disk::Format::Qcow2 {
         format["discard"] = "unmap".into();
@@ -162,13 +207,14 @@ pub fn blockdev(layers: &[Layer], n: usize, top: bool) -> [serde_json::Value; 2]
     [file, format]
 }
 
-/// User-mode networking, when the machine has an interface.
-pub fn network(shape: &Shape, publish: &[Publish]) -> Vec<String> {
+/// User-mode networking, when the machine has an interface. QEMU is told to listen on the ports that are published; the guard gives
+/// it the sockets that listen there.
+pub fn network(shape: &Shape, publish: &[Port]) -> Vec<String> {
     if shape.net != Link::Nat {
         return Vec::new();
     }
     let mut netdev = String::from("user,id=net,net=10.0.2.0/24,ipv6=off");
-    for p in publish {
+    for p in publish.iter().map(Port::publish) {
         netdev.push_str(&format!(
             ",hostfwd=tcp:127.0.0.1:{}-10.0.2.15:{}",
             p.host, p.guest
@@ -226,6 +272,10 @@ mod tests {
     use crate::disk::Format;
     use vmint_model::ByteSize;
 
+    fn hardware(shape: &Shape) -> Vec<String> {
+        super::hardware(shape, "pc-q35-7.2", &[])
+    }
+
     fn shape() -> Shape {
         Shape {
             machine: MachineType::Q35,
@@ -256,6 +306,40 @@ mod tests {
     }
 
     #[test]
+    fn what_is_hidden_from_a_guest_is_turned_off_and_qemus_own_business_is_no_feature() {
+        let args = super::hardware(&shape(), "pc-q35-9.9", &["avx512f", "sse4.1"]).join(" ");
+        assert!(
+            args.contains("-cpu max,-erms,-fsrm,-avx512f,-sse4.1"),
+            "{args}"
+        );
+        assert!(args.contains("-machine pc-q35-9.9,hpet=off"), "{args}");
+        for (property, is) in [
+            ("avx2", true),
+            ("sse4.1", true),
+            ("migratable", false),
+            ("hv-relaxed", false),
+            ("kvm-pv-eoi", false),
+            ("erms", false),
+            ("a,b", false),
+        ] {
+            assert_eq!(is_feature(property), is, "{property}");
+        }
+    }
+
+    #[test]
+    fn whether_a_flush_reaches_the_host_is_said_for_every_node() {
+        let layers = [Layer {
+            path: "/i/0".into(),
+            format: Format::Raw,
+        }];
+        for (cache, is_skipped) in [(Cache::Writeback, false), (Cache::Unsafe, true)] {
+            for node in blockdev(&layers, 0, true, cache) {
+                assert_eq!(node["cache"]["no-flush"], is_skipped, "{node}");
+            }
+        }
+    }
+
+    #[test]
     fn commas_in_paths_are_doubled() {
         let args = memory(&shape(), Path::new("/a,b/ram"), false);
         assert_eq!(
@@ -275,7 +359,7 @@ mod tests {
             layer("/t/1", Format::Qcow2),
             layer("/m/2", Format::Qcow2),
         ];
-        let args = disk(&layers);
+        let args = disk(&layers, Cache::Unsafe);
         let nodes: Vec<serde_json::Value> = args
             .iter()
             .filter(|a| *a != "-blockdev")
@@ -303,16 +387,16 @@ mod tests {
             net: Link::Nat,
             ..shape()
         };
-        let args = network(
-            &nat,
-            &[Publish {
-                host: 8080,
-                guest: 80,
-            }],
-        );
+        let wanted = vmint_model::Publish { host: 0, guest: 80 };
+        let port = Port::open(wanted, None).unwrap();
+        let host = port.publish().host;
+        assert_ne!(host, 0);
+        let args = network(&nat, &[port]);
         assert_eq!(
             args[1],
-            "user,id=net,net=10.0.2.0/24,ipv6=off,hostfwd=tcp:127.0.0.1:8080-10.0.2.15:80"
+            format!(
+                "user,id=net,net=10.0.2.0/24,ipv6=off,hostfwd=tcp:127.0.0.1:{host}-10.0.2.15:80"
+            )
         );
     }
 }

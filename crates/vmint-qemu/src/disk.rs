@@ -32,6 +32,8 @@ impl Format {
     }
 }
 
+pub use vmint_model::DiskCache as Cache;
+
 /// One file of a disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layer {

@@ -90,12 +90,6 @@ pub enum LaunchError {
         #[source]
         source: io::Error,
     },
-    /// A port that a QEMU of another user may not bind.
-    #[error("cannot publish port {port} with --run-as: ports below 1024 are root's")]
-    LowPort {
-        /// The port.
-        port: u16,
-    },
     /// Networking cannot be confined on this host.
     #[error("cannot confine the machine's network")]
     Guard(#[source] io::Error),

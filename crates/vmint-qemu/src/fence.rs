@@ -74,7 +74,8 @@ pub(crate) fn rules(launch: &Launch<'_>, memory: Memory) -> Rules {
     let network = match launch.shape.net {
         Link::None => Network::None,
         Link::Nat => Network::Inet {
-            bind: launch.publish.iter().map(|port| port.host).collect(),
+            // The guard gives it the sockets of published ports.
+            bind: Vec::new(),
             given: vec![args::FD_QMP, args::FD_AGENT],
         },
     };

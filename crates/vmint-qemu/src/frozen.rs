@@ -8,15 +8,25 @@
 //! | `state` | the devices' state (and all of memory, when `full`) |
 //! | `disk.N.*`, `disk.blank` | the disk's layers, and an empty one to put on top |
 //! | `NAME.seen` | up to which change the content of `ram`, `state` or `delta` is known; see `seen` |
+//!
+//! * `stamp`: what a file was when it was frozen.
+//! * `rescue`: a stamp that was wrong from the beginning.
+
+mod rescue;
+mod stamp;
+
+pub use rescue::{Rescue, rescue};
+pub use stamp::FileStamp;
 
 use crate::disk;
-use crate::seen::{self, Seen, changed_ns};
+use crate::platform::Platform;
+use crate::seen::{self, Seen};
 use crate::shape::Shape;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use vmint_model::{ErrorKind, Fault};
 
@@ -30,8 +40,11 @@ pub struct Manifest {
     pub version: u32,
     /// Digest over everything that it was made from: hardware, kernel, initramfs, disk.
     pub fingerprint: String,
-    /// Digest over what must be the same for it to be loaded; see [`Host::hardware`](crate::Host::hardware).
+    /// Digest over what vmint has asked QEMU for; see [`Host::hardware`](crate::Host::hardware).
     pub hardware: String,
+    /// What its guest sees of QEMU besides. An older vmint did not note it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<Platform>,
     /// Its hardware.
     pub shape: Shape,
     /// The image's name.
@@ -50,19 +63,6 @@ pub struct Manifest {
     pub created_at_ms: i64,
     /// How long the machine took from QEMU's start until it was ready to be frozen; absent for snapshots.
     pub boot_ms: Option<f64>,
-}
-
-/// A file as it was when it was frozen.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FileStamp {
-    /// Its name in the folder.
-    pub name: String,
-    /// Length in bytes.
-    pub size: u64,
-    /// Time of modification. While it is the same, and the time of change one that is known, the content is taken to be.
-    pub modified_ns: i128,
-    /// Digest of the content, holes skipped.
-    pub sha256: String,
 }
 
 /// A frozen machine's folder.
@@ -156,13 +156,17 @@ impl Frozen {
         })
     }
 
-    /// Writes the manifest; from then on `folder` is a frozen machine.
+    /// Writes the manifest; from then on `folder` is a frozen machine. What the manifest says of a file already is held against
+    /// the file first: sealed is what is there.
     pub fn seal(folder: &Path, mut manifest: Manifest) -> Result<Self, FrozenError> {
         let path = folder.join(Self::MANIFEST);
         let fail = |source| FrozenError::Io {
             path: path.clone(),
             source,
         };
+        for stamp in &manifest.files {
+            stamp.check(folder)?;
+        }
         for name in [Self::RAM, Self::DELTA, Self::STATE] {
             let known = manifest.files.iter().any(|f| f.name == name);
             if !known && folder.join(name).exists() {
@@ -176,18 +180,13 @@ impl Frozen {
                 }
             }
         }
-        let temporary = folder.join(".manifest");
-        let json =
-            serde_json::to_vec_pretty(&manifest).expect("a manifest can always be written as JSON");
-        std::fs::write(&temporary, json).map_err(fail)?;
-        freeze(&temporary).map_err(fail)?;
         for layer in disk::layers(folder).into_iter().take(manifest.layers) {
             freeze(&layer.path).map_err(fail)?;
         }
         if manifest.layers > 0 {
             freeze(&folder.join(disk::BLANK)).map_err(fail)?;
         }
-        std::fs::rename(&temporary, &path).map_err(fail)?;
+        write_manifest(folder, &manifest).map_err(fail)?;
         Ok(Self {
             folder: folder.into(),
             manifest,
@@ -202,6 +201,12 @@ impl Frozen {
     /// What it is.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// What the memory was when it was frozen.
+    pub fn ram_stamp(&self) -> Option<FileStamp> {
+        let mut files = self.manifest.files.iter();
+        files.find(|f| f.name == Self::RAM).cloned()
     }
 
     /// The memory.
@@ -282,6 +287,11 @@ impl Frozen {
 
     /// Links everything into `folder`, a new one, where it then is as it is here.
     pub fn link_whole(&self, folder: &Path) -> Result<Self, FrozenError> {
+        self.link_whole_from(&self.folder, folder)
+    }
+
+    /// The same for one whose disk's layers lie in another folder, as [`link_into`](Self::link_into) puts them.
+    pub fn link_whole_from(&self, layers: &Path, folder: &Path) -> Result<Self, FrozenError> {
         std::fs::create_dir(folder).map_err(|source| FrozenError::Io {
             path: folder.into(),
             source,
@@ -289,7 +299,7 @@ impl Frozen {
         for stamp in &self.manifest.files {
             link(&self.folder, folder, &stamp.name)?;
         }
-        self.link_disk(folder)?;
+        self.link_disk_from(layers, folder)?;
         // Last, as always: until then the folder is nothing.
         link(&self.folder, folder, Self::MANIFEST)?;
         Ok(Self {
@@ -300,11 +310,15 @@ impl Frozen {
 
     /// Links the disk's layers into `folder`.
     pub fn link_disk(&self, folder: &Path) -> Result<(), FrozenError> {
+        self.link_disk_from(&self.folder, folder)
+    }
+
+    fn link_disk_from(&self, layers: &Path, folder: &Path) -> Result<(), FrozenError> {
         for n in 0..self.manifest.layers {
-            link(&self.folder, folder, &disk::layer_name(n))?;
+            link(layers, folder, &disk::layer_name(n))?;
         }
         if self.manifest.layers > 0 {
-            link(&self.folder, folder, disk::BLANK)?;
+            link(layers, folder, disk::BLANK)?;
         }
         Ok(())
     }
@@ -320,6 +334,20 @@ impl Frozen {
         }
         Ok(sum)
     }
+}
+
+/// Puts the manifest in its place, in one step.
+fn write_manifest(folder: &Path, manifest: &Manifest) -> io::Result<()> {
+    let temporary = folder.join(".manifest");
+    let json =
+        serde_json::to_vec_pretty(manifest).expect("a manifest can always be written as JSON");
+    match std::fs::remove_file(&temporary) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    std::fs::write(&temporary, json)?;
+    freeze(&temporary)?;
+    std::fs::rename(&temporary, folder.join(Frozen::MANIFEST))
 }
 
 /// Lets nobody write to a frozen file any more but a process with the capability to: forks, and snapshots, have links to it, and
@@ -353,7 +381,9 @@ pub fn thaw(ram: &Path) -> io::Result<()> {
 /// Takes the frozen files out of a folder, be it a frozen machine's, a machine's or that of one of its forks, before the
 /// folder is removed: what others have linked of them stays known. Without this the next fork reads them all, once.
 pub fn release(folder: &Path) {
-    let mut folders = vec![folder.to_owned(), folder.join("origin")];
+    let parts = ["origin", "base", "source"].map(|part| folder.join(part));
+    let mut folders = vec![folder.to_owned()];
+    folders.extend(parts);
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with("fork-") {
             folders.push(entry.path().join("origin"));
@@ -378,105 +408,6 @@ pub fn link(from: &Path, to: &Path, name: &str) -> Result<(), FrozenError> {
         path: from.join(name),
         source,
     })
-}
-
-impl FileStamp {
-    /// Reads file `name` of `folder`; also tells the change as of which it was read.
-    fn of(folder: &Path, name: &str) -> io::Result<(Self, i128)> {
-        let file = File::open(folder.join(name))?;
-        // Before it is read: a change meanwhile is one that nobody knows.
-        let stat = rustix::fs::fstat(&file)?;
-        let stamp = Self {
-            name: name.into(),
-            size: stat.st_size as u64,
-            modified_ns: modified_ns(&file.metadata()?),
-            sha256: sparse_sha256(&file)?,
-        };
-        Ok((stamp, changed_ns(&stat)))
-    }
-
-    fn damaged(&self, folder: &Path, what: String) -> FrozenError {
-        let file = folder.join(&self.name);
-        FrozenError::Damaged { file, what }
-    }
-
-    fn failed(&self, folder: &Path, source: io::Error) -> FrozenError {
-        if source.kind() == io::ErrorKind::NotFound {
-            return self.damaged(folder, "it is missing".into());
-        }
-        let path = folder.join(&self.name);
-        FrozenError::Io { path, source }
-    }
-
-    fn check(&self, folder: &Path) -> Result<(), FrozenError> {
-        let fail = |source| self.failed(folder, source);
-        let meta = std::fs::metadata(folder.join(&self.name)).map_err(fail)?;
-        if meta.len() != self.size {
-            let what = format!("{} bytes long, not {}", meta.len(), self.size);
-            return Err(self.damaged(folder, what));
-        }
-        let is_known = |seen: &Seen| -> io::Result<bool> {
-            let meta = std::fs::metadata(folder.join(&self.name))?;
-            let changed = i128::from(meta.ctime()) * 1_000_000_000 + i128::from(meta.ctime_nsec());
-            Ok(modified_ns(&meta) == self.modified_ns && seen.knows(changed))
-        };
-        // Held while it is read, so that of many who ask one reads.
-        let seen = Seen::lock_or_make(folder, &self.name);
-        if let Some(seen) = &seen
-            && is_known(seen).map_err(fail)?
-        {
-            return Ok(());
-        }
-        let changed_ns = self.verify(folder)?;
-        if let Some(seen) = &seen {
-            seen.note(changed_ns);
-        }
-        Ok(())
-    }
-
-    /// Reads the file; tells the change as of which it is what it was.
-    fn verify(&self, folder: &Path) -> Result<i128, FrozenError> {
-        let found = Self::of(folder, &self.name);
-        let (found, changed_ns) = found.map_err(|source| self.failed(folder, source))?;
-        if found.size != self.size {
-            let what = format!("{} bytes long, not {}", found.size, self.size);
-            Err(self.damaged(folder, what))
-        } else if found.sha256 == self.sha256 {
-            Ok(changed_ns)
-        } else {
-            Err(self.damaged(folder, "its content has changed".into()))
-        }
-    }
-}
-
-fn modified_ns(meta: &std::fs::Metadata) -> i128 {
-    i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec())
-}
-
-/// Digest of a file's data: of the offset and content of each block that is not all zeros. Independent of where the
-/// file system has holes, and quick where it has them.
-fn sparse_sha256(file: &File) -> io::Result<String> {
-    let len = file.metadata()?.len();
-    let mut hash = Sha256::new();
-    hash.update(len.to_le_bytes());
-    let mut buffer = vec![0; 1 << 16];
-    let block = buffer.len() as u64;
-    let mut at = 0;
-    while at < len {
-        match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(at)) {
-            Ok(data) => at = data / block * block,
-            Err(rustix::io::Errno::NXIO) => break,
-            Err(e) => return Err(e.into()),
-        }
-        let n = block.min(len - at) as usize;
-        file.read_exact_at(&mut buffer[..n], at)?;
-        if buffer[..n].iter().any(|&b| b != 0) {
-            hash.update(at.to_le_bytes());
-            hash.update(&buffer[..n]);
-        }
-        at += block;
-    }
-    Ok(hex(&hash.finalize()))
 }
 
 /// Digest of parts, in order.

@@ -1,7 +1,7 @@
 //! Which QEMU, and what may execute its guests.
 
 use crate::disk::Maker;
-use crate::shape::Shape;
+use crate::platform::BOARD;
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -28,6 +28,12 @@ pub struct Qemu {
     pub stamp: String,
     /// Whether it saves the state of devices without memory. A program that was asked by an older vmint is asked again.
     pub device_state: DeviceState,
+    /// The board that new machines get, by its name with a version; see [`platform`](crate::platform).
+    pub board: String,
+    /// The boards that it has.
+    pub boards: Vec<String>,
+    /// What the processor that it emulates can do, in order.
+    pub features: Vec<String>,
 }
 
 /// How a QEMU saves the state of a guest's devices.
@@ -158,7 +164,12 @@ impl Qemu {
                 version,
             });
         }
-        let device_state = probe_device_state(&system).await?;
+        let Abilities {
+            device_state,
+            board,
+            boards,
+            features,
+        } = probe(&system).await?;
         Ok(Self {
             system,
             img,
@@ -166,6 +177,9 @@ impl Qemu {
             banner,
             stamp,
             device_state,
+            board,
+            boards,
+            features,
         })
     }
 }
@@ -173,14 +187,23 @@ impl Qemu {
 /// How long a QEMU without a machine may take to answer.
 const PROBE: std::time::Duration = std::time::Duration::from_secs(30);
 
-/// Asks a QEMU without a machine to save its devices, of which it has none, to nowhere. Asked once, and on its own: later a
-/// refusal may mean that a disk is full, and must not be taken for this.
-async fn probe_device_state(system: &Path) -> Result<DeviceState, QemuError> {
+/// What a QEMU can do.
+struct Abilities {
+    device_state: DeviceState,
+    board: String,
+    boards: Vec<String>,
+    features: Vec<String>,
+}
+
+/// Asks a QEMU without a machine for its boards, for what its emulated processor can do, and to save its devices, of which it has
+/// none, to nowhere. That is asked once, and on its own: later a refusal may mean that a disk is full, and must not be taken for
+/// this.
+async fn probe(system: &Path) -> Result<Abilities, QemuError> {
     let mut command = tokio::process::Command::from(vmint_spawn::command(system));
     let args = ["-nodefaults", "-no-user-config", "-display", "none"];
     command
         .args(args)
-        .args(["-machine", "none", "-qmp", "stdio"])
+        .args(["-machine", "none", "-accel", "tcg", "-qmp", "stdio"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -193,7 +216,9 @@ async fn probe_device_state(system: &Path) -> Result<DeviceState, QemuError> {
         let mut child = command.spawn()?;
         let mut stdin = child.stdin.take().expect("piped above");
         let commands = "{\"execute\":\"qmp_capabilities\"}\n\
-            {\"execute\":\"xen-save-devices-state\",\"arguments\":{\"filename\":\"/dev/null\"},\"id\":\"probe\"}\n\
+            {\"execute\":\"query-machines\",\"id\":\"boards\"}\n\
+            {\"execute\":\"query-cpu-model-expansion\",\"arguments\":{\"type\":\"full\",\"model\":{\"name\":\"max\"}},\"id\":\"processor\"}\n\
+            {\"execute\":\"xen-save-devices-state\",\"arguments\":{\"filename\":\"/dev/null\"},\"id\":\"devices\"}\n\
             {\"execute\":\"quit\"}\n";
         match tokio::io::AsyncWriteExt::write_all(&mut stdin, commands.as_bytes()).await {
             // It has ended before it was asked: what it said before is the answer.
@@ -206,17 +231,56 @@ async fn probe_device_state(system: &Path) -> Result<DeviceState, QemuError> {
     let output = answered
         .map_err(|_| failed(io::ErrorKind::TimedOut.into()))?
         .map_err(failed)?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let mut answers = text.lines().filter_map(|line| {
-        let answer: serde_json::Value = serde_json::from_str(line).ok()?;
-        (answer["id"] == "probe").then(|| answer.get("return").is_some())
-    });
-    Ok(if answers.next_back() == Some(true) {
+    Ok(abilities(&String::from_utf8_lossy(&output.stdout)))
+}
+
+/// What a QEMU can do by its answers, one on each line.
+fn abilities(answers: &str) -> Abilities {
+    let answers: Vec<serde_json::Value> = answers
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect();
+    let returned = |id: &str| {
+        let answer = answers.iter().find(|answer| answer["id"] == id)?;
+        answer.get("return")
+    };
+    let device_state = if returned("devices").is_some() {
         DeviceState::Alone
     } else {
         tracing::warn!("this QEMU cannot save device state alone; snapshots hold all of memory");
         DeviceState::WithMemory
-    })
+    };
+    let machines = returned("boards").and_then(serde_json::Value::as_array);
+    let machines = machines.into_iter().flatten();
+    let name = |machine: &serde_json::Value| machine["name"].as_str().map(str::to_owned);
+    let mut boards: Vec<_> = machines
+        .clone()
+        .filter_map(name)
+        .filter(|name| name.contains("q35"))
+        .collect();
+    let newest = || machines.clone().find(|machine| machine["alias"] == "q35");
+    let board = if boards.iter().any(|board| board == BOARD) {
+        BOARD.to_owned()
+    } else {
+        newest().and_then(name).unwrap_or_else(|| "q35".to_owned())
+    };
+    if !boards.contains(&board) {
+        boards.push(board.clone());
+    }
+    let properties = returned("processor").and_then(|found| found["model"]["props"].as_object());
+    let mut features: Vec<_> = properties
+        .into_iter()
+        .flatten()
+        .filter(|(name, value)| *value == true && crate::args::is_feature(name))
+        .map(|(name, _)| name.clone())
+        .collect();
+    features.sort();
+    Abilities {
+        device_state,
+        board,
+        boards,
+        features,
+    }
 }
 
 impl Host {
@@ -227,41 +291,6 @@ impl Host {
             confine: self.confine,
         }
     }
-
-    /// Digest over what must be the same for a frozen machine to be loaded here: QEMU, the guest's hardware, and the
-    /// processor where the guest sees it.
-    pub fn hardware(&self, shape: &Shape) -> String {
-        let args = crate::args::hardware(shape).join("\0");
-        let processor = match self.accelerator {
-            Accelerator::Kvm => processor(),
-            Accelerator::Tcg => String::new(),
-        };
-        crate::frozen::fingerprint(&["1", &self.qemu.banner, &self.qemu.stamp, &args, &processor])
-    }
-}
-
-/// Model and features of the first processor.
-fn processor() -> String {
-    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let first = info.split("\n\n").next().unwrap_or_default();
-    let wanted = [
-        "vendor_id",
-        "cpu family",
-        "model",
-        "stepping",
-        "microcode",
-        "flags",
-    ];
-    let is_wanted = |line: &&str| {
-        line.split(':')
-            .next()
-            .is_some_and(|key| wanted.contains(&key.trim()))
-    };
-    first
-        .lines()
-        .filter(is_wanted)
-        .collect::<Vec<_>>()
-        .join("\n")
 }
 
 fn find(program: &str) -> Result<PathBuf, QemuError> {
@@ -277,7 +306,7 @@ fn find(program: &str) -> Result<PathBuf, QemuError> {
 }
 
 /// Reads `QEMU emulator version 7.2.22 (Debian …)`.
-fn version(banner: &str) -> Option<(u32, u32, u32)> {
+pub(crate) fn version(banner: &str) -> Option<(u32, u32, u32)> {
     let text = banner.split("version ").nth(1)?;
     let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(str::parse);
     Some((
@@ -324,5 +353,33 @@ mod tests {
         ] {
             assert_eq!(version(banner), expected, "{banner}");
         }
+    }
+
+    #[test]
+    fn what_a_qemu_can_do_is_read_from_its_answers() {
+        let answers = |machines: &str| {
+            format!(
+                "{{\"QMP\": {{}}}}\n{{\"return\": {{}}}}\n{{\"return\": [{machines}], \"id\": \"boards\"}}\n\
+                 {{\"return\": {{\"model\": {{\"name\": \"max\", \"props\": {{\"avx\": true, \"aes\": true, \"pku\": false, \
+                 \"migratable\": true, \"level\": 13}}}}}}, \"id\": \"processor\"}}\nnonsense\n\
+                 {{\"return\": {{}}, \"id\": \"devices\"}}\n"
+            )
+        };
+        let both = abilities(&answers(
+            "{\"name\": \"pc-q35-10.0\", \"alias\": \"q35\"}, {\"name\": \"pc-q35-7.2\"}, {\"name\": \"microvm\"}",
+        ));
+        assert_eq!(both.board, BOARD);
+        assert_eq!(both.boards, ["pc-q35-10.0", BOARD]);
+        assert_eq!(both.features, ["aes", "avx"]);
+        assert_eq!(both.device_state, DeviceState::Alone);
+        // One that has that board no more, or never had it under that name.
+        let other = abilities(&answers(
+            "{\"name\": \"pc-q35-rhel9.6.0\", \"alias\": \"q35\"}",
+        ));
+        assert_eq!(other.board, "pc-q35-rhel9.6.0");
+        // One that does not answer has what it is asked for by the old name, and no state of devices alone.
+        let mute = abilities("");
+        assert_eq!((mute.board.as_str(), mute.boards.len()), ("q35", 1));
+        assert_eq!(mute.device_state, DeviceState::WithMemory);
     }
 }

@@ -14,9 +14,9 @@ pub use launch::{Boot, Held, Launch, Start};
 use self::launch::exited;
 use self::logs::Logs;
 use crate::args;
-use crate::disk::{self, Maker};
+use crate::disk::{self, Cache, Maker};
 use crate::error::{BranchError, LaunchError, QmpError};
-use crate::frozen::{self, Frozen};
+use crate::frozen::{self, FileStamp, Frozen};
 use crate::host::DeviceState;
 use crate::memory::{GuestMemory, Method};
 use crate::qmp::{Event, Qmp};
@@ -44,6 +44,9 @@ pub struct Hypervisor {
     events: mpsc::Receiver<Event>,
     agent: Option<UnixStream>,
     ram: PathBuf,
+    /// What that file is, if it was frozen. One that was made for a boot is not.
+    ram_stamp: Option<FileStamp>,
+    cache: Cache,
     folder: Option<PathBuf>,
     layers: usize,
     top: String,
@@ -73,8 +76,8 @@ pub struct Exit {
     pub stderr: String,
 }
 
-/// What a branch cost.
-#[derive(Clone, Copy, Debug)]
+/// What a branch is, and what it cost.
+#[derive(Clone, Debug)]
 pub struct Branch {
     /// How long the guest stood still.
     pub pause: Duration,
@@ -84,6 +87,8 @@ pub struct Branch {
     pub method: Option<Method>,
     /// Number of disk layers that belong to the branch.
     pub layers: usize,
+    /// What the RAM file is, if that is known.
+    pub ram: Option<FileStamp>,
 }
 
 /// How to save memory.
@@ -319,6 +324,7 @@ impl Hypervisor {
             changed,
             method,
             layers,
+            ram: self.ram_stamp.clone(),
         })
     }
 
@@ -332,7 +338,7 @@ impl Hypervisor {
             .create(&folder, &disk::layer_name(n), n - 1)
             .await?;
         let layers = disk::layers(&folder);
-        let [mut file, mut format] = args::blockdev(&layers, n, true);
+        let [mut file, mut format] = args::blockdev(&layers, n, true, self.cache);
         // The layer below becomes its backing file when the snapshot is taken, not before.
         format["backing"] = serde_json::Value::Null;
         format["node-name"] = format!("overlay{n}").into();

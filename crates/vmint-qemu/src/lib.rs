@@ -20,6 +20,8 @@
 //! * [`log`]: bounded logs of what a guest and its QEMU say.
 //! * [`memory`]: which pages of a running fork differ from its template; reading and writing them.
 //! * [`disk`]: the layers of a disk.
+//! * [`platform`]: what a guest sees of its QEMU, and which QEMU can go on with it.
+//! * [`listen`]: the sockets of published ports.
 //! * [`frozen`]: the folder of a frozen machine, its manifest, its integrity.
 //! * `seen`: up to which change the content of a frozen file is known.
 //! * [`fence`]: what a QEMU needs of its host, and nothing else.
@@ -37,10 +39,12 @@ pub mod fence;
 pub mod frozen;
 pub mod host;
 pub mod hypervisor;
+pub mod listen;
 pub mod log;
 pub mod memory;
 pub mod netguard;
 mod opened;
+pub mod platform;
 pub mod qmp;
 mod seen;
 pub mod shape;
@@ -50,4 +54,6 @@ pub use error::{BranchError, FreezeError, LaunchError, QmpError};
 pub use frozen::{Frozen, Manifest};
 pub use host::{DeviceState, Host, Qemu};
 pub use hypervisor::{Boot, Exit, Hypervisor, Launch, Notice, Start};
+pub use listen::Port;
+pub use platform::Platform;
 pub use shape::{MachineType, Shape};

@@ -96,6 +96,26 @@ pub(crate) fn end_with(parent: u32) -> io::Result<()> {
     Ok(())
 }
 
+/// In a child, between fork and exec: it may have as many open files as the host lets it, for each connection to a published port is
+/// one. Async-signal-safe.
+fn raise_descriptors() -> io::Result<()> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the kernel writes to, and then reads, the struct, which outlives the calls.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        limit.rlim_cur = limit.rlim_max;
+        if libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
 fn start(
     mut command: Command,
     fds: Vec<Pass>,
@@ -111,6 +131,7 @@ fn start(
         command.pre_exec(move || {
             end_with(parent)?;
             vmint_spawn::forbid_cores()?;
+            raise_descriptors()?;
             // First out of the way, so that no descriptor is overwritten before it was moved.
             for (slot, (from, _)) in parked.iter_mut().zip(&moves) {
                 *slot = libc::fcntl(*from, libc::F_DUPFD_CLOEXEC, above);

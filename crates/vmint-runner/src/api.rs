@@ -5,7 +5,8 @@
 //! |---|---|---|
 //! | `GET /v1/ping` | | [`Pong`] |
 //! | `GET /v1/machine` | | [`MachineRecord`](vmint_model::MachineRecord) |
-//! | `POST /v1/stop` | [`Stop`] | `{}` when the machine is down |
+//! | `POST /v1/stop` | [`Stop`] | [`Stopped`] when the machine is down |
+//! | `POST /v1/shutdown` | [`Shutdown`] | [`Stopped`] when the machine is down; it is not forced |
 //! | `POST /v1/pause`, `POST /v1/resume` | | `{}` |
 //! | `POST /v1/reset` | [`Reset`] | [`MachineRecord`](vmint_model::MachineRecord) |
 //! | `POST /v1/snapshot` | [`Snapshot`] | [`Snapshotted`] |
@@ -53,6 +54,22 @@ pub struct Stop {
     /// Remove the machine too.
     #[serde(default)]
     pub remove: bool,
+}
+
+/// Ask the guest to shut down, and leave it at that. A request of its own: a runner that is older than this one knows no other stop
+/// than one that forces in the end, and must refuse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shutdown {
+    /// How long whoever asks waits for it.
+    pub timeout_ms: u64,
+}
+
+/// The machine is down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stopped {
+    /// Whether its power was cut.
+    #[serde(default)]
+    pub forced: bool,
 }
 
 /// Start the machine anew, with the next generation.

@@ -158,6 +158,21 @@ async fn services_up(session: &Session) -> Result<(), SessionError> {
     }
 }
 
+/// Has the journal of a machine that stays outlive its reboots, where its image leaves that open (`Storage=auto`). One that was
+/// forked has been made another machine while its journald ran: that writes into the folder of the one it was, which nobody would
+/// find later, so it is started anew. Nothing waits for this.
+pub async fn keep_journal(session: Session) {
+    const KEEP: &str = "\
+        [ -d /run/systemd/system ] || exit 0
+        own=/var/log/journal/$(cat /etc/machine-id)
+        [ -e $own/system.journal ] && exit 0
+        mkdir -p /var/log/journal && systemctl restart systemd-journald && journalctl --flush";
+    let run = session.exec(command(&["/bin/sh", "-c", KEEP]), |_, _| {});
+    if let Err(e) = run.await {
+        tracing::info!("the journal is kept in memory: {e}");
+    }
+}
+
 fn command(argv: &[&str]) -> ExecSpec {
     ExecSpec {
         argv: argv.iter().map(|a| a.as_bytes().to_vec()).collect(),

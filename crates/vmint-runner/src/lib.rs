@@ -23,7 +23,6 @@ pub mod client;
 pub mod fence;
 pub mod identity;
 pub mod machine;
-mod ports;
 pub mod probe;
 pub mod process;
 pub mod relay;

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! * [`ask`]: what is in the queue.
-//! * [`fork`]: how a fork is made, and where its files are.
+//! * [`fork`]: how a fork is made, and where its files are; [`origin`]: what it comes from and goes back to.
 //! * [`renew`]: how the machine comes up, and is made fresh.
 //! * [`standby`]: the fork that waits to take its place.
 //! * [`duty`]: what its pool wants of it.
@@ -31,6 +31,7 @@ mod duty;
 mod end;
 mod fork;
 mod ground;
+mod origin;
 mod renew;
 mod standby;
 
@@ -45,14 +46,15 @@ use crate::template;
 use crate::watch::Watched;
 pub(crate) use ask::expect_generation;
 pub use ask::{Ask, Asked};
-use end::Over;
+pub use end::FORCED;
+use end::{Over, Stop, Stops};
 pub use fork::unlimitable;
 use fork::{Fork, Plan};
 use ground::Ground;
 use standby::Standby;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use vmint_model::{
     Accelerator, Cause, Confinement, ErrorKind, Fault, Home, MachineDir, MachineRecord,
@@ -63,9 +65,6 @@ use vmint_qemu::hypervisor::{Afterwards, Save};
 use vmint_qemu::qmp::Event;
 use vmint_qemu::{Frozen, Manifest, Notice};
 use vmint_store::Store;
-
-/// Those who wait for the machine's end.
-type Stops = Vec<oneshot::Sender<Result<(), Fault>>>;
 
 /// Why a machine stands still that cannot write to its disk.
 const FULL_DISK: &str =
@@ -152,7 +151,7 @@ impl Machine {
         mut asks: mpsc::Receiver<Asked>,
         mut watches: mpsc::Receiver<Watched>,
     ) {
-        let mut answers = Stops::new();
+        let mut answers = Stops::default();
         let over = loop {
             let fork = self
                 .fork
@@ -183,10 +182,9 @@ impl Machine {
                 break over;
             }
         };
+        let forced = over.is_forced();
         self.finish(over).await;
-        for answer in answers {
-            let _ = answer.send(Ok(()));
-        }
+        answers.tell(api::Stopped { forced });
     }
 
     async fn answer(
@@ -202,7 +200,13 @@ impl Machine {
         }
         match ask {
             Ask::Stop(stop, answer) => {
-                answers.push(answer);
+                answers.wait(answer);
+                let stop = Stop::of(stop);
+                return Some(self.stop(stop, Cause::Requested, asks, answers).await);
+            }
+            Ask::Shutdown(shutdown, answer) => {
+                answers.wait_until(shutdown.timeout_ms, answer);
+                let stop = Stop::gently();
                 return Some(self.stop(stop, Cause::Requested, asks, answers).await);
             }
             Ask::Pause(answer) => {
@@ -256,11 +260,11 @@ impl Machine {
         answers: &mut Stops,
     ) -> Option<Over> {
         if watched == Watched::OwnerEnded {
-            let stop = api::Stop {
+            let stop = Stop::of(api::Stop {
                 force: true,
                 timeout_ms: 0,
                 remove: true,
-            };
+            });
             return Some(self.stop(stop, Cause::OwnerEnded, asks, answers).await);
         }
         if let Some(over) = self.stand() {
@@ -275,11 +279,11 @@ impl Machine {
             Ok(Some(_)) => match self.store.take_stop_request(&self.record.id) {
                 Ok(Some(request)) => {
                     let left = request.deadline_ms - vmint_store::steady_ms();
-                    let stop = api::Stop {
+                    let stop = Stop::of(api::Stop {
                         force: request.force,
                         timeout_ms: left.max(0) as u64,
                         remove: false,
-                    };
+                    });
                     Some(self.stop(stop, Cause::Requested, asks, answers).await)
                 }
                 Ok(None) => self.duty(Cause::Requested).await,
@@ -371,7 +375,6 @@ impl Machine {
         } else {
             Save::Changed
         };
-        let origin = Frozen::open(&fork.files.origin()).ok();
         let branch = fork
             .live
             .hypervisor
@@ -380,26 +383,25 @@ impl Machine {
         if afterwards == Afterwards::Run {
             self.catch_up();
         }
-        let request = &self.plan.request;
+        let fork = self.fork.as_ref().expect("served while it is up");
+        let (request, loaded) = (&self.plan.request, fork.loaded.as_ref());
+        // Facts about what runs now, which may have been loaded from something else than the machine was made of.
         let manifest = Manifest {
             version: vmint_qemu::frozen::VERSION,
-            fingerprint: request.fingerprint.clone(),
+            fingerprint: loaded
+                .map_or(&request.fingerprint, |m| &m.fingerprint)
+                .clone(),
             hardware: request.host.hardware(&request.shape),
+            platform: Some(self.plan.platform(loaded)),
             shape: request.shape.clone(),
-            image: self.record.spec.image.clone(),
-            image_digest: request.image_digest.clone(),
+            image: loaded.map_or(&self.record.spec.image, |m| &m.image).clone(),
+            image_digest: loaded
+                .map_or(&request.image_digest, |m| &m.image_digest)
+                .clone(),
             qemu: request.host.qemu.banner.clone(),
             full: branch.method.is_none(),
             layers: branch.layers,
-            // The RAM is the origin's, and its digest is known.
-            files: origin.map_or_else(Vec::new, |o| {
-                o.manifest()
-                    .files
-                    .iter()
-                    .filter(|f| f.name == Frozen::RAM)
-                    .cloned()
-                    .collect()
-            }),
+            files: branch.ram.into_iter().collect(),
             created_at_ms: vmint_store::now_ms(),
             boot_ms: None,
         };

@@ -80,6 +80,7 @@ async fn boots(qemu: &Qemu, tiny: &BootFiles, scratch: &Path) -> Result<(), Faul
         ram: &ram,
         layers: &[],
         publish: &[],
+        cache: vmint_model::DiskCache::Unsafe,
         console: &scratch.join("console.log"),
         confine: vmint_model::Confine::Best,
         user: None,

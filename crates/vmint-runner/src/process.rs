@@ -136,7 +136,8 @@ async fn serve(prepared: Result<Prepared, Fault>, dir: &MachineDir, said: &mut F
         return say(said, &Err(fault));
     }
     let (asks, queue) = mpsc::channel(16);
-    tokio::spawn(server::serve(listener, view, asks));
+    let requests = server::Requests::new();
+    tokio::spawn(server::serve(listener, view, asks, &requests));
     let fallback = match machine.record().pool {
         Some(_) => watch::POOL_FALLBACK,
         None => watch::FALLBACK,
@@ -154,6 +155,7 @@ async fn serve(prepared: Result<Prepared, Fault>, dir: &MachineDir, said: &mut F
     // The caller reads to the end of the pipe.
     *said = File::open("/dev/null").unwrap_or_else(|_| unreachable!("opened before"));
     machine.serve(queue, watches).await;
+    requests.answered().await;
 }
 
 type Prepared = (

@@ -221,10 +221,11 @@ fn refusal(id: u32, error: &SessionError) -> Vec<u8> {
         SessionError::Broken(breach) => format!("go on: it broke the protocol: it {breach}"),
         other => format!("be asked: {other}"),
     };
-    let failed = FromGuest::Failed(GuestError {
-        code: ErrorCode::Invalid,
-        message,
-    });
+    let code = match error {
+        SessionError::Lost { .. } => ErrorCode::NotAsked,
+        _ => ErrorCode::Invalid,
+    };
+    let failed = FromGuest::Failed(GuestError { code, message });
     let mut frame = Vec::new();
     // It is short, so it can be encoded.
     let _ = encode_message(&mut frame, id, &failed);

@@ -13,9 +13,10 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use vmint_model::{
     Accelerator, ErrorBody, ErrorKind, Fault, Generation, MachineRecord, MachineState,
 };
@@ -23,28 +24,85 @@ use vmint_model::{
 /// Largest request body in bytes.
 const MAX_BODY: usize = 1 << 20;
 
+/// How long a request waits for a machine that is coming up. Whoever asks has a deadline of his own, and hangs up.
+const COMING_UP: Duration = Duration::from_secs(600);
+
 /// The machine as the socket shows it.
 #[derive(Clone, Debug)]
-pub struct View(Arc<Mutex<(MachineRecord, Option<Session>)>>);
+pub struct View(Arc<watch::Sender<Shown>>);
+
+type Shown = (MachineRecord, Option<Session>);
 
 impl View {
     /// A machine that cannot be used yet.
     pub fn new(record: MachineRecord) -> Self {
-        Self(Arc::new(Mutex::new((record, None))))
+        Self(Arc::new(watch::Sender::new((record, None))))
     }
 
     /// Shows another state.
     pub fn set(&self, record: MachineRecord, session: Option<Session>) {
-        *self.0.lock().expect("nobody panics with the lock") = (record, session);
+        self.0.send_replace((record, session));
     }
 
-    fn get(&self) -> (MachineRecord, Option<Session>) {
-        self.0.lock().expect("nobody panics with the lock").clone()
+    fn get(&self) -> Shown {
+        self.0.borrow().clone()
+    }
+
+    /// The machine when it is not coming up, or not any more: while it is started, reset or restored.
+    async fn settled(&self) -> Shown {
+        let mut changes = self.0.subscribe();
+        let settled = changes.wait_for(|(record, _)| record.state != MachineState::Starting);
+        match tokio::time::timeout(COMING_UP, settled).await {
+            Ok(Ok(shown)) => shown.clone(),
+            _ => self.get(),
+        }
+    }
+}
+
+/// Requests that are being served. Whoever made one is to have his answer before the process ends: the last of them is that the
+/// machine is down.
+#[derive(Debug)]
+pub struct Requests {
+    busy: mpsc::Sender<()>,
+    idle: mpsc::Receiver<()>,
+}
+
+impl Requests {
+    /// None yet.
+    pub fn new() -> Self {
+        let (busy, idle) = mpsc::channel(1);
+        Self { busy, idle }
+    }
+
+    /// Waits until all are answered, but not for long: some wait for what does not come any more.
+    pub async fn answered(mut self) {
+        drop(self.busy);
+        let _ = tokio::time::timeout(Duration::from_millis(500), self.idle.recv()).await;
+    }
+}
+
+impl Default for Requests {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
 /// Serves the socket for ever.
-pub async fn serve(listener: UnixListener, view: View, asks: mpsc::Sender<Asked>) {
+pub fn serve(
+    listener: UnixListener,
+    view: View,
+    asks: mpsc::Sender<Asked>,
+    requests: &Requests,
+) -> impl Future<Output = ()> + Send + 'static + use<> {
+    accept(listener, view, asks, requests.busy.downgrade())
+}
+
+async fn accept(
+    listener: UnixListener,
+    view: View,
+    asks: mpsc::Sender<Asked>,
+    busy: mpsc::WeakSender<()>,
+) {
     let own = rustix::process::geteuid().as_raw();
     loop {
         let stream = match listener.accept().await {
@@ -58,17 +116,27 @@ pub async fn serve(listener: UnixListener, view: View, asks: mpsc::Sender<Asked>
         };
         match stream.peer_cred() {
             Ok(peer) if peer.uid() == own || peer.uid() == 0 => {
-                tokio::spawn(connection(stream, view.clone(), asks.clone()));
+                tokio::spawn(connection(stream, view.clone(), asks.clone(), busy.clone()));
             }
             peer => tracing::warn!("refused a connection of {:?}", peer.map(|p| p.uid())),
         }
     }
 }
 
-async fn connection(stream: UnixStream, view: View, asks: mpsc::Sender<Asked>) {
+async fn connection(
+    stream: UnixStream,
+    view: View,
+    asks: mpsc::Sender<Asked>,
+    busy: mpsc::WeakSender<()>,
+) {
     let service = hyper::service::service_fn(move |request| {
-        let (view, asks) = (view.clone(), asks.clone());
-        async move { Ok::<_, std::convert::Infallible>(respond(request, view, asks).await) }
+        let (view, asks, busy) = (view.clone(), asks.clone(), busy.upgrade());
+        async move {
+            let answer = respond(request, view, asks).await;
+            // It is written in the same breath.
+            drop(busy);
+            Ok::<_, std::convert::Infallible>(answer)
+        }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .max_buf_size(64 << 10)
@@ -97,7 +165,7 @@ async fn route(
     view: &View,
     asks: &mpsc::Sender<Asked>,
 ) -> Result<Answer, Fault> {
-    let (record, session) = view.get();
+    let (record, _) = view.get();
     let meant = meant(&request)?;
     expect_generation(&record, meant)?;
     let asks = &Queue { asks, meant };
@@ -110,12 +178,22 @@ async fn route(
             pid: std::process::id(),
         }),
         (&Method::GET, "/v1/machine") => ok(&record),
-        (&Method::POST, "/v1/stream") => upgrade(request, &record, session),
+        (&Method::POST, "/v1/stream") => {
+            let (record, session) = view.settled().await;
+            expect_generation(&record, meant)?;
+            upgrade(request, &record, session)
+        }
         (&Method::POST, "/v1/stop") => {
             let stop = body(request).await?;
             ask(asks, |answer| Ask::Stop(stop, answer))
                 .await
-                .and_then(|()| ok(&serde_json::json!({})))
+                .and_then(|stopped| ok(&stopped))
+        }
+        (&Method::POST, "/v1/shutdown") => {
+            let shutdown = body(request).await?;
+            ask(asks, |answer| Ask::Shutdown(shutdown, answer))
+                .await
+                .and_then(|stopped| ok(&stopped))
         }
         (&Method::POST, "/v1/pause") => ask(asks, Ask::Pause)
             .await
@@ -135,9 +213,13 @@ async fn route(
                 .await
                 .and_then(|done| ok(&done))
         }
-        (&Method::POST, "/v1/check") => check(asks, &record, session)
-            .await
-            .and_then(|()| ok(&serde_json::json!({}))),
+        (&Method::POST, "/v1/check") => {
+            let (record, session) = view.settled().await;
+            expect_generation(&record, meant)?;
+            check(asks, &record, session)
+                .await
+                .and_then(|()| ok(&serde_json::json!({})))
+        }
         (&Method::POST, "/v1/qmp") => {
             let command = body(request).await?;
             ask(asks, |answer| Ask::Qmp(command, answer))

@@ -5,11 +5,12 @@ use crate::bringup::{bring_up, settle};
 use crate::identity;
 use crate::start::BootSpec;
 use std::fs::File;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::time::Instant;
 use vmint_image::{BootFiles, Image, InitKind, Progress};
-use vmint_model::{Accelerator, ErrorKind, Fault, Home};
+use vmint_model::{Accelerator, DiskCache, ErrorKind, Fault, Home};
 use vmint_protocol::{Reply, Request};
 use vmint_qemu::disk::{self, Layer, Maker};
 use vmint_qemu::hypervisor::Held;
@@ -44,8 +45,14 @@ impl Wanted<'_> {
             .disk
             .as_ref()
             .map(|d| d.digest.map_or_else(String::new, |d| d.to_string()));
+        let platform = self.host.platform();
         vmint_qemu::frozen::fingerprint(&[
+            // Templates are made for one QEMU: unlike a snapshot, they can be made anew.
             &self.host.hardware(self.shape),
+            &self.host.qemu.banner,
+            &self.host.qemu.stamp,
+            &platform.board,
+            &platform.features.join(" "),
             &self.boot.kernel_digest.to_string(),
             &self.boot.initramfs_digest.to_string(),
             disk.as_deref().unwrap_or("none"),
@@ -142,7 +149,7 @@ impl Wanted<'_> {
         });
         let Some(other) = other else { return };
         let m = other.manifest();
-        let why = if m.hardware != self.host.hardware(self.shape) {
+        let why = if m.qemu != self.host.qemu.banner || self.host.fits(m).is_err() {
             format!(
                 "it was made with {} and this is {}, or with other hardware",
                 m.qemu, self.host.qemu.banner
@@ -197,6 +204,8 @@ impl Wanted<'_> {
             ram: &ram,
             layers: &layers,
             publish: &[],
+            // A template can be made anew.
+            cache: DiskCache::Unsafe,
             console: &console,
             confine: self.host.confine,
             user: self.host.user.as_ref(),
@@ -239,6 +248,7 @@ impl Wanted<'_> {
             version: vmint_qemu::frozen::VERSION,
             fingerprint: self.fingerprint(),
             hardware: self.host.hardware(self.shape),
+            platform: Some(self.host.platform()),
             shape: self.shape.clone(),
             image: self.image.name().to_string(),
             image_digest: self.image.digest().to_string(),
@@ -270,7 +280,9 @@ pub fn boot_spec(files: &BootFiles, accelerator: Accelerator) -> BootSpec {
         // Emulation keeps its translations by virtual address: with randomized addresses, each program that starts is
         // translated anew. The first 20 `/bin/true` in a Debian fork took 42 ms with, and 21 without (medians of one
         // run each). Who needs it there sets kernel.randomize_va_space.
-        cmdline.push_str(" norandmaps");
+        //
+        // On a busy host the kernel's trial of its timer fails under emulation, and it panics (“IO-APIC + timer doesn't work”).
+        cmdline.push_str(" norandmaps no_timer_check");
     }
     if let Some(disk) = &files.disk {
         cmdline.push_str(&format!(
@@ -327,10 +339,17 @@ pub fn link_boot_disk(folder: &Path, image_disk: &Path) -> Result<(), Fault> {
     Ok(())
 }
 
-/// A disk's layers in `folder`, made for a machine that boots from what [`link_boot_disk`] has put there.
+/// A disk's layers in `folder`, made for a machine that boots from what lies there: on top of those that are frozen, or are an
+/// image's, it gets one of its own, unless it has one.
 pub async fn prepare_boot_disk(maker: &Maker, folder: &Path) -> Result<Vec<Layer>, Fault> {
-    if disk::layers(folder).len() == 1 {
-        let made = maker.create(folder, &disk::layer_name(1), 0).await;
+    let layers = disk::layers(folder);
+    let n = layers.len();
+    let is_own = |layer: &Layer| {
+        let mode = layer.path.metadata().map(|meta| meta.permissions().mode());
+        n > 1 && mode.is_ok_and(|mode| mode & 0o222 != 0)
+    };
+    if layers.last().is_some_and(|top| !is_own(top)) {
+        let made = maker.create(folder, &disk::layer_name(n), n - 1).await;
         made.map_err(|e| Fault::from_error(ErrorKind::Host, &e))?;
     }
     Ok(disk::layers(folder))

@@ -121,6 +121,7 @@ mod tests {
                 publish: Vec::new(),
                 limits: vmint_model::Limits::default(),
                 origin: Origin::Template,
+                disk_cache: None,
                 defaults: vmint_model::ExecDefaults::default(),
             },
             image_digest: None,

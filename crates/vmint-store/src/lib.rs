@@ -8,7 +8,8 @@
 //! * [`identity`]: which home it is, and whether it is a copy; [`adopt`]: what becomes of a copy's records, and of those in
 //!   a database that is not this home's.
 //! * [`description`]: what the folder of a machine or a snapshot says of itself.
-//! * [`lock`]: a lock file that can be handed to another process without a moment in which it is free.
+//! * [`lock`]: a lock file that can be handed to another process without a moment in which it is free; [`in_use`]: a folder that is
+//!   used by many and removed by one.
 //! * [`bell`]: wakes a process that waits.
 //! * [`process`]: which process a [`vmint_model::ProcessRef`] names, and whether it lives.
 //! * [`store`]: opens the database; [`schema`] makes it, and brings an older one up to date; [`repair`] puts a damaged one
@@ -31,6 +32,7 @@ pub mod error;
 pub mod events;
 pub mod home;
 pub mod identity;
+pub mod in_use;
 pub mod ledger;
 pub mod lock;
 pub mod machines;
@@ -49,6 +51,7 @@ pub use adopt::Settled;
 pub use error::StoreError;
 pub use home::{Environment, HomeError, default_root, open_home};
 pub use identity::Identity;
+pub use in_use::InUse;
 pub use ledger::Moment;
 pub use ledger::line::InLine;
 pub use ledger::local::LocalLedger;

@@ -35,7 +35,7 @@
 //! A thread of its own drives what waits for sockets and clocks, so any thread may call, several at once too, and one
 //! that runs tasks of another runtime as well: it is blocked, as by any call that blocks, and never panics.
 
-use crate::{Acquire, Command, Fault, NewMachine, Options, Output, PoolSpec, StopOptions};
+use crate::{Acquire, Command, Fault, NewMachine, Options, Output, PoolSpec, StopOptions, Stopped};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -196,7 +196,7 @@ impl Vmint {
     }
 
     /// Stops a machine. One that is down is left as it is.
-    pub fn stop(&self, name: &str, options: StopOptions) -> Result<MachineRecord, Fault> {
+    pub fn stop(&self, name: &str, options: StopOptions) -> Result<Stopped, Fault> {
         self.wait(self.vmint.stop(name, options))
     }
 

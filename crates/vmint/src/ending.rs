@@ -10,75 +10,119 @@ use vmint_image::Progress;
 use vmint_model::{
     Cause, ErrorKind, Fault, Generation, MachineDir, MachineId, MachineRecord, MachineState,
 };
-use vmint_runner::machine::store_fault;
+use vmint_runner::machine::{FORCED, store_fault};
 use vmint_runner::{api, watch};
 use vmint_store::{FileLock, StopRequest};
 
 /// How to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StopOptions {
-    /// At once, instead of asking the guest.
-    pub force: bool,
-    /// How long the guest has; then it is forced.
+    /// What the guest is given.
+    pub how: StopHow,
+    /// How long it has.
     pub timeout: Duration,
 }
+
+/// What a guest is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopHow {
+    /// It is asked to shut down, and forced when its time is over.
+    Ask,
+    /// It is asked to shut down, and never forced.
+    AskOnly,
+    /// Nothing: its power is cut at once.
+    Force,
+}
+
+/// How long systemd gives its services, unless an image says otherwise.
+const LIKE_SYSTEMD: Duration = Duration::from_secs(90);
 
 impl Default for StopOptions {
     fn default() -> Self {
         Self {
-            force: false,
-            timeout: Duration::from_secs(10),
+            how: StopHow::Ask,
+            timeout: LIKE_SYSTEMD,
         }
     }
 }
 
+/// A machine that is down.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stopped {
+    /// The machine.
+    pub machine: MachineRecord,
+    /// Whether its power was cut: at once, or because the guest had not shut down in time.
+    pub forced: bool,
+}
+
 impl Vmint {
     /// Stops a machine. One that is down is left as it is.
-    pub async fn stop(&self, name: &str, options: StopOptions) -> Result<MachineRecord, Fault> {
+    ///
+    /// # Errors
+    /// Of kind [`ErrorKind::Guest`] if it was only to be asked, and was not down in time; it may still come to that.
+    pub async fn stop(&self, name: &str, options: StopOptions) -> Result<Stopped, Fault> {
         let reach = self.serving(name)?;
         if !reach.record.state.has_runner() {
-            return Ok(reach.record);
+            return Ok(Stopped {
+                machine: reach.record,
+                forced: false,
+            });
         }
-        self.stop_running(&reach, options, false).await?;
+        let forced = self.stop_running(&reach, options, Fate::Stays).await?;
         let record = reach.record;
         self.wake_admissions();
-        match self.machine(record.id.as_str()) {
+        let machine = match self.machine(record.id.as_str()) {
             // A machine that goes away when it stops has gone.
-            Err(fault) if fault.kind == ErrorKind::NotFound => Ok(MachineRecord {
+            Err(fault) if fault.kind == ErrorKind::NotFound => MachineRecord {
                 state: MachineState::Stopped,
                 ..record
-            }),
-            other => other,
-        }
+            },
+            other => other?,
+        };
+        Ok(Stopped { machine, forced })
     }
 
+    /// Returns whether it was forced.
     async fn stop_running(
         &self,
         Reach { record, generation }: &Reach,
         options: StopOptions,
-        remove: bool,
-    ) -> Result<(), Fault> {
+        fate: Fate,
+    ) -> Result<bool, Fault> {
         let timeout_ms = options.timeout.as_millis() as u64;
-        let stop = api::Stop {
-            force: options.force,
-            timeout_ms,
-            remove,
-        };
         let before = self.store().last_sequence().map_err(store_fault)?;
         let deadline = options.timeout + SHORT;
         let client = match generation {
             Some(generation) => self.client(record).with_generation(*generation),
             None => self.client(record),
         };
-        let answer = client
-            .post::<serde_json::Value>("/v1/stop", &stop, deadline)
-            .await;
+        let answer = if options.how == StopHow::AskOnly {
+            let shutdown = api::Shutdown { timeout_ms };
+            client
+                .post::<api::Stopped>("/v1/shutdown", &shutdown, deadline)
+                .await
+        } else {
+            let stop = api::Stop {
+                force: options.how == StopHow::Force,
+                timeout_ms,
+                remove: fate == Fate::Goes,
+            };
+            client
+                .post::<api::Stopped>("/v1/stop", &stop, deadline)
+                .await
+        };
         match answer {
-            Ok(_) => Ok(()),
-            // A word left in the store names no generation: by the time that it is read it could be another lease's.
-            Err(fault) if generation.is_some() => Err(self.explain(record, fault)),
+            Ok(stopped) => Ok(stopped.forced),
+            // A word left in the store names no generation: by the time that it is read it could be another lease's. And it
+            // forces in the end.
+            Err(fault) if generation.is_some() || options.how == StopHow::AskOnly => {
+                Err(self.explain(record, fault))
+            }
             Err(fault) if matches!(fault.kind, ErrorKind::Runner | ErrorKind::MachineLost) => {
-                self.stop_by_store(record, options, before).await
+                self.stop_by_store(record, options, before).await?;
+                let now = self.store().get(&record.id).map_err(store_fault)?;
+                let reason = now.and_then(|record| record.reason).unwrap_or_default();
+                Ok(options.how == StopHow::Force || reason.ends_with(FORCED))
             }
             Err(fault) => Err(fault),
         }
@@ -95,7 +139,7 @@ impl Vmint {
         let dir = self.home.machine(&record.id);
         let deadline_ms = vmint_store::steady_ms() + options.timeout.as_millis() as i64;
         let request = StopRequest {
-            force: options.force,
+            force: options.how == StopHow::Force,
             deadline_ms,
         };
         match self.store().request_stop(&record.id, request) {
@@ -196,11 +240,11 @@ impl Vmint {
                     .hint("stop it first, or use --force"));
             }
             let options = StopOptions {
-                force: true,
+                how: StopHow::Force,
                 timeout: Duration::ZERO,
             };
             let reach = Reach { record, generation };
-            self.stop_running(&reach, options, true).await?;
+            self.stop_running(&reach, options, Fate::Goes).await?;
         }
         // The runner has removed it, unless it could not be reached.
         let Some(record) = self.store().get(id).map_err(store_fault)? else {
@@ -228,6 +272,15 @@ impl Vmint {
         }
         self.erase(&record, Cause::Requested)
     }
+}
+
+/// What becomes of a machine that is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// It can be started again.
+    Stays,
+    /// Nothing of it is left.
+    Goes,
 }
 
 /// The lock of a machine's folder, unless another has it or the folder is gone.

@@ -1,14 +1,18 @@
 //! Commands in machines.
 
 use crate::Vmint;
-use crate::machines::SHORT;
+use crate::reach::Reach;
 use std::time::Duration;
+use tokio::time::Instant;
 use vmint_model::{ErrorKind, ExecDefaults, Fault, MachineRecord, MachineState};
 use vmint_protocol::{
     Channel, ErrorCode, ExecSpec, ExitStatus, FromGuest, Request, Streams, WindowSize,
 };
 use vmint_runner::session::Credits;
 use vmint_runner::{SessionError, Stream, StreamEvent};
+
+/// How long is waited for a machine that is coming up, unless something else is said.
+pub(crate) const COMING_UP: Duration = Duration::from_secs(600);
 
 /// A command to run in a machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -89,6 +93,8 @@ pub struct Running<'a> {
     vmint: &'a Vmint,
     record: MachineRecord,
     stream: Stream,
+    /// What was said first, before it was known to run.
+    first: Option<StreamEvent>,
     credits: Credits,
 }
 
@@ -127,16 +133,48 @@ impl Vmint {
 
     /// Starts a command in a running machine.
     pub async fn exec(&self, name: &str, command: Command) -> Result<Running<'_>, Fault> {
-        let (record, _) = self.reach(name)?;
-        let spec = command.into_spec(&record.spec.defaults)?;
-        let stream = self
-            .open_stream(&record, Request::Exec(Box::new(spec)))
-            .await?;
-        Ok(Running {
-            vmint: self,
-            record,
-            stream,
-            credits: Credits::default(),
+        let patience = command.timeout.unwrap_or(COMING_UP);
+        let end = Instant::now() + patience;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let (record, mut stream) = self
+                .stream_to(name, left, |record| {
+                    let spec = command.clone().into_spec(&record.spec.defaults)?;
+                    Ok(Request::Exec(Box::new(spec)))
+                })
+                .await?;
+            match stream.next().await {
+                // Its machine was made fresh before anybody could ask it; then it runs in the fresh one. One that was asked may
+                // have begun, and no command is run twice.
+                Ok(StreamEvent::Message(FromGuest::Failed(e)))
+                    if e.code == ErrorCode::NotAsked
+                        && self.was_renewed(name, &record)
+                        && Instant::now() < end => {}
+                first => {
+                    let mut running = Running {
+                        vmint: self,
+                        record,
+                        stream,
+                        first: None,
+                        credits: Credits::default(),
+                    };
+                    match first {
+                        Ok(event) => running.first = Some(event),
+                        Err(e) => return Err(running.lost(e).await),
+                    }
+                    return Ok(running);
+                }
+            }
+        }
+    }
+
+    /// Whether a machine is up in another generation than this, and whoever named it did not name that.
+    fn was_renewed(&self, name: &str, then: &MachineRecord) -> bool {
+        let now = self.serving(name);
+        now.is_ok_and(|now| {
+            now.generation.is_none()
+                && now.record.generation > then.generation
+                && now.record.state.has_runner()
         })
     }
 
@@ -160,31 +198,55 @@ impl Vmint {
         }
     }
 
-    /// Opens a stream to a machine's agent.
-    pub(crate) async fn open_stream(
+    /// Opens a stream to the agent of a machine that serves this process. While another process starts, resets or restores the
+    /// machine, it is waited for.
+    pub(crate) async fn stream_to(
+        &self,
+        name: &str,
+        patience: Duration,
+        request: impl Fn(&MachineRecord) -> Result<Request, Fault>,
+    ) -> Result<(MachineRecord, Stream), Fault> {
+        let end = Instant::now() + patience;
+        loop {
+            let Reach { record, generation } = self.serving(name)?;
+            let record = Self::expect_up(record)?;
+            let asked = request(&record)?;
+            let left = end.saturating_duration_since(Instant::now());
+            match self.open_stream(&record, asked, left).await {
+                // It was made fresh after its record was read. Who means a generation gets that one, and no other.
+                Err(fault)
+                    if fault.kind == ErrorKind::StaleGeneration
+                        && generation.is_none()
+                        && Instant::now() < end =>
+                {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                opened => return opened.map(|stream| (record, stream)),
+            }
+        }
+    }
+
+    async fn open_stream(
         &self,
         record: &MachineRecord,
         request: Request,
+        patience: Duration,
     ) -> Result<Stream, Fault> {
         if record.state == MachineState::Paused {
             let message = format!("machine {} is paused", record.name);
             return Err(Fault::new(ErrorKind::WrongState, message)
                 .hint(format!("vmint resume {}", record.name)));
         }
-        // One that is being started answers when it is up.
-        let patience = match record.state {
-            MachineState::Starting => Duration::from_secs(600),
-            _ => SHORT,
-        };
+        // One that is coming up answers when it is up.
         let session = tokio::time::timeout(patience, {
             let client = self.client(record).with_generation(record.generation);
             async move { client.session().await }
         })
         .await;
         let session = session.map_err(|_| {
-            let name = &record.name;
+            let (name, state) = (&record.name, record.state);
             let message = format!(
-                "the runner of machine {name} did not answer within {}",
+                "machine {name} could not be used within {}: it is {state}",
                 vmint_model::span(patience)
             );
             Fault::new(ErrorKind::TimedOut, message)
@@ -255,7 +317,11 @@ impl Running<'_> {
     /// [`ErrorKind::CommandNotExecutable`].
     pub async fn next(&mut self) -> Result<Happening, Fault> {
         loop {
-            match self.stream.next().await {
+            let event = match self.first.take() {
+                Some(event) => Ok(event),
+                None => self.stream.next().await,
+            };
+            match event {
                 Ok(StreamEvent::Data(channel, bytes)) => {
                     if let Some(grant) = self.credits.consumed(channel, bytes.len()) {
                         self.stream.grant(channel, grant);

@@ -2,6 +2,7 @@
 
 use crate::Vmint;
 use crate::admit::Boots;
+use crate::snapshots::alone;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use vmint_confine::{NoUser, User};
@@ -15,6 +16,7 @@ use vmint_runner::bringup::{bring_up, settle};
 use vmint_runner::machine::store_fault;
 use vmint_runner::template::{Wanted, boot_deadline, boot_spec, create_ram};
 use vmint_runner::{identity, probe};
+use vmint_store::FileLock;
 
 const HOST: &str = "host";
 
@@ -287,6 +289,7 @@ impl Vmint {
             ram: &ram,
             layers: &layers,
             publish: &[],
+            cache: vmint_model::DiskCache::Unsafe,
             console: &console,
             confine: host.confine,
             user: host.user.as_ref(),
@@ -409,6 +412,28 @@ impl Vmint {
             .await
     }
 
+    /// Forgets an image's name; what nothing needs any more then goes with [`prune_images`](Self::prune_images). One that a pool's
+    /// machines are made of is kept: the pool could never grow again.
+    pub fn remove_image(&self, name: &str) -> Result<(), Fault> {
+        let _lock = self.lock_images_of_pools()?;
+        let pools = self.pools()?;
+        if let Some(user) = pools.iter().find(|status| status.pool.spec.image == name) {
+            let pool = &user.pool.name;
+            let message =
+                format!("image {name} is used by pool {pool}, whose machines are made of it");
+            return Err(Fault::new(ErrorKind::WrongState, message)
+                .hint(format!("remove the pool first: `vmint pool rm {pool}`")));
+        }
+        self.images.remove(name).map(drop).map_err(|e| fault!(e))
+    }
+
+    /// Held while a pool comes into being whose image is there, and while an image goes that no pool has.
+    pub(crate) fn lock_images_of_pools(&self) -> Result<FileLock, Fault> {
+        let path = self.home.root().join("pool-images.lock");
+        let deadline = std::time::Instant::now() + crate::machines::SHORT;
+        FileLock::acquire_until(&path, deadline).map_err(|e| Fault::from_error(e.kind(), &e))
+    }
+
     /// All templates.
     pub fn templates(&self) -> Vec<Frozen> {
         vmint_runner::template::list(&self.home)
@@ -419,7 +444,11 @@ impl Vmint {
     pub fn remove_templates(&self, which: impl Fn(&Frozen) -> bool) -> Result<usize, Fault> {
         let mut removed = 0;
         for frozen in self.templates().into_iter().filter(|f| which(f)) {
+            let fingerprint: String = frozen.manifest().fingerprint.chars().take(12).collect();
+            // Who forks it takes what he needs first.
+            let alone = alone(frozen.folder(), &format!("template {fingerprint}"))?;
             crate::sweep::remove_folder(frozen.folder())?;
+            drop(alone);
             removed += 1;
         }
         self.remove_template_leftovers();

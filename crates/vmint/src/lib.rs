@@ -53,7 +53,7 @@ pub mod workflow;
 
 pub use admit::{Admission, OnPressure, Terms};
 pub use door::{Options, Vmint};
-pub use ending::StopOptions;
+pub use ending::{StopHow, StopOptions, Stopped};
 pub use exec::{Command, Output, Running};
 pub use machines::{NewMachine, WaitFor};
 pub use pools::{Acquire, Lease, Pool, process};
@@ -65,11 +65,11 @@ pub use vmint_image::{Progress, Silent};
 pub use vmint_macros::test;
 pub use vmint_model::printable::is_unprintable;
 pub use vmint_model::{
-    Accelerator, ByteSize, Cause, Change, Confine, Confinement, Counts, CpuLimit, DiskLimit, Ended,
-    ErrorBody, ErrorKind, Event, ExecDefaults, Fault, Generation, Home, IoLimit, LeaseEnd, LeaseId,
-    LeaseRecord, Limits, MachineId, MachineRecord, MachineSpec, MachineState, Name, NetMode,
-    Origin, Owner, PoolRecord, PoolSpec, PoolState, PoolStatus, ProcessRef, Publish, Slot,
-    SlotState, SnapshotRecord, parse_duration, printable, printable_bytes, printable_lines,
+    Accelerator, ByteSize, Cause, Change, Confine, Confinement, Counts, CpuLimit, DiskCache,
+    DiskLimit, Ended, ErrorBody, ErrorKind, Event, ExecDefaults, Fault, Generation, Home, IoLimit,
+    LeaseEnd, LeaseId, LeaseRecord, Limits, MachineId, MachineRecord, MachineSpec, MachineState,
+    Name, NetMode, Origin, Owner, PoolRecord, PoolSpec, PoolState, PoolStatus, ProcessRef, Publish,
+    Slot, SlotState, SnapshotRecord, parse_duration, printable, printable_bytes, printable_lines,
 };
 pub use vmint_pool::Filled;
 pub use vmint_pool::admission::host::HostMemory;

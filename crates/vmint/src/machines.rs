@@ -3,19 +3,21 @@
 use crate::Vmint;
 use crate::admit::{Permit, Terms};
 use crate::ending::try_lock;
+use crate::snapshots::expect_fit;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 use vmint_confine::Ground;
 use vmint_image::Progress;
 use vmint_model::spec::{LEAST_MEMORY, MOST_CPUS, MOST_MEMORY};
 use vmint_model::{
-    ByteSize, Cause, ErrorKind, ExecDefaults, Fault, Generation, Limits, MachineDir, MachineId,
-    MachineRecord, MachineSpec, MachineState, Name, NetMode, Origin, ProcessRef, Publish,
+    ByteSize, Cause, DiskCache, ErrorKind, ExecDefaults, Fault, Generation, Limits, MachineDir,
+    MachineId, MachineRecord, MachineSpec, MachineState, Name, NetMode, Origin, ProcessRef,
+    Publish,
 };
 use vmint_qemu::{Frozen, disk};
 use vmint_runner::machine::{start_deadline, store_fault, unlimitable};
 use vmint_runner::{From, StartRequest, api, identity, start_runner};
-use vmint_store::{FileLock, process};
+use vmint_store::{FileLock, InUse, process};
 
 /// How long the things take that touch no guest.
 pub(crate) const SHORT: Duration = Duration::from_secs(30);
@@ -39,6 +41,8 @@ pub struct NewMachine {
     pub publish: Vec<Publish>,
     /// Where it starts; image, memory, processors and network of a snapshot are the snapshot's.
     pub origin: Origin,
+    /// What its disk keeps; by whether it stays when absent.
+    pub disk_cache: Option<DiskCache>,
     /// Whether it goes away when it stops.
     pub ephemeral: bool,
     /// The pool that has reserved a slot for it, and the id that the slot is reserved for.
@@ -59,6 +63,7 @@ impl NewMachine {
             limits: Limits::default(),
             publish: Vec::new(),
             origin: Origin::Template,
+            disk_cache: None,
             ephemeral: false,
             slot: None,
             owner: None,
@@ -145,7 +150,12 @@ impl Vmint {
         let (spec, digest) = self.plan(&new, progress).await?;
         let mut record = record_of(new, spec, digest, MachineState::Created);
         let dir = self.home.machine(&record.id);
-        self.insert(&mut record, &dir)?;
+        let lock = self.insert(&mut record, &dir)?;
+        if let Err(fault) = self.provide(&record, &dir) {
+            self.erase(&record, Cause::Fault)?;
+            return Err(fault);
+        }
+        drop(lock);
         Ok(record)
     }
 
@@ -169,15 +179,26 @@ impl Vmint {
         let mut record = record_of(new, spec, digest, MachineState::Starting);
         let dir = self.home.machine(&record.id);
         // Nobody sees the machine before it is admitted: what has a record is what has a place.
-        let (request, permit) = self
+        let Admitted {
+            request,
+            permit,
+            held,
+        } = self
             .request_admitted(&record, &dir, terms, progress)
             .await?;
         let lock = self.insert(&mut record, &dir)?;
-        let (id, started) = (
-            record.id.clone(),
-            self.launch(&record, &dir, lock, &request),
-        );
-        match started.await {
+        let id = record.id.clone();
+        let provided = match record.spec.origin {
+            Origin::Disk(_) => self.provide(&record, &dir),
+            _ => Ok(()),
+        };
+        let started = async {
+            provided?;
+            self.launch(&record, &dir, lock, &request).await
+        };
+        let started = started.await;
+        drop(held);
+        match started {
             Ok(record) => {
                 permit.settle();
                 Ok(record)
@@ -205,18 +226,67 @@ impl Vmint {
         dir: &MachineDir,
         terms: Option<Terms>,
         progress: &dyn Progress,
-    ) -> Result<(StartRequest, Permit<'_>), Fault> {
+    ) -> Result<Admitted<'_>, Fault> {
         let mut request = self.request(record, dir, progress).await?;
         let permit = self.admit_start(record, &request, terms, progress).await?;
         if !permit.waited().is_zero() {
-            if matches!(request.from, From::Frozen(_)) {
-                // What it is forked from may have been removed meanwhile.
-                request = self.request(record, dir, progress).await?;
-            }
             // To wait is no part of being started.
             request.asked_at_ms = now_ms();
         }
-        Ok((request, permit))
+        loop {
+            if let Some(held) = hold(&request, dir)? {
+                return Ok(Admitted {
+                    request,
+                    permit,
+                    held,
+                });
+            }
+            // What it was to be forked from has been removed since it was looked for.
+            request = self.request(record, dir, progress).await?;
+        }
+    }
+
+    /// Has a machine that is not started yet keep what it is to start from, so that the snapshot can be removed.
+    fn provide(&self, record: &MachineRecord, dir: &MachineDir) -> Result<(), Fault> {
+        match &record.spec.origin {
+            Origin::Template | Origin::Cold => Ok(()),
+            Origin::Snapshot(name) if dir.source().exists() => {
+                tracing::debug!("{} has its own links to {name}", record.name);
+                Ok(())
+            }
+            Origin::Snapshot(name) => {
+                let (snapshot, _in_use) = self.use_snapshot(name)?;
+                snapshot.link_whole(&dir.source())?;
+                Ok(())
+            }
+            Origin::Disk(name) => {
+                let (snapshot, _in_use) = self.use_snapshot(name)?;
+                let base = dir.base();
+                std::fs::create_dir(&base).map_err(|e| {
+                    Fault::from_error(ErrorKind::Host, &e)
+                        .context("cannot prepare the machine's folder")
+                })?;
+                // What it goes back to at a reset, and what it boots from now.
+                snapshot.link_disk(&base)?;
+                snapshot.link_disk(dir.path())?;
+                Ok(())
+            }
+        }
+    }
+
+    /// Before a snapshot is removed: machines that were made of it by an older vmint, and never started, keep what they need.
+    pub(crate) fn leave_sources(&self, snapshot: &Name) -> Result<(), Fault> {
+        for record in self.machines()? {
+            let dir = self.home.machine(&record.id);
+            let is_of_it = record.state == MachineState::Created
+                && record.spec.origin == Origin::Snapshot(snapshot.clone());
+            if !is_of_it || dir.source().exists() || !dir.path().exists() {
+                continue;
+            }
+            let frozen = Frozen::open(&self.home.snapshot(snapshot))?;
+            frozen.link_whole(&dir.source())?;
+        }
+        Ok(())
     }
 
     /// A record that still says “starting” though nothing starts it any more.
@@ -246,12 +316,18 @@ impl Vmint {
         {
             return Err(taken(name, other.state));
         }
-        if let Origin::Snapshot(name) = &new.origin {
+        if let Some(name) = new.origin.snapshot() {
             let snapshot = self.store().snapshot(name).map_err(store_fault)?;
             let snapshot = snapshot.ok_or_else(|| {
                 Fault::new(ErrorKind::NotFound, format!("there is no snapshot {name}"))
             })?;
             let digest = snapshot.image_digest.unwrap_or_default();
+            if let Origin::Disk(_) = new.origin
+                && !self.has_disk(name)
+            {
+                let message = format!("snapshot {name} has no disk to boot from");
+                return Err(Fault::new(ErrorKind::Usage, message).hint("leave out --cold"));
+            }
             if !new.publish.is_empty() && snapshot.spec.net == NetMode::None {
                 return Err(Fault::new(
                     ErrorKind::Usage,
@@ -262,6 +338,7 @@ impl Vmint {
                 publish: new.publish.clone(),
                 origin: new.origin.clone(),
                 limits: new.limits.or(snapshot.spec.limits),
+                disk_cache: new.disk_cache.or(snapshot.spec.disk_cache),
                 ..snapshot.spec
             };
             self.check_limits(&spec.limits)?;
@@ -279,6 +356,7 @@ impl Vmint {
             limits: new.limits,
             publish: new.publish.clone(),
             origin: new.origin.clone(),
+            disk_cache: new.disk_cache,
             defaults: ExecDefaults {
                 user: defaults.user.clone(),
                 env: defaults.env.clone(),
@@ -300,6 +378,11 @@ impl Vmint {
         let ground = Ground::find();
         let offers = ground.and_then(|ground| ground.offers(limits, self.home.root()));
         offers.map_err(|e| unlimitable(&e))
+    }
+
+    /// Whether a snapshot is of a machine with a disk.
+    fn has_disk(&self, snapshot: &Name) -> bool {
+        Frozen::open(&self.home.snapshot(snapshot)).is_ok_and(|f| f.manifest().layers > 0)
     }
 
     /// Makes folder, lock and record, in this order.
@@ -358,7 +441,11 @@ impl Vmint {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_millis(100));
         };
-        let (request, permit) = self.request_admitted(&record, &dir, None, progress).await?;
+        let Admitted {
+            request,
+            permit,
+            held,
+        } = self.request_admitted(&record, &dir, None, progress).await?;
         let to = MachineState::Starting;
         let changed = self
             .store()
@@ -367,6 +454,7 @@ impl Vmint {
             });
         let record = changed.map_err(store_fault)?;
         let started = self.launch(&record, &dir, lock, &request).await?;
+        drop(held);
         permit.settle();
         Ok(started)
     }
@@ -384,16 +472,25 @@ impl Vmint {
         let origin = dir.path().join("origin");
         let used = Frozen::open(&origin).ok().filter(|frozen| {
             // A template that does not fit this host any more is made anew; a snapshot cannot be.
-            let m = frozen.manifest();
-            spec.origin != Origin::Template || m.hardware == host.hardware(&m.shape)
+            spec.origin != Origin::Template || host.fits(frozen.manifest()).is_ok()
         });
+        // What it was to be forked from first, if it never was.
+        let used = used.or_else(|| Frozen::open(&dir.source()).ok());
         // What a machine wrote to its disk stays over a stop; then memory that was frozen before does not fit it.
         let has_own_disk = !disk::layers(dir.path()).is_empty();
         let frozen = match (&spec.origin, used) {
             (_, _) if has_own_disk => None,
-            (Origin::Cold, _) => None,
-            (_, Some(frozen)) => Some(frozen),
-            (Origin::Snapshot(name), None) => Some(self.open_snapshot(name)?),
+            (Origin::Cold | Origin::Disk(_), _) => None,
+            (Origin::Snapshot(name), Some(frozen)) => {
+                expect_fit(&host, name, &frozen)?;
+                Some(frozen)
+            }
+            (Origin::Template, Some(frozen)) => Some(frozen),
+            (Origin::Snapshot(name), None) => {
+                let (frozen, _in_use) = self.use_snapshot(name)?;
+                expect_fit(&host, name, &frozen)?;
+                Some(frozen)
+            }
             (Origin::Template, None) => {
                 let image = self.image_of(record, progress).await?;
                 let frozen = self.ensure_template(&image, spec, progress).await?;
@@ -587,6 +684,31 @@ impl Vmint {
     }
 }
 
+/// That a machine may start, and how.
+struct Admitted<'v> {
+    request: StartRequest,
+    permit: Permit<'v>,
+    /// What it is forked from is not removed before its runner has taken it in.
+    held: Held,
+}
+
+/// A folder outside of the machine's that it is forked from, if there is one.
+type Held = Option<InUse>;
+
+/// Keeps what is to be forked from being removed; `None` if it is gone.
+fn hold(request: &StartRequest, dir: &MachineDir) -> Result<Option<Held>, Fault> {
+    let From::Frozen(folder) = &request.from else {
+        return Ok(Some(None));
+    };
+    if folder.starts_with(dir.path()) {
+        return Ok(Some(None));
+    }
+    let held = InUse::share(folder, std::time::Instant::now() + SHORT);
+    let held = held.map_err(|e| Fault::from_error(e.kind(), &e))?;
+    let is_there = || folder.join(Frozen::MANIFEST).exists();
+    Ok(held.filter(|_| is_there()).map(Some))
+}
+
 /// The record of a machine that is not in the store yet.
 fn record_of(
     new: NewMachine,
@@ -606,6 +728,8 @@ fn record_of(
         spec,
         image_digest: Some(digest),
         template: None,
+        restored: None,
+        last_ports: Vec::new(),
         accelerator: None,
         confinement: None,
         runner_confinement: None,

@@ -120,7 +120,7 @@ impl Vmint {
         Self::expect_up(self.machine(name)?)
     }
 
-    fn expect_up(record: MachineRecord) -> Result<MachineRecord, Fault> {
+    pub(crate) fn expect_up(record: MachineRecord) -> Result<MachineRecord, Fault> {
         if record.state.has_runner() {
             return Ok(record);
         }

@@ -1,16 +1,19 @@
-//! `vmint doctor --repair`: a new database in the place of a damaged one, made of what the folders say.
+//! `vmint doctor --repair`: a new database in the place of a damaged one, made of what the folders say; and snapshots that were wrong
+//! from the beginning.
 //!
 //! Each step leaves a home that the next command, or the next repair, goes on with: the damaged files have other names or
 //! not yet, the new database knows some of the folders or all of them.
 
 use crate::door::home_fault;
+use crate::snapshots::alone;
 use crate::{Options, Vmint};
 use serde::Serialize;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use vmint_model::{ErrorKind, Fault};
+use vmint_qemu::frozen::{Rescue, rescue};
 use vmint_runner::machine::store_fault;
-use vmint_store::{FileLock, repair};
+use vmint_store::{FileLock, SnapshotFilter, repair};
 
 /// What a repair found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -53,10 +56,42 @@ impl Vmint {
         let vmint = Self::open(options)?;
         let found = vmint.sweep()?;
         repaired.found = found.into_iter().map(|found| found.message).collect();
+        repaired.found.extend(vmint.rescue_snapshots()?);
         repaired.machines = vmint.machines()?.len();
         repaired.snapshots = vmint.snapshots(None)?.len();
         drop(lock);
         Ok(repaired)
+    }
+}
+
+impl Vmint {
+    /// Mends snapshots that were wrong from the beginning, and tells of those that cannot be used, a line for each.
+    fn rescue_snapshots(&self) -> Result<Vec<String>, Fault> {
+        let all = self.store().list_snapshots(&SnapshotFilter::All);
+        let mut told = Vec::new();
+        for snapshot in all.map_err(store_fault)? {
+            let (name, folder) = (&snapshot.name, self.home.snapshot(&snapshot.name));
+            let alone = match alone(&folder, &format!("snapshot {name}")) {
+                Ok(Some(alone)) => alone,
+                // It went meanwhile, or is in use, and so is whole.
+                Ok(None) | Err(_) => continue,
+            };
+            match rescue(&folder) {
+                Rescue::Sound => {}
+                Rescue::Rescued => told.push(format!(
+                    "snapshot {name} can be used again: what it said of its memory was wrong"
+                )),
+                Rescue::Damaged(e) => {
+                    let fault = Fault::from(e);
+                    told.push(format!(
+                        "snapshot {name} cannot be used, and is left as it is: {}",
+                        fault.message
+                    ));
+                }
+            }
+            drop(alone);
+        }
+        Ok(told)
     }
 }
 

@@ -3,19 +3,21 @@
 //! `fork NAME NEW` freezes a running machine into an implicit snapshot, which its children start from. They link all
 //! that they need into their own folders, so it goes as soon as they are up.
 
+use crate::machines::SHORT;
 use crate::sweep::{Found, remove_folder};
 use crate::{NewMachine, Vmint};
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use vmint_image::Progress;
 use vmint_model::{ByteSize, ErrorKind, Fault, MachineRecord, Name, Origin, RunId, SnapshotRecord};
-use vmint_qemu::Frozen;
+use vmint_qemu::frozen::FrozenError;
+use vmint_qemu::{Frozen, Host};
 use vmint_runner::api;
 use vmint_runner::machine::store_fault;
-use vmint_store::{FileLock, SnapshotFilter, StoreError, process};
+use vmint_store::{FileLock, InUse, LockError, SnapshotFilter, StoreError, process};
 
 /// Locked as long as an implicit snapshot is needed.
 pub(crate) const IN_USE: &str = "in-use";
@@ -83,7 +85,10 @@ impl Vmint {
             name: name.clone(),
             machine: record.name.clone(),
             spec: record.spec.clone(),
-            image_digest: record.image_digest.clone(),
+            // Of what runs, which may have been brought back to another image's moment.
+            image_digest: Some(frozen.manifest().image_digest.clone())
+                .filter(|digest| !digest.is_empty())
+                .or_else(|| record.image_digest.clone()),
             accelerator: frozen.manifest().shape.accelerator,
             pause_ms: taken.pause_ms,
             size: ByteSize(size),
@@ -110,20 +115,35 @@ impl Vmint {
             let _ = self.store().delete_snapshot(name);
             return Err(e);
         }
+        // Between the two, somebody may have removed what he had found a record of.
+        if self.store().snapshot(name).map_err(store_fault)?.is_none() {
+            remove_folder(&folder)?;
+            let message = format!("snapshot {name} was removed while it was made");
+            return Err(Fault::new(ErrorKind::NotFound, message));
+        }
         Ok(snapshot)
     }
 
-    /// The folder of a snapshot, checked.
-    pub(crate) fn open_snapshot(&self, name: &Name) -> Result<Frozen, Fault> {
-        let known = self.store().snapshot(name).map_err(store_fault)?.is_some();
-        if !known {
-            return Err(Fault::new(
-                ErrorKind::NotFound,
-                format!("there is no snapshot {name}"),
-            ));
+    /// A snapshot that can be used, and is not removed meanwhile.
+    pub(crate) fn use_snapshot(&self, name: &Name) -> Result<(Frozen, InUse), Fault> {
+        let missing = || {
+            let message = format!("there is no snapshot {name}");
+            Fault::new(ErrorKind::NotFound, message)
+        };
+        if self.store().snapshot(name).map_err(store_fault)?.is_none() {
+            return Err(missing());
         }
-        let frozen = Frozen::open(&self.home.snapshot(name)).and_then(|f| f.check().map(|()| f));
-        frozen.map_err(|e| Fault::from(e).context(format!("snapshot {name} cannot be used")))
+        let folder = self.home.snapshot(name);
+        let in_use = InUse::share(&folder, Instant::now() + SHORT);
+        let in_use = in_use.map_err(|e| Fault::from_error(e.kind(), &e))?;
+        let in_use = in_use.ok_or_else(missing)?;
+        match Frozen::open(&folder).and_then(|frozen| frozen.check().map(|()| frozen)) {
+            Ok(frozen) => Ok((frozen, in_use)),
+            Err(FrozenError::Missing { .. }) => Err(missing()),
+            Err(e) => Err(Fault::from(e)
+                .context(format!("snapshot {name} cannot be used"))
+                .hint("`vmint doctor --repair` mends what can be mended")),
+        }
     }
 
     /// Snapshots, of one machine or of all.
@@ -132,16 +152,21 @@ impl Vmint {
         self.store().list_snapshots(&filter).map_err(store_fault)
     }
 
-    /// Removes a snapshot. Machines that were forked from it keep what they need.
+    /// Removes a snapshot. Machines that were made of it keep what they need, those that were never started too; a command that
+    /// takes that out of it right now is waited for.
     pub fn remove_snapshot(&self, name: &Name) -> Result<(), Fault> {
-        // The folder goes before the record, so that a failure is tried again.
         if self.store().snapshot(name).map_err(store_fault)?.is_none() {
             return Err(Fault::new(
                 ErrorKind::NotFound,
                 format!("there is no snapshot {name}"),
             ));
         }
-        remove_folder(&self.home.snapshot(name))?;
+        let folder = self.home.snapshot(name);
+        let alone = alone(&folder, &format!("snapshot {name}"))?;
+        self.leave_sources(name)?;
+        // The folder goes before the record, so that a failure is tried again.
+        remove_folder(&folder)?;
+        drop(alone);
         self.store()
             .delete_snapshot(name)
             .map(drop)
@@ -152,13 +177,20 @@ impl Vmint {
     pub async fn restore(&self, machine: &str, name: &Name) -> Result<MachineRecord, Fault> {
         let (record, _) = self.reach(machine)?;
         let staged = Temporary::of(self, &record);
-        let frozen = self.open_snapshot(name)?.link_whole(&staged.0)?;
+        let (snapshot, in_use) = self.use_snapshot(name)?;
+        let frozen = snapshot.link_whole(&staged.0)?;
+        drop(in_use);
         self.open_up(&frozen)?;
         let reset = api::Reset {
             from: Some(frozen.folder().to_owned()),
             snapshot: Some(name.clone()),
         };
-        self.reset_from(machine, reset).await
+        // Its runner knows what it can load, and looks before it gives anything up.
+        let restored = self.reset_from(machine, reset).await;
+        restored.map_err(|fault| match fault.kind {
+            ErrorKind::Corrupt => unusable(name, &snapshot, fault),
+            _ => fault,
+        })
     }
 
     /// Where QEMU opens the memory of a fork itself, it must be able to; the runner cannot see to that.
@@ -207,7 +239,13 @@ impl Vmint {
             }
         }
         let (snapshot, in_use) = self.fork_source(source).await?;
+        // Until the last of them is up.
+        let held = match &in_use {
+            None => Some(self.use_snapshot(&snapshot)?),
+            Some(_) => None,
+        };
         let outcome = self.fork_all(&names, &snapshot, progress).await;
+        drop(held);
         if in_use.is_some() {
             // The children have links of their own to all that they need.
             self.remove_snapshot(&snapshot)?;
@@ -326,6 +364,38 @@ impl Vmint {
         }
         Ok(found)
     }
+}
+
+/// A folder that nobody uses any more; `what` it is, for a message. `None` if it is gone.
+pub(crate) fn alone(folder: &Path, what: &str) -> Result<Option<InUse>, Fault> {
+    InUse::alone_until(folder, Instant::now() + SHORT).map_err(|e| match e {
+        LockError::TimedOut { waited, .. } => {
+            let waited = waited.as_secs();
+            let message =
+                format!("{what} is not removed: another command still uses it after {waited} s");
+            Fault::new(ErrorKind::WrongState, message)
+                .hint("wait until that command has ended, and remove it then")
+        }
+        e => Fault::from_error(e.kind(), &e),
+    })
+}
+
+/// Whether the memory of a snapshot can be loaded here; if not, what still can be had of it is told.
+pub(crate) fn expect_fit(host: &Host, name: &Name, frozen: &Frozen) -> Result<(), Fault> {
+    host.fits(frozen.manifest())
+        .map_err(|misfit| unusable(name, frozen, misfit.into()))
+}
+
+/// What still can be had of a snapshot whose memory cannot be loaded.
+fn unusable(name: &Name, frozen: &Frozen, fault: Fault) -> Fault {
+    let fault = fault.context(format!("snapshot {name} cannot be used"));
+    fault.hint(if frozen.manifest().layers > 0 {
+        format!(
+            "its disk can be had: `vmint create NEW --from {name} --cold --start` boots from it"
+        )
+    } else {
+        "it has no disk, only memory: name the QEMU that it was made with in VMINT_QEMU".to_owned()
+    })
 }
 
 fn exists(name: &Name) -> Fault {

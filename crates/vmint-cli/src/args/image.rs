@@ -23,7 +23,7 @@ pub enum Snapshot {
         /// Those of this machine only
         name: Option<Name>,
     },
-    /// Remove snapshots; machines that were forked from them stay
+    /// Remove snapshots; machines that were made from them stay, started or not
     Rm {
         /// Snapshots
         #[arg(required = true, value_name = "SNAPSHOT")]
@@ -32,7 +32,14 @@ pub enum Snapshot {
 }
 
 /// Bring a machine back to the moment of a snapshot
+///
+/// Memory and disk are the snapshot's, and what the machine was meanwhile is gone. It keeps its machine id, MAC, SSH host key and
+/// ports. `vmint reset` goes to where it comes from all the same.
 #[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Example:
+  vmint snapshot create box clean
+  vmint restore box clean")]
 pub struct Restore {
     /// Machine: NAME, id, or NAME@GENERATION
     pub name: String,
@@ -75,6 +82,9 @@ pub enum Image {
         name: String,
     },
     /// Forget names of images; what nothing needs any more goes with `vmint image prune`
+    ///
+    /// An image that a pool is made of stays: remove the pool first. Machines, snapshots and templates keep what they need.
+    /// Example: vmint image rm web
     Rm {
         /// Images
         #[arg(required = true, value_name = "NAME")]

@@ -4,7 +4,9 @@ use crate::values::{self, EnvArg, Pair};
 use clap::Args;
 use std::ffi::OsString;
 use std::time::Duration;
-use vmint::{ByteSize, CpuLimit, DiskLimit, IoLimit, LeaseId, Limits, Name, NetMode, Publish};
+use vmint::{
+    ByteSize, CpuLimit, DiskCache, DiskLimit, IoLimit, LeaseId, Limits, Name, NetMode, Publish,
+};
 
 /// What a machine is; what is not said is as `vmint.toml`, the environment or the defaults say.
 #[derive(Clone, Debug, Default, Args)]
@@ -139,12 +141,13 @@ pub struct Run {
 
 /// Create a machine
 ///
-/// It is a fork of the image's template, or with --from of a snapshot; --cold boots the image instead.
+/// It is a fork of the image's template, or with --from of a snapshot; --cold boots the image, or the snapshot's disk, instead.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
   vmint create box --image debian:12 --memory 1G --net nat --publish 8080:80 --start
-  vmint create again --from clean")]
+  vmint create again --from clean
+  vmint create rescued --from clean --cold --start    boots from the disk that clean has")]
 pub struct Create {
     /// Name of the new machine: 1 to 63 of a-z, 0-9 and -, starting with a letter
     pub name: Name,
@@ -152,16 +155,23 @@ pub struct Create {
     #[arg(long)]
     pub image: Option<String>,
     /// Snapshot to fork; image, memory, processors and network are the snapshot's
-    #[arg(long, value_name = "SNAPSHOT", conflicts_with_all = ["image", "memory", "cpus", "net", "cold"])]
+    #[arg(long, value_name = "SNAPSHOT", conflicts_with_all = ["image", "memory", "cpus", "net"])]
     pub from: Option<Name>,
     #[command(flatten)]
     pub hardware: Hardware,
     /// Open a port of 127.0.0.1 to one of the guest; HOST 0 for any free one
     #[arg(long, value_name = "HOST:GUEST")]
     pub publish: Vec<Publish>,
-    /// Boot the image instead of forking its template
+    /// Boot the image instead of forking its template; with --from, boot from the snapshot's disk
     #[arg(long)]
     pub cold: bool,
+    /// What the guest's fsync is worth: writeback (it reaches the host's disk) or unsafe [default: writeback]
+    ///
+    /// With `unsafe` the host writes when it likes: quicker, but after a crash of the host the disk may be unusable. Machines
+    /// that go away with their command or pool (`vmint run`, pools) always have `unsafe`: nothing of them outlives the host.
+    /// Example: vmint create scratch --disk-cache unsafe --start
+    #[arg(long, value_name = "writeback|unsafe")]
+    pub disk_cache: Option<DiskCache>,
     /// Start it
     #[arg(long)]
     pub start: bool,
@@ -178,16 +188,30 @@ pub struct Names {
 /// How machines are stopped.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct StopHow {
-    /// At once, instead of asking the guest
+    /// Cut the power at once, instead of asking the guest
     #[arg(long)]
     pub force: bool,
-    /// How long the guest has to shut down; then it is forced
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = values::duration)]
+    /// Ask the guest, and never cut the power: if it is not down in time, exit with 1
+    #[arg(long, conflicts_with = "force")]
+    pub graceful_only: bool,
+    /// How long the guest has to shut down; then its power is cut, with a warning
+    ///
+    /// The guest's own limits hold within this time: systemd gives a service 90 s unless its unit says otherwise. What the guest
+    /// has not written when the power is cut is lost.
+    /// Example: vmint stop db --timeout 5m
+    #[arg(long, value_name = "DURATION", default_value = "90s", value_parser = values::duration)]
     pub timeout: Duration,
 }
 
 /// Stop machines; those that are down stay as they are
+///
+/// The guest is asked to shut down. As with `docker stop` the exit code is 0 also if its power had to be cut; that is told on standard
+/// error, in the machine's event, and as `forced` with --format json. With --graceful-only it is 1 then, and nothing is cut.
 #[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vmint stop box
+  vmint stop db --timeout 5m --graceful-only")]
 pub struct Stop {
     #[command(flatten)]
     pub which: Names,
@@ -380,7 +404,13 @@ pub enum Awaited {
 }
 
 /// Fork a machine anew in its place, and print its new generation
+///
+/// It begins where it comes from: with its template, with the snapshot that it was created from, or with a boot; whatever it was
+/// restored to since. It is somebody else then: another machine id, MAC and SSH host key. Its ports stay.
 #[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Example:
+  vmint reset box")]
 pub struct Reset {
     /// Machine: NAME, id, or NAME@GENERATION
     pub name: String,

@@ -43,7 +43,7 @@ fn what_makes_no_sense_is_refused() {
         &["create", "box\n"],
         &["create", "b ox"],
         &["create", "-x"],
-        &["create", "a", "--from", "s", "--cold"],
+        &["create", "a", "--from", "s", "--cpus", "2"],
         &["create", "a", "--from", "s", "--image", "tiny"],
         &["run", "--memory", "much", "--", "true"],
         &["run", "--net", "bridge", "--", "true"],

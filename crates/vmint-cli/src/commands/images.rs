@@ -257,9 +257,7 @@ fn ls(context: Context) -> Result<(), Fault> {
 
 fn remove(context: Context, names: &[String]) -> Result<u8, Fault> {
     let vmint = context.open()?;
-    removal::each(context, names, |name| {
-        vmint.images().remove(name).map(drop).map_err(fault)
-    })
+    removal::each(context, names, |name| vmint.remove_image(name))
 }
 
 fn prune(context: Context, args: DryRun) -> Result<(), Fault> {

@@ -62,7 +62,7 @@ pub fn logs(context: Context, args: &Logs) -> Result<(), Fault> {
 fn silence(record: &MachineRecord) -> String {
     let name = &record.name;
     match &record.spec.origin {
-        Origin::Cold => {
+        Origin::Cold | Origin::Disk(_) => {
             format!("`{name}` has printed nothing on its console since it was last started")
         }
         Origin::Template | Origin::Snapshot(_) => format!(

@@ -9,7 +9,10 @@ use crate::{output, view};
 use serde::Serialize;
 use serde_json::json;
 use std::io::IsTerminal;
-use vmint::{Fault, MachineRecord, NewMachine, Origin, StopOptions, WaitFor};
+use std::time::Duration;
+use vmint::{
+    Fault, MachineRecord, NewMachine, Origin, Progress, StopHow, StopOptions, Stopped, WaitFor,
+};
 
 /// `vmint create`.
 pub fn create(context: Context, args: args::Create) -> Result<(), Fault> {
@@ -19,6 +22,7 @@ pub fn create(context: Context, args: args::Create) -> Result<(), Fault> {
         .clone()
         .unwrap_or_else(|| config.defaults.image.to_string());
     let origin = match args.from {
+        Some(snapshot) if args.cold => Origin::Disk(snapshot),
         Some(snapshot) => Origin::Snapshot(snapshot),
         None if args.cold => Origin::Cold,
         None => Origin::Template,
@@ -31,9 +35,10 @@ pub fn create(context: Context, args: args::Create) -> Result<(), Fault> {
         limits: args.hardware.limits().or(config.defaults.limits),
         publish: args.publish,
         origin,
+        disk_cache: args.disk_cache,
         ..NewMachine::of(&image)
     };
-    let is_of_image = !matches!(new.origin, Origin::Snapshot(_));
+    let is_of_image = new.origin.snapshot().is_none();
     let progress = context.progress();
     let name = args.name.clone();
     let made = undo::wait(
@@ -63,14 +68,37 @@ pub fn create(context: Context, args: args::Create) -> Result<(), Fault> {
 #[serde(untagged)]
 enum Done<'a> {
     Machine(Box<view::Machine<'a>>),
-    Removed { name: &'a str, removed: bool },
-    Failed { name: &'a str, error: Fault },
+    Stopped {
+        #[serde(flatten)]
+        machine: Box<view::Machine<'a>>,
+        /// Whether its power was cut.
+        forced: bool,
+    },
+    Removed {
+        name: &'a str,
+        removed: bool,
+    },
+    Failed {
+        name: &'a str,
+        error: Fault,
+    },
 }
 
 /// What became of one of several machines.
 enum Outcome {
     Is(Box<MachineRecord>),
+    Stopped(Box<Stopped>),
     Gone,
+}
+
+impl Outcome {
+    fn machine(&self) -> Option<&MachineRecord> {
+        match self {
+            Self::Is(record) => Some(record),
+            Self::Stopped(stopped) => Some(&stopped.machine),
+            Self::Gone => None,
+        }
+    }
 }
 
 /// Does something with each of several machines. The failure of one keeps no other from it; the exit code is that of the
@@ -88,7 +116,9 @@ fn each(
             if let Err(fault) = &result {
                 tell(fault);
             }
-            if let (Ok(Outcome::Is(record)), Format::Table) = (&result, context.format) {
+            if let (Ok(outcome), Format::Table) = (&result, context.format)
+                && let Some(record) = outcome.machine()
+            {
                 let text = text(record);
                 if !text.is_empty() {
                     output::line(&output::printable(&text))?;
@@ -103,6 +133,10 @@ fn each(
             .iter()
             .map(|(name, result)| match result {
                 Ok(Outcome::Is(record)) => Done::Machine(Box::new((&**record).into())),
+                Ok(Outcome::Stopped(stopped)) => Done::Stopped {
+                    machine: Box::new((&stopped.machine).into()),
+                    forced: stopped.forced,
+                },
                 Ok(Outcome::Gone) => Done::Removed {
                     name,
                     removed: true,
@@ -153,8 +187,45 @@ pub fn start(context: Context, args: &args::Names) -> Result<u8, Fault> {
 
 fn stop_options(how: args::StopHow) -> StopOptions {
     StopOptions {
-        force: how.force,
+        how: match (how.force, how.graceful_only) {
+            (true, _) => StopHow::Force,
+            (false, true) => StopHow::AskOnly,
+            (false, false) => StopHow::Ask,
+        },
         timeout: how.timeout,
+    }
+}
+
+/// How long a guest shuts down without a word about it.
+const QUICKLY: Duration = Duration::from_secs(1);
+
+/// Waits for a guest that shuts down, and says so if that takes its time.
+async fn told<T>(
+    progress: &dyn Progress,
+    name: &str,
+    options: StopOptions,
+    stopping: impl Future<Output = T>,
+) -> T {
+    tokio::pin!(stopping);
+    tokio::select! {
+        done = &mut stopping => return done,
+        () = tokio::time::sleep(QUICKLY) => {}
+    }
+    let limit = options.timeout;
+    progress.stage(&match options.how {
+        StopHow::AskOnly => format!("waiting up to {limit:?} for {name} to shut down"),
+        _ => format!("waiting for {name} to shut down; after {limit:?} its power is cut"),
+    });
+    stopping.await
+}
+
+/// What the user did not ask for.
+fn tell_forced(context: Context, options: StopOptions, stopped: &Stopped) {
+    if stopped.forced && options.how != StopHow::Force {
+        context.warn(&format!(
+            "machine {} did not shut down within {:?} and was forced: what it had not written to its disk is lost",
+            stopped.machine.name, options.timeout
+        ));
     }
 }
 
@@ -162,12 +233,15 @@ fn stop_options(how: args::StopHow) -> StopOptions {
 pub fn stop(context: Context, args: &args::Stop) -> Result<u8, Fault> {
     let vmint = context.open_for(&args.held)?;
     let options = stop_options(args.how);
-    each(
-        context,
-        &args.which.names,
-        async |name| vmint.stop(name, options).await.map(is),
-        nothing,
-    )
+    let progress = context.progress();
+    let stop = async |name: &str| {
+        let stopped = told(&progress, name, options, vmint.stop(name, options)).await;
+        progress.finish();
+        let stopped = stopped?;
+        tell_forced(context, options, &stopped);
+        Ok(Outcome::Stopped(Box::new(stopped)))
+    };
+    each(context, &args.which.names, stop, nothing)
 }
 
 /// `vmint restart`.
@@ -176,9 +250,12 @@ pub fn restart(context: Context, args: &args::Restart) -> Result<u8, Fault> {
     let options = stop_options(args.how);
     let progress = context.progress();
     let restart = async |name: &str| {
-        let restarted = vmint.restart(name, options, &progress).await;
+        let stopped = told(&progress, name, options, vmint.stop(name, options)).await;
         progress.finish();
-        restarted.map(is)
+        tell_forced(context, options, &stopped?);
+        let started = vmint.start(name, &progress).await;
+        progress.finish();
+        started.map(is)
     };
     each(context, &args.which.names, restart, view::brief)
 }

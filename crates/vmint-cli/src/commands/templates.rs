@@ -117,6 +117,7 @@ fn build(context: Context, args: TemplateBuild) -> Result<(), Fault> {
         publish: Vec::new(),
         limits: vmint::Limits::default(),
         origin: Origin::Template,
+        disk_cache: None,
         defaults: ExecDefaults::default(),
     };
     let frozen = context::wait(async {

@@ -59,19 +59,15 @@ pub(crate) fn debian(tree: &mut Tree) -> io::Result<()> {
         0o644,
         "# The root is mounted by vmint's agent.\n",
     )?;
-    // The journal in memory: each fork would write it to its disk otherwise.
+    // The journal in memory: each fork would write it to its disk otherwise. A machine that stays is given the folder that has
+    // journald write there.
     text(
         tree,
         "etc/systemd/journald.conf.d/vmint.conf",
         0o644,
-        "[Journal]\nStorage=volatile\nRuntimeMaxUse=16M\n",
+        "[Journal]\nStorage=auto\nRuntimeMaxUse=16M\nSystemMaxUse=64M\n",
     )?;
-    text(
-        tree,
-        "etc/systemd/system.conf.d/vmint.conf",
-        0o644,
-        "[Manager]\nDefaultTimeoutStopSec=10s\n",
-    )?;
+    tree.remove(Path::new("var/log/journal"))?;
     text(tree, "etc/default/locale", 0o644, "LANG=C.UTF-8\n")?;
     // What mmdebstrap told its own apt: a proxy of the host's, say.
     tree.remove(Path::new("etc/apt/apt.conf.d/99mmdebstrap"))

@@ -33,7 +33,7 @@ impl ImageStore {
     pub fn prune(&self, keep: &BTreeSet<Digest>) -> Result<Pruned, StoreError> {
         self.pruned(
             keep,
-            |path| fsx::remove(path),
+            fsx::remove,
             |path| self.clear_abandoned(path),
         )
     }

@@ -2,14 +2,16 @@
 
 use super::{Hypervisor, Logs};
 use crate::args;
-use crate::disk::{Layer, Maker};
+use crate::disk::{Cache, Layer, Maker};
 use crate::egress::{Allow, Gate};
 use crate::error::{LaunchError, QmpError};
 use crate::fence::{self, Memory};
 use crate::frozen::Frozen;
 use crate::host::Qemu;
+use crate::listen::Port;
 use crate::netguard::{self, MemoryFile, Watch};
 use crate::opened::Opened;
+use crate::platform::{self, Platform};
 use crate::qmp::{Event, Qmp};
 use crate::shape::Shape;
 use crate::spawn::{self, BeforeExec, Child, Pass};
@@ -24,7 +26,7 @@ use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use vmint_confine::{ConfineError, Fence, Group, User};
-use vmint_model::{Accelerator, Confine, Confinement, Link, Publish};
+use vmint_model::{Accelerator, Confine, Confinement, Link};
 
 /// What to boot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,8 +74,10 @@ pub struct Launch<'a> {
     pub ram: &'a Path,
     /// The disk's layers; the last is written.
     pub layers: &'a [Layer],
-    /// Ports to open on the host's loopback.
-    pub publish: &'a [Publish],
+    /// Ports that are open on the host's loopback.
+    pub publish: &'a [Port],
+    /// Whether what the guest has its disk written to reaches the host's.
+    pub cache: Cache,
     /// The console's log; gone on with.
     pub console: &'a Path,
     /// The log of QEMU's standard error; gone on with.
@@ -178,7 +182,7 @@ impl Launch<'_> {
             let gate = gate.map_err(LaunchError::Guard)?;
             logs.network = gate.as_ref().map(|gate| gate.journal().clone());
             // Its thread ends with QEMU.
-            let guard = handover.supervise_with(memory, gate);
+            let guard = handover.supervise_with(memory, gate, self.publish.to_vec());
             guard.map_err(LaunchError::Guard)?;
         }
         let connected = connect(qmp, deadline).await;
@@ -200,6 +204,11 @@ impl Launch<'_> {
             events,
             agent: Some(agent),
             ram: self.ram.to_owned(),
+            ram_stamp: match self.start {
+                Start::Load(frozen) => frozen.ram_stamp(),
+                Start::Boot(_) | Start::BootShared(_) => None,
+            },
+            cache: self.cache,
             folder: self
                 .layers
                 .last()
@@ -218,10 +227,28 @@ impl Launch<'_> {
         })
     }
 
+    /// What the guest sees of this QEMU: what it has seen of another one, if it was frozen.
+    fn platform(&self) -> Platform {
+        let seen = match self.start {
+            Start::Load(frozen) => Platform::of(frozen.manifest()),
+            Start::Boot(_) | Start::BootShared(_) => None,
+        };
+        seen.unwrap_or_else(|| Platform {
+            board: self.qemu.board.clone(),
+            features: platform::baseline(&self.qemu.features),
+        })
+    }
+
     /// The whole command line.
     fn arguments(&self, opened: Option<&Opened>) -> Vec<OsString> {
         let mut all: Vec<OsString> = vec!["-name".into(), self.name.into()];
-        all.extend(args::hardware(self.shape).into_iter().map(Into::into));
+        let platform = self.platform();
+        let hidden = match self.shape.accelerator {
+            Accelerator::Tcg => platform.hidden(&self.qemu.features),
+            Accelerator::Kvm => Vec::new(),
+        };
+        let hardware = args::hardware(self.shape, &platform.board, &hidden);
+        all.extend(hardware.into_iter().map(Into::into));
         if self.held.file.is_some() && self.shape.disk {
             // It stands still, as on a full disk of the host, instead of telling the guest of a broken disk.
             all.extend(["-global".into(), "virtio-blk-device.werror=stop".into()]);
@@ -233,7 +260,8 @@ impl Launch<'_> {
         ));
         all.extend(args::channels().into_iter().map(Into::into));
         all.extend(opened.into_iter().flat_map(Opened::sets));
-        all.extend(args::disk(opened.map_or(self.layers, |o| &o.layers)));
+        let layers = opened.map_or(self.layers, |o| &o.layers);
+        all.extend(args::disk(layers, self.cache));
         all.extend(
             args::network(self.shape, self.publish)
                 .into_iter()
@@ -254,10 +282,6 @@ impl Launch<'_> {
 
     /// Opens what a QEMU of another user cannot open.
     fn open_all(&self) -> Result<Opened, LaunchError> {
-        let low = self.publish.iter().find(|p| (1..1024).contains(&p.host));
-        if let Some(port) = low {
-            return Err(LaunchError::LowPort { port: port.host });
-        }
         Opened::of(self).map_err(|(path, source)| LaunchError::Io { path, source })
     }
 
@@ -295,14 +319,20 @@ impl Launch<'_> {
         &self,
         memory: Option<&MemoryFile>,
     ) -> io::Result<(Option<BeforeExec>, Option<netguard::Handover>)> {
-        let watch = match (self.shape.net, memory, self.allow) {
-            (Link::None, None, _) => return Ok((None, None)),
-            (Link::None, Some(_), _) => Watch::Memory,
-            (Link::Nat, None, None) => Watch::Network,
-            (Link::Nat, Some(_), None) => Watch::Both,
-            (Link::Nat, None, Some(_)) => Watch::Peers,
-            (Link::Nat, Some(_), Some(_)) => Watch::PeersAndMemory,
+        let mut watch = match (self.shape.net, self.allow) {
+            (Link::None, _) => Watch::NOTHING,
+            (Link::Nat, None) => Watch::NETWORK,
+            (Link::Nat, Some(_)) => Watch::NETWORK.and_senders(),
         };
+        if self.shape.net == Link::Nat && !self.publish.is_empty() {
+            watch = watch.and_ports();
+        }
+        if memory.is_some() {
+            watch = watch.and_memory();
+        }
+        if watch == Watch::NOTHING {
+            return Ok((None, None));
+        }
         let (hook, handover) = netguard::before_exec(watch)?;
         Ok((Some(Box::new(hook)), Some(handover)))
     }

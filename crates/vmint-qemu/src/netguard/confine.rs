@@ -6,6 +6,7 @@ use super::notify::Listener;
 use super::policy::Policy;
 use super::supervisor::{Guard, MemoryFile};
 use crate::egress::Gate;
+use crate::listen::Port;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -61,7 +62,12 @@ pub fn before_exec(
 ///
 /// The spawn fails with the error of [`install`]. Between the spawn and the guard the child's connects wait.
 pub fn confine(command: &mut Command) -> io::Result<Handover> {
-    let (hook, handover) = before_exec(Watch::Network)?;
+    confine_to(command, Watch::NETWORK)
+}
+
+/// The same, watched for more.
+pub fn confine_to(command: &mut Command, watch: Watch) -> io::Result<Handover> {
+    let (hook, handover) = before_exec(watch)?;
     // SAFETY: the hook is async-signal-safe: three system calls and some writes to its own stack.
     unsafe { command.pre_exec(hook) };
     Ok(handover)
@@ -82,15 +88,22 @@ impl Handover {
         supervise(self.parent)
     }
 
+    /// Like [`supervise`](Self::supervise), and whoever binds one of these ports gets the socket that listens there. Nobody listens
+    /// anywhere else. The child must have been started to be watched for ports.
+    pub fn supervise_ports(self, ports: Vec<Port>) -> io::Result<Guard> {
+        self.supervise_with(None, None, ports)
+    }
+
     /// Like [`supervise`](Self::supervise), and whoever opens this file to read and write it gets it for reading alone; under an
-    /// allow list, its gate decides what may be reached beyond the host.
+    /// allow list, its gate decides what may be reached beyond the host; and whoever binds one of these ports gets its socket.
     pub(crate) fn supervise_with(
         self,
         memory: Option<MemoryFile>,
         gate: Option<Gate>,
+        ports: Vec<Port>,
     ) -> io::Result<Guard> {
         let listener = Listener::receive(self.parent)?;
-        listener.guard_with(Policy::new(LiveHost::new()), memory, gate)
+        listener.guard_with(Policy::new(LiveHost::new()), memory, gate, ports)
     }
 }
 

@@ -64,31 +64,58 @@ const fn answer(action: u32) -> libc::sock_filter {
 }
 
 /// What the guard is asked to watch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Watch {
-    /// Calls that name a destination.
-    Network,
-    /// Calls that open a file for reading and writing.
-    Memory,
-    /// Both.
-    Both,
-    /// Calls that name a destination, and those that ask for the sender of what they receive.
-    Peers,
-    /// Those, and calls that open a file for reading and writing.
-    PeersAndMemory,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Watch {
+    network: bool,
+    memory: bool,
+    senders: bool,
+    ports: bool,
 }
 
 impl Watch {
-    fn network(self) -> bool {
-        self != Self::Memory
+    /// Calls that name a destination.
+    pub const NETWORK: Self = Self {
+        network: true,
+        ..Self::NOTHING
+    };
+    /// Calls that open a file for reading and writing.
+    pub const MEMORY: Self = Self {
+        memory: true,
+        ..Self::NOTHING
+    };
+    /// None.
+    pub const NOTHING: Self = Self {
+        network: false,
+        memory: false,
+        senders: false,
+        ports: false,
+    };
+
+    /// And calls that open a file for reading and writing.
+    #[must_use]
+    pub const fn and_memory(self) -> Self {
+        Self {
+            memory: true,
+            ..self
+        }
     }
 
-    fn memory(self) -> bool {
-        matches!(self, Self::Memory | Self::Both | Self::PeersAndMemory)
+    /// And calls that ask for the sender of what they receive.
+    #[must_use]
+    pub const fn and_senders(self) -> Self {
+        Self {
+            senders: true,
+            ..self
+        }
     }
 
-    fn senders(self) -> bool {
-        matches!(self, Self::Peers | Self::PeersAndMemory)
+    /// And calls that bind an address or listen.
+    #[must_use]
+    pub const fn and_ports(self) -> Self {
+        Self {
+            ports: true,
+            ..self
+        }
     }
 }
 
@@ -114,7 +141,7 @@ impl Program {
             steps.push(jump(libc::BPF_JEQ, call as u32, 0, block.len() as u8));
             steps.extend(block);
         };
-        if watch.network() {
+        if watch.network {
             block(libc::SYS_connect, &[answer(libc::SECCOMP_RET_USER_NOTIF)]);
             // Neither QEMU nor libslirp has sendmmsg; glibc's resolver has, and goes on without it.
             block(libc::SYS_sendmmsg, &[answer(ABSENT)]);
@@ -127,12 +154,17 @@ impl Program {
                 answer(libc::SECCOMP_RET_USER_NOTIF),
             ];
             block(libc::SYS_sendto, &named);
-            if watch.senders() {
+            if watch.senders {
                 // The sender's address is the same argument as sendto's destination.
                 block(libc::SYS_recvfrom, &named);
             }
         }
-        if watch.memory() {
+        if watch.ports {
+            for call in [libc::SYS_bind, libc::SYS_listen] {
+                block(call, &[answer(libc::SECCOMP_RET_USER_NOTIF)]);
+            }
+        }
+        if watch.memory {
             let both_ways = [
                 load(OPENAT_FLAGS),
                 mask(libc::O_ACCMODE as u32),
@@ -281,11 +313,16 @@ mod tests {
     #[test]
     fn connect_is_always_stopped() {
         assert_eq!(
-            filtered(Watch::Both, ARCH, libc::SYS_connect, [0; 6]),
+            filtered(Watch::NETWORK.and_memory(), ARCH, libc::SYS_connect, [0; 6]),
             libc::SECCOMP_RET_USER_NOTIF
         );
         assert_eq!(
-            filtered(Watch::Both, ARCH, libc::SYS_connect, [u64::MAX; 6]),
+            filtered(
+                Watch::NETWORK.and_memory(),
+                ARCH,
+                libc::SYS_connect,
+                [u64::MAX; 6]
+            ),
             libc::SECCOMP_RET_USER_NOTIF
         );
     }
@@ -294,7 +331,7 @@ mod tests {
     fn sendto_is_stopped_when_either_half_of_its_address_is_set() {
         let with = |address| {
             filtered(
-                Watch::Both,
+                Watch::NETWORK.and_memory(),
                 ARCH,
                 libc::SYS_sendto,
                 [u64::MAX, 1, 1, 1, address, 16],
@@ -312,13 +349,16 @@ mod tests {
             let args = [u64::MAX, 1, 1, 1, address, 1];
             filtered(watch, ARCH, libc::SYS_recvfrom, args)
         };
-        for watch in [Watch::Peers, Watch::PeersAndMemory] {
+        for watch in [
+            Watch::NETWORK.and_senders(),
+            Watch::NETWORK.and_senders().and_memory(),
+        ] {
             assert_eq!(with(watch, 0), libc::SECCOMP_RET_ALLOW);
             for address in [1, 1 << 32] {
                 assert_eq!(with(watch, address), libc::SECCOMP_RET_USER_NOTIF);
             }
         }
-        for watch in [Watch::Network, Watch::Memory, Watch::Both] {
+        for watch in [Watch::NETWORK, Watch::MEMORY, Watch::NETWORK.and_memory()] {
             assert_eq!(with(watch, 1), libc::SECCOMP_RET_ALLOW);
         }
     }
@@ -326,12 +366,17 @@ mod tests {
     #[test]
     fn sendmmsg_and_x32_do_not_exist() {
         assert_eq!(
-            filtered(Watch::Both, ARCH, libc::SYS_sendmmsg, [0; 6]),
+            filtered(
+                Watch::NETWORK.and_memory(),
+                ARCH,
+                libc::SYS_sendmmsg,
+                [0; 6]
+            ),
             ABSENT
         );
         assert_eq!(
             filtered(
-                Watch::Both,
+                Watch::NETWORK.and_memory(),
                 ARCH,
                 i64::from(X32_BIT) | libc::SYS_connect,
                 [0; 6]
@@ -339,7 +384,12 @@ mod tests {
             ABSENT
         );
         assert_eq!(
-            filtered(Watch::Both, ARCH, i64::from(X32_BIT), [0; 6]),
+            filtered(
+                Watch::NETWORK.and_memory(),
+                ARCH,
+                i64::from(X32_BIT),
+                [0; 6]
+            ),
             ABSENT
         );
     }
@@ -348,7 +398,7 @@ mod tests {
     fn another_architectures_calls_kill() {
         const AUDIT_ARCH_I386: u32 = 0x4000_0003;
         assert_eq!(
-            filtered(Watch::Both, AUDIT_ARCH_I386, 362, [0; 6]),
+            filtered(Watch::NETWORK.and_memory(), AUDIT_ARCH_I386, 362, [0; 6]),
             libc::SECCOMP_RET_KILL_PROCESS
         );
     }
@@ -365,7 +415,7 @@ mod tests {
             .contains(&nr)
             {
                 assert_eq!(
-                    filtered(Watch::Both, ARCH, nr, [u64::MAX; 6]),
+                    filtered(Watch::NETWORK.and_memory(), ARCH, nr, [u64::MAX; 6]),
                     libc::SECCOMP_RET_ALLOW,
                     "{nr}"
                 );
@@ -379,7 +429,7 @@ mod tests {
             let flags = flags as u32 as u64;
             filtered(watch, ARCH, libc::SYS_openat, [0, 0, flags, 0, 0, 0])
         };
-        for watch in [Watch::Memory, Watch::Both] {
+        for watch in [Watch::MEMORY, Watch::NETWORK.and_memory()] {
             for more in [0, libc::O_CLOEXEC, libc::O_CREAT | libc::O_APPEND] {
                 let both = with(watch, libc::O_RDWR | more);
                 assert_eq!(both, libc::SECCOMP_RET_USER_NOTIF);
@@ -388,14 +438,26 @@ mod tests {
                 }
             }
         }
-        let unwatched = with(Watch::Network, libc::O_RDWR);
+        let unwatched = with(Watch::NETWORK, libc::O_RDWR);
         assert_eq!(unwatched, libc::SECCOMP_RET_ALLOW);
+    }
+
+    #[test]
+    fn an_address_is_bound_by_the_guard_where_ports_are_published_and_nowhere_else() {
+        for call in [libc::SYS_bind, libc::SYS_listen] {
+            let with = |watch| filtered(watch, ARCH, call, [1; 6]);
+            assert_eq!(
+                with(Watch::NETWORK.and_ports()),
+                libc::SECCOMP_RET_USER_NOTIF
+            );
+            assert_eq!(with(Watch::NETWORK.and_memory()), libc::SECCOMP_RET_ALLOW);
+        }
     }
 
     #[test]
     fn without_a_network_no_destination_is_looked_at() {
         for call in [libc::SYS_connect, libc::SYS_sendto, libc::SYS_sendmmsg] {
-            let answer = filtered(Watch::Memory, ARCH, call, [u64::MAX; 6]);
+            let answer = filtered(Watch::MEMORY, ARCH, call, [u64::MAX; 6]);
             assert_eq!(answer, libc::SECCOMP_RET_ALLOW);
         }
     }

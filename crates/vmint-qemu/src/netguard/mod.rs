@@ -28,8 +28,11 @@
 //! What it is not: a sandbox by itself. Filtered are `connect`, `sendto` with an address and `sendmmsg` (refused), which is
 //! all that libslirp has (it imports `connect`, `send`, `sendto`). A filter cannot see whether a `sendmsg` names an address, and to
 //! stop every one would cost 6 µs each, 45 before Linux 6.6, where a write and its read take 1.5. So the fence
-//! (`vmint-confine`) allows `sendmsg` on QEMU's own control sockets alone, and denies io_uring. `bind` and `listen` are free here,
-//! for `hostfwd` needs them; from Landlock 4 on the fence allows the published ports and no others.
+//! (`vmint-confine`) allows `sendmsg` on QEMU's own control sockets alone, and denies io_uring.
+//!
+//! **Published ports** are opened by whoever starts QEMU (`crate::listen`). Where there are any, `bind` and `listen` are stopped,
+//! too: who binds one of them gets the socket that listens there in the place of his own, and a `listen` does nothing. So QEMU
+//! binds nothing itself, and from Landlock 4 on it may bind nothing.
 //!
 //! What it costs (`examples/netguard_probe.rs`; 2 cores, Linux 6.18): 40 µs more for a spawn, 40 µs to receive the
 //! listener and start the thread. A TCP connect takes 1 µs more to be refused than by a closed port; a datagram
@@ -72,7 +75,7 @@ mod process;
 mod supervisor;
 mod support;
 
-pub use confine::{Handover, before_exec, confine, supervise};
+pub use confine::{Handover, before_exec, confine, confine_to, supervise};
 pub use filter::{Program, Watch, install};
 pub use host::{LiveHost, name_servers};
 pub use notify::Listener;

@@ -5,6 +5,7 @@ use super::notify::{Listener, Notification};
 use super::policy::{Host, Policy, Protocol, Reason, Verdict};
 use super::process::{self, Sockets};
 use crate::egress::Gate;
+use crate::listen::Port;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
@@ -92,20 +93,22 @@ impl Listener {
     ///
     /// The thread judges by the network namespace that the caller is in, which must be the process's.
     pub fn guard<H: Host + Send + 'static>(self, policy: Policy<H>) -> io::Result<Guard> {
-        self.guard_with(policy, None, None)
+        self.guard_with(policy, None, None, Vec::new())
     }
 
-    /// Like [`guard`](Self::guard), with a file that is opened for reading alone, and an allow list's gate.
+    /// Like [`guard`](Self::guard), with a file that is opened for reading alone, an allow list's gate, and published ports.
     pub(crate) fn guard_with<H: Host + Send + 'static>(
         self,
         policy: Policy<H>,
         memory: Option<MemoryFile>,
         gate: Option<Gate>,
+        ports: Vec<Port>,
     ) -> io::Result<Guard> {
         let counters = Arc::new(Counters::default());
         let mut supervisor = Supervisor::new(self, policy, Arc::clone(&counters));
         supervisor.memory = memory;
         supervisor.gate = gate;
+        supervisor.ports = ports;
         let thread = std::thread::Builder::new().name("netguard".into()).stack_size(STACK).spawn(move || {
             let result = supervisor.run();
             if let Err(error) = &result {
@@ -137,6 +140,7 @@ pub(super) struct Supervisor<H> {
     memory: Option<MemoryFile>,
     /// Under an allow list.
     pub(super) gate: Option<Gate>,
+    ports: Vec<Port>,
     counters: Arc<Counters>,
 }
 
@@ -214,6 +218,7 @@ impl<H: Host> Supervisor<H> {
             payload: Vec::new(),
             memory: None,
             gate: None,
+            ports: Vec::new(),
             counters,
         }
     }
@@ -297,6 +302,13 @@ impl<H: Host> Supervisor<H> {
         if notification.call == libc::SYS_recvfrom {
             return self.received(notification);
         }
+        if notification.call == libc::SYS_bind {
+            return self.bound(notification);
+        }
+        if notification.call == libc::SYS_listen {
+            // What was put in the place of a published port's socket listens already, and nothing else is to.
+            return Ok(Outcome::Answer(Ok(0)));
+        }
         let (address, length) = match notification.call {
             libc::SYS_connect => (notification.args[1], notification.args[2]),
             libc::SYS_sendto => (notification.args[4], notification.args[5]),
@@ -357,6 +369,24 @@ impl<H: Host> Supervisor<H> {
             Some(which) => Outcome::Memory(which),
             None => Outcome::GoOn,
         }
+    }
+
+    /// An address that is bound. A published port's socket is put in the place of the caller's; any other address is bound as asked
+    /// for, which the fence then refuses.
+    fn bound(&self, notification: &Notification) -> Result<Outcome, Errno> {
+        let [fd, address, length, ..] = notification.args;
+        let Destination::Inet(at) = destination(notification.thread, address, length)? else {
+            return Ok(Outcome::GoOn);
+        };
+        let Some(port) = self.ports.iter().find(|port| port.is_at(at)) else {
+            return Ok(Outcome::GoOn);
+        };
+        let socket = port
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(|e| e.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error))?;
+        tracing::debug!(%at, "a published port");
+        Ok(Outcome::Replace(fd as i32, socket))
     }
 
     pub(super) fn count_allowed(&self) {

@@ -75,7 +75,7 @@ pub fn support() -> Result<(), Unsupported> {
         None,
     )
     .map_err(|errno| Unsupported::Trial(errno.into()))?;
-    let mut program = Program::new(Watch::Network);
+    let mut program = Program::new(Watch::NETWORK);
     // SAFETY: the child calls only what is async-signal-safe (`trial`), and ends with _exit.
     let child = match unsafe { libc::fork() } {
         -1 => return Err(Unsupported::Trial(io::Error::last_os_error())),

@@ -2,12 +2,16 @@
 
 use crate::puppet::{PATIENCE, ends};
 use crate::world::{answer_once, nobody_came, private_host};
+use std::collections::HashSet;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
-use vmint_qemu::netguard::{Guard, Stats, confine};
+use std::time::Duration;
+use vmint_model::Publish;
+use vmint_qemu::Port;
+use vmint_qemu::netguard::{Guard, Stats, Watch, confine, confine_to};
 
 /// A real QEMU with libslirp under the guard, and in place of a guest this test: its Ethernet frames go to the
 /// user-mode network by a hub, without a machine.
@@ -34,6 +38,21 @@ fn slirp(options: &str) -> Slirp {
         qemu,
         wire,
         guard: Some(handover.supervise().unwrap()),
+    })
+}
+
+/// One that publishes a port, which is open before it is started.
+fn publishing(port: &Port, guest: u16) -> Slirp {
+    let at = port.publish().host;
+    let (mut command, wire, theirs) = qemu(&format!(",hostfwd=tcp:127.0.0.1:{at}-:{guest}"));
+    let handover = confine_to(&mut command, Watch::NETWORK.and_ports()).unwrap();
+    let qemu = command.spawn().expect("QEMU is installed");
+    drop(theirs);
+    let guard = handover.supervise_ports(vec![port.clone()]).unwrap();
+    started(Slirp {
+        qemu,
+        wire,
+        guard: Some(guard),
     })
 }
 
@@ -359,4 +378,44 @@ fn a_port_published_by_qemu_takes_connections_from_the_hosts_loopback() {
         (&GUEST[..], &22u16.to_be_bytes()[..], 0x02)
     );
     assert_eq!(slirp.end(), Stats::default());
+}
+
+/// QEMU itself listens with a queue of one: of so many at once the kernel would drop most, and they would try again a second later.
+#[test]
+fn a_port_that_was_opened_for_qemu_takes_all_connections_at_once_and_qemu_listens_nowhere_else() {
+    let _neighbour = private_host("9.9.9.9");
+    let port = Port::open(Publish { host: 0, guest: 22 }, None).unwrap();
+    let mut slirp = publishing(&port, 22);
+    let at = (Ipv4Addr::LOCALHOST, port.publish().host).into();
+    let soon = Duration::from_millis(900);
+    let clients: Vec<_> = (0..200)
+        .map(|_| TcpStream::connect_timeout(&at, soon).unwrap())
+        .collect();
+    // The guest is asked for each of them.
+    let mut asked = HashSet::new();
+    while asked.len() < clients.len() {
+        let mut length = [0; 4];
+        slirp.wire.read_exact(&mut length).unwrap();
+        let mut frame = vec![0; u32::from_be_bytes(length) as usize];
+        slirp.wire.read_exact(&mut frame).unwrap();
+        let is_syn = frame[12..14] == [8, 0] && frame[23] == 6 && frame[47] & 0x12 == 0x02;
+        if is_syn && frame[36..38] == 22u16.to_be_bytes() {
+            asked.insert(u16::from_be_bytes([frame[34], frame[35]]));
+        }
+    }
+    let listening = Command::new("ss").args(["-Hltn"]).output().unwrap();
+    let listening = String::from_utf8(listening.stdout).unwrap();
+    assert_eq!(
+        listening
+            .lines()
+            .filter(|l| l.contains("127.0.0.1"))
+            .count(),
+        1,
+        "{listening}"
+    );
+    // The next QEMU has the same port.
+    slirp.end();
+    let again = publishing(&port, 22);
+    assert!(TcpStream::connect_timeout(&at, soon).is_ok());
+    again.end();
 }

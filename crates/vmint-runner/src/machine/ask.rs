@@ -9,7 +9,9 @@ use vmint_model::{ErrorKind, Fault, Generation, MachineRecord};
 #[derive(Debug)]
 pub enum Ask {
     /// Stop, and perhaps remove.
-    Stop(api::Stop, oneshot::Sender<Result<(), Fault>>),
+    Stop(api::Stop, oneshot::Sender<Result<api::Stopped, Fault>>),
+    /// Shut down, and wait.
+    Shutdown(api::Shutdown, oneshot::Sender<Result<api::Stopped, Fault>>),
     /// Halt the processors.
     Pause(oneshot::Sender<Result<(), Fault>>),
     /// Let them go on.
@@ -40,9 +42,8 @@ impl Ask {
     /// Answers that it is not served.
     pub(super) fn refuse(self, fault: Fault) {
         match self {
-            Self::Stop(_, a) | Self::Pause(a) | Self::Resume(a) | Self::Checked(_, a) => {
-                drop(a.send(Err(fault)));
-            }
+            Self::Stop(_, a) | Self::Shutdown(_, a) => drop(a.send(Err(fault))),
+            Self::Pause(a) | Self::Resume(a) | Self::Checked(_, a) => drop(a.send(Err(fault))),
             Self::Reset(_, a) => drop(a.send(Err(fault))),
             Self::Snapshot(_, a) => drop(a.send(Err(fault))),
             Self::Qmp(_, a) => drop(a.send(Err(fault))),

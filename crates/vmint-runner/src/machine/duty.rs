@@ -15,7 +15,7 @@
 //! * A slot is freed when nothing is left of the machine, with the reason, and whoever waits is told.
 
 use super::Machine;
-use super::end::Over;
+use super::end::{Forced, Over};
 use crate::watch::{self, Watch};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -165,6 +165,7 @@ impl Machine {
                         to: MachineState::Stopped,
                         reason: Some("its pool does not want it any more".into()),
                         remove: true,
+                        forced: Forced::No,
                     });
                 }
                 Err(e) => {
@@ -178,7 +179,7 @@ impl Machine {
     /// A fork that nobody has had, said to be ready.
     async fn make_fresh(&mut self, cause: Cause) -> Result<(), Fault> {
         let began = Instant::now();
-        self.renew(None, None, cause).await?;
+        self.renew(None, cause).await?;
         let up = began.elapsed();
         // If it is not wanted, the ledger says so when it is asked next.
         self.tell_ready()?;

@@ -5,16 +5,22 @@
 //! * The folder goes before the record, so that a failure is tried again by the next command.
 
 use super::fork::Fork;
-use super::{Ask, Asked, Machine, Stops};
+use super::{Ask, Asked, Machine};
 use crate::api;
 use crate::bringup::{End, Live};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use vmint_model::{Cause, ErrorKind, Fault, MachineState};
 use vmint_protocol::Request;
 use vmint_protocol::host::Breach;
 use vmint_qemu::{Exit, Notice};
+
+/// What the reason of a machine ends with whose guest was given no more time.
+pub const FORCED: &str = "and was forced";
+
+/// How long a guest may take to answer that it will shut down. It takes longer to do it.
+const ANSWER: Duration = Duration::from_secs(60);
 
 /// How the loop ended, and what is still to do.
 pub(super) enum Over {
@@ -24,16 +30,143 @@ pub(super) enum Over {
         to: MachineState,
         reason: Option<String>,
         remove: bool,
+        forced: Forced,
     },
     /// Its folder is gone, or the record of one that goes with its owner.
     Deleted,
+}
+
+impl Over {
+    /// Whether its power was cut.
+    pub(super) fn is_forced(&self) -> bool {
+        matches!(
+            self,
+            Self::Down {
+                forced: Forced::Yes,
+                ..
+            }
+        )
+    }
+}
+
+/// Whether a machine's power was cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Forced {
+    Yes,
+    No,
+}
+
+/// How a machine is to be stopped.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stop {
+    end: Ending,
+    remove: bool,
+}
+
+/// What a guest is given.
+#[derive(Clone, Copy, Debug)]
+enum Ending {
+    /// Nothing.
+    AtOnce,
+    /// So much time; then it is forced.
+    Within(Duration),
+    /// All the time it wants.
+    Gently,
+}
+
+impl Stop {
+    /// As a request says.
+    pub(super) fn of(stop: api::Stop) -> Self {
+        let end = if stop.force {
+            Ending::AtOnce
+        } else {
+            Ending::Within(Duration::from_millis(stop.timeout_ms))
+        };
+        Self {
+            end,
+            remove: stop.remove,
+        }
+    }
+
+    /// However long it takes.
+    pub(super) fn gently() -> Self {
+        Self {
+            end: Ending::Gently,
+            remove: false,
+        }
+    }
+}
+
+type Answer = oneshot::Sender<Result<api::Stopped, Fault>>;
+
+/// Those who wait for the machine's end.
+#[derive(Debug, Default)]
+pub(super) struct Stops {
+    /// To the end.
+    all: Vec<Answer>,
+    /// Until then.
+    impatient: Vec<(Instant, Duration, Answer)>,
+}
+
+impl Stops {
+    /// One waits to the end.
+    pub(super) fn wait(&mut self, answer: Answer) {
+        self.all.push(answer);
+    }
+
+    /// One waits for so long.
+    pub(super) fn wait_until(&mut self, timeout_ms: u64, answer: Answer) {
+        let limit = Duration::from_millis(timeout_ms);
+        self.impatient.push((Instant::now() + limit, limit, answer));
+    }
+
+    /// When the first has waited for long enough.
+    fn next(&self) -> Option<Instant> {
+        self.impatient.iter().map(|(until, ..)| *until).min()
+    }
+
+    /// Tells those who have waited for long enough.
+    fn give_up(&mut self, machine: &str) {
+        let now = Instant::now();
+        let (late, others) = std::mem::take(&mut self.impatient)
+            .into_iter()
+            .partition(|(until, ..)| *until <= now);
+        self.impatient = others;
+        for (_, limit, answer) in late {
+            let message = format!(
+                "machine {machine} did not shut down within {limit:?}; it goes on shutting down"
+            );
+            let hint = format!(
+                "wait for it with `vmint wait {machine} --for stopped`, or force it with `vmint stop {machine} --force`"
+            );
+            let _ = answer.send(Err(Fault::new(ErrorKind::Guest, message).hint(hint)));
+        }
+    }
+
+    /// Tells all that the machine is down.
+    pub(super) fn tell(self, stopped: api::Stopped) {
+        let impatient = self.impatient.into_iter().map(|(.., answer)| answer);
+        for answer in self.all.into_iter().chain(impatient) {
+            let _ = answer.send(Ok(stopped));
+        }
+    }
+}
+
+/// How a guest that was asked to shut down came to its end.
+enum Went {
+    /// By itself.
+    Down,
+    /// It was given no more time; so much it had.
+    Late(Duration),
+    /// Somebody would not wait any longer.
+    Cut,
 }
 
 impl Machine {
     /// Asks the guest to shut down, and ends it when it does not in time. While it waits, another stop may force it.
     pub(super) async fn stop(
         &mut self,
-        stop: api::Stop,
+        stop: Stop,
         cause: Cause,
         asks: &mut mpsc::Receiver<Asked>,
         answers: &mut Stops,
@@ -41,10 +174,11 @@ impl Machine {
         let mut remove = stop.remove || self.record.ephemeral;
         let mut reason = None;
         let Fork { mut live, .. } = *self.fork.take().expect("served while it is up");
-        if stop.force {
+        let went = if let Ending::AtOnce = stop.end {
             if cause == Cause::OwnerEnded {
                 reason = Some("its owner ended".to_owned());
             }
+            Went::Cut
         } else {
             let changed = self.store.transition(
                 &self.record.id,
@@ -59,15 +193,13 @@ impl Machine {
                 Err(e) => tracing::warn!("the store cannot be written: {e}"),
             }
             self.view.set(self.record.clone(), None);
-            let timeout = Duration::from_millis(stop.timeout_ms);
-            if !self
-                .shut_down(&mut live, timeout, asks, answers, &mut remove)
+            self.shut_down(&mut live, stop.end, asks, answers, &mut remove)
                 .await
-            {
-                reason = Some(format!(
-                    "the guest did not shut down within {timeout:?} and was forced"
-                ));
-            }
+        };
+        if let Went::Late(limit) = went {
+            reason = Some(format!(
+                "the guest did not shut down within {limit:?} {FORCED}"
+            ));
         }
         self.view.set(self.record.clone(), None);
         if let Err(e) = live.hypervisor.kill().await {
@@ -78,41 +210,79 @@ impl Machine {
             to: MachineState::Stopped,
             reason,
             remove,
+            forced: match went {
+                Went::Down => Forced::No,
+                Went::Late(_) | Went::Cut => Forced::Yes,
+            },
         }
     }
 
-    /// Returns whether the guest shut itself down in time, or a force made that moot.
+    /// Waits until the guest has shut itself down, or is not to be waited for any longer.
     async fn shut_down(
         &mut self,
         live: &mut Live,
-        timeout: Duration,
+        end: Ending,
         asks: &mut mpsc::Receiver<Asked>,
         answers: &mut Stops,
         remove: &mut bool,
-    ) -> bool {
-        let end = Instant::now() + timeout;
+    ) -> Went {
+        // Of several who ask the least patient decides, of those who force at all.
+        let mut limit = match end {
+            Ending::AtOnce => Some((Instant::now(), Duration::ZERO)),
+            Ending::Within(limit) => Some((Instant::now() + limit, limit)),
+            Ending::Gently => None,
+        };
         // A guest that stands still cannot shut down.
         let _ = live.hypervisor.resume().await;
         let session = live.session.clone();
-        let request =
-            tokio::spawn(
-                async move { session.call(Request::Shutdown, "shut down", timeout).await },
-            );
-        let down = loop {
+        let request = tokio::spawn(async move {
+            // It answers, or its end is the answer: there is nothing to do about it here.
+            let _ = session
+                .call(Request::Shutdown, "shut down", ANSWER)
+                .await
+                .inspect_err(|e| tracing::info!("the guest was asked to shut down: {e}"));
+        });
+        let went = loop {
+            let next = limit
+                .map(|(until, _)| until)
+                .into_iter()
+                .chain(answers.next());
+            let next = next.min();
+            let time = async {
+                match next {
+                    Some(until) => tokio::time::sleep_until(until).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
-                () = tokio::time::sleep_until(end) => break false,
+                () = time => {
+                    if let Some((until, limit)) = limit
+                        && until <= Instant::now()
+                    {
+                        break Went::Late(limit);
+                    }
+                    answers.give_up(self.record.name.as_str());
+                }
                 notice = live.hypervisor.notice() => match notice {
                     Ok(Notice::Event(event)) => self.story.note(event),
-                    Ok(Notice::Exited(_)) => break true,
-                    Err(_) => break false,
+                    Ok(Notice::Exited(_)) => break Went::Down,
+                    Err(_) => break Went::Cut,
                 },
                 Some(asked) = asks.recv() => match asked.ask {
                     Ask::Stop(stop, answer) if asked.meant.is_none_or(|g| g == self.record.generation) => {
-                        answers.push(answer);
+                        answers.wait(answer);
                         *remove |= stop.remove;
                         if stop.force {
-                            break true;
+                            break Went::Cut;
                         }
+                        let more = Duration::from_millis(stop.timeout_ms);
+                        let until = Instant::now() + more;
+                        if limit.is_none_or(|(sooner, _)| until < sooner) {
+                            limit = Some((until, more));
+                        }
+                    }
+                    Ask::Shutdown(shutdown, answer) if asked.meant.is_none_or(|g| g == self.record.generation) => {
+                        answers.wait_until(shutdown.timeout_ms, answer);
                     }
                     other => {
                         let message = format!("machine {} is being stopped", self.record.name);
@@ -122,7 +292,7 @@ impl Machine {
             }
         };
         request.abort();
-        down
+        went
     }
 
     pub(super) fn exited(&self, exit: &Exit) -> Over {
@@ -139,6 +309,7 @@ impl Machine {
             to,
             reason: Some(told),
             remove: self.record.ephemeral,
+            forced: Forced::No,
         }
     }
 
@@ -149,6 +320,7 @@ impl Machine {
             to,
             reason: Some(reason),
             remove: self.record.ephemeral,
+            forced: Forced::No,
         }
     }
 
@@ -159,6 +331,7 @@ impl Machine {
             to: MachineState::Failed,
             reason: Some(format!("the guest broke the protocol: it {breach}")),
             remove: self.record.ephemeral,
+            forced: Forced::No,
         }
     }
 
@@ -175,6 +348,7 @@ impl Machine {
             to,
             reason,
             remove,
+            forced: Forced::No,
         })
         .await;
     }
@@ -203,6 +377,7 @@ impl Machine {
             to,
             reason,
             remove,
+            ..
         } = over
         {
             why = Some(reason.clone().unwrap_or_else(|| "it was stopped".into()));

@@ -7,16 +7,18 @@
 //! ID/*.log                       ID/*.log      links to those of the fork that is the machine now
 //! ```
 //!
+//! Where an ordinary machine comes from, and goes back to, is in [`origin`](super::origin).
+//!
 //! Invariants:
 //! * Everything that a fork writes lies in the folder of its [`Files`], and no other fork is ever given a file from
 //!   there. A pool's forks have a folder each, so what one lease wrote is out of the reach of the next even while the
 //!   old fork is still being cleared away.
 //! * A pool's machine always goes back to the origin that it began with, whatever an owner restored in between.
 
+use super::origin::{self, host, prepare, remove_file_if_there, remove_if_there};
 use crate::belongs;
 use crate::bringup::{Live, bring_up, settle};
-use crate::identity;
-use crate::ports::published;
+use crate::identity::Identity;
 use crate::start::{BootSpec, From, StartRequest};
 use crate::template;
 use std::io;
@@ -26,13 +28,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::time::Instant;
 use vmint_confine::{Bounds, Ground, Group, NoGroup};
 use vmint_model::{
-    Accelerator, DiskLimit, ErrorKind, Fault, Generation, Home, Limits, MachineDir, MachineRecord,
-    Name, NetMode, Publish,
+    Accelerator, DiskCache, DiskLimit, ErrorKind, Fault, Generation, Home, Limits, MachineDir,
+    MachineRecord, Name, NetMode, Publish,
 };
 use vmint_qemu::disk::{self, Layer};
 use vmint_qemu::egress::Allow;
 use vmint_qemu::hypervisor::Held;
-use vmint_qemu::{Boot, Frozen, Launch, Start};
+use vmint_qemu::{Boot, Frozen, Launch, Manifest, Platform, Port, Start};
 use vmint_store::process;
 
 /// Where the files of one fork are.
@@ -84,7 +86,7 @@ impl Files {
     }
 
     /// Replaces what it wrote by an empty layer on top of `below` frozen ones.
-    fn fresh_disk(&self, below: usize) -> Result<(), Fault> {
+    pub(super) fn fresh_disk(&self, below: usize) -> Result<(), Fault> {
         disk::remove_from(&self.folder, below).map_err(|e| host(&e))?;
         if below > 0 {
             disk::copy_blank(&self.folder, below).map_err(|e| host(&e))?;
@@ -102,8 +104,21 @@ pub(crate) struct Fork {
     pub(crate) files: Files,
     /// What it was told that it is.
     pub(crate) generation: Generation,
+    /// Who it was told that it is.
+    pub(crate) identity: Identity,
+    /// What it was loaded from; nothing if it has booted.
+    pub(crate) loaded: Option<Manifest>,
     /// Its open ports.
     pub(crate) ports: Vec<Publish>,
+}
+
+/// Who a fork shall be.
+#[derive(Clone, Debug)]
+pub(crate) enum Who {
+    /// Nobody that there was before.
+    New,
+    /// This one, as before.
+    Same(Identity),
 }
 
 /// Where forks are put.
@@ -122,7 +137,10 @@ pub(crate) struct Plan {
     pub(crate) request: StartRequest,
     name: Name,
     net: NetMode,
-    publish: Vec<Publish>,
+    /// What is to be published, and what the host chose for it before.
+    publish: Vec<(Publish, Option<u16>)>,
+    ports: OnceLock<Vec<Port>>,
+    cache: DiskCache,
     limits: Limits,
     layout: Layout,
     /// The control group of its hypervisors, if they are to be limited.
@@ -138,7 +156,9 @@ impl Plan {
             request,
             name: record.name.clone(),
             net: record.spec.net.clone(),
-            publish: record.spec.publish.clone(),
+            publish: wanted_ports(record),
+            ports: OnceLock::new(),
+            cache: record.disk_cache(),
             limits: record.spec.limits,
             group: OnceLock::new(),
             layout: if apart {
@@ -181,27 +201,27 @@ impl Plan {
         }
     }
 
-    /// Takes into the machine's folder whatever of what it starts from lies outside, by links. From then on the folder holds all
-    /// that a fork and a reset need, and the runner needs nothing outside.
+    /// Takes into the machine's folder whatever of what it starts from lies outside, by links, and opens its ports. From then on
+    /// the runner needs nothing outside.
     pub(crate) fn take_in(&self) -> Result<(), Fault> {
         self.remove_staged();
+        let opened: Result<Vec<_>, _> = self
+            .publish
+            .iter()
+            .map(|(wanted, before)| Port::open(*wanted, *before))
+            .collect();
+        let _ = self.ports.set(opened?);
         match &self.request.from {
-            From::Boot(spec) => match &spec.disk {
-                Some(disk) => template::link_boot_disk(self.dir.path(), disk),
-                None => Ok(()),
-            },
+            From::Boot(spec) => origin::take_in_disk(&self.place(), spec.disk.as_deref()),
             From::Frozen(folder) => {
                 let frozen = Frozen::open(folder)?;
                 let origin = self.origin();
-                if frozen.folder() != origin {
-                    if self.is_apart() {
-                        frozen.check()?;
-                        remove_if_there(&origin).map_err(|e| prepare(&e))?;
-                        frozen.link_whole(&origin)?;
-                    } else {
-                        // It is checked when it is forked.
-                        link_in_place(&frozen, &self.place())?;
-                    }
+                if !self.is_apart() {
+                    origin::take_in(&frozen, &self.place(), &self.dir)?;
+                } else if frozen.folder() != origin {
+                    frozen.check()?;
+                    remove_if_there(&origin).map_err(|e| prepare(&e))?;
+                    frozen.link_whole(&origin)?;
                 }
                 self.open_up(&origin)
             }
@@ -233,6 +253,28 @@ impl Plan {
         self.group.get()
     }
 
+    fn ports(&self) -> &[Port] {
+        self.ports.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// What a guest sees that was loaded from this, or has booted.
+    pub(crate) fn platform(&self, loaded: Option<&Manifest>) -> Platform {
+        let here = self.request.host.platform();
+        let Some(seen) = loaded.and_then(Platform::of) else {
+            return here;
+        };
+        let is_hidden = self.request.shape.accelerator == vmint_model::Accelerator::Tcg
+            && !seen.features.is_empty();
+        Platform {
+            board: seen.board,
+            features: if is_hidden {
+                seen.features
+            } else {
+                here.features
+            },
+        }
+    }
+
     /// A QEMU that opens its memory itself must be able to.
     fn open_up(&self, origin: &Path) -> Result<(), Fault> {
         let host = &self.request.host;
@@ -256,18 +298,18 @@ impl Plan {
         }
     }
 
-    /// Forks `source` into `files`.
+    /// Forks `source`, which was looked at, into `files`.
     pub(crate) async fn fork(
         &self,
         source: &Frozen,
         files: Files,
         generation: Generation,
+        who: Who,
         deadline: Instant,
     ) -> Result<Fork, Fault> {
         match self.layout {
-            Layout::InPlace => adopt(source, &files)?,
+            Layout::InPlace => origin::adopt(source, &files, &self.dir)?,
             Layout::Apart(_) => {
-                source.check()?;
                 remove_if_there(files.folder())
                     .and_then(|()| std::fs::create_dir(files.folder()))
                     .map_err(|e| prepare(&e))?;
@@ -276,19 +318,9 @@ impl Plan {
             }
         }
         let frozen = Frozen::open(&files.origin())?;
-        let expected = self.request.host.hardware(&frozen.manifest().shape);
-        if frozen.manifest().hardware != expected {
-            let message = format!(
-                "it was frozen with {} and this is {}, or on another processor; it cannot be loaded",
-                frozen.manifest().qemu,
-                self.request.host.qemu.banner
-            );
-            return Err(Fault::new(ErrorKind::Corrupt, message)
-                .hint("take the snapshot again, or start from the image"));
-        }
         let (ram, layers) = (frozen.ram(), files.layers());
         let start = Start::Load(&frozen);
-        self.launch(start, &ram, &layers, files, generation, deadline)
+        self.launch(start, &ram, &layers, files, generation, who, deadline)
             .await
     }
 
@@ -297,6 +329,7 @@ impl Plan {
         &self,
         spec: &BootSpec,
         generation: Generation,
+        who: Who,
         deadline: Instant,
     ) -> Result<Fork, Fault> {
         let files = self.place();
@@ -317,19 +350,17 @@ impl Plan {
         };
         let start = Start::Boot(&boot);
         let mut fork = self
-            .launch(start, &ram, &layers, files, generation, deadline)
+            .launch(start, &ram, &layers, files, generation, who, deadline)
             .await?;
         let console = fork.files.console();
         settle(&mut fork.live, spec.settle, &console, deadline).await?;
         Ok(fork)
     }
 
-    /// Makes what a booted machine wrote to its disk as if it had never been.
-    pub(crate) fn forget_disk(&self, spec: &BootSpec) -> Result<(), Fault> {
-        let below = usize::from(spec.disk.is_some());
-        disk::remove_from(self.place().folder(), below).map_err(|e| host(&e))
-    }
-
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is another thing that two kinds of start have in common"
+    )]
     async fn launch(
         &self,
         start: Start<'_>,
@@ -337,9 +368,14 @@ impl Plan {
         layers: &[Layer],
         files: Files,
         generation: Generation,
+        who: Who,
         deadline: Instant,
     ) -> Result<Fork, Fault> {
-        let identity = identity::fresh(&self.name, generation, self.net.link())?;
+        let identity = match who {
+            Who::New => Identity::new(&self.name)?,
+            Who::Same(identity) => identity,
+        };
+        let prepare = identity.prepare(&self.name, generation, self.net.link())?;
         let name = belongs::hypervisor_name(&self.name, &self.dir);
         let (console, log, network) = (files.console(), files.log(), files.network_log());
         let launch = Launch {
@@ -349,7 +385,8 @@ impl Plan {
             start,
             ram,
             layers,
-            publish: &self.publish,
+            publish: self.ports(),
+            cache: self.cache,
             console: &console,
             confine: self.request.host.confine,
             user: self.request.host.user.as_ref(),
@@ -363,13 +400,17 @@ impl Plan {
                 file: self.limits.disk.map(DiskLimit::bytes),
             },
         };
-        let live = bring_up(launch, identity, deadline).await?;
-        let ports = published(&live.hypervisor, &self.publish).await?;
+        let live = bring_up(launch, prepare, deadline).await?;
         Ok(Fork {
             live,
             files,
             generation,
-            ports,
+            identity,
+            loaded: match start {
+                Start::Load(frozen) => Some(frozen.manifest().clone()),
+                Start::Boot(_) | Start::BootShared(_) => None,
+            },
+            ports: self.ports().iter().map(Port::publish).collect(),
         })
     }
 }
@@ -404,44 +445,14 @@ pub fn unlimitable(e: &NoGroup) -> Fault {
         .hint(e.hint())
 }
 
-/// Makes `frozen` the origin of a machine that is forked in place.
-fn adopt(frozen: &Frozen, files: &Files) -> Result<(), Fault> {
-    if frozen.folder() == files.origin() {
-        frozen.check_linked()?;
-    } else {
-        frozen.check()?;
-        link_in_place(frozen, files)?;
-    }
-    files.fresh_disk(frozen.manifest().layers)
-}
-
-fn link_in_place(frozen: &Frozen, files: &Files) -> Result<(), Fault> {
-    remove_if_there(&files.origin()).map_err(|e| prepare(&e))?;
-    disk::remove_from(files.folder(), 0).map_err(|e| prepare(&e))?;
-    remove_file_if_there(&files.folder().join(disk::BLANK)).map_err(|e| prepare(&e))?;
-    frozen.link_into(files.folder())?;
-    Ok(())
-}
-
-fn remove_file_if_there(file: &Path) -> io::Result<()> {
-    match std::fs::remove_file(file) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        _ => Ok(()),
-    }
-}
-
-fn remove_if_there(folder: &Path) -> io::Result<()> {
-    vmint_qemu::frozen::release(folder);
-    match std::fs::remove_dir_all(folder) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        _ => Ok(()),
-    }
-}
-
-fn host(e: &(dyn std::error::Error + 'static)) -> Fault {
-    Fault::from_error(ErrorKind::Host, e)
-}
-
-fn prepare(e: &io::Error) -> Fault {
-    Fault::from_error(ErrorKind::Host, e).context("cannot prepare the machine's folder")
+/// The ports to publish, each with what the host chose for it when the machine was last up.
+fn wanted_ports(record: &MachineRecord) -> Vec<(Publish, Option<u16>)> {
+    let before = |n: usize, wanted: &Publish| {
+        let last = record.last_ports.get(n)?;
+        (last.guest == wanted.guest).then_some(last.host)
+    };
+    let wanted = record.spec.publish.iter().enumerate();
+    wanted
+        .map(|(n, wanted)| (*wanted, before(n, wanted)))
+        .collect()
 }

@@ -8,7 +8,7 @@
 //!   about to put another one in its place.
 
 use super::Machine;
-use super::end::Over;
+use super::end::{Forced, Over};
 use rustix::fs::{AtFlags, Mode, OFlags, fstat, open, stat, statat};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -123,6 +123,7 @@ impl Machine {
                 root.display()
             )),
             remove: self.record.ephemeral,
+            forced: Forced::No,
         }
     }
 
@@ -166,6 +167,7 @@ impl Machine {
             to: MachineState::Failed,
             reason: Some(reason.to_owned()),
             remove: false,
+            forced: Forced::No,
         }
     }
 }

@@ -4,21 +4,31 @@
 //! Invariants:
 //! * The old guest executes nothing any more when the new one begins to.
 //! * The new one has its identity and the time, and the store says `running`, before anybody can reach it.
-//! * If no fork can be brought up there is no machine: an old guest is never gone back to.
+//! * Nothing is ended before what replaces it has been looked at: that it is whole, and that it can be loaded here.
+//! * If then no fork can be brought up there is no machine: an old guest is never gone back to.
 
-use super::fork::Fork;
+use super::fork::{Fork, Who};
+use super::origin::{self, Source};
 use super::standby::Leftover;
 use super::{Machine, store_fault};
 use crate::api;
-use crate::bringup::{Story, warm_up};
-use crate::identity;
+use crate::bringup::{Story, keep_journal, warm_up};
+use crate::identity::{self, Identity};
 use crate::start::From;
 use std::time::Duration;
 use tokio::time::Instant;
-use vmint_model::{Cause, ErrorKind, Fault, Link, MachineState};
+use vmint_model::{Cause, ErrorKind, Fault, Link, MachineState, Name};
 use vmint_protocol::Request;
 use vmint_qemu::Frozen;
 use vmint_store::process;
+
+/// A moment to bring a machine back to.
+#[derive(Debug)]
+pub(super) struct Moment {
+    frozen: Frozen,
+    /// The snapshot's name, for the record.
+    name: Option<Name>,
+}
 
 impl Machine {
     /// Brings it up for the first time and records it as running; a pool's machine is ready to be lent then.
@@ -26,13 +36,23 @@ impl Machine {
         let deadline = self.plan.deadline();
         let generation = self.record.generation;
         let plan = self.plan.clone();
+        // A machine that was up before is who it was.
+        let who = Identity::read(self.dir.path()).map_or(Who::New, Who::Same);
         let mut fork = match &plan.request.from {
             From::Frozen(_) => {
                 let source = Frozen::open(&plan.origin())?;
-                plan.fork(&source, plan.place(), generation, deadline)
+                let is_apart = plan.is_apart();
+                let checked = if is_apart {
+                    source.check()
+                } else {
+                    source.check_linked()
+                };
+                checked?;
+                plan.request.host.fits(source.manifest())?;
+                plan.fork(&source, plan.place(), generation, who, deadline)
                     .await?
             }
-            From::Boot(spec) => plan.boot(spec, generation, deadline).await?,
+            From::Boot(spec) => plan.boot(spec, generation, who, deadline).await?,
         };
         if self.record.pool.is_some() {
             let console = fork.files.console();
@@ -45,6 +65,11 @@ impl Machine {
 
     /// Makes a fork the machine.
     fn install(&mut self, fork: Box<Fork>) {
+        if !self.plan.is_apart()
+            && let Err(e) = fork.identity.write(self.dir.path())
+        {
+            tracing::warn!("after its next start the machine will be somebody else: {e}");
+        }
         fork.show_logs(&self.dir);
         self.story = Story::default();
         self.record.ports.clone_from(&fork.ports);
@@ -79,6 +104,7 @@ impl Machine {
                 r.confinement = Some(confinement);
                 r.runner_confinement = Some(fenced);
                 r.run_as = user;
+                r.last_ports.clone_from(&ports);
                 r.ports = ports;
                 r.addresses = if nat {
                     vec![identity::GUEST_ADDRESS.to_owned()]
@@ -87,13 +113,14 @@ impl Machine {
                 };
                 r.ready_ms = Some(ready_ms);
                 r.reason = None;
-                if r.template.is_none() {
-                    r.template = Some(fingerprint);
-                }
+                r.template = Some(fingerprint);
             },
         );
         self.record = changed.map_err(store_fault)?;
         self.show();
+        if !self.record.ephemeral && self.plan.request.shape.disk {
+            tokio::spawn(keep_journal(self.live().session.clone()));
+        }
         Ok(())
     }
 
@@ -101,61 +128,87 @@ impl Machine {
     pub(super) async fn reset(&mut self, reset: &api::Reset) -> Result<(), Fault> {
         self.expect_lent()?;
         self.plan.remove_staged();
-        let from = match &reset.from {
-            Some(folder) => Some(Frozen::open(folder)?),
+        let moment = match &reset.from {
+            Some(folder) => Some(Moment {
+                frozen: Frozen::open(folder)?,
+                name: reset.snapshot.clone(),
+            }),
             None => None,
         };
-        if let Some(frozen) = &from {
+        if let Some(Moment { frozen, .. }) = &moment {
             let shape = &frozen.manifest().shape;
             if *shape != self.plan.request.shape {
                 let message = "the snapshot is of a machine with other hardware (memory, processors, network or disk)";
                 return Err(Fault::new(ErrorKind::WrongState, message));
             }
         }
-        let name = reset.snapshot.as_ref().map(ToString::to_string);
-        self.renew(from, name, Cause::Requested).await?;
+        self.renew(moment, Cause::Requested).await?;
         self.advance();
         Ok(())
     }
 
-    /// A new fork in the place of this one, of the next generation: of `from`, or of the machine's origin.
+    /// A new fork in the place of this one, of the next generation: of this moment, or of what the machine comes from.
     pub(super) async fn renew(
         &mut self,
-        from: Option<Frozen>,
-        name: Option<String>,
+        moment: Option<Moment>,
         cause: Cause,
     ) -> Result<(), Fault> {
-        let asked = identity::now_ns() as f64 / 1e6;
+        let (began, asked) = (Instant::now(), identity::now_ns() as f64 / 1e6);
         let next = self.record.generation.next();
-        let with_standby = from.is_none() && self.standby.is_coming(next);
-        let detail = match (&from, with_standby) {
-            (Some(_), _) => "restore",
-            (None, true) => "reset (standby)",
-            (None, false) => "reset",
-        };
-        let mut told = None;
-        if with_standby {
-            match self.swap(asked, detail, cause).await? {
-                Swap::Done => return Ok(()),
-                Swap::Lost => told = Some("without the standby, which was lost"),
-            }
-        } else {
-            // It is of the generation that this fork will be of, or of an older one.
-            let old = self.standby.replace();
-            self.clear_away(old);
-            self.begin_renewal(detail, name, cause)?;
-            self.leave().await?;
+        if moment.is_none() && self.standby.is_coming(next) {
+            return match self.swap(asked, "reset (standby)", cause).await? {
+                Swap::Done => Ok(()),
+                Swap::Lost => {
+                    let source = self.source(None)?;
+                    let fork = self.fork_anew(source, Who::New).await?;
+                    self.install(Box::new(fork));
+                    self.up(asked, Some("without the standby, which was lost"))
+                }
+            };
         }
-        let fork = self.fork_anew(from).await?;
+        let (detail, who) = match (&moment, &self.fork) {
+            (None, _) => ("reset", Who::New),
+            (Some(_), Some(fork)) => ("restore", Who::Same(fork.identity.clone())),
+            (Some(_), None) => ("restore", Who::New),
+        };
+        let (frozen, name) = moment.map_or((None, None), |m| (Some(m.frozen), m.name));
+        let is_restore = frozen.is_some();
+        let source = self.source(frozen)?;
+        if is_restore && !self.plan.is_apart() {
+            origin::keep_base(&self.plan.place(), &self.dir)?;
+        }
+        // It is of the generation that this fork will be of, or of an older one.
+        let old = self.standby.replace();
+        self.clear_away(old);
+        let looked = began.elapsed();
+        self.begin_renewal(detail, name, cause)?;
+        let recorded = began.elapsed();
+        if let Some(old) = self.fork.take() {
+            self.put_away(old);
+        }
+        let fork = self.fork_anew(source, who).await?;
+        let forked = began.elapsed();
         self.install(Box::new(fork));
-        self.up(asked, told)
+        self.up(asked, None)?;
+        tracing::info!(?looked, ?recorded, ?forked, up = ?began.elapsed(), "{detail}");
+        Ok(())
+    }
+
+    /// What the next fork is made of, looked at: this moment, or what the machine comes from.
+    fn source(&self, moment: Option<Frozen>) -> Result<Source, Fault> {
+        let (plan, host) = (&self.plan, &self.plan.request.host);
+        match moment {
+            Some(frozen) => Source::of(frozen, host),
+            None if plan.is_apart() => Source::of(Frozen::open(&plan.origin())?, host),
+            None => Source::of_reset(&self.dir, host),
+        }
     }
 
     /// Records that the machine is of the next generation, and not up.
     fn begin_renewal(
         &mut self,
         detail: &str,
-        name: Option<String>,
+        restored: Option<Name>,
         cause: Cause,
     ) -> Result<(), Fault> {
         let changed = self.store.transition(
@@ -168,28 +221,12 @@ impl Machine {
                 r.generation = r.generation.next();
                 r.hypervisor = None;
                 r.confinement = None;
-                if let Some(name) = name {
-                    r.template = Some(name);
-                }
+                r.restored = restored;
             },
         );
         self.record = changed.map_err(store_fault)?;
         self.view.set(self.record.clone(), None);
         Ok(())
-    }
-
-    /// Ends the fork there is. One that shares its folder with the next is waited for.
-    async fn leave(&mut self) -> Result<(), Fault> {
-        let Some(fork) = self.fork.take() else {
-            return Ok(());
-        };
-        if self.plan.is_apart() {
-            self.put_away(fork);
-            return Ok(());
-        }
-        drop(fork.live.session);
-        let killed = fork.live.hypervisor.kill().await;
-        killed.map_err(|e| Fault::from_error(ErrorKind::Host, &e))
     }
 
     /// Kills a fork, and leaves the rest to the background. When this returns, its guest executes nothing any more.
@@ -247,24 +284,19 @@ impl Machine {
     }
 
     /// A fork in the place of the one that was ended.
-    async fn fork_anew(&self, from: Option<Frozen>) -> Result<Fork, Fault> {
+    async fn fork_anew(&self, source: Source, who: Who) -> Result<Fork, Fault> {
         let (plan, generation) = (&self.plan, self.record.generation);
         let deadline = plan.deadline();
-        let source = match from {
-            Some(frozen) => Some(frozen),
-            None if plan.origin().exists() => Some(Frozen::open(&plan.origin())?),
-            None => None,
-        };
         let mut fork = match (source, &plan.request.from) {
-            (Some(source), _) => {
-                plan.fork(&source, plan.place(), generation, deadline)
+            (Source::Frozen(source), _) => {
+                plan.fork(&source, plan.place(), generation, who, deadline)
                     .await?
             }
-            (None, From::Boot(spec)) => {
-                plan.forget_disk(spec)?;
-                plan.boot(spec, generation, deadline).await?
+            (Source::Boot, From::Boot(spec)) => {
+                origin::forget_disk(&plan.place(), &self.dir)?;
+                plan.boot(spec, generation, who, deadline).await?
             }
-            (None, From::Frozen(_)) => {
+            (Source::Boot, From::Frozen(_)) => {
                 let message = "the machine's origin is missing";
                 return Err(Fault::new(ErrorKind::Corrupt, message));
             }

@@ -11,7 +11,7 @@
 //! * It is a child of this process as the machine itself is, and its files lie in the machine's folder.
 //! * Whatever happens to it, the machine is none the worse: it is then forked anew when it is reset.
 
-use super::fork::{Files, Fork, Plan};
+use super::fork::{Files, Fork, Plan, Who};
 use crate::bringup::{qmp_deadline, warm_up};
 use crate::identity;
 use std::sync::Arc;
@@ -265,7 +265,10 @@ impl Leftover {
 async fn make(plan: Arc<Plan>, files: Files, generation: Generation) -> Result<Fork, Fault> {
     let (began, deadline) = (Instant::now(), plan.deadline());
     let source = Frozen::open(&plan.origin())?;
-    let mut fork = plan.fork(&source, files, generation, deadline).await?;
+    source.check()?;
+    let mut fork = plan
+        .fork(&source, files, generation, Who::New, deadline)
+        .await?;
     let console = fork.files.console();
     warm_up(&mut fork.live, &console, deadline).await?;
     // What it will do first when it is swapped in.

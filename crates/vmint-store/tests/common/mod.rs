@@ -33,6 +33,7 @@ pub fn spec() -> MachineSpec {
         publish: Vec::new(),
         limits: vmint_model::Limits::default(),
         origin: Origin::Template,
+        disk_cache: None,
         defaults: vmint_model::ExecDefaults::default(),
     }
 }
@@ -46,6 +47,8 @@ pub fn machine(name: &str) -> MachineRecord {
         spec: spec(),
         image_digest: None,
         template: None,
+        restored: None,
+        last_ports: Vec::new(),
         accelerator: None,
         confinement: None,
         runner_confinement: None,

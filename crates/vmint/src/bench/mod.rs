@@ -8,7 +8,7 @@
 //! * [`report`]: figures, targets, and whether they were met.
 //! * `rig`: what benchmarks share: hypervisors and machines to measure, and that none of them stays behind.
 //! * `process`: whole processes timed; what processes and the host use.
-//! * `fork`, `commands`, `memory`, `many`, `branch`, `stream`, `files`, `raw`: the benchmarks.
+//! * `fork`, `commands`, `memory`, `many`, `branch`, `restore`, `stream`, `files`, `raw`: the benchmarks.
 //! * `pool` and its kin: pools and leases; [`worker`] is a process that contends for them.
 //! * `workflow` and its kin: what runs of workflows add to the commands of their steps.
 
@@ -27,6 +27,7 @@ mod pool_worker;
 mod process;
 mod raw;
 pub mod report;
+mod restore;
 mod rig;
 mod stream;
 pub mod suite;

@@ -53,7 +53,11 @@ impl RawGuest {
         let (ram, console) = (rig.scratch("raw.ram"), rig.scratch("raw.console.log"));
         create_ram(&ram, MEMORY.0)?;
         let mut arguments: Vec<OsString> = vec!["-name".into(), "vmint-bench-raw".into()];
-        arguments.extend(args::hardware(&shape).into_iter().map(Into::into));
+        arguments.extend(
+            args::hardware(&shape, &rig.host.qemu.board, &[])
+                .into_iter()
+                .map(Into::into),
+        );
         arguments.extend(args::memory(&shape, &ram, false));
         arguments.extend(args::channels().into_iter().map(Into::into));
         arguments.extend(raw_port());

@@ -104,6 +104,7 @@ impl<'a> Rig<'a> {
             publish: Vec::new(),
             limits: vmint_model::Limits::default(),
             origin: Origin::Template,
+            disk_cache: None,
             defaults: ExecDefaults::default(),
         };
         self.vmint
@@ -126,6 +127,7 @@ impl<'a> Rig<'a> {
             ram,
             layers: &[],
             publish: &[],
+            cache: vmint_model::DiskCache::Unsafe,
             console,
             confine: self.host.confine,
             user: self.host.user.as_ref(),

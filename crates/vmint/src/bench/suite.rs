@@ -3,7 +3,8 @@
 use super::report::{Failure, HostFacts, Report, Row};
 use super::rig::Rig;
 use super::{
-    branch, commands, files, fork, many, memory, pool, pool_soak, process, stream, workflow,
+    branch, commands, files, fork, many, memory, pool, pool_soak, process, restore, stream,
+    workflow,
 };
 use crate::Vmint;
 use std::path::PathBuf;
@@ -60,6 +61,10 @@ const ALL: &[(&str, &str)] = &[
     (
         "branch",
         "a snapshot's pause against a fork, with 256 MiB and 4 GiB of memory",
+    ),
+    (
+        "restore",
+        "`vmint restore` and a first command, against QEMU's `loadvm` of the same guest, and a fork",
     ),
     (
         "stream",
@@ -154,6 +159,7 @@ async fn one(rig: &Rig<'_>, name: &str, rows: &mut Vec<Row>) -> Result<(), Fault
         "memory" => memory::memory(rig, rows).await,
         "many" => many::many(rig, rows).await,
         "branch" => Box::pin(branch::branch(rig, rows)).await,
+        "restore" => Box::pin(restore::restore(rig, rows)).await,
         "stream" => stream::stream(rig, rows).await,
         "files" => Box::pin(files::files(rig, rows)).await,
         "pool" => pool::pool(rig, rows).await,

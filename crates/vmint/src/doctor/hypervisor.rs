@@ -331,6 +331,9 @@ mod tests {
             banner: String::new(),
             stamp: String::new(),
             device_state: vmint_qemu::DeviceState::Alone,
+            board: String::new(),
+            boards: Vec::new(),
+            features: Vec::new(),
         };
         let accelerator_reason = reason.map(str::to_owned);
         Host {

@@ -85,6 +85,9 @@ async fn a_host_is_checked_in_full_and_nothing_is_left_behind() {
         banner: String::new(),
         stamp: String::new(),
         device_state: vmint_qemu::DeviceState::Alone,
+        board: String::new(),
+        boards: Vec::new(),
+        features: Vec::new(),
     };
     let host = Host {
         qemu,

@@ -16,6 +16,7 @@ pub use self::copy::CopyOptions;
 use self::look::Answer;
 use self::place::There;
 use crate::Vmint;
+use crate::exec::COMING_UP;
 use std::io;
 use tokio::io::AsyncRead;
 use vmint_files::{Skipped, Unpacked};
@@ -35,12 +36,13 @@ impl Vmint {
         user: Option<String>,
         tar: impl AsyncRead + Unpin,
     ) -> Result<Unpacked, Fault> {
-        let (record, _) = self.reach(machine)?;
         let request = Request::TarIn(TarIn {
             path: folder.to_vec(),
             user,
         });
-        let mut stream = self.open_stream(&record, request).await?;
+        let (record, mut stream) = self
+            .stream_to(machine, COMING_UP, |_| Ok(request.clone()))
+            .await?;
         let fed = match stream.feed(tar).await {
             Ok(fed) => fed,
             Err(e) => return Err(self.broken(&record, e).await),
@@ -92,12 +94,13 @@ impl Vmint {
         F: FnMut(bytes::Bytes) -> Fut,
         Fut: Future<Output = io::Result<()>>,
     {
-        let (record, _) = self.reach(machine)?;
         let request = Request::TarOut(TarOut {
             path: path.to_vec(),
             extent,
         });
-        let mut stream = self.open_stream(&record, request).await?;
+        let (record, mut stream) = self
+            .stream_to(machine, COMING_UP, |_| Ok(request.clone()))
+            .await?;
         let mut credits = Credits::default();
         loop {
             let event = match stream.next().await {

@@ -42,6 +42,7 @@ impl Backend for LocalBackend {
             limits: spec.limits,
             publish: Vec::new(),
             origin: Origin::Template,
+            disk_cache: None,
             ephemeral: true,
             slot: Some((pool.name.clone(), machine.clone())),
             owner: None,

@@ -114,8 +114,22 @@ impl Vmint {
         let now = vmint_store::now();
         let record = PoolRecord::new(name.clone(), spec, now.wall_ms);
         let deadline = now.steady_ms + FILL.as_millis() as i64;
-        let filled = here.create(&record, deadline).await?;
+        {
+            // From here on the image stays, for there is a pool that needs it.
+            let _lock = self.lock_images_of_pools()?;
+            self.expect_image(&record.spec.image)?;
+            here.declare(&record).await?;
+        }
+        let filled = here.fill(name, deadline).await?;
         Ok((self.pool_status(name)?, filled))
+    }
+
+    fn expect_image(&self, name: &str) -> Result<(), Fault> {
+        if self.images().find(name).is_ok_and(|found| found.is_some()) {
+            return Ok(());
+        }
+        let message = format!("image {name} was removed while the pool was made");
+        Err(Fault::new(ErrorKind::NotFound, message))
     }
 
     /// Makes sure of what the pool's machines are forked from, so that no creation has to wait for it.
@@ -205,14 +219,18 @@ impl Vmint {
             ..old
         };
         check_spec(&spec)?;
+        // What cannot be made is not promised.
+        self.prepare_pool(&spec, progress).await?;
         let change = PoolChange {
             min,
             max,
             state: Some(PoolState::Open),
             force: false,
         };
-        self.here()?.change(name, change).await?;
-        let filled = self.fill_pool(name, progress).await?;
+        let here = self.here()?;
+        here.change(name, change).await?;
+        let deadline = vmint_store::steady_ms() + FILL.as_millis() as i64;
+        let filled = here.fill(name, deadline).await?;
         Ok((self.pool_status(name)?, filled))
     }
 

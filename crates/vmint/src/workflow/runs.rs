@@ -369,6 +369,11 @@ impl Vmint {
     fn remove_if_there(&self, name: &Name) -> Result<(), Fault> {
         match self.remove_snapshot(name) {
             Err(fault) if fault.kind == ErrorKind::NotFound => Ok(()),
+            // A command forks it right now: it goes another time.
+            Err(fault) if fault.kind == ErrorKind::WrongState => {
+                tracing::warn!("{fault}");
+                Ok(())
+            }
             other => other,
         }
     }

@@ -74,6 +74,7 @@ impl Place {
                 publish: Vec::new(),
                 limits: vmint_model::Limits::default(),
                 origin: Origin::Template,
+                disk_cache: None,
                 defaults: vmint_model::ExecDefaults::default(),
             },
             image_digest: None,
