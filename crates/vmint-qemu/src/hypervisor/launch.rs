@@ -95,7 +95,7 @@ pub struct Launch<'a> {
 impl Launch<'_> {
     /// Starts QEMU, and returns when the guest runs. Every answer of QEMU has `deadline` to come.
     pub async fn run(self, deadline: Duration) -> Result<Hypervisor, LaunchError> {
-        let mut hypervisor = self.start_only(deadline).await?;
+        let mut hypervisor = Box::pin(self.start_only(deadline)).await?;
         if let Start::Load(frozen) = self.start {
             hypervisor.load(frozen, deadline).await?;
         }

@@ -156,7 +156,7 @@ async fn one(rig: &Rig<'_>, name: &str, rows: &mut Vec<Row>) -> Result<(), Fault
         "run" => commands::run(rig, rows).await,
         "exec" => commands::exec(rig, rows).await,
         "cli" => commands::cli(rig, rows).await,
-        "memory" => memory::memory(rig, rows).await,
+        "memory" => Box::pin(memory::memory(rig, rows)).await,
         "many" => many::many(rig, rows).await,
         "branch" => Box::pin(branch::branch(rig, rows)).await,
         "restore" => Box::pin(restore::restore(rig, rows)).await,
