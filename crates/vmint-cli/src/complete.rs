@@ -59,7 +59,7 @@ fn named(path: &[&str], id: &str) -> Option<Named> {
             Named::Snapshot
         }
         (["fork"], "source") => Named::MachineOrSnapshot,
-        (["ls"] | ["lease", "acquire"] | ["with"] | ["workflow", "run"], "pool") => Named::Pool,
+        (["ls" | "with"] | ["lease", "acquire"] | ["workflow", "run"], "pool") => Named::Pool,
         (["pool", "create"], "name") => return None,
         (["pool", _], "name" | "names") => Named::Pool,
         (["image", "rm" | "inspect"], "name" | "names") => Named::Image,

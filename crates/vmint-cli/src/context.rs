@@ -70,7 +70,7 @@ impl Context {
     }
 
     /// Says on standard error that something was lost, though what was asked for was done.
-    pub fn warn(self, message: &str) {
+    pub fn warn(message: &str) {
         let _ = writeln!(
             std::io::stderr(),
             "vmint: warning: {}",

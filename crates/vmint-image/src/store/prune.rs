@@ -31,11 +31,7 @@ impl ImageStore {
     /// need), then kernels and all else that no image needs. While somebody builds, everything that the build may
     /// need stays.
     pub fn prune(&self, keep: &BTreeSet<Digest>) -> Result<Pruned, StoreError> {
-        self.pruned(
-            keep,
-            fsx::remove,
-            |path| self.clear_abandoned(path),
-        )
+        self.pruned(keep, fsx::remove, |path| self.clear_abandoned(path))
     }
 
     /// What [`prune`](Self::prune) would delete now.
