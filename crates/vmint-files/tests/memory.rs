@@ -95,7 +95,7 @@ fn the_largest_records_and_the_longest_map_are_bounded() {
     let mut sparse = header(b"f", b'S', 0o644, b"", 0);
     let mut more = vec![0; 512];
     for piece in more[..504].chunks_exact_mut(24) {
-        piece.copy_from_slice(b"00000000000\000000000001\0");
+        piece.copy_from_slice(&[&b"00000000000"[..], &[0], b"00000000001", &[0]].concat());
     }
     more[504] = 1;
     sparse[386..482].copy_from_slice(&more[..96]);
