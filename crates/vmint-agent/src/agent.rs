@@ -116,6 +116,8 @@ pub struct Agent {
     pub(crate) role: Role,
     /// The image's init, until it is started.
     pub(crate) handover: Option<Handover>,
+    /// Who this machine is, as it was told last.
+    pub(crate) prepared: Option<Box<vmint_protocol::Prepare>>,
     /// Set by a shutdown request, acted upon once the answer is on its way.
     pub(crate) shutting_down: bool,
     epoll: OwnedFd,
@@ -147,6 +149,7 @@ impl Agent {
             line: VecDeque::new(),
             role: Role::Init,
             handover,
+            prepared: None,
             shutting_down: false,
             epoll,
             children,

@@ -14,8 +14,9 @@ use std::path::Path;
 use std::time::Instant;
 use vmint_protocol::{ErrorCode, GuestError, Prepare, SshHostKey};
 
-/// Applies all of it. Everything is tried; the first failure is told.
-pub fn apply(prepare: &Prepare) -> Result<(), GuestError> {
+/// Applies all of it. Everything is tried; the first failure is told. A machine that was told `before` who it is, and is the same, was
+/// brought back to a moment of its own: then there is less to do.
+pub fn apply(prepare: &Prepare, before: Option<&Prepare>) -> Result<(), GuestError> {
     let mut first = None;
     let mut note = |what: &str, result: io::Result<()>| {
         if let Err(e) = result {
@@ -30,11 +31,30 @@ pub fn apply(prepare: &Prepare) -> Result<(), GuestError> {
     let began = Instant::now();
     // What programs may ask for at any moment comes first.
     note("reseed its random numbers", reseed(&prepare.seed));
+    note("write its generation", write_generation(prepare.generation));
+    if !before.is_some_and(|before| is_same(before, prepare)) {
+        become_it(prepare, &mut note);
+    }
+    // The clock last: whoever watches it, such as systemd for its timers, starts to run now.
+    note(
+        "set its clock",
+        set_clock(prepare.realtime_ns + began.elapsed().as_nanos() as u64),
+    );
+    first.map_or(Ok(()), Err)
+}
+
+fn is_same(before: &Prepare, now: &Prepare) -> bool {
+    (&before.hostname, before.machine_id) == (&now.hostname, now.machine_id)
+        && before.ssh_host_keys == now.ssh_host_keys
+        && before.network == now.network
+}
+
+/// What others know this machine by.
+fn become_it(prepare: &Prepare, note: &mut impl FnMut(&str, io::Result<()>)) {
     note(
         "set its host name",
         rustix::system::sethostname(prepare.hostname.as_bytes()).map_err(Into::into),
     );
-    note("write its generation", write_generation(prepare.generation));
     if let Some(network) = &prepare.network {
         note("configure its network", net::configure(network));
         note("write /etc/resolv.conf", write_resolver(network.dns));
@@ -58,12 +78,6 @@ pub fn apply(prepare: &Prepare) -> Result<(), GuestError> {
             write_host_keys(Path::new("/etc/ssh"), &prepare.ssh_host_keys),
         );
     }
-    // The clock last: whoever watches it, such as systemd for its timers, starts to run now.
-    note(
-        "set its clock",
-        set_clock(prepare.realtime_ns + began.elapsed().as_nanos() as u64),
-    );
-    first.map_or(Ok(()), Err)
 }
 
 fn reseed(seed: &[u8]) -> io::Result<()> {
