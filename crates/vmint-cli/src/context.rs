@@ -69,15 +69,6 @@ impl Context {
         }
     }
 
-    /// Says on standard error that something was lost, though what was asked for was done.
-    pub fn warn(self, message: &str) {
-        let _ = writeln!(
-            std::io::stderr(),
-            "vmint: warning: {}",
-            vmint::printable_lines(message)
-        );
-    }
-
     /// Tells of long operations.
     pub fn progress(self) -> Shown {
         Shown::new(self.quiet)
@@ -87,6 +78,15 @@ impl Context {
     pub fn show(self, value: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), Fault> {
         output::show(self.format, value, text)
     }
+}
+
+/// Says on standard error that something was lost, though what was asked for was done.
+pub fn warn(message: &str) {
+    let _ = writeln!(
+        std::io::stderr(),
+        "vmint: warning: {}",
+        vmint::printable_lines(message)
+    );
 }
 
 fn on_behalf(options: Options, held: &Held) -> Options {

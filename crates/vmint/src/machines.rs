@@ -175,9 +175,7 @@ impl Vmint {
             request,
             permit,
             held,
-        } = self
-            .request_admitted(&record, &dir, terms, progress)
-            .await?;
+        } = Box::pin(self.request_admitted(&record, &dir, terms, progress)).await?;
         let lock = self.insert(&mut record, &dir)?;
         let id = record.id.clone();
         let provided = match record.spec.origin {
@@ -423,7 +421,7 @@ impl Vmint {
             request,
             permit,
             held,
-        } = self.request_admitted(&record, &dir, None, progress).await?;
+        } = Box::pin(self.request_admitted(&record, &dir, None, progress)).await?;
         let to = MachineState::Starting;
         let changed = self
             .store()

@@ -71,10 +71,9 @@ impl Vmint {
         let mut told = Vec::new();
         for snapshot in all.map_err(store_fault)? {
             let (name, folder) = (&snapshot.name, self.home.snapshot(&snapshot.name));
-            let alone = match alone(&folder, &format!("snapshot {name}")) {
-                Ok(Some(alone)) => alone,
+            let Ok(Some(alone)) = alone(&folder, &format!("snapshot {name}")) else {
                 // It went meanwhile, or is in use, and so is whole.
-                Ok(None) | Err(_) => continue,
+                continue;
             };
             match rescue(&folder) {
                 Rescue::Sound => {}

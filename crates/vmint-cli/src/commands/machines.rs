@@ -219,9 +219,9 @@ async fn told<T>(
 }
 
 /// What the user did not ask for.
-fn tell_forced(context: Context, options: StopOptions, stopped: &Stopped) {
+fn tell_forced(options: StopOptions, stopped: &Stopped) {
     if stopped.forced && options.how != StopHow::Force {
-        context.warn(&format!(
+        context::warn(&format!(
             "machine {} did not shut down within {:?} and was forced: what it had not written to its disk is lost",
             stopped.machine.name, options.timeout
         ));
@@ -237,7 +237,7 @@ pub fn stop(context: Context, args: &args::Stop) -> Result<u8, Fault> {
         let stopped = told(&progress, name, options, vmint.stop(name, options)).await;
         progress.finish();
         let stopped = stopped?;
-        tell_forced(context, options, &stopped);
+        tell_forced(options, &stopped);
         Ok(Outcome::Stopped(Box::new(stopped)))
     };
     each(context, &args.which.names, stop, nothing)
@@ -251,7 +251,7 @@ pub fn restart(context: Context, args: &args::Restart) -> Result<u8, Fault> {
     let restart = async |name: &str| {
         let stopped = told(&progress, name, options, vmint.stop(name, options)).await;
         progress.finish();
-        tell_forced(context, options, &stopped?);
+        tell_forced(options, &stopped?);
         let started = vmint.start(name, &progress).await;
         progress.finish();
         started.map(is)

@@ -25,7 +25,7 @@ use vmint_qemu::{Frozen, Host, disk};
 #[derive(Debug)]
 pub(super) enum Source {
     /// A frozen machine, whose files are as they were frozen and which can be loaded here.
-    Frozen(Frozen),
+    Frozen(Box<Frozen>),
     /// A boot, from the lowest layers of the disk.
     Boot,
 }
@@ -58,7 +58,7 @@ impl Source {
 
     fn fitting(frozen: Frozen, host: &Host) -> Result<Self, Fault> {
         host.fits(frozen.manifest())?;
-        Ok(Self::Frozen(frozen))
+        Ok(Self::Frozen(Box::new(frozen)))
     }
 }
 
