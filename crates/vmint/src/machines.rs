@@ -417,6 +417,12 @@ impl Vmint {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_millis(100));
         };
+        if let Origin::Disk(_) = record.spec.origin
+            && disk::layers(dir.path()).is_empty()
+        {
+            // Its folder was lost. Without the snapshot there is no other disk that it could be meant to boot from.
+            self.provide(&record, &dir)?;
+        }
         let Admitted {
             request,
             permit,
