@@ -131,3 +131,30 @@ END
         .ok();
     assert_eq!(home.sh("box", "cat /root/saved"), "saved");
 }
+
+/// From its first life on, in which journald was another machine's when it was forked.
+#[test]
+fn the_journal_of_a_machine_with_a_disk_that_stays_outlives_its_restart() {
+    let home = Home::with(Seed::Debian);
+    home.ok("create box --image deb --memory 256M --start");
+    let own = "ls /var/log/journal/$(cat /etc/machine-id)/system.journal 2>/dev/null | wc -l";
+    until(
+        Duration::from_secs(60),
+        "the journal is on the disk",
+        || home.sh("box", own) == "1",
+    );
+    home.sh(
+        "box",
+        "echo remembered | systemd-cat -t mark; journalctl --sync",
+    );
+    home.ok("stop box");
+    home.call(["start", "box"])
+        .deadline(Duration::from_secs(200))
+        .run()
+        .ok();
+    let before = home.sh("box", "journalctl --quiet --boot=-1 -t mark -o cat");
+    assert_eq!(before, "remembered");
+    // One that goes away writes none to its disk.
+    let run = home.ok("run --image deb --memory 256M -- ls -A /var/log");
+    assert!(!run.text().contains("journal"), "{run}");
+}

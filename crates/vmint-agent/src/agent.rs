@@ -124,6 +124,8 @@ pub struct Agent {
     pub(crate) role: Role,
     /// The image's init, until it is started.
     pub(crate) handover: Option<Handover>,
+    /// Who this machine is, as it was told last.
+    pub(crate) prepared: Option<Box<vmint_protocol::Prepare>>,
     /// Set by a shutdown request, acted upon once the answer is on its way.
     pub(crate) shutting_down: bool,
     /// What the guest has asked of its PID 1, and until when commands are heard out.
@@ -172,6 +174,7 @@ impl Agent {
             line: VecDeque::new(),
             role: Role::Init,
             handover,
+            prepared: None,
             shutting_down: false,
             ending: None,
             stale: None,

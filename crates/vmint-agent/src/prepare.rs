@@ -14,10 +14,10 @@ use std::path::Path;
 use std::time::Instant;
 use vmint_protocol::{ErrorCode, GuestError, Prepare, SshHostKey};
 
-/// Applies all of it. Everything is tried; the first failure is told. Gives the addresses whose connections have lost their other ends.
-pub fn apply(prepare: &Prepare) -> Result<Vec<[u8; 4]>, GuestError> {
+/// Applies all of it. Everything is tried; the first failure is told. A machine that was told `before` who it is, and is the same, was
+/// brought back to a moment of its own: then there is less to do. Gives the addresses whose connections have lost their other ends.
+pub fn apply(prepare: &Prepare, before: Option<&Prepare>) -> Result<Vec<[u8; 4]>, GuestError> {
     let mut first = None;
-    let mut before = Vec::new();
     let mut note = |what: &str, result: io::Result<()>| {
         if let Err(e) = result {
             let code = if e.kind() == io::ErrorKind::StorageFull {
@@ -31,13 +31,35 @@ pub fn apply(prepare: &Prepare) -> Result<Vec<[u8; 4]>, GuestError> {
     let began = Instant::now();
     // What programs may ask for at any moment comes first.
     note("reseed its random numbers", reseed(&prepare.seed));
+    note("write its generation", write_generation(prepare.generation));
+    let cut_off = if before.is_some_and(|before| is_same(before, prepare)) {
+        prepare.network.iter().map(|own| own.address).collect()
+    } else {
+        become_it(prepare, &mut note)
+    };
+    // The clock last: whoever watches it, such as systemd for its timers, starts to run now.
+    note(
+        "set its clock",
+        set_clock(prepare.realtime_ns + began.elapsed().as_nanos() as u64),
+    );
+    first.map_or(Ok(cut_off), Err)
+}
+
+fn is_same(before: &Prepare, now: &Prepare) -> bool {
+    (&before.hostname, before.machine_id) == (&now.hostname, now.machine_id)
+        && before.ssh_host_keys == now.ssh_host_keys
+        && before.network == now.network
+}
+
+/// What others know this machine by. Gives the addresses that had connections.
+fn become_it(prepare: &Prepare, note: &mut impl FnMut(&str, io::Result<()>)) -> Vec<[u8; 4]> {
+    let mut cut_off = Vec::new();
     note(
         "set its host name",
         rustix::system::sethostname(prepare.hostname.as_bytes()).map_err(Into::into),
     );
-    note("write its generation", write_generation(prepare.generation));
     if let Some(network) = &prepare.network {
-        let configured = net::configure(network).map(|addresses| before = addresses);
+        let configured = net::configure(network).map(|addresses| cut_off = addresses);
         note("configure its network", configured);
         note("write /etc/resolv.conf", write_resolver(network.dns));
     }
@@ -60,12 +82,7 @@ pub fn apply(prepare: &Prepare) -> Result<Vec<[u8; 4]>, GuestError> {
             write_host_keys(Path::new("/etc/ssh"), &prepare.ssh_host_keys),
         );
     }
-    // The clock last: whoever watches it, such as systemd for its timers, starts to run now.
-    note(
-        "set its clock",
-        set_clock(prepare.realtime_ns + began.elapsed().as_nanos() as u64),
-    );
-    first.map_or(Ok(before), Err)
+    cut_off
 }
 
 fn reseed(seed: &[u8]) -> io::Result<()> {

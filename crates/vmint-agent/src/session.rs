@@ -11,7 +11,7 @@ use rustix::io::Result;
 use std::ops::Range;
 use vmint_protocol::{
     Channel, Decoder, ErrorCode, Event, FromGuest, GuestError, Hello, MAX_DATA, PREAMBLE_LEN,
-    PROTOCOL_VERSION, Reply, Request, ToGuest, Welcome, encode_credit,
+    PROTOCOL_VERSION, Prepare, Reply, Request, ToGuest, Welcome, encode_credit,
 };
 
 /// Streams at once.
@@ -286,10 +286,13 @@ impl Agent {
         }
         let reply = match request {
             Request::Ping => Reply::Pong,
-            Request::Prepare(prepare) => match prepare::apply(&prepare) {
-                Ok(before) => {
+            Request::Prepare(prepare) => match prepare::apply(&prepare, self.prepared.as_deref()) {
+                Ok(cut_off) => {
+                    // Its random numbers were for once.
+                    let seed = Vec::new();
+                    self.prepared = Some(Box::new(Prepare { seed, ..*prepare }));
                     self.say(stream, &FromGuest::Reply(Reply::Prepared));
-                    self.reset_connections_of(before);
+                    self.reset_connections_of(cut_off);
                     return self.hand_over();
                 }
                 Err(error) => {

@@ -69,15 +69,6 @@ impl Context {
         }
     }
 
-    /// Says on standard error that something was lost, though what was asked for was done.
-    pub fn warn(message: &str) {
-        let _ = writeln!(
-            std::io::stderr(),
-            "vmint: warning: {}",
-            vmint::printable_lines(message)
-        );
-    }
-
     /// Tells of long operations.
     pub fn progress(self) -> Shown {
         Shown::new(self.quiet)
@@ -108,6 +99,15 @@ impl Context {
             names.collect::<Vec<_>>().join("\n")
         })
     }
+}
+
+/// Says on standard error that something was lost, though what was asked for was done.
+pub fn warn(message: &str) {
+    let _ = writeln!(
+        std::io::stderr(),
+        "vmint: warning: {}",
+        vmint::printable_lines(message)
+    );
 }
 
 fn on_behalf(options: Options, held: &Held) -> Options {

@@ -5,7 +5,7 @@ use crate::session::{Session, SessionError};
 use std::time::Duration;
 use tokio::time::Instant;
 use vmint_model::{Accelerator, ByteSize, ErrorKind, Fault};
-use vmint_protocol::{ExecSpec, Prepare, Reply, Request};
+use vmint_protocol::{ExecSpec, FromGuest, Prepare, Reply, Request};
 use vmint_qemu::qmp::Event;
 use vmint_qemu::{Exit, Hypervisor, Launch, Notice};
 
@@ -49,30 +49,57 @@ pub async fn bring_up(
         .run(remaining("start QEMU")?.min(qmp_deadline(launch.shape.accelerator)))
         .await?;
     let socket = hypervisor.take_agent().expect("taken here first");
-    let greeting = Session::greet(socket, remaining("greet the guest")?);
     let running = began.elapsed();
-    let greeted = watched(&mut hypervisor, greeting, &console).await;
-    let session = greeted.map_err(|fault| suspect_memory(fault, &launch))?;
-    let greeted = began.elapsed();
-    // The clock is read as late as possible.
-    let prepare = Prepare {
-        realtime_ns: identity::now_ns(),
-        ..prepare
+    let (what, limit) = ("take its identity", remaining("greet the guest")?);
+    let prepare = move || {
+        // The clock is read as late as possible.
+        Request::Prepare(Box::new(Prepare {
+            realtime_ns: identity::now_ns(),
+            ..prepare.clone()
+        }))
     };
-    let prepared = session.call(
-        Request::Prepare(Box::new(prepare)),
-        "take its identity",
-        remaining("prepare")?,
-    );
-    match watched(&mut hypervisor, prepared, &console).await? {
-        Reply::Prepared => {
-            tracing::info!(?running, ?greeted, prepared = ?began.elapsed(), "up");
-            Ok(Live {
-                hypervisor,
-                session,
-            })
+    let session = if let vmint_qemu::Start::Load(_) = launch.start {
+        // It is there as soon as it runs, and is told all at once.
+        let asked = Instant::now();
+        let greeting = Session::greet_asking(socket, prepare(), limit);
+        let (session, mut answer) = watched(&mut hypervisor, greeting, &console).await?;
+        let prepared = tokio::time::timeout(limit, answer.outcome());
+        let prepared = async {
+            let timed_out = |_| SessionError::TimedOut { what, after: limit };
+            prepared.await.map_err(timed_out)?
+        };
+        expect_prepared(watched(&mut hypervisor, prepared, &console).await?)?;
+        if asked.elapsed() > LATE {
+            let clock = Request::SetClock(identity::now_ns());
+            let set = session.call(clock, "set its clock", limit);
+            watched(&mut hypervisor, set, &console).await?;
         }
-        other => Err(SessionError::Unexpected(format!("{other:?}")).into()),
+        session
+    } else {
+        // It boots, which takes its time: the greeting is answered when that is over.
+        let greeting = Session::greet(socket, limit);
+        let greeted = watched(&mut hypervisor, greeting, &console).await;
+        let session = greeted.map_err(|fault| suspect_memory(fault, &launch))?;
+        let prepared = session.call(prepare(), what, remaining("prepare")?);
+        let reply = watched(&mut hypervisor, prepared, &console).await?;
+        expect_prepared(FromGuest::Reply(reply))?;
+        session
+    };
+    tracing::info!(?running, prepared = ?began.elapsed(), "up");
+    Ok(Live {
+        hypervisor,
+        session,
+    })
+}
+
+/// With an answer later than this the time that was told with the question is told once more.
+const LATE: Duration = Duration::from_millis(100);
+
+fn expect_prepared(message: FromGuest) -> Result<(), SessionError> {
+    match message {
+        FromGuest::Reply(Reply::Prepared) => Ok(()),
+        FromGuest::Failed(e) => Err(SessionError::Guest(e)),
+        other => Err(SessionError::Unexpected(format!("{other:?}"))),
     }
 }
 

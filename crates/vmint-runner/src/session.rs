@@ -196,46 +196,27 @@ impl Session {
     where
         IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let lost = |e: std::io::Error| SessionError::Lost {
-            reason: Some(e.to_string()),
-        };
-        let mut nonce = [0; NONCE_LEN];
-        getrandom::fill(&mut nonce).map_err(|e| SessionError::Lost {
-            reason: Some(e.to_string()),
-        })?;
-        io.write_all(
-            &Hello {
-                version: PROTOCOL_VERSION,
-                nonce,
-            }
-            .encode(),
-        )
-        .await
-        .map_err(lost)?;
-        let mut buffer = BytesMut::with_capacity(64 << 10);
-        let wait = async {
-            loop {
-                if io.read_buf(&mut buffer).await.map_err(lost)? == 0 {
-                    return Err(SessionError::Lost { reason: None });
-                }
-                if let Some((welcome, end)) = Welcome::find(&buffer, nonce) {
-                    return Ok((welcome, end));
-                }
-                // Everything before the answer is an older session's; keep what may be its beginning.
-                let keep = buffer.len().min(PREAMBLE_LEN - 1);
-                let _old = buffer.split_to(buffer.len() - keep);
-            }
-        };
-        let (welcome, end) = tokio::time::timeout(deadline, wait)
-            .await
-            .map_err(|_| SessionError::Silent { after: deadline })??;
-        if welcome.version != PROTOCOL_VERSION {
-            return Err(SessionError::Version {
-                guest: welcome.version,
-                host: PROTOCOL_VERSION,
-            });
-        }
-        Ok(Self::start(io, buffer.split_off(end)))
+        let rest = introduce(&mut io, &[], deadline).await?;
+        Ok(Self::start(io, rest))
+    }
+
+    /// The same, and asks for something in the same breath: a guest that has only just been woken wakes once for both.
+    pub async fn greet_asking<IO>(
+        mut io: IO,
+        request: Request,
+        deadline: Duration,
+    ) -> Result<(Self, Stream), SessionError>
+    where
+        IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let core = Arc::new(Core::default());
+        let session = Self(Arc::new(Handle(core.clone())));
+        let stream = session.open(request)?;
+        let mut asked = Vec::new();
+        core.lock().streams.write(&mut asked);
+        let rest = introduce(&mut io, &asked, deadline).await?;
+        serve(io, rest, &core);
+        Ok((session, stream))
     }
 
     /// A session on `io` without greeting; `rest` was read from it already.
@@ -243,10 +224,8 @@ impl Session {
     where
         IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let (read, write) = tokio::io::split(io);
         let core = Arc::new(Core::default());
-        tokio::spawn(write_loop(write, core.clone()));
-        tokio::spawn(read_loop(read, rest, core.clone()));
+        serve(io, rest, &core);
         Self(Arc::new(Handle(core)))
     }
 
@@ -521,6 +500,63 @@ impl Drop for Stream {
     }
 }
 
+/// Says hello, and `more` after it; gives what follows the answer.
+async fn introduce<IO>(
+    io: &mut IO,
+    more: &[u8],
+    deadline: Duration,
+) -> Result<BytesMut, SessionError>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    let lost = |e: std::io::Error| SessionError::Lost {
+        reason: Some(e.to_string()),
+    };
+    let mut nonce = [0; NONCE_LEN];
+    getrandom::fill(&mut nonce).map_err(|e| SessionError::Lost {
+        reason: Some(e.to_string()),
+    })?;
+    let hello = Hello {
+        version: PROTOCOL_VERSION,
+        nonce,
+    };
+    let said = [hello.encode().as_slice(), more].concat();
+    io.write_all(&said).await.map_err(lost)?;
+    let mut buffer = BytesMut::with_capacity(64 << 10);
+    let wait = async {
+        loop {
+            if io.read_buf(&mut buffer).await.map_err(lost)? == 0 {
+                return Err(SessionError::Lost { reason: None });
+            }
+            if let Some((welcome, end)) = Welcome::find(&buffer, nonce) {
+                return Ok((welcome, end));
+            }
+            // Everything before the answer is an older session's; keep what may be its beginning.
+            let keep = buffer.len().min(PREAMBLE_LEN - 1);
+            let _old = buffer.split_to(buffer.len() - keep);
+        }
+    };
+    let (welcome, end) = tokio::time::timeout(deadline, wait)
+        .await
+        .map_err(|_| SessionError::Silent { after: deadline })??;
+    if welcome.version != PROTOCOL_VERSION {
+        return Err(SessionError::Version {
+            guest: welcome.version,
+            host: PROTOCOL_VERSION,
+        });
+    }
+    Ok(buffer.split_off(end))
+}
+
+fn serve<IO>(io: IO, rest: BytesMut, core: &Arc<Core>)
+where
+    IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let (read, write) = tokio::io::split(io);
+    tokio::spawn(write_loop(write, core.clone()));
+    tokio::spawn(read_loop(read, rest, core.clone()));
+}
+
 async fn write_loop(mut io: impl AsyncWrite + Unpin, core: Arc<Core>) {
     let mut out = Vec::new();
     loop {
@@ -604,6 +640,32 @@ mod tests {
             script(theirs).await;
         });
         Session::greet(ours, Duration::from_secs(5)).await
+    }
+
+    #[tokio::test]
+    async fn what_is_asked_with_the_greeting_comes_in_the_same_breath_and_is_answered() {
+        let (ours, mut theirs) = duplex(1 << 20);
+        tokio::spawn(async move {
+            let mut said = [0; 1024];
+            let n = theirs.read(&mut said).await.unwrap();
+            assert!(n > PREAMBLE_LEN, "the request is there already");
+            let nonce = Hello::decode(&said[..PREAMBLE_LEN]).unwrap().nonce;
+            let version = PROTOCOL_VERSION;
+            let mut answer = Welcome { version, nonce }.encode().to_vec();
+            encode_message(&mut answer, 1, &FromGuest::Reply(Reply::Pong)).unwrap();
+            theirs.write_all(&answer).await.unwrap();
+            let mut second = Vec::new();
+            encode_message(&mut second, 2, &FromGuest::Reply(Reply::ClockSet)).unwrap();
+            let _request = theirs.read(&mut said).await.unwrap();
+            theirs.write_all(&second).await.unwrap();
+        });
+        let limit = Duration::from_secs(5);
+        let greeted = Session::greet_asking(ours, Request::Ping, limit).await;
+        let (session, mut answer) = greeted.unwrap();
+        let first = answer.outcome().await.unwrap();
+        assert_eq!(first, FromGuest::Reply(Reply::Pong));
+        let second = session.call(Request::SetClock(1), "set its clock", limit);
+        assert_eq!(second.await.unwrap(), Reply::ClockSet);
     }
 
     #[tokio::test]

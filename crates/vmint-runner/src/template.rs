@@ -15,7 +15,10 @@ use vmint_protocol::{Reply, Request};
 use vmint_qemu::disk::{self, Layer, Maker};
 use vmint_qemu::hypervisor::Held;
 use vmint_qemu::{Boot, DeviceState, Frozen, Host, Launch, Manifest, Shape, Start};
-use vmint_store::FileLock;
+use vmint_store::{FileLock, InUse};
+
+/// How long those have who are about to fork a template that is damaged.
+const LEAVE: Duration = Duration::from_secs(2);
 
 /// A template to find or to make.
 #[derive(Clone, Debug)]
@@ -101,7 +104,9 @@ impl Wanted<'_> {
                     "a template cannot be used and is made anew: {}",
                     fault.message
                 ));
-                // Out of sight first: forks of it keep their links.
+                // Who is about to fork it finds out for himself; forks of it keep their links.
+                let alone = InUse::alone_until(&folder, std::time::Instant::now() + LEAVE);
+                let _alone = alone.inspect_err(|e| tracing::warn!("{e}"));
                 std::fs::remove_dir_all(&folder).map_err(host_fault("remove", &folder))?;
             }
         }

@@ -70,6 +70,7 @@ pub use vmint_model::{
     LeaseEnd, LeaseId, LeaseRecord, Limits, MachineId, MachineRecord, MachineSpec, MachineState,
     Name, NetMode, Origin, Owner, PoolRecord, PoolSpec, PoolState, PoolStatus, ProcessRef, Publish,
     Slot, SlotState, SnapshotRecord, parse_duration, printable, printable_bytes, printable_lines,
+    span,
 };
 pub use vmint_pool::Filled;
 pub use vmint_pool::admission::host::HostMemory;

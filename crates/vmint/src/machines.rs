@@ -183,9 +183,7 @@ impl Vmint {
             request,
             permit,
             held,
-        } = self
-            .request_admitted(&record, &dir, terms, progress)
-            .await?;
+        } = Box::pin(self.request_admitted(&record, &dir, terms, progress)).await?;
         let lock = self.insert(&mut record, &dir)?;
         let id = record.id.clone();
         let provided = match record.spec.origin {
@@ -441,11 +439,17 @@ impl Vmint {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_millis(100));
         };
+        if let Origin::Disk(_) = record.spec.origin
+            && disk::layers(dir.path()).is_empty()
+        {
+            // Its folder was lost. Without the snapshot there is no other disk that it could be meant to boot from.
+            self.provide(&record, &dir)?;
+        }
         let Admitted {
             request,
             permit,
             held,
-        } = self.request_admitted(&record, &dir, None, progress).await?;
+        } = Box::pin(self.request_admitted(&record, &dir, None, progress)).await?;
         let to = MachineState::Starting;
         let changed = self
             .store()

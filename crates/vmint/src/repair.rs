@@ -71,8 +71,8 @@ impl Vmint {
         let mut told = Vec::new();
         for snapshot in all.map_err(store_fault)? {
             let (name, folder) = (&snapshot.name, self.home.snapshot(&snapshot.name));
-            // One that went meanwhile, or is in use, is whole.
             let Ok(Some(alone)) = alone(&folder, &format!("snapshot {name}")) else {
+                // It went meanwhile, or is in use, and so is whole.
                 continue;
             };
             match rescue(&folder) {

@@ -159,7 +159,7 @@ pub struct Create {
     pub from: Option<Name>,
     #[command(flatten)]
     pub hardware: Hardware,
-    /// Open a port of 127.0.0.1 to one of the guest; HOST 0 for any free one
+    /// Open a port of 127.0.0.1 to one of the guest; HOST 0 for any free one, which is kept while it can be had
     #[arg(long, value_name = "HOST:GUEST")]
     pub publish: Vec<Publish>,
     /// Boot the image instead of forking its template; with --from, boot from the snapshot's disk

@@ -222,9 +222,10 @@ async fn told<T>(
 /// What the user did not ask for.
 fn tell_forced(options: StopOptions, stopped: &Stopped) {
     if stopped.forced && options.how != StopHow::Force {
-        Context::warn(&format!(
-            "machine {} did not shut down within {:?} and was forced: what it had not written to its disk is lost",
-            stopped.machine.name, options.timeout
+        context::warn(&format!(
+            "machine {} did not shut down within {} and was forced: what it had not written to its disk is lost",
+            stopped.machine.name,
+            vmint::span(options.timeout)
         ));
     }
 }
