@@ -33,6 +33,9 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use vmint_model::Confinement;
 
+/// How long the events of a QEMU that has ended may take to be read.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// A running QEMU. Killed when dropped.
 #[derive(Debug)]
 pub struct Hypervisor {
@@ -167,6 +170,11 @@ impl Hypervisor {
             Some(event) = self.events.recv() => return Ok(Notice::Event(event)),
             status = self.child.wait() => status?,
         };
+        // What it said last may be on its way still: why it ended, perhaps. Its connection ends behind that.
+        let last = tokio::time::timeout(LAST_WORDS, self.events.recv());
+        if let Ok(Some(event)) = last.await {
+            return Ok(Notice::Event(event));
+        }
         let stderr = self.logs.last_words().await;
         Ok(Notice::Exited(Exit { status, stderr }))
     }
