@@ -275,6 +275,37 @@ fn connections_from_before_a_restore_are_reset_and_those_within_the_guest_stay()
     }
 }
 
+/// What a fork does first is not taken for what it was forked with.
+#[test]
+fn a_connection_that_a_fork_makes_at_once_is_not_reset() {
+    netns::private_host("9.9.9.9", &["10.77.0.1/24"], &["10.77.0.2/24"], || {
+        let listener = TcpListener::bind((NEIGHBOUR, 8080)).unwrap();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                std::thread::spawn(move || {
+                    // A server that takes longer to answer than the guest to clear up.
+                    std::thread::sleep(Duration::from_millis(700));
+                    let _ = std::io::Write::write_all(&mut &stream, b"answered\n");
+                });
+            }
+        });
+    });
+    let home = Home::new();
+    home.ok("create box --memory 128M --net nat --start");
+    home.sh(
+        "box",
+        &format!("(sleep 1000 | nc {NEIGHBOUR} 8080) >/dev/null 2>&1 & true"),
+    );
+    for round in 0..4 {
+        home.ok(&format!("fork box fork{round}"));
+        let answer = home.sh(
+            &format!("fork{round}"),
+            &format!("sleep 2 | nc {NEIGHBOUR} 8080"),
+        );
+        assert_eq!(answer, "answered");
+    }
+}
+
 #[test]
 fn a_guest_pings_where_its_host_lets_it_and_doctor_says_where_not() {
     netns::private_host("9.9.9.9", &["10.77.0.1/24"], &["10.77.0.2/24"], || {});

@@ -13,6 +13,7 @@
 //!   port without a host costs nothing although it reports a hang-up for as long as that lasts.
 
 use crate::boot::Handover;
+use crate::connections::{self, Connection};
 use crate::exec::{Exec, Surroundings};
 use crate::init::{self, End, Requests};
 use crate::pack::Pack;
@@ -20,7 +21,7 @@ use crate::port::{Inbox, Outbox, Port};
 use crate::source::Source;
 use crate::spawn::Spawner;
 use crate::unpack::Unpack;
-use crate::{connections, console, sys};
+use crate::{console, sys};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::{Errno, Result};
 use rustix::process::{WaitOptions, WaitStatus};
@@ -130,8 +131,8 @@ pub struct Agent {
     pub(crate) shutting_down: bool,
     /// What the guest has asked of its PID 1, and until when commands are heard out.
     ending: Option<(End, Instant)>,
-    /// Addresses whose connections are to be reset, and when.
-    stale: Option<(Vec<[u8; 4]>, Instant)>,
+    /// Connections that are to be reset, and when.
+    stale: Option<(Vec<Connection>, Instant)>,
     epoll: OwnedFd,
     /// Children that have ended; where the agent is the init for good, what is asked of it.
     signals: OwnedFd,
@@ -386,10 +387,12 @@ impl Agent {
         self.reap();
     }
 
-    /// The other ends of connections from these addresses are gone.
-    pub(crate) fn reset_connections_of(&mut self, addresses: Vec<[u8; 4]>) {
-        if !addresses.is_empty() {
-            self.stale = Some((addresses, Instant::now() + STALE));
+    /// The other ends of the connections from these addresses are gone. They are noted now, and reset when there is time.
+    pub(crate) fn note_connections_of(&mut self, addresses: &[[u8; 4]]) {
+        match connections::of(addresses) {
+            Ok(found) if found.is_empty() => {}
+            Ok(found) => self.stale = Some((found, Instant::now() + STALE)),
+            Err(e) => console::say(&format!("cannot list the connections of before: {e}")),
         }
     }
 
@@ -485,8 +488,8 @@ impl Agent {
             console::say("no host has prepared this machine; starting its init without");
             self.hand_over()?;
         }
-        if let Some((addresses, _)) = self.stale.take_if(|(_, at)| *at <= now) {
-            match connections::reset(&addresses) {
+        if let Some((stale, _)) = self.stale.take_if(|(_, at)| *at <= now) {
+            match connections::reset(&stale) {
                 Ok(0) => {}
                 Ok(count) => console::say(&format!("{count} connections of before are reset")),
                 Err(e) => console::say(&format!("cannot reset the connections of before: {e}")),

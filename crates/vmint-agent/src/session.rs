@@ -291,8 +291,8 @@ impl Agent {
                     // Its random numbers were for once.
                     let seed = Vec::new();
                     self.prepared = Some(Box::new(Prepare { seed, ..*prepare }));
+                    self.note_connections_of(&cut_off);
                     self.say(stream, &FromGuest::Reply(Reply::Prepared));
-                    self.reset_connections_of(cut_off);
                     return self.hand_over();
                 }
                 Err(error) => {
