@@ -253,6 +253,12 @@ fn connections_from_before_a_restore_are_reset_and_those_within_the_guest_stay()
                 "box",
                 &format!("nc {NEIGHBOUR} 8080 </dev/null >/dev/null 2>&1 & true"),
             );
+            // One that the child would only make itself leads to somebody.
+            until(SOON, "it is connected", || {
+                let is_made =
+                    |line: &String| line.starts_with("02004D0A") && !line.ends_with(" 02");
+                connections("box").iter().any(is_made)
+            });
         }
         home.ok(what);
         // A moment after the first command may run.
