@@ -28,6 +28,7 @@ struct View {
     cmd: Vec<String>,
     created_at: String,
     #[serde(skip)]
+    #[serde(skip)]
     created_at_ms: i64,
 }
 

@@ -136,9 +136,9 @@ struct SlotView<'a> {
     generation: u64,
     uses: u32,
     since: String,
-    born: String,
+    created_at: String,
     lease: Option<&'a str>,
-    owner: Option<String>,
+    owner: Option<&'a Owner>,
     label: Option<&'a str>,
 }
 
@@ -316,9 +316,9 @@ fn status(context: Context, name: &Name) -> Result<(), Fault> {
         generation: slot.generation.0,
         uses: slot.uses,
         since: time(slot.since_ms),
-        born: time(slot.born_at_ms),
+        created_at: time(slot.born_at_ms),
         lease: lease.as_ref().map(|l| l.id.as_str()),
-        owner: lease.as_ref().map(|l| l.owner.to_string()),
+        owner: lease.as_ref().map(|l| &l.owner),
         label: lease.as_ref().and_then(|l| l.label.as_deref()),
     });
     let waiters: Vec<_> = waiters.iter().filter(|w| w.pool == *name).collect();

@@ -24,6 +24,7 @@ struct View {
     boot_ms: Option<f64>,
     created_at: String,
     #[serde(skip)]
+    #[serde(skip)]
     created_at_ms: i64,
 }
 

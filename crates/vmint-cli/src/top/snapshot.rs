@@ -8,7 +8,8 @@ use std::collections::HashMap;
 use std::fs;
 use std::time::{Duration, Instant};
 use vmint::{
-    ErrorKind, Fault, HostMemory, LeaseRecord, MachineId, MachineRecord, PoolStatus, Slot, Vmint,
+    ErrorKind, Fault, HostMemory, LeaseRecord, MachineId, MachineRecord, Owner, PoolStatus, Slot,
+    Vmint,
 };
 
 /// So many events are shown.
@@ -90,15 +91,18 @@ pub struct MachineView {
     pub confined: Option<String>,
     pub uses: Option<u32>,
     pub lease: Option<String>,
-    pub owner: Option<String>,
+    pub owner: Option<Owner>,
     pub label: Option<String>,
     /// What was promised to it.
     pub memory: u64,
     /// What its runner, its hypervisor and its standby really take.
     pub used: Option<Memory>,
     pub created_at: String,
+    #[serde(skip)]
     pub created_at_ms: i64,
     /// Since when it is in this state, where that is known.
+    pub since: Option<String>,
+    #[serde(skip)]
     pub since_ms: Option<i64>,
 }
 
@@ -109,9 +113,10 @@ pub struct LeaseView {
     pub pool: String,
     pub machine: String,
     pub generation: u64,
-    pub owner: String,
+    pub owner: Owner,
     pub label: Option<String>,
     pub granted_at: String,
+    #[serde(skip)]
     pub granted_at_ms: i64,
     pub waited_ms: i64,
     pub expires_at: Option<String>,
@@ -121,10 +126,11 @@ pub struct LeaseView {
 #[derive(Debug, Serialize)]
 pub struct WaiterView {
     pub pool: String,
-    pub owner: String,
+    pub owner: Owner,
     pub label: Option<String>,
     pub pid: u32,
     pub since: String,
+    #[serde(skip)]
     pub since_ms: i64,
     pub deadline: String,
 }
@@ -198,7 +204,7 @@ impl Watcher {
                 .iter()
                 .map(|w| WaiterView {
                     pool: w.pool.to_string(),
-                    owner: w.owner.to_string(),
+                    owner: w.owner.clone(),
                     label: w.label.clone(),
                     pid: w.process.pid,
                     since: time(w.since_ms),
@@ -240,12 +246,13 @@ impl Watcher {
                 confined: record.and_then(confined),
                 uses: Some(slot.uses),
                 lease: lease.map(|l| l.id.to_string()),
-                owner: lease.map(|l| l.owner.to_string()),
+                owner: lease.map(|l| l.owner.clone()),
                 label: lease.and_then(|l| l.label.clone()),
                 memory: record.map_or(0, |m| m.spec.memory.0),
                 used: self.memory.get(&slot.machine).copied(),
                 created_at: time(slot.born_at_ms),
                 created_at_ms: slot.born_at_ms,
+                since: Some(time(slot.since_ms)),
                 since_ms: Some(slot.since_ms),
             });
         }
@@ -263,12 +270,13 @@ impl Watcher {
                 confined: confined(record),
                 uses: None,
                 lease: None,
-                owner: record.owner.as_ref().map(|p| format!("process {}", p.pid)),
+                owner: record.owner.clone().map(Owner::Process),
                 label: None,
                 memory: record.spec.memory.0,
                 used: self.memory.get(&record.id).copied(),
                 created_at: time(record.created_at_ms),
                 created_at_ms: record.created_at_ms,
+                since: None,
                 since_ms: None,
             });
         }
@@ -311,7 +319,7 @@ fn lease(lease: &LeaseRecord) -> LeaseView {
         pool: lease.pool.to_string(),
         machine: lease.machine.to_string(),
         generation: lease.generation.0,
-        owner: lease.owner.to_string(),
+        owner: lease.owner.clone(),
         label: lease.label.clone(),
         granted_at: time(lease.granted_at_ms),
         granted_at_ms: lease.granted_at_ms,
