@@ -129,7 +129,8 @@ pub struct ExecSpec {
     /// Program and arguments; bytes, since Linux asks no more of them. The program is looked up in the `PATH` that
     /// the command will have.
     pub argv: Vec<Vec<u8>>,
-    /// Environment, set over `PATH`, `HOME`, `USER`, `LOGNAME`, `SHELL` and `TERM` (with a terminal) of the user.
+    /// Environment, set over `PATH`, `HOME`, `USER`, `LOGNAME`, `SHELL` and `TERM` (with a terminal) of the user, and over what a login
+    /// finds in the guest.
     pub env: Vec<(Vec<u8>, Vec<u8>)>,
     /// Working directory; the user's home, or `/`, when absent.
     pub cwd: Option<Vec<u8>>,

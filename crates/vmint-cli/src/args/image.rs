@@ -145,7 +145,10 @@ pub struct Build {
 
 /// Import a root filesystem
 ///
-/// From a tar, from a folder or an archive in OCI's layout, or from a registry.
+/// From a tar, from a folder or an archive in OCI's layout, or from a registry. The same source gives the same image, whenever it is
+/// imported. An OCI image's user, environment, command and working directory are those of its machines' commands; the working
+/// directory is made if no layer has it, and is / if the image names none. In machines of a plain tar commands begin in the
+/// user's home.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
