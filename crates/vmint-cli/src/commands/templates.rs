@@ -1,6 +1,8 @@
 //! `template`.
 
 use super::removal;
+#[cfg(test)]
+use super::schema::foreign;
 use crate::args::image::{DryRun, Template, TemplateBuild};
 use crate::context::{self, Context};
 use crate::output::{age, ms, table, time};
@@ -10,20 +12,24 @@ use vmint::{ByteSize, ErrorKind, ExecDefaults, Fault, MachineSpec, Origin};
 
 /// A template.
 #[derive(Debug, Serialize)]
-struct View {
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Template"))]
+pub(super) struct View {
     fingerprint: String,
     image: String,
     image_digest: String,
+    #[cfg_attr(test, schemars(with = "foreign::Accelerator"))]
     accelerator: &'static str,
+    #[cfg_attr(test, schemars(with = "foreign::MachineType"))]
     machine: &'static str,
     memory: u64,
     cpus: u32,
+    #[cfg_attr(test, schemars(with = "foreign::Link"))]
     net: &'static str,
     qemu: String,
     size: u64,
     boot_ms: Option<f64>,
+    #[cfg_attr(test, schemars(with = "foreign::Time"))]
     created_at: String,
-    #[serde(skip)]
     #[serde(skip)]
     created_at_ms: i64,
 }
@@ -168,7 +174,8 @@ fn none_is(name: &str) -> Fault {
 
 /// What was found in a template's files.
 #[derive(Debug, Serialize)]
-struct Verified {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct Verified {
     fingerprint: String,
     image: String,
     sound: bool,
@@ -207,6 +214,20 @@ fn verify(context: Context, names: &[String]) -> Result<u8, Fault> {
     Ok(u8::from(all.iter().any(|one| !one.sound)))
 }
 
+/// What was deleted, or would be.
+#[derive(Debug, Serialize)]
+#[cfg_attr(
+    test,
+    derive(schemars::JsonSchema),
+    schemars(rename = "TemplatesPruned")
+)]
+pub(super) struct PrunedView {
+    /// Bytes that are given back.
+    freed: u64,
+    /// Fingerprints.
+    templates: Vec<String>,
+}
+
 fn prune(context: Context, args: DryRun) -> Result<(), Fault> {
     let (vmint, _config) = context.open_configured()?;
     let progress = context.progress();
@@ -217,17 +238,16 @@ fn prune(context: Context, args: DryRun) -> Result<(), Fault> {
         vmint
             .remove_templates(|frozen| stale.iter().any(|gone| gone.folder() == frozen.folder()))?;
     }
-    let freed: u64 = views.iter().map(|view| view.size).sum();
-    let fingerprints: Vec<_> = views.iter().map(|view| &view.fingerprint).collect();
-    context.show(
-        &serde_json::json!({ "templates": fingerprints, "freed": freed }),
-        || {
-            let (count, freed) = (views.len(), ByteSize(freed));
-            if args.dry_run {
-                format!("{count} templates would be removed, {freed} given back")
-            } else {
-                format!("{count} templates removed, {freed} given back")
-            }
-        },
-    )
+    let view = PrunedView {
+        freed: views.iter().map(|view| view.size).sum(),
+        templates: views.into_iter().map(|view| view.fingerprint).collect(),
+    };
+    context.show(&view, || {
+        let (count, freed) = (view.templates.len(), ByteSize(view.freed));
+        if args.dry_run {
+            format!("{count} templates would be removed, {freed} given back")
+        } else {
+            format!("{count} templates removed, {freed} given back")
+        }
+    })
 }

@@ -326,7 +326,10 @@ fn machine(m: &MachineView) -> [String; 12] {
         m.confined.clone().unwrap_or_default(),
         short(m.memory),
         used.unwrap_or_default(),
-        m.owner.as_ref().map(ToString::to_string).unwrap_or_default(),
+        m.owner
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
         m.label.clone().unwrap_or_default(),
     ]
 }
@@ -409,7 +412,7 @@ fn short(bytes: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::super::memory::Memory;
     use super::super::snapshot::{EventLine, HostView, LeaseView, PoolView, WaiterView, now_ms};
     use super::*;
@@ -424,7 +427,8 @@ mod tests {
         })
     }
 
-    fn snapshot(machines: usize) -> Snapshot {
+    /// A moment with so many machines.
+    pub(crate) fn snapshot(machines: usize) -> Snapshot {
         let machine = |n: usize| MachineView {
             name: format!("m{n:012x}"),
             state: if n == 0 { "leased" } else { "ready" },

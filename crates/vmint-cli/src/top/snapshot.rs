@@ -2,6 +2,8 @@
 
 use super::memory::{self, Family, Memory};
 use crate::commands::care::EventView;
+#[cfg(test)]
+use crate::commands::schema::foreign;
 use crate::output::time;
 use serde::Serialize;
 use std::collections::HashMap;
@@ -19,8 +21,10 @@ const MEMORY_EVERY: Duration = Duration::from_secs(1);
 
 /// One moment.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Top"))]
 pub struct Snapshot {
     /// When.
+    #[cfg_attr(test, schemars(with = "foreign::Time"))]
     pub at: String,
     /// The host.
     pub host: HostView,
@@ -38,6 +42,7 @@ pub struct Snapshot {
 
 /// The host.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "TopHost"))]
 pub struct HostView {
     /// Bytes that there are, under the limit of the control group.
     pub memory_total: Option<u64>,
@@ -50,6 +55,7 @@ pub struct HostView {
     /// The load average of the last minute.
     pub load: Option<f64>,
     /// What executes machines.
+    #[cfg_attr(test, schemars(with = "Vec<foreign::Accelerator>"))]
     pub accelerators: Vec<&'static str>,
     /// How their hypervisors and runners are fenced in, in brief.
     pub confinements: Vec<String>,
@@ -57,8 +63,10 @@ pub struct HostView {
 
 /// A pool.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "TopPool"))]
 pub struct PoolView {
     pub name: String,
+    #[cfg_attr(test, schemars(with = "foreign::PoolState"))]
     pub state: &'static str,
     pub image: String,
     pub memory: u64,
@@ -75,13 +83,17 @@ pub struct PoolView {
 
 /// A machine.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "TopMachine"))]
 pub struct MachineView {
     pub name: String,
     /// Of its slot, if it has one; else its own.
+    #[cfg_attr(test, schemars(with = "foreign::EitherState"))]
     pub state: &'static str,
+    #[cfg_attr(test, schemars(with = "Option<foreign::MachineState>"))]
     pub machine_state: Option<&'static str>,
     pub pool: Option<String>,
     pub generation: u64,
+    #[cfg_attr(test, schemars(with = "Option<foreign::Accelerator>"))]
     pub accelerator: Option<&'static str>,
     /// How its hypervisor is fenced in.
     pub confinement: Option<String>,
@@ -91,16 +103,19 @@ pub struct MachineView {
     pub confined: Option<String>,
     pub uses: Option<u32>,
     pub lease: Option<String>,
+    #[cfg_attr(test, schemars(with = "Option<foreign::Owner>"))]
     pub owner: Option<Owner>,
     pub label: Option<String>,
     /// What was promised to it.
     pub memory: u64,
     /// What its runner, its hypervisor and its standby really take.
     pub used: Option<Memory>,
+    #[cfg_attr(test, schemars(with = "foreign::Time"))]
     pub created_at: String,
     #[serde(skip)]
     pub created_at_ms: i64,
     /// Since when it is in this state, where that is known.
+    #[cfg_attr(test, schemars(with = "Option<foreign::Time>"))]
     pub since: Option<String>,
     #[serde(skip)]
     pub since_ms: Option<i64>,
@@ -108,35 +123,44 @@ pub struct MachineView {
 
 /// A lease.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "TopLease"))]
 pub struct LeaseView {
     pub lease: String,
     pub pool: String,
     pub machine: String,
     pub generation: u64,
+    #[cfg_attr(test, schemars(with = "foreign::Owner"))]
     pub owner: Owner,
     pub label: Option<String>,
+    #[cfg_attr(test, schemars(with = "foreign::Time"))]
     pub granted_at: String,
     #[serde(skip)]
     pub granted_at_ms: i64,
     pub waited_ms: i64,
+    #[cfg_attr(test, schemars(with = "Option<foreign::Time>"))]
     pub expires_at: Option<String>,
 }
 
 /// Somebody in line.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "TopWaiter"))]
 pub struct WaiterView {
     pub pool: String,
+    #[cfg_attr(test, schemars(with = "foreign::Owner"))]
     pub owner: Owner,
     pub label: Option<String>,
     pub pid: u32,
+    #[cfg_attr(test, schemars(with = "foreign::Time"))]
     pub since: String,
     #[serde(skip)]
     pub since_ms: i64,
+    #[cfg_attr(test, schemars(with = "foreign::Time"))]
     pub deadline: String,
 }
 
 /// An event.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "TopEvent"))]
 pub struct EventLine {
     pub sequence: i64,
     /// As `vmint events` prints it.
