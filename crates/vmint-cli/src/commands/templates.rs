@@ -5,7 +5,9 @@ use super::removal;
 use super::schema::foreign;
 use crate::args::image::{DryRun, Template, TemplateBuild};
 use crate::context::{self, Context};
+use crate::failure::{Codes, exit_code, tell};
 use crate::output::{age, ms, table, time};
+use crate::view::{Each, Failed};
 use serde::Serialize;
 use vmint::qemu::Frozen;
 use vmint::{ByteSize, ErrorKind, ExecDefaults, Fault, MachineSpec, Origin};
@@ -183,11 +185,18 @@ pub(super) struct Verified {
     damage: Vec<String>,
 }
 
+/// Reads each of the templates that are meant. A name that means none keeps no other from it.
 fn verify(context: Context, names: &[String]) -> Result<u8, Fault> {
     let mut chosen = context.open()?.templates();
+    let mut missing = Vec::new();
     for name in names {
         if !chosen.iter().any(|frozen| is_meant(frozen, name)) {
-            return Err(none_is(name));
+            let error = none_is(name);
+            tell(&error);
+            missing.push(Failed {
+                name: name.clone(),
+                error,
+            });
         }
     }
     chosen.retain(|frozen| names.is_empty() || names.iter().any(|name| is_meant(frozen, name)));
@@ -200,9 +209,20 @@ fn verify(context: Context, names: &[String]) -> Result<u8, Fault> {
             damage: damage.into_iter().map(|fault| fault.message).collect(),
         }
     };
-    let all: Vec<_> = chosen.iter().map(verified).collect();
+    let found: Vec<_> = chosen.iter().map(verified).collect();
+    let code = match missing.first() {
+        Some(failed) => exit_code(failed.error.kind, Codes::Own),
+        None => u8::from(found.iter().any(|one| !one.sound)),
+    };
+    let found = found.into_iter().map(Each::Done);
+    let all: Vec<_> = found.chain(missing.into_iter().map(Each::Failed)).collect();
     context.show(&all, || {
-        let told = all.iter().flat_map(|one| {
+        let done = all.iter().filter_map(|one| match one {
+            Each::Done(verified) => Some(verified),
+            // Told already.
+            Each::Failed(_) => None,
+        });
+        let told = done.flat_map(|one| {
             let fingerprint: String = one.fingerprint.chars().take(12).collect();
             let of = format!("{fingerprint} of {}", one.image);
             let damage = one.damage.iter().map(|what| format!("{of}: {what}"));
@@ -211,7 +231,7 @@ fn verify(context: Context, names: &[String]) -> Result<u8, Fault> {
         });
         told.collect::<Vec<_>>().join("\n")
     })?;
-    Ok(u8::from(all.iter().any(|one| !one.sound)))
+    Ok(code)
 }
 
 /// What was deleted, or would be.

@@ -28,7 +28,7 @@ const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/vmint.schema
 const WRITE: &str = "VMINT_WRITE_SCHEMA";
 
 const DESCRIPTION: &str = "Each property is what the command of its name prints: of `vmint ls`, properties/ls. A command \
-    that fails prints an ErrorBody. One that does something to several things that were named prints a list with an entry \
+    that fails prints an ErrorBody. One that acts on several things that were named prints a list with an entry \
     for each: what became of it, or a Failed. Of a command marked `lines`, each line is a value. Later versions may print \
     more properties and more words where there is an enum.";
 
@@ -91,7 +91,11 @@ const ANSWERS: &[Answer] = &[
     ("template ls", Whole, of::<Vec<templates::View>>),
     ("template prune", Whole, of::<templates::PrunedView>),
     ("template rm", Whole, of::<Vec<Each<Removed>>>),
-    ("template verify", Whole, of::<Vec<templates::Verified>>),
+    (
+        "template verify",
+        Whole,
+        of::<Vec<Each<templates::Verified>>>,
+    ),
     ("top", Whole, of::<top::Snapshot>),
     ("wait", Whole, of::<Machine>),
     ("workflow check", Whole, of::<Vec<answers::Diagnostic>>),
