@@ -97,7 +97,13 @@ fn memory_that_was_written_with_its_time_put_back_is_found_by_verify_and_by_the_
     assert_eq!(run.text(), "works\n");
     assert!(run.error().contains("damaged"), "{}", run.error());
     home.ok(&verify);
-    home.vmint("template verify nonsense").exits(3);
+    let both = home.vmint(&format!(
+        "template verify nonsense {fingerprint} --format json"
+    ));
+    let told = both.clone().exits(3).json();
+    assert_eq!(told[0]["fingerprint"], fingerprint, "{both}");
+    assert_eq!(told[1]["name"], "nonsense", "{both}");
+    assert_eq!(told[1]["error"]["kind"], "not_found", "{both}");
 }
 
 #[test]

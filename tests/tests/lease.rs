@@ -239,6 +239,14 @@ fn twice_released_and_anothers_lease_are_refused_and_harmless() {
     );
     assert_eq!(home.sh(&text(&next, "machine"), "echo mine"), "mine");
     home.vmint("lease release l0123456789abcdef").exits(3);
+    let both = home.vmint(&format!(
+        "lease release l0123456789abcdef {} --force --format json",
+        text(&next, "lease")
+    ));
+    let told = both.clone().exits(3).json();
+    assert_eq!(told[0]["name"], "l0123456789abcdef", "{both}");
+    assert_eq!(told[0]["error"]["kind"], "not_found", "{both}");
+    assert_eq!(told[1]["lease"], next["lease"], "{both}");
     home.vmint("lease release nonsense").exits(2);
 }
 

@@ -1,14 +1,58 @@
 //! What is printed of machines, snapshots, images and templates: a contract with scripts.
 
+#[cfg(test)]
+use crate::commands::schema::foreign;
 use crate::output::{self, age, list, ms, table, time};
 use serde::Serialize;
-use vmint::{LeaseRecord, MachineRecord, Origin, Publish, SnapshotRecord};
+use vmint::{Fault, LeaseRecord, MachineRecord, Origin, Publish, SnapshotRecord};
+
+/// What became of one of several things that were named, or are listed.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(inline))]
+#[serde(untagged)]
+pub enum Each<T> {
+    Done(T),
+    Failed(Failed),
+}
+
+/// What could not be done to one of several, or one that cannot be used.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Failed {
+    /// As it was named.
+    pub name: String,
+    /// Why not.
+    #[cfg_attr(test, schemars(with = "foreign::Fault"))]
+    pub error: Fault,
+}
+
+/// What is gone.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Removed {
+    /// As it was named.
+    name: String,
+    /// Always true.
+    removed: bool,
+}
+
+impl Removed {
+    /// The thing that was named so.
+    pub fn of(name: String) -> Self {
+        Self {
+            name,
+            removed: true,
+        }
+    }
+}
 
 /// A machine.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Machine<'a> {
     id: &'a str,
     name: &'a str,
+    #[cfg_attr(test, schemars(with = "foreign::MachineState"))]
     state: &'static str,
     generation: u64,
     image: &'a str,
@@ -20,28 +64,47 @@ pub struct Machine<'a> {
     /// The fingerprint of the template that it is made from.
     template: Option<&'a str>,
     backend: &'static str,
+    #[cfg_attr(test, schemars(with = "Option<foreign::Accelerator>"))]
     accelerator: Option<&'static str>,
+    #[cfg_attr(test, schemars(with = "Option<foreign::Confinement>"))]
     confinement: Option<vmint::Confinement>,
+    #[cfg_attr(test, schemars(with = "Option<foreign::Confinement>"))]
     runner_confinement: Option<vmint::Confinement>,
     run_as: Option<String>,
     pool: Option<&'a str>,
     lease: Option<&'a str>,
     memory: u64,
     cpus: u32,
+    #[cfg_attr(test, schemars(with = "Option<foreign::Limits>"))]
     limits: Option<vmint::Limits>,
+    #[cfg_attr(test, schemars(with = "foreign::NetMode"))]
     net: &'a vmint::NetMode,
+    #[cfg_attr(test, schemars(with = "foreign::DiskCache"))]
     disk_cache: &'static str,
     /// How often its allow list allowed and refused, where it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(with = "foreign::Totals"))]
     network: Option<vmint::qemu::egress::Totals>,
     addresses: &'a [String],
+    #[cfg_attr(test, schemars(with = "Vec<foreign::Publish>"))]
     ports: &'a [Publish],
     runner_pid: Option<u32>,
     hypervisor_pid: Option<u32>,
     ephemeral: bool,
     reason: Option<&'a str>,
+    #[cfg_attr(test, schemars(with = "foreign::Time"))]
     created_at: String,
     ready_ms: Option<f64>,
+}
+
+/// A machine that was stopped.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct StoppedMachine<'a> {
+    #[serde(flatten)]
+    pub machine: Machine<'a>,
+    /// Whether its power was cut.
+    pub forced: bool,
 }
 
 impl Machine<'_> {
@@ -266,18 +329,22 @@ pub fn brief(record: &MachineRecord) -> String {
 
 /// A snapshot.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Snapshot<'a> {
     name: &'a str,
     machine: &'a str,
     image: &'a str,
     image_digest: Option<&'a str>,
+    #[cfg_attr(test, schemars(with = "foreign::Accelerator"))]
     accelerator: &'static str,
     memory: u64,
     cpus: u32,
+    #[cfg_attr(test, schemars(with = "foreign::NetMode"))]
     net: &'a vmint::NetMode,
     size: u64,
     full: bool,
     pause_ms: f64,
+    #[cfg_attr(test, schemars(with = "foreign::Time"))]
     created_at: String,
 }
 
@@ -357,14 +424,15 @@ pub fn snapshot_brief(record: &SnapshotRecord) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use vmint::{
         Accelerator, ByteSize, ExecDefaults, Generation, MachineSpec, MachineState, NetMode,
         ProcessRef,
     };
 
-    fn record() -> MachineRecord {
+    /// A machine that is up.
+    pub(crate) fn record() -> MachineRecord {
         let process = |pid| {
             Some(ProcessRef {
                 pid,

@@ -32,6 +32,7 @@ pub struct Garbage {
     /// What was in `lost+found` for longer than it is kept there.
     pub lost: Vec<PathBuf>,
     /// What was given back on disk; of images only once they are removed.
+    #[serde(rename = "freed")]
     pub bytes: ByteSize,
 }
 

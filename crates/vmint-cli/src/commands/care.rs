@@ -1,5 +1,7 @@
 //! `doctor`, `gc`, `events`, `config`.
 
+#[cfg(test)]
+use super::schema::foreign;
 use crate::args::Format;
 use crate::args::other::{Config, Events, Gc};
 use crate::context::{self, Context};
@@ -132,15 +134,20 @@ pub fn gc(context: Context, args: &Gc) -> Result<(), Fault> {
 
 /// Something that happened.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Event"))]
 pub(crate) struct EventView<'a> {
     sequence: i64,
+    #[cfg_attr(test, schemars(with = "foreign::Time"))]
     at: String,
     machine: &'a str,
     name: &'a str,
+    #[cfg_attr(test, schemars(with = "foreign::ChangeOf"))]
     of: &'static str,
     pool: Option<&'a str>,
     lease: Option<&'a str>,
+    #[cfg_attr(test, schemars(with = "Option<foreign::EitherState>"))]
     from: Option<&'static str>,
+    #[cfg_attr(test, schemars(with = "Option<foreign::EitherState>"))]
     to: Option<&'static str>,
     cause: &'a str,
     duration_ms: Option<i64>,

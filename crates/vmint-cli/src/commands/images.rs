@@ -1,9 +1,12 @@
 //! `image`.
 
 use super::removal;
+#[cfg(test)]
+use super::schema::foreign;
 use crate::args::image::{Build, DryRun, Image, Import, Kernel};
 use crate::context::{self, Context};
 use crate::output::{age, list, table, time};
+use crate::view::{Each, Failed};
 use serde::Serialize;
 use std::path::PathBuf;
 use vmint::image::store::Listed;
@@ -12,11 +15,14 @@ use vmint::{ByteSize, Fault};
 
 /// An image.
 #[derive(Debug, Serialize)]
-struct View {
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Image"))]
+pub(super) struct View {
     name: String,
     digest: String,
+    #[cfg_attr(test, schemars(with = "foreign::Arch"))]
     architecture: String,
     kernel: String,
+    #[cfg_attr(test, schemars(with = "foreign::InitKind"))]
     init: vmint::image::InitKind,
     disk: Option<u64>,
     size: u64,
@@ -26,6 +32,7 @@ struct View {
     workdir: Option<String>,
     entrypoint: Vec<String>,
     cmd: Vec<String>,
+    #[cfg_attr(test, schemars(with = "foreign::Time"))]
     created_at: String,
     #[serde(skip)]
     created_at_ms: i64,
@@ -89,18 +96,18 @@ impl View {
     }
 }
 
-/// An image that cannot be used.
+/// What was deleted, or would be.
 #[derive(Debug, Serialize)]
-struct Damaged {
-    name: String,
-    error: Fault,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(untagged)]
-enum Line {
-    Image(Box<View>),
-    Damaged(Damaged),
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "ImagesPruned"))]
+pub(super) struct PrunedView {
+    /// How many folders that killed builders left.
+    abandoned: usize,
+    /// Bytes that are given back.
+    freed: u64,
+    /// Digests of images that nothing means.
+    images: Vec<String>,
+    /// Digests of kernels that no image has.
+    kernels: Vec<String>,
 }
 
 /// A failure of the image store.
@@ -210,23 +217,23 @@ fn shown(context: Context, image: &vmint::image::Image) -> Result<(), Fault> {
 fn ls(context: Context) -> Result<(), Fault> {
     let listed = context.open()?.images().list().map_err(fault)?;
     let line = |listed: Listed| match listed.image {
-        Ok(image) => Line::Image(Box::new(View::from(&image))),
-        Err(e) => Line::Damaged(Damaged {
+        Ok(image) => Each::Done(Box::new(View::from(&image))),
+        Err(e) => Each::Failed(Failed {
             name: listed.name.to_string(),
             error: fault(e),
         }),
     };
     let lines: Vec<_> = listed.into_iter().map(line).collect();
-    let name = |line: &Line| match line {
-        Line::Image(view) => view.name.clone(),
-        Line::Damaged(damaged) => damaged.name.clone(),
+    let name = |line: &Each<Box<View>>| match line {
+        Each::Done(view) => view.name.clone(),
+        Each::Failed(damaged) => damaged.name.clone(),
     };
     context.list(&lines, name, || {
         let headings = [
             "NAME", "DIGEST", "KERNEL", "INIT", "DISK", "SIZE", "ORIGIN", "CREATED",
         ];
-        let row = |line: &Line| match line {
-            Line::Image(view) => [
+        let row = |line: &Each<Box<View>>| match line {
+            Each::Done(view) => [
                 view.name.clone(),
                 view.digest
                     .rsplit(':')
@@ -244,7 +251,7 @@ fn ls(context: Context) -> Result<(), Fault> {
                 view.origin.clone(),
                 format!("{} ago", age(view.created_at_ms)),
             ],
-            Line::Damaged(damaged) => {
+            Each::Failed(damaged) => {
                 let mut row = [const { String::new() }; 8];
                 row[0].clone_from(&damaged.name);
                 row[6].clone_from(&damaged.error.message);
@@ -267,12 +274,12 @@ fn prune(context: Context, args: DryRun) -> Result<(), Fault> {
     } else {
         vmint.prune_images()?
     };
-    let view = serde_json::json!({
-        "images": pruned.images.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "kernels": pruned.kernels.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "abandoned": pruned.abandoned,
-        "freed": pruned.freed,
-    });
+    let view = PrunedView {
+        abandoned: pruned.abandoned,
+        freed: pruned.freed,
+        images: pruned.images.iter().map(ToString::to_string).collect(),
+        kernels: pruned.kernels.iter().map(ToString::to_string).collect(),
+    };
     context.show(&view, || {
         let (images, kernels) = (pruned.images.len(), pruned.kernels.len());
         let freed = ByteSize(pruned.freed);

@@ -5,6 +5,7 @@ use crate::args::Format;
 use crate::args::machine as args;
 use crate::context::{self, Context};
 use crate::failure::{Codes, exit_code, tell};
+use crate::view::{Each, Failed};
 use crate::{output, view};
 use serde::Serialize;
 use serde_json::json;
@@ -68,20 +69,8 @@ pub fn create(context: Context, args: args::Create) -> Result<(), Fault> {
 #[serde(untagged)]
 enum Done<'a> {
     Machine(Box<view::Machine<'a>>),
-    Stopped {
-        #[serde(flatten)]
-        machine: Box<view::Machine<'a>>,
-        /// Whether its power was cut.
-        forced: bool,
-    },
-    Removed {
-        name: &'a str,
-        removed: bool,
-    },
-    Failed {
-        name: &'a str,
-        error: Fault,
-    },
+    Stopped(Box<view::StoppedMachine<'a>>),
+    Removed(view::Removed),
 }
 
 /// What became of one of several machines.
@@ -132,19 +121,18 @@ fn each(
         let done: Vec<_> = results
             .iter()
             .map(|(name, result)| match result {
-                Ok(Outcome::Is(record)) => Done::Machine(Box::new((&**record).into())),
-                Ok(Outcome::Stopped(stopped)) => Done::Stopped {
-                    machine: Box::new((&stopped.machine).into()),
-                    forced: stopped.forced,
-                },
-                Ok(Outcome::Gone) => Done::Removed {
-                    name,
-                    removed: true,
-                },
-                Err(fault) => Done::Failed {
-                    name,
+                Ok(Outcome::Is(record)) => Each::Done(Done::Machine(Box::new((&**record).into()))),
+                Ok(Outcome::Stopped(stopped)) => {
+                    Each::Done(Done::Stopped(Box::new(view::StoppedMachine {
+                        machine: (&stopped.machine).into(),
+                        forced: stopped.forced,
+                    })))
+                }
+                Ok(Outcome::Gone) => Each::Done(Done::Removed(view::Removed::of((*name).clone()))),
+                Err(fault) => Each::Failed(Failed {
+                    name: (*name).clone(),
                     error: fault.clone(),
-                },
+                }),
             })
             .collect();
         output::json(&done)?;

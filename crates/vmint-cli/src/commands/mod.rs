@@ -6,6 +6,7 @@
 //! * [`workflow`]: `workflow` and its own.
 //! * [`images`], [`templates`], [`snapshots`]; [`removal`]: what `rm` of these has in common.
 //! * [`bench`]; [`undo`]: what an interrupted command has half done.
+//! * `schema`, of the tests: what all of them print as JSON.
 //! * [`care`]: `doctor`, `gc`, `events`, `config`; [`generate`]: completions and man pages.
 
 mod bench;
@@ -18,6 +19,8 @@ mod machines;
 mod pools;
 mod removal;
 mod run;
+#[cfg(test)]
+pub(crate) mod schema;
 mod snapshots;
 mod templates;
 mod top;

@@ -1,8 +1,11 @@
 //! `pool`, `lease`, `with`.
 
+#[cfg(test)]
+use super::schema::foreign;
 use crate::args::pool as args;
 use crate::context::{self, Context};
 use crate::output::{self, age, table, time};
+use crate::view::{Each, Failed};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
@@ -15,14 +18,19 @@ use vmint::{
 
 /// A pool.
 #[derive(Debug, Serialize)]
-struct PoolView<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Pool"))]
+pub(super) struct PoolView<'a> {
     name: &'a str,
+    #[cfg_attr(test, schemars(with = "foreign::PoolState"))]
     state: &'static str,
     image: &'a str,
+    #[cfg_attr(test, schemars(with = "Option<foreign::Accelerator>"))]
     accelerator: Option<&'static str>,
     memory: u64,
     cpus: u32,
+    #[cfg_attr(test, schemars(with = "Option<foreign::Limits>"))]
     limits: Option<vmint::Limits>,
+    #[cfg_attr(test, schemars(with = "foreign::NetMode"))]
     net: &'a vmint::NetMode,
     min: u32,
     max: u32,
@@ -36,6 +44,7 @@ struct PoolView<'a> {
     filling: u32,
     retiring: u32,
     waiting: u32,
+    #[cfg_attr(test, schemars(with = "foreign::Time"))]
     created_at: String,
 }
 
@@ -130,38 +139,51 @@ fn pool_rows(views: &[PoolView<'_>]) -> String {
 
 /// A machine of a pool.
 #[derive(Debug, Serialize)]
-struct SlotView<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Slot"))]
+pub(super) struct SlotView<'a> {
     machine: &'a str,
+    #[cfg_attr(test, schemars(with = "foreign::SlotState"))]
     state: &'static str,
     generation: u64,
     uses: u32,
+    #[cfg_attr(test, schemars(with = "foreign::Time"))]
     since: String,
-    born: String,
+    #[cfg_attr(test, schemars(with = "foreign::Time"))]
+    created_at: String,
     lease: Option<&'a str>,
-    owner: Option<String>,
+    #[cfg_attr(test, schemars(with = "Option<foreign::Owner>"))]
+    owner: Option<&'a Owner>,
     label: Option<&'a str>,
 }
 
 /// A lease.
 #[derive(Debug, Serialize)]
-struct LeaseView<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Lease"))]
+pub(super) struct LeaseView<'a> {
     lease: &'a str,
     pool: &'a str,
     machine: &'a str,
     generation: u64,
     /// What names the machine at this generation and no other.
     handle: String,
+    #[cfg_attr(test, schemars(with = "foreign::Owner"))]
     owner: &'a Owner,
     label: Option<&'a str>,
+    #[cfg_attr(test, schemars(with = "foreign::Time"))]
     granted_at: String,
     waited_ms: i64,
+    #[cfg_attr(test, schemars(with = "Option<foreign::Time>"))]
     expires_at: Option<String>,
     ended: Option<EndView<'a>>,
 }
 
+/// How a lease ended.
 #[derive(Debug, Serialize)]
-struct EndView<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "LeaseEnded"))]
+pub(super) struct EndView<'a> {
+    #[cfg_attr(test, schemars(with = "foreign::LeaseEnd"))]
     how: &'static str,
+    #[cfg_attr(test, schemars(with = "foreign::Time"))]
     at: String,
     detail: Option<&'a str>,
 }
@@ -190,11 +212,15 @@ impl<'a> From<&'a LeaseRecord> for LeaseView<'a> {
 
 /// Somebody in line.
 #[derive(Debug, Serialize)]
-struct WaiterView<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Waiter"))]
+pub(super) struct WaiterView<'a> {
     lease: &'a str,
+    #[cfg_attr(test, schemars(with = "foreign::Owner"))]
     owner: &'a Owner,
     label: Option<&'a str>,
+    #[cfg_attr(test, schemars(with = "foreign::Time"))]
     since: String,
+    #[cfg_attr(test, schemars(with = "foreign::Time"))]
     deadline: String,
 }
 
@@ -208,6 +234,17 @@ impl<'a> From<&'a InLine> for WaiterView<'a> {
             deadline: time(waiter.deadline_ms),
         }
     }
+}
+
+/// A pool with its machines, and who waits for one.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "PoolStatus"))]
+pub(super) struct StatusView<'a> {
+    #[serde(flatten)]
+    pool: PoolView<'a>,
+    machines: Vec<SlotView<'a>>,
+    /// The first in line first.
+    waiters: Vec<WaiterView<'a>>,
 }
 
 /// `vmint pool`.
@@ -293,13 +330,6 @@ fn ls(context: Context) -> Result<(), Fault> {
 }
 
 fn status(context: Context, name: &Name) -> Result<(), Fault> {
-    #[derive(Serialize)]
-    struct Whole<'a> {
-        #[serde(flatten)]
-        pool: PoolView<'a>,
-        machines: Vec<SlotView<'a>>,
-        waiters: Vec<WaiterView<'a>>,
-    }
     let vmint = context.open()?;
     vmint.tend_missing()?;
     let pool = vmint.pool_status(name)?;
@@ -316,13 +346,13 @@ fn status(context: Context, name: &Name) -> Result<(), Fault> {
         generation: slot.generation.0,
         uses: slot.uses,
         since: time(slot.since_ms),
-        born: time(slot.born_at_ms),
+        created_at: time(slot.born_at_ms),
         lease: lease.as_ref().map(|l| l.id.as_str()),
-        owner: lease.as_ref().map(|l| l.owner.to_string()),
+        owner: lease.as_ref().map(|l| &l.owner),
         label: lease.as_ref().and_then(|l| l.label.as_deref()),
     });
     let waiters: Vec<_> = waiters.iter().filter(|w| w.pool == *name).collect();
-    let whole = Whole {
+    let whole = StatusView {
         pool: PoolView::of(&pool, &vmint),
         machines: machines.collect(),
         waiters: waiters.iter().map(|w| WaiterView::from(*w)).collect(),
@@ -498,21 +528,32 @@ fn owner(pid: Option<u32>) -> Result<ProcessRef, Fault> {
 
 fn release(context: Context, args: &args::Release) -> Result<u8, Fault> {
     let vmint = context.open()?;
-    let (mut ended, mut code) = (Vec::new(), 0);
+    let (mut all, mut code) = (Vec::new(), 0);
     for lease in &args.leases {
-        match vmint.release_lease(lease, args.force) {
-            Ok(lease) => ended.push(lease),
-            Err(fault) => {
-                crate::failure::tell(&fault);
-                if code == 0 {
-                    code = fault.kind.exit_code();
-                }
+        let released = vmint.release_lease(lease, args.force);
+        if let Err(fault) = &released {
+            crate::failure::tell(fault);
+            if code == 0 {
+                code = fault.kind.exit_code();
             }
         }
+        all.push((lease, released));
     }
-    let views: Vec<_> = ended.iter().map(LeaseView::from).collect();
+    let views: Vec<_> = all
+        .iter()
+        .map(|(lease, released)| match released {
+            Ok(lease) => Each::Done(LeaseView::from(lease)),
+            Err(error) => Each::Failed(Failed {
+                name: lease.to_string(),
+                error: error.clone(),
+            }),
+        })
+        .collect();
     context.show(&views, || {
-        let told = ended.iter().map(|l| format!("{} is released", l.id));
+        let ended = all
+            .iter()
+            .filter_map(|(_, released)| released.as_ref().ok());
+        let told = ended.map(|l| format!("{} is released", l.id));
         told.collect::<Vec<_>>().join("\n")
     })?;
     Ok(code)

@@ -4,17 +4,9 @@ use crate::args::Format;
 use crate::context::Context;
 use crate::failure::{Codes, exit_code, tell};
 use crate::output;
-use serde::Serialize;
+use crate::view::{Each, Failed, Removed};
 use std::fmt::Display;
 use vmint::Fault;
-
-/// What became of one name.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Done {
-    Removed { name: String, removed: bool },
-    Failed { name: String, error: Fault },
-}
 
 /// Removes each of several things. The failure of one keeps no other from it; the exit code is that of the first one.
 pub fn each<N: Display>(
@@ -26,16 +18,13 @@ pub fn each<N: Display>(
     for given in names {
         let name = given.to_string();
         all.push(match remove(given) {
-            Ok(()) => Done::Removed {
-                name,
-                removed: true,
-            },
+            Ok(()) => Each::Done(Removed::of(name)),
             Err(error) => {
                 tell(&error);
                 if code == 0 {
                     code = exit_code(error.kind, Codes::Own);
                 }
-                Done::Failed { name, error }
+                Each::Failed(Failed { name, error })
             }
         });
     }

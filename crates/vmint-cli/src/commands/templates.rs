@@ -1,27 +1,36 @@
 //! `template`.
 
 use super::removal;
+#[cfg(test)]
+use super::schema::foreign;
 use crate::args::image::{DryRun, Template, TemplateBuild};
 use crate::context::{self, Context};
+use crate::failure::{Codes, exit_code, tell};
 use crate::output::{age, ms, table, time};
+use crate::view::{Each, Failed};
 use serde::Serialize;
 use vmint::qemu::Frozen;
 use vmint::{ByteSize, ErrorKind, ExecDefaults, Fault, MachineSpec, Origin};
 
 /// A template.
 #[derive(Debug, Serialize)]
-struct View {
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Template"))]
+pub(super) struct View {
     fingerprint: String,
     image: String,
     image_digest: String,
+    #[cfg_attr(test, schemars(with = "foreign::Accelerator"))]
     accelerator: &'static str,
+    #[cfg_attr(test, schemars(with = "foreign::MachineType"))]
     machine: &'static str,
     memory: u64,
     cpus: u32,
+    #[cfg_attr(test, schemars(with = "foreign::Link"))]
     net: &'static str,
     qemu: String,
     size: u64,
     boot_ms: Option<f64>,
+    #[cfg_attr(test, schemars(with = "foreign::Time"))]
     created_at: String,
     #[serde(skip)]
     created_at_ms: i64,
@@ -167,7 +176,8 @@ fn none_is(name: &str) -> Fault {
 
 /// What was found in a template's files.
 #[derive(Debug, Serialize)]
-struct Verified {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct Verified {
     fingerprint: String,
     image: String,
     sound: bool,
@@ -175,11 +185,18 @@ struct Verified {
     damage: Vec<String>,
 }
 
+/// Reads each of the templates that are meant. A name that means none keeps no other from it.
 fn verify(context: Context, names: &[String]) -> Result<u8, Fault> {
     let mut chosen = context.open()?.templates();
+    let mut missing = Vec::new();
     for name in names {
         if !chosen.iter().any(|frozen| is_meant(frozen, name)) {
-            return Err(none_is(name));
+            let error = none_is(name);
+            tell(&error);
+            missing.push(Failed {
+                name: name.clone(),
+                error,
+            });
         }
     }
     chosen.retain(|frozen| names.is_empty() || names.iter().any(|name| is_meant(frozen, name)));
@@ -192,9 +209,20 @@ fn verify(context: Context, names: &[String]) -> Result<u8, Fault> {
             damage: damage.into_iter().map(|fault| fault.message).collect(),
         }
     };
-    let all: Vec<_> = chosen.iter().map(verified).collect();
+    let found: Vec<_> = chosen.iter().map(verified).collect();
+    let code = match missing.first() {
+        Some(failed) => exit_code(failed.error.kind, Codes::Own),
+        None => u8::from(found.iter().any(|one| !one.sound)),
+    };
+    let found = found.into_iter().map(Each::Done);
+    let all: Vec<_> = found.chain(missing.into_iter().map(Each::Failed)).collect();
     context.show(&all, || {
-        let told = all.iter().flat_map(|one| {
+        let done = all.iter().filter_map(|one| match one {
+            Each::Done(verified) => Some(verified),
+            // Told already.
+            Each::Failed(_) => None,
+        });
+        let told = done.flat_map(|one| {
             let fingerprint: String = one.fingerprint.chars().take(12).collect();
             let of = format!("{fingerprint} of {}", one.image);
             let damage = one.damage.iter().map(|what| format!("{of}: {what}"));
@@ -203,7 +231,21 @@ fn verify(context: Context, names: &[String]) -> Result<u8, Fault> {
         });
         told.collect::<Vec<_>>().join("\n")
     })?;
-    Ok(u8::from(all.iter().any(|one| !one.sound)))
+    Ok(code)
+}
+
+/// What was deleted, or would be.
+#[derive(Debug, Serialize)]
+#[cfg_attr(
+    test,
+    derive(schemars::JsonSchema),
+    schemars(rename = "TemplatesPruned")
+)]
+pub(super) struct PrunedView {
+    /// Bytes that are given back.
+    freed: u64,
+    /// Fingerprints.
+    templates: Vec<String>,
 }
 
 fn prune(context: Context, args: DryRun) -> Result<(), Fault> {
@@ -216,17 +258,16 @@ fn prune(context: Context, args: DryRun) -> Result<(), Fault> {
         vmint
             .remove_templates(|frozen| stale.iter().any(|gone| gone.folder() == frozen.folder()))?;
     }
-    let freed: u64 = views.iter().map(|view| view.size).sum();
-    let fingerprints: Vec<_> = views.iter().map(|view| &view.fingerprint).collect();
-    context.show(
-        &serde_json::json!({ "templates": fingerprints, "freed": freed }),
-        || {
-            let (count, freed) = (views.len(), ByteSize(freed));
-            if args.dry_run {
-                format!("{count} templates would be removed, {freed} given back")
-            } else {
-                format!("{count} templates removed, {freed} given back")
-            }
-        },
-    )
+    let view = PrunedView {
+        freed: views.iter().map(|view| view.size).sum(),
+        templates: views.into_iter().map(|view| view.fingerprint).collect(),
+    };
+    context.show(&view, || {
+        let (count, freed) = (view.templates.len(), ByteSize(view.freed));
+        if args.dry_run {
+            format!("{count} templates would be removed, {freed} given back")
+        } else {
+            format!("{count} templates removed, {freed} given back")
+        }
+    })
 }

@@ -326,7 +326,10 @@ fn machine(m: &MachineView) -> [String; 12] {
         m.confined.clone().unwrap_or_default(),
         short(m.memory),
         used.unwrap_or_default(),
-        m.owner.clone().unwrap_or_default(),
+        m.owner
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
         m.label.clone().unwrap_or_default(),
     ]
 }
@@ -337,7 +340,7 @@ fn draw_leases(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, view: &Vi
             l.lease.clone(),
             l.pool.clone(),
             format!("{}@{}", l.machine, l.generation),
-            l.owner.clone(),
+            l.owner.to_string(),
             format!("held {}", age(l.granted_at_ms)),
             l.label.clone().unwrap_or_default(),
         ];
@@ -348,7 +351,7 @@ fn draw_leases(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, view: &Vi
             "in line".to_owned(),
             w.pool.clone(),
             String::new(),
-            w.owner.clone(),
+            w.owner.to_string(),
             format!("waits {}", age(w.since_ms)),
             w.label.clone().unwrap_or_default(),
         ];
@@ -409,12 +412,23 @@ fn short(bytes: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::super::memory::Memory;
     use super::super::snapshot::{EventLine, HostView, LeaseView, PoolView, WaiterView, now_ms};
     use super::*;
+    use vmint::{Owner, ProcessRef};
 
-    fn snapshot(machines: usize) -> Snapshot {
+    fn owner(pid: u32) -> Owner {
+        Owner::Process(ProcessRef {
+            pid,
+            start_time: 0,
+            boot_id: String::new(),
+            namespace: None,
+        })
+    }
+
+    /// A moment with so many machines.
+    pub(crate) fn snapshot(machines: usize) -> Snapshot {
         let machine = |n: usize| MachineView {
             name: format!("m{n:012x}"),
             state: if n == 0 { "leased" } else { "ready" },
@@ -427,7 +441,7 @@ mod tests {
             confined: Some("Landlock 7".into()),
             uses: Some(2),
             lease: None,
-            owner: (n == 0).then(|| "process 4711".into()),
+            owner: (n == 0).then(|| owner(4711)),
             label: (n == 0).then(|| "tests::\x1b[2Jone".into()),
             memory: 128 << 20,
             used: Some(Memory {
@@ -436,6 +450,7 @@ mod tests {
             }),
             created_at: String::new(),
             created_at_ms: now_ms() - 90_000,
+            since: None,
             since_ms: Some(now_ms() - 5_000),
         };
         Snapshot {
@@ -470,7 +485,7 @@ mod tests {
                 pool: "ci".into(),
                 machine: "m000000000000".into(),
                 generation: 3,
-                owner: "process 4711".into(),
+                owner: owner(4711),
                 label: None,
                 granted_at: String::new(),
                 granted_at_ms: now_ms() - 1000,
@@ -479,7 +494,7 @@ mod tests {
             }],
             waiters: vec![WaiterView {
                 pool: "ci".into(),
-                owner: "process 4712".into(),
+                owner: owner(4712),
                 label: Some("patient".into()),
                 pid: 4712,
                 since: String::new(),

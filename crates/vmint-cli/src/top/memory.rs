@@ -7,6 +7,7 @@ use std::fs;
 
 /// Memory of some processes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "TopMemory"))]
 pub struct Memory {
     /// In bytes.
     pub bytes: u64,

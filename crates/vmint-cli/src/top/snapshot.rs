@@ -2,13 +2,16 @@
 
 use super::memory::{self, Family, Memory};
 use crate::commands::care::EventView;
+#[cfg(test)]
+use crate::commands::schema::foreign;
 use crate::output::time;
 use serde::Serialize;
 use std::collections::HashMap;
 use std::fs;
 use std::time::{Duration, Instant};
 use vmint::{
-    ErrorKind, Fault, HostMemory, LeaseRecord, MachineId, MachineRecord, PoolStatus, Slot, Vmint,
+    ErrorKind, Fault, HostMemory, LeaseRecord, MachineId, MachineRecord, Owner, PoolStatus, Slot,
+    Vmint,
 };
 
 /// So many events are shown.
@@ -18,8 +21,10 @@ const MEMORY_EVERY: Duration = Duration::from_secs(1);
 
 /// One moment.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Top"))]
 pub struct Snapshot {
     /// When.
+    #[cfg_attr(test, schemars(with = "foreign::Time"))]
     pub at: String,
     /// The host.
     pub host: HostView,
@@ -37,6 +42,7 @@ pub struct Snapshot {
 
 /// The host.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "TopHost"))]
 pub struct HostView {
     /// Bytes that there are, under the limit of the control group.
     pub memory_total: Option<u64>,
@@ -49,6 +55,7 @@ pub struct HostView {
     /// The load average of the last minute.
     pub load: Option<f64>,
     /// What executes machines.
+    #[cfg_attr(test, schemars(with = "Vec<foreign::Accelerator>"))]
     pub accelerators: Vec<&'static str>,
     /// How their hypervisors and runners are fenced in, in brief.
     pub confinements: Vec<String>,
@@ -56,8 +63,10 @@ pub struct HostView {
 
 /// A pool.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "TopPool"))]
 pub struct PoolView {
     pub name: String,
+    #[cfg_attr(test, schemars(with = "foreign::PoolState"))]
     pub state: &'static str,
     pub image: String,
     pub memory: u64,
@@ -74,13 +83,17 @@ pub struct PoolView {
 
 /// A machine.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "TopMachine"))]
 pub struct MachineView {
     pub name: String,
     /// Of its slot, if it has one; else its own.
+    #[cfg_attr(test, schemars(with = "foreign::EitherState"))]
     pub state: &'static str,
+    #[cfg_attr(test, schemars(with = "Option<foreign::MachineState>"))]
     pub machine_state: Option<&'static str>,
     pub pool: Option<String>,
     pub generation: u64,
+    #[cfg_attr(test, schemars(with = "Option<foreign::Accelerator>"))]
     pub accelerator: Option<&'static str>,
     /// How its hypervisor is fenced in.
     pub confinement: Option<String>,
@@ -90,47 +103,64 @@ pub struct MachineView {
     pub confined: Option<String>,
     pub uses: Option<u32>,
     pub lease: Option<String>,
-    pub owner: Option<String>,
+    #[cfg_attr(test, schemars(with = "Option<foreign::Owner>"))]
+    pub owner: Option<Owner>,
     pub label: Option<String>,
     /// What was promised to it.
     pub memory: u64,
     /// What its runner, its hypervisor and its standby really take.
     pub used: Option<Memory>,
+    #[cfg_attr(test, schemars(with = "foreign::Time"))]
     pub created_at: String,
+    #[serde(skip)]
     pub created_at_ms: i64,
     /// Since when it is in this state, where that is known.
+    #[cfg_attr(test, schemars(with = "Option<foreign::Time>"))]
+    pub since: Option<String>,
+    #[serde(skip)]
     pub since_ms: Option<i64>,
 }
 
 /// A lease.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "TopLease"))]
 pub struct LeaseView {
     pub lease: String,
     pub pool: String,
     pub machine: String,
     pub generation: u64,
-    pub owner: String,
+    #[cfg_attr(test, schemars(with = "foreign::Owner"))]
+    pub owner: Owner,
     pub label: Option<String>,
+    #[cfg_attr(test, schemars(with = "foreign::Time"))]
     pub granted_at: String,
+    #[serde(skip)]
     pub granted_at_ms: i64,
     pub waited_ms: i64,
+    #[cfg_attr(test, schemars(with = "Option<foreign::Time>"))]
     pub expires_at: Option<String>,
 }
 
 /// Somebody in line.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "TopWaiter"))]
 pub struct WaiterView {
     pub pool: String,
-    pub owner: String,
+    #[cfg_attr(test, schemars(with = "foreign::Owner"))]
+    pub owner: Owner,
     pub label: Option<String>,
     pub pid: u32,
+    #[cfg_attr(test, schemars(with = "foreign::Time"))]
     pub since: String,
+    #[serde(skip)]
     pub since_ms: i64,
+    #[cfg_attr(test, schemars(with = "foreign::Time"))]
     pub deadline: String,
 }
 
 /// An event.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "TopEvent"))]
 pub struct EventLine {
     pub sequence: i64,
     /// As `vmint events` prints it.
@@ -198,7 +228,7 @@ impl Watcher {
                 .iter()
                 .map(|w| WaiterView {
                     pool: w.pool.to_string(),
-                    owner: w.owner.to_string(),
+                    owner: w.owner.clone(),
                     label: w.label.clone(),
                     pid: w.process.pid,
                     since: time(w.since_ms),
@@ -240,12 +270,13 @@ impl Watcher {
                 confined: record.and_then(confined),
                 uses: Some(slot.uses),
                 lease: lease.map(|l| l.id.to_string()),
-                owner: lease.map(|l| l.owner.to_string()),
+                owner: lease.map(|l| l.owner.clone()),
                 label: lease.and_then(|l| l.label.clone()),
                 memory: record.map_or(0, |m| m.spec.memory.0),
                 used: self.memory.get(&slot.machine).copied(),
                 created_at: time(slot.born_at_ms),
                 created_at_ms: slot.born_at_ms,
+                since: Some(time(slot.since_ms)),
                 since_ms: Some(slot.since_ms),
             });
         }
@@ -263,12 +294,13 @@ impl Watcher {
                 confined: confined(record),
                 uses: None,
                 lease: None,
-                owner: record.owner.as_ref().map(|p| format!("process {}", p.pid)),
+                owner: record.owner.clone().map(Owner::Process),
                 label: None,
                 memory: record.spec.memory.0,
                 used: self.memory.get(&record.id).copied(),
                 created_at: time(record.created_at_ms),
                 created_at_ms: record.created_at_ms,
+                since: None,
                 since_ms: None,
             });
         }
@@ -311,7 +343,7 @@ fn lease(lease: &LeaseRecord) -> LeaseView {
         pool: lease.pool.to_string(),
         machine: lease.machine.to_string(),
         generation: lease.generation.0,
-        owner: lease.owner.to_string(),
+        owner: lease.owner.clone(),
         label: lease.label.clone(),
         granted_at: time(lease.granted_at_ms),
         granted_at_ms: lease.granted_at_ms,

@@ -326,7 +326,7 @@ fn mistakes_are_told_with_their_place_and_what_was_meant() {
         ),
         (
             "[defaults]\ncpus = 99999999999999999999999999999999999999999\n",
-            "vmint.toml:2:8: `cpus` in [defaults] cannot be 99999999999999999999999999999999999999999: it must be a whole number from 1 to 255",
+            "vmint.toml:2:8: `cpus` in [defaults] cannot be 99999999999999999999999999999999999999999: it must be a whole number from 1 to 64",
         ),
         (
             "[images.a]\nfrom = \"debian:12\"\npackages = [\n  \"x\",\n  7,\n]\n",

@@ -23,6 +23,9 @@ use crate::failure;
 use vmint::Fault;
 use vmint::workflow::report;
 
+#[cfg(test)]
+pub(super) use show::tests::run as sample_run;
+
 /// `vmint workflow`.
 pub fn workflow(context: Context, args: Workflow) -> Result<u8, Fault> {
     match args {
