@@ -193,6 +193,22 @@ impl OciImage {
     }
 }
 
+/// The names in a folder of the host, hidden ones too.
+pub fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).expect("a folder of ours, with names of ours");
+    let mut names: Vec<_> = entries
+        .map(|entry| {
+            entry
+                .expect("a folder of ours, with names of ours")
+                .file_name()
+                .into_string()
+                .expect("a folder of ours, with names of ours")
+        })
+        .collect();
+    names.sort();
+    names
+}
+
 /// An executable shell script, for what takes the place of QEMU.
 pub fn script(path: &Path, text: &str) {
     fs::write(path, format!("#!/bin/sh\n{text}\n")).expect("a script can be written");

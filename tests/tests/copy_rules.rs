@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
-use std::path::Path;
+use vmint_tests::fixture::names;
 use vmint_tests::{Home, Outcome};
 
 fn machine() -> Home {
@@ -13,16 +13,6 @@ fn machine() -> Home {
 
 fn cp(home: &Home, source: &str, target: &str) -> Outcome {
     home.call(["cp", source, target]).run()
-}
-
-/// The names in a folder of the host.
-fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).unwrap();
-    let mut names: Vec<_> = entries
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    names
 }
 
 #[test]

@@ -11,6 +11,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use vmint_tests::bytes::noise;
 use vmint_tests::call::binary;
 use vmint_tests::fixture::Tarball;
+use vmint_tests::fixture::names;
 use vmint_tests::seed::Seed;
 use vmint_tests::{Home, Outcome, patient, until};
 
@@ -54,16 +55,6 @@ fn piped(home: &Home, source: &str, target: &str) -> Child {
 
 fn takes(path: &Path) -> u64 {
     fs::metadata(path).unwrap().blocks() * 512
-}
-
-/// The names in a folder of the host, hidden ones too.
-fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).unwrap();
-    let mut names: Vec<_> = entries
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    names
 }
 
 const SPARSE: u64 = 48 << 20;

@@ -156,6 +156,8 @@ fn limits_that_this_host_cannot_hold_are_refused_before_anything_is_made() {
         }
         assert_eq!(home.rows(), [""; 0]);
     }
+    // A template is no machine, and an option that did nothing would be a lie.
+    home.vmint("template build tiny --disk-limit 1G").exits(2);
     for (option, value, what) in [
         ("--cpu-limit", "0", "from 0.05 to 1024"),
         ("--cpu-limit", "two", "from 0.05 to 1024"),

@@ -160,7 +160,7 @@ impl Named {
                 let mut all: Vec<_> = all
                     .map(|i| (i.name.to_string(), "image".to_owned()))
                     .collect();
-                for name in ["tiny", "debian:12", "debian:13"] {
+                for name in vmint::image::Base::ALL.map(vmint::image::Base::as_str) {
                     if !all.iter().any(|(other, _)| other == name) {
                         all.push((name.to_owned(), "recipe".to_owned()));
                     }

@@ -25,39 +25,46 @@ pub struct Hardware {
     /// `vmint logs NAME --network` shows what was refused. Example: --net allow:pypi.org,files.pythonhosted.org
     #[arg(long, value_name = "none|nat|allow:LIST")]
     pub net: Option<NetMode>,
+}
+
+impl Hardware {
+    /// The network, or this one.
+    pub fn net_or(&self, other: &NetMode) -> NetMode {
+        self.net.as_ref().unwrap_or(other).clone()
+    }
+}
+
+/// What a machine may take of its host; what is not said is as `vmint.toml` or the environment say.
+#[derive(Clone, Debug, Default, Args)]
+pub struct HostLimits {
     /// Most processors of this host that the machine may use, such as 0.5 or 2
     ///
     /// Held by a control group (cgroup v2), and refused where this host has none for this user; `vmint doctor` tells. Such a
     /// machine's memory and threads are held to what it needs as well. `--cpus` is what the guest sees.
-    #[arg(long, value_name = "N")]
-    pub cpu_limit: Option<CpuLimit>,
+    #[arg(long = "cpu-limit", value_name = "N")]
+    pub cpu: Option<CpuLimit>,
     /// Most bytes a second that the machine may read from this host's disk, and write to it, such as 20M
     ///
     /// Held by a control group, as --cpu-limit is.
-    #[arg(long, value_name = "SIZE")]
-    pub io_limit: Option<IoLimit>,
+    #[arg(long = "io-limit", value_name = "SIZE")]
+    pub io: Option<IoLimit>,
     /// Most bytes that the machine's disk may grow by, such as 2G
     ///
     /// It is the size of the file that the machine writes; what it shares with its image or snapshot is not counted. A machine
     /// that comes to its limit is paused, and `vmint ls` says why; `vmint reset` makes room, and so does a snapshot, which
     /// begins a new file.
-    #[arg(long, value_name = "SIZE")]
-    pub disk_limit: Option<DiskLimit>,
+    #[arg(long = "disk-limit", value_name = "SIZE")]
+    pub disk: Option<DiskLimit>,
 }
 
-impl Hardware {
+impl HostLimits {
     /// The limits that are given.
-    pub fn limits(&self) -> Limits {
+    pub fn given(&self) -> Limits {
         Limits {
-            cpu: self.cpu_limit,
-            io: self.io_limit,
-            disk: self.disk_limit,
+            cpu: self.cpu,
+            io: self.io,
+            disk: self.disk,
         }
-    }
-
-    /// The network, or this one.
-    pub fn net_or(&self, other: &NetMode) -> NetMode {
-        self.net.as_ref().unwrap_or(other).clone()
     }
 }
 
@@ -120,6 +127,8 @@ pub struct Run {
     pub image: Option<String>,
     #[command(flatten)]
     pub hardware: Hardware,
+    #[command(flatten)]
+    pub limits: HostLimits,
     /// Open a port of 127.0.0.1 to one of the guest; HOST 0 for any free one
     #[arg(long, value_name = "HOST:GUEST")]
     pub publish: Vec<Publish>,
@@ -159,6 +168,8 @@ pub struct Create {
     pub from: Option<Name>,
     #[command(flatten)]
     pub hardware: Hardware,
+    #[command(flatten)]
+    pub limits: HostLimits,
     /// Open a port of 127.0.0.1 to one of the guest; HOST 0 for any free one, which is kept while it can be had
     #[arg(long, value_name = "HOST:GUEST")]
     pub publish: Vec<Publish>,

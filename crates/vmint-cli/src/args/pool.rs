@@ -1,6 +1,6 @@
 //! Pools and leases.
 
-use super::machine::Hardware;
+use super::machine::{Hardware, HostLimits};
 use crate::values::duration;
 use clap::{Args, Subcommand};
 use std::ffi::OsString;
@@ -40,6 +40,8 @@ pub struct Create {
     pub standby: Option<u32>,
     #[command(flatten)]
     pub hardware: Hardware,
+    #[command(flatten)]
+    pub limits: HostLimits,
     /// Replace a machine of this age, when it is not lent [default: 1h]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub ttl: Option<Duration>,

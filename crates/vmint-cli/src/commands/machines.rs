@@ -33,7 +33,7 @@ pub fn create(context: Context, args: args::Create) -> Result<(), Fault> {
         memory: args.hardware.memory.unwrap_or(config.defaults.memory),
         cpus: args.hardware.cpus.unwrap_or(config.defaults.cpus),
         net: args.hardware.net_or(&config.defaults.net),
-        limits: args.hardware.limits().or(config.defaults.limits),
+        limits: args.limits.given().or(config.defaults.limits),
         publish: args.publish,
         origin,
         disk_cache: args.disk_cache,

@@ -278,7 +278,7 @@ fn spec(args: &args::Create, config: &Config) -> PoolSpec {
         memory: args.hardware.memory.unwrap_or(base.memory),
         cpus: args.hardware.cpus.unwrap_or(base.cpus),
         net: args.hardware.net_or(&base.net),
-        limits: args.hardware.limits().or(base.limits),
+        limits: args.limits.given().or(base.limits),
         min: args.min.unwrap_or_else(|| base.min.min(max)),
         max,
         standby: args.standby.unwrap_or(base.standby),

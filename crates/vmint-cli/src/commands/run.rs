@@ -73,7 +73,7 @@ async fn start(
         memory: args.hardware.memory.unwrap_or(config.defaults.memory),
         cpus: args.hardware.cpus.unwrap_or(config.defaults.cpus),
         net: args.hardware.net_or(&config.defaults.net),
-        limits: args.hardware.limits().or(config.defaults.limits),
+        limits: args.limits.given().or(config.defaults.limits),
         publish: args.publish.clone(),
         ..base
     };

@@ -194,15 +194,6 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 
-    /// Without the time.
-    fn attributes(tree: &Tree, path: &str) -> Attributes {
-        let inode = fs::symlink_metadata(tree.path().join(path)).unwrap().ino();
-        Attributes {
-            mtime: None,
-            ..tree.attributes_of(inode).unwrap().clone()
-        }
-    }
-
     #[test]
     fn a_copy_belongs_to_root_and_keeps_permissions_and_links() {
         let dir = tempfile::tempdir().unwrap();
@@ -229,12 +220,12 @@ mod tests {
             &Silent,
         )
         .unwrap();
-        assert_eq!(attributes(&tree, "opt/sub/tool"), Attributes::root(0o755));
+        assert_eq!(tree.timeless("opt/sub/tool"), Attributes::root(0o755));
         assert_eq!(
             fs::read_link(tree.path().join("opt/link")).unwrap(),
             Path::new("/nowhere")
         );
-        assert_eq!(attributes(&tree, "opt").uid, 3);
+        assert_eq!(tree.timeless("opt").uid, 3);
         let missing = CopyIn {
             source: dir.path().join("missing"),
             target: "/x".into(),
@@ -302,14 +293,14 @@ mod tests {
         let inode = |name: &str| fs::metadata(made(name)).unwrap().ino();
         assert_eq!(inode("a"), inode("b"), "a hard link is two files");
         if set.is_ok() {
-            let xattrs = attributes(&tree, "opt/source/b").xattrs;
+            let xattrs = tree.timeless("opt/source/b").xattrs;
             assert_eq!(xattrs.get("user.note").map(|v| &v[..]), Some(&b"kept"[..]));
         }
         assert!(fs::metadata(made("holes")).unwrap().blocks() < 1024);
-        let pipe = attributes(&tree, "opt/source/pipe");
+        let pipe = tree.timeless("opt/source/pipe");
         assert_eq!((pipe.special, pipe.mode), (Some(Special::Fifo), 0o640));
         assert!(!made("socket").exists());
-        assert_eq!(attributes(&tree, "opt/source/tool").mode, 0o755);
+        assert_eq!(tree.timeless("opt/source/tool").mode, 0o755);
         let told = told.0.lock().unwrap();
         assert_eq!(told.len(), 1, "{told:?}");
         assert!(

@@ -177,17 +177,6 @@ fn add_user(tree: &mut Tree) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
-    use std::os::unix::fs::MetadataExt;
-
-    /// Without the time.
-    fn attributes(tree: &Tree, path: &str) -> Attributes {
-        let inode = fs::symlink_metadata(tree.path().join(path)).unwrap().ino();
-        Attributes {
-            mtime: None,
-            ..tree.attributes_of(inode).unwrap().clone()
-        }
-    }
 
     #[test]
     fn the_image_has_a_user_and_no_identity() {
@@ -213,14 +202,14 @@ mod tests {
                 && read("etc/shadow").contains("\nvmint:*:")
         );
         assert_eq!(
-            attributes(&tree, "etc/shadow"),
+            tree.timeless("etc/shadow"),
             Attributes {
                 gid: 42,
                 ..Attributes::root(0o640)
             }
         );
-        assert_eq!(attributes(&tree, "home/vmint/.profile").uid, 1000);
-        assert_eq!(attributes(&tree, "etc/sudoers.d/vmint").mode, 0o440);
+        assert_eq!(tree.timeless("home/vmint/.profile").uid, 1000);
+        assert_eq!(tree.timeless("etc/sudoers.d/vmint").mode, 0o440);
         assert_eq!(
             (read("etc/machine-id"), read("etc/resolv.conf")),
             (String::new(), String::new())

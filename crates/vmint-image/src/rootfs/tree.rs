@@ -111,6 +111,19 @@ impl Tree {
         &self.path
     }
 
+    /// What is known of a file, but for its time.
+    #[cfg(test)]
+    pub(crate) fn timeless(&self, path: &str) -> Attributes {
+        use std::os::unix::fs::MetadataExt;
+        let inode = std::fs::symlink_metadata(self.path().join(path))
+            .unwrap()
+            .ino();
+        Attributes {
+            mtime: None,
+            ..self.attributes_of(inode).unwrap().clone()
+        }
+    }
+
     /// What is kept beside the folder for the file with this inode number.
     pub(crate) fn attributes_of(&self, inode: u64) -> Option<&Attributes> {
         self.nodes.get(&inode).map(|node| &node.attributes)
