@@ -5,6 +5,10 @@
 
 use serde_json::Value;
 use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
 use std::time::Duration;
 use vmint_tests::fixture::attack_program;
 use vmint_tests::names::{By, NameServer, Reply, greeter, serve, web_server};
@@ -260,6 +264,110 @@ fn a_connection_must_show_a_name_that_its_address_was_answered_for() {
             "{expected}: {refused:#?}"
         );
     }
+}
+
+/// A TLS server at an address's port 443, with a certificate of its own; it answers each request with a page about the
+/// connection.
+fn tls_server(at: &str, folder: &Path) -> Ended {
+    let openssl = |args: &[&str]| {
+        let mut openssl = Command::new("openssl");
+        openssl.args(args).current_dir(folder);
+        openssl
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        openssl.spawn().expect("openssl is installed")
+    };
+    let made = openssl(&[
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-keyout",
+        "key",
+        "-out",
+        "certificate",
+        "-subj",
+        "/CN=good.example",
+        "-days",
+        "2",
+    ]);
+    assert!({ made }.wait().unwrap().success());
+    let at = format!("{at}:443");
+    let server = openssl(&[
+        "s_server",
+        "-tls1_2",
+        // Whatever a small client has.
+        "-cipher",
+        "ALL:@SECLEVEL=0",
+        "-accept",
+        &at,
+        "-cert",
+        "certificate",
+        "-key",
+        "key",
+        "-www",
+        "-quiet",
+    ]);
+    until(SOON, "the TLS server listens", || {
+        TcpStream::connect(&at).is_ok()
+    });
+    Ended(server)
+}
+
+/// A program that is ended with the test.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_real_tls_connection_goes_through_for_a_listed_name_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_owned();
+    let (sender, receiver) = mpsc::channel();
+    private_host(
+        "127.0.0.53",
+        &["203.0.113.1/24"],
+        &["203.0.113.2/24"],
+        move || sender.send(tls_server(GOOD, &path)).unwrap(),
+    );
+    let _server = receiver.recv().unwrap();
+    let _names = NameServer::start("127.0.0.53", usual);
+    let home = Home::new();
+    create(&home, "box", "good.example");
+    let page = |url: &str| {
+        home.sh(
+            "box",
+            &format!("timeout 20 wget -O- --no-check-certificate {url} 2>&1; echo $?"),
+        )
+    };
+    let shown = page("https://good.example/");
+    assert!(shown.contains("Cipher"), "{shown}");
+    assert!(shown.contains("New, TLSv1"), "{shown}");
+    // The same server, by a name that is not listed, and by none.
+    home.sh("box", &format!("echo {GOOD} other.example >> /etc/hosts"));
+    for url in [
+        "https://other.example/".to_owned(),
+        format!("https://{GOOD}/"),
+    ] {
+        let shown = page(&url);
+        // Access denied.
+        assert!(shown.contains("alert code 49"), "{url}: {shown}");
+        assert!(!shown.contains("Cipher"), "{url}: {shown}");
+    }
+    let refused = log(&home, "box");
+    assert!(
+        refused
+            .iter()
+            .any(|line| line.to_string().contains("other.example")),
+        "{refused:?}"
+    );
 }
 
 #[test]
