@@ -555,6 +555,51 @@ fn ten_thousand_names_are_refused_counted_and_hold_up_nobody() {
 }
 
 #[test]
+fn four_hundred_silent_connections_hold_up_their_own_guest_alone() {
+    let _names = world(usual);
+    let home = Home::new();
+    for name in ["box", "other"] {
+        create(&home, name, "good.example");
+    }
+    resolves(&home, "box", "good.example");
+    let folder = tempfile::tempdir().unwrap();
+    let program = attack_program(folder.path(), "hold");
+    home.call([
+        "cp".as_ref(),
+        program.as_os_str(),
+        "box:/root/hold".as_ref(),
+    ])
+    .run()
+    .ok();
+    let (runner, _) = home.pids("box");
+    let before = most_memory(runner).expect("the runner lives");
+    home.sh(
+        "box",
+        &format!("(/root/hold {GOOD} 443 400 >/dev/null 2>&1 & echo $! > /root/pid)"),
+    );
+    // One too many is refused at once: it does not wait as for a server that does not answer.
+    until(SOON, "all are tried", || {
+        !home
+            .sh("box", "cat /root/held 2>/dev/null; true")
+            .is_empty()
+    });
+    let refused = log(&home, "box");
+    assert!(
+        refused
+            .iter()
+            .any(|line| line.to_string().contains("too many connections at once")),
+        "{refused:?}"
+    );
+    assert!(gets(&home, "other", "good.example", "good.example").contains("good was asked"));
+    let more = most_memory(runner).expect("the runner lives") - before;
+    assert!(more < 16 << 20, "the runner holds {more} bytes more");
+    home.sh("box", "kill $(cat /root/pid)");
+    until(SOON, "there is room again", || {
+        gets(&home, "box", "good.example", "good.example").contains("good was asked")
+    });
+}
+
+#[test]
 fn forks_snapshots_and_resets_have_the_list_and_begin_without_answers() {
     world(usual);
     let home = Home::new();
