@@ -14,7 +14,7 @@ use vmint_model::{Accelerator, DiskCache, ErrorKind, Fault, Home};
 use vmint_protocol::{Reply, Request};
 use vmint_qemu::disk::{self, Layer, Maker};
 use vmint_qemu::hypervisor::Held;
-use vmint_qemu::{Boot, DeviceState, Frozen, Host, Launch, Manifest, Shape, Start};
+use vmint_qemu::{Boot, DeviceState, Frozen, Host, Launch, Manifest, PanicDevice, Shape, Start};
 use vmint_store::{FileLock, InUse};
 
 /// How long those have who are about to fork a template that is damaged.
@@ -56,6 +56,10 @@ impl Wanted<'_> {
             &self.host.qemu.stamp,
             &platform.board,
             &platform.features.join(" "),
+            match platform.panic {
+                PanicDevice::Absent => "",
+                PanicDevice::Pvpanic => "pvpanic",
+            },
             &self.boot.kernel_digest.to_string(),
             &self.boot.initramfs_digest.to_string(),
             disk.as_deref().unwrap_or("none"),

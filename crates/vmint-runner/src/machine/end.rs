@@ -264,7 +264,7 @@ impl Machine {
                     answers.give_up(self.record.name.as_str());
                 }
                 notice = live.hypervisor.notice() => match notice {
-                    Ok(Notice::Event(event)) => self.story.note(event),
+                    Ok(Notice::Event(event)) => self.story.note(&event),
                     Ok(Notice::Exited(_)) => break Went::Down,
                     Err(_) => break Went::Cut,
                 },
@@ -299,10 +299,11 @@ impl Machine {
         let fork = self.fork.as_ref().expect("served while it is up");
         let console = fork.files.console();
         let told = self.story.tell(exit, &console);
-        let (cause, to) = match self.story.end(exit, &console) {
+        let (cause, to) = match End::of(exit) {
             End::Shutdown | End::Reboot => (Cause::GuestShutdown, MachineState::Stopped),
             End::Panic => (Cause::GuestPanicked, MachineState::Failed),
-            End::Died => (Cause::HypervisorDied, MachineState::Failed),
+            End::Killed => (Cause::HypervisorDied, MachineState::Failed),
+            End::Ended => (Cause::HypervisorEnded, MachineState::Failed),
         };
         Over::Down {
             cause,
@@ -335,12 +336,26 @@ impl Machine {
         }
     }
 
+    /// The guest has told of panics without end.
+    pub(super) fn flooded(&self) -> Over {
+        Over::Down {
+            cause: Cause::ProtocolBroken,
+            to: MachineState::Failed,
+            reason: Some("the guest told of panics without end".into()),
+            remove: self.record.ephemeral,
+            forced: Forced::No,
+        }
+    }
+
     /// Records that bringing the machine up failed, and leaves nothing behind.
     pub async fn fail(mut self, fault: &Fault) {
         let reason = Some(fault.message.clone());
         let remove = self.record.ephemeral;
         let (cause, to) = match fault.kind {
             ErrorKind::PoolClosed => (Cause::Requested, MachineState::Stopped),
+            // By its own guest, before it was ready.
+            ErrorKind::Image => (Cause::GuestPanicked, MachineState::Failed),
+            ErrorKind::MachineLost => (Cause::HypervisorEnded, MachineState::Failed),
             _ => (Cause::Fault, MachineState::Failed),
         };
         self.finish(Over::Down {
