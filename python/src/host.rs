@@ -222,9 +222,10 @@ impl Host {
                 .ensure_declared(&door.config, &new.image, &Silent)
                 .await?;
             let record = door.vmint.create_running(new, &Silent).await?;
-            Ok(Machine::new(door.vmint.clone(), &record))
+            let undo = door.vmint.until_claimed(&record.id);
+            Ok((Machine::new(door.vmint.clone(), &record), vec![undo]))
         };
-        Ok(Operation::new(work, |py, machine| {
+        Ok(Operation::making(work, |py, machine| {
             Ok(Py::new(py, machine)?.into_any())
         }))
     }

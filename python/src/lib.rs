@@ -46,5 +46,6 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<lease::Lease>()?;
     module.add_class::<operation::Operation>()?;
     module.add_class::<operation::Task>()?;
+    module.add_class::<operation::Claim>()?;
     Ok(())
 }

@@ -95,9 +95,13 @@ impl Machine {
     fn fork(&self, new: &str) -> PyResult<Operation> {
         let (vmint, id) = self.parts()?;
         let new: Name = read(new)?;
-        Ok(Operation::json(async move {
-            vmint.fork(&id, &new, 1, &Silent).await
-        }))
+        let work = async move {
+            let forked = vmint.fork(&id, &new, 1, &Silent).await?;
+            let undo = forked.iter().map(|m| vmint.until_claimed(&m.id));
+            let undo = undo.collect();
+            Ok((forked, undo))
+        };
+        Ok(Operation::making(work, |py, forked| json(py, &forked)))
     }
 
     /// A fork anew in its place.

@@ -13,14 +13,14 @@ use std::pin::Pin;
 use std::sync::Mutex;
 use std::time::Duration;
 use tokio::task::AbortHandle;
-use vmint::Fault;
+use vmint::{Fault, Undo};
 
 /// How long a signal may go unnoticed.
 const SIGNALS: Duration = Duration::from_millis(50);
 
 /// Makes a Python object of what the work has come to.
 type Outcome = Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send>;
-type Work = Pin<Box<dyn Future<Output = Result<Outcome, Fault>> + Send>>;
+type Work = Pin<Box<dyn Future<Output = Result<(Outcome, Vec<Undo>), Fault>> + Send>>;
 
 /// Work that has not begun.
 #[pyclass(module = "vmint._native", frozen)]
@@ -40,9 +40,20 @@ impl Operation {
         C: FnOnce(Python<'_>, T) -> PyResult<Py<PyAny>> + Send + 'static,
         T: Send + 'static,
     {
+        Self::making(async move { Ok((work.await?, Vec::new())) }, convert)
+    }
+
+    /// Work that makes something, which is taken back unless its result is claimed.
+    pub fn making<T, F, C>(work: F, convert: C) -> Self
+    where
+        F: Future<Output = Result<(T, Vec<Undo>), Fault>> + Send + 'static,
+        C: FnOnce(Python<'_>, T) -> PyResult<Py<PyAny>> + Send + 'static,
+        T: Send + 'static,
+    {
         let work = async move {
-            let value = work.await?;
-            Ok(Box::new(move |py: Python<'_>| convert(py, value)) as Outcome)
+            let (value, undo) = work.await?;
+            let outcome: Outcome = Box::new(move |py: Python<'_>| convert(py, value));
+            Ok((outcome, undo))
         };
         Self(Mutex::new(Some(Box::pin(work))))
     }
@@ -107,25 +118,32 @@ impl Operation {
     /// Waits for it.
     fn wait(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let work = self.take()?;
-        wait(py, work)?(py)
+        let (make, undo) = wait(py, work)?;
+        let value = make(py)?;
+        undo.into_iter().for_each(Undo::claim);
+        Ok(value)
     }
 
-    /// Starts it; when it is done, `event_loop` calls `settle(future, value, exception)`.
+    /// Starts it; when it is done, `event_loop` calls `settle(future, value, claim, exception)`. What was made is taken back
+    /// unless `claim` is called.
     fn start(&self, event_loop: Py<PyAny>, future: Py<PyAny>, settle: Py<PyAny>) -> PyResult<Task> {
         let work = self.take()?;
-        let deliver = move |result: Result<Outcome, Fault>| {
+        let deliver = move |result: Result<(Outcome, Vec<Undo>), Fault>| {
             // Nobody waits any more when the interpreter is being taken down.
             Python::try_attach(|py| {
-                let made = result.map_err(failure::exception).and_then(|make| make(py));
-                let (value, error) = match made {
-                    Ok(value) => (value, None),
-                    Err(e) => (py.None(), Some(e.into_value(py))),
+                let made = result.map_err(failure::exception).and_then(|(make, undo)| {
+                    let claim = Py::new(py, Claim(Mutex::new(undo)))?;
+                    Ok((make(py)?, claim))
+                });
+                let (value, claim, error) = match made {
+                    Ok((value, claim)) => (value, Some(claim), None),
+                    Err(e) => (py.None(), None, Some(e.into_value(py))),
                 };
                 // A loop that is closed has nobody who waits either.
                 let _ = event_loop.call_method1(
                     py,
                     "call_soon_threadsafe",
-                    (settle, future, value, error),
+                    (settle, future, value, claim, error),
                 );
             });
         };
@@ -135,6 +153,19 @@ impl Operation {
             tokio::task::spawn_blocking(move || deliver(result));
         });
         Ok(Task(task.abort_handle()))
+    }
+}
+
+/// What was made for a result. Called, it is its receiver's; dropped before, it is taken back.
+#[derive(Debug)]
+#[pyclass(module = "vmint._native", frozen)]
+pub struct Claim(Mutex<Vec<Undo>>);
+
+#[pymethods]
+impl Claim {
+    fn __call__(&self) {
+        let made = std::mem::take(&mut *self.0.lock().expect("nobody panics with the lock"));
+        made.into_iter().for_each(Undo::claim);
     }
 }
 

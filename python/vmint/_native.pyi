@@ -1,14 +1,14 @@
 """The library's own words: see the crate `vmint-python`."""
 
-import asyncio
 import os
 from collections.abc import Callable
-from typing import Any, Generic, Literal, Optional, TypeVar, Union
+from typing import Any, Generic, Literal, Optional, Protocol, TypeVar, Union
 
 from ._host import Changed, Hardware, Shape
 from ._result import Asked, Raw
 
 T = TypeVar("T")
+F = TypeVar("F")
 
 __version__: str
 
@@ -19,10 +19,16 @@ class Operation(Generic[T]):
     def wait(self) -> T: ...
     def start(
         self,
-        event_loop: asyncio.AbstractEventLoop,
-        future: asyncio.Future[T],
-        settle: Callable[[asyncio.Future[T], T, Optional[BaseException]], None],
+        event_loop: EventLoop,
+        future: F,
+        settle: Callable[[F, T, Optional[Claim], Optional[BaseException]], None],
     ) -> Task: ...
+
+class EventLoop(Protocol):
+    def call_soon_threadsafe(self, callback: Callable[..., object], *arguments: Any) -> object: ...
+
+class Claim:
+    def __call__(self) -> None: ...
 
 class Task:
     def cancel(self) -> None: ...

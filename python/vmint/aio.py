@@ -1,17 +1,20 @@
 """Machines, pools and leases, for programs that ``await``.
 
-A call that is cancelled is cancelled in vmint too: a command is killed in its machine, and who waits for a machine leaves the
-line. No thread waits on behalf of a call, so that any number of them may wait in line at once.
+A call that is cancelled is cancelled in vmint too: a command is killed in its machine, who waits for a machine leaves the line, and a
+machine that nobody was given is taken back. No thread waits on behalf of a call, so that any number of them may wait in line at
+once.
+
+Both of asyncio and trio can await them, by whichever runs; so anyio can on both.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Optional, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 from . import _native
+from ._await import done as _done
 from ._errors import LeaseLost
 from ._host import Hardware, Life, PathLike, Shape, Vmint, default, size, warn_of
 from ._result import Asked, Result, Word
@@ -20,28 +23,9 @@ from ._vm import Core, FileIn, Input
 if TYPE_CHECKING:
     from ._native import Machine as NativeMachine
 
-T = TypeVar("T")
-
 __all__ = ["Lease", "Machine", "Pool", "Vm"]
 
 
-def _settle(future: asyncio.Future[T], value: T, error: Optional[BaseException]) -> None:
-    if future.done():
-        return
-    if error is None:
-        future.set_result(value)
-    else:
-        future.set_exception(error)
-
-
-async def _done(operation: _native.Operation[T]) -> T:
-    event_loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = event_loop.create_future()
-    task = operation.start(event_loop, future, _settle)
-    try:
-        return await future
-    finally:
-        task.cancel()
 
 
 class Vm(Core):

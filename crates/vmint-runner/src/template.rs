@@ -124,12 +124,9 @@ impl Wanted<'_> {
         }
         let _permit = admit.await?;
         std::fs::create_dir(&temporary).map_err(host_fault("create", &temporary))?;
-        let made = self.make(&temporary, progress).await;
-        if made.is_err() {
-            let _ = std::fs::remove_dir_all(&temporary);
-        }
-        made?;
-        std::fs::rename(&temporary, &folder).map_err(host_fault("create", &folder))?;
+        let temporary = Temporary(temporary);
+        self.make(&temporary.0, progress).await?;
+        std::fs::rename(&temporary.0, &folder).map_err(host_fault("create", &folder))?;
         Ok(Frozen::open(&folder)?)
     }
 
@@ -270,6 +267,15 @@ impl Wanted<'_> {
         };
         Frozen::seal(folder, manifest)?;
         Ok(())
+    }
+}
+
+/// What there is of a template that is being made. It goes, unless it was renamed: also when nobody waits for it any more.
+struct Temporary(PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 

@@ -49,6 +49,7 @@ pub mod snapshots;
 pub mod strays;
 pub mod sweep;
 pub mod testing;
+mod undo;
 pub mod workflow;
 
 pub use admit::{Admission, OnPressure, Terms};
@@ -59,6 +60,7 @@ pub use machines::{NewMachine, WaitFor};
 pub use pools::{Acquire, Lease, Pool, process};
 pub use sweep::Found;
 pub use testing::{AsyncVm, Vm};
+pub use undo::Undo;
 pub use vmint_files::{Skipped, Unpacked, Xattrs};
 pub use vmint_image as image;
 pub use vmint_image::{Progress, Silent};
