@@ -10,13 +10,16 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Mutex;
+use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 use tokio::task::AbortHandle;
 use vmint::{Fault, Undo};
 
 /// How long a signal may go unnoticed.
 const SIGNALS: Duration = Duration::from_millis(50);
+
+/// How long something may go on that was cancelled.
+const CANCELLED: Duration = Duration::from_secs(2);
 
 /// Makes a Python object of what the work has come to.
 type Outcome = Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send>;
@@ -147,12 +150,15 @@ impl Operation {
                 );
             });
         };
+        let (dropped, over) = mpsc::channel();
         let task = runtime::handle()?.spawn(async move {
+            // Dropped behind the work, whichever way that ends.
+            let _dropped: mpsc::Sender<()> = dropped;
             let result = work.await;
             // Not on the thread that drives everybody's work: the interpreter's lock may take a while to get.
             tokio::task::spawn_blocking(move || deliver(result));
         });
-        Ok(Task(task.abort_handle()))
+        Ok(Task(task.abort_handle(), Mutex::new(over)))
     }
 }
 
@@ -172,12 +178,17 @@ impl Claim {
 /// Work under way.
 #[derive(Debug)]
 #[pyclass(module = "vmint._native", frozen)]
-pub struct Task(AbortHandle);
+pub struct Task(AbortHandle, Mutex<mpsc::Receiver<()>>);
 
 #[pymethods]
 impl Task {
-    /// Drops it, unless it is done.
-    fn cancel(&self) {
+    /// Drops it, unless it is done. When this returns, it does nothing any more.
+    fn cancel(&self, py: Python<'_>) {
         self.0.abort();
+        // The thread that drives it is at one of its awaits soon, and then it is gone: nothing is ever said here.
+        py.detach(|| {
+            let over = self.1.lock().expect("nobody panics with the lock");
+            let _ = over.recv_timeout(CANCELLED);
+        });
     }
 }

@@ -41,6 +41,7 @@ pub mod exec;
 pub mod files;
 pub mod garbage;
 pub mod images;
+mod lost;
 pub mod machines;
 pub mod pools;
 mod reach;

@@ -15,6 +15,7 @@ use vmint_model::{Cause, ErrorKind, Fault, MachineState};
 use vmint_protocol::Request;
 use vmint_protocol::host::Breach;
 use vmint_qemu::{Exit, Notice};
+use vmint_store::ledger::leases::CONSOLE as LEAVE;
 
 /// What the reason of a machine ends with whose guest was given no more time.
 pub const FORCED: &str = "and was forced";
@@ -417,6 +418,12 @@ impl Machine {
         self.view.set(self.record.clone(), None);
         let _ = std::fs::remove_file(self.dir.socket());
         if remove_folder {
+            if self.record.pool.is_some() {
+                let console = vmint_qemu::log::last(&self.dir.console_log(), LEAVE);
+                if let Err(e) = self.store.leave_console(&self.record.id, &console) {
+                    tracing::warn!("its console is not kept for its lease: {e}");
+                }
+            }
             // The folder goes before the record, so that a failure is tried again by the next command.
             vmint_qemu::frozen::release(self.dir.path());
             if let Err(e) = vmint_store::remove_folder(self.dir.path()) {
