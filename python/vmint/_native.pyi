@@ -13,6 +13,8 @@ F = TypeVar("F")
 __version__: str
 
 def bytes(size: str) -> int: ...
+def steady() -> float: ...
+def wall() -> float: ...
 def printable_lines(text: str) -> str: ...
 
 class Operation(Generic[T]):
@@ -33,12 +35,17 @@ class Claim:
 class Task:
     def cancel(self) -> None: ...
 
+class Settings:
+    @staticmethod
+    def read(folder: os.PathLike[str]) -> Settings: ...
+    def complete(self, hardware: Hardware) -> tuple[str, int, int, str]: ...
+
 class Host:
     @staticmethod
     def open(
         home: Optional[os.PathLike[str]],
         runner: Optional[os.PathLike[str]],
-        cwd: os.PathLike[str],
+        settings: Settings,
         on_pressure: Optional[str] = None,
     ) -> Host: ...
     @property

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, Optional, Union
 from . import _native
 from ._await import done as _done
 from ._errors import LeaseLost
-from ._host import Hardware, Life, PathLike, Shape, Vmint, default, size, warn_of
+from ._host import Life, PathLike, Vmint, count, default, warn_of
+from ._host import hardware as asked_hardware
+from ._host import shape as asked_shape
 from ._result import Asked, Result, Word
 from ._vm import Core, FileIn, Input
 
@@ -109,7 +111,7 @@ class Machine(Vm):
 
         ``net`` is ``none``, ``nat``, or ``allow:`` and a list of what it may reach: ``allow:pypi.org,*.example.com``.
         """
-        hardware = Hardware(image=image, memory=size(memory), cpus=cpus, net=net)
+        hardware = asked_hardware(image, memory, cpus, net)
         host = default(vmint)._native
         life: Life = "kept" if keep else "ephemeral"
         return cls._of(await _done(host.start(hardware, life=life, name=name, snapshot=snapshot, cold=cold)))
@@ -228,8 +230,8 @@ class Pool:
     ) -> Pool:
         """Makes a pool, and returns when it is filled. A machine that could not be made is warned of: the pool tries
         again as machines are asked for."""
-        hardware = Hardware(image=image, memory=size(memory), cpus=cpus, net=net)
-        shape = Shape(min=min, max=max, standby=standby, ttl=ttl, max_uses=max_uses)
+        hardware = asked_hardware(image, memory, cpus, net)
+        shape = asked_shape(min, max, standby, ttl, max_uses)
         warn_of(name, await _done(default(vmint)._native.create_pool(name, hardware, shape)))
         return cls(name, vmint=vmint)
 
@@ -257,6 +259,8 @@ class Pool:
 
     async def resize(self, *, min: Optional[int] = None, max: Optional[int] = None) -> None:
         """Changes how many machines it has; opens it again if it was drained."""
+        count("min", min, optional=True)
+        count("max", max, optional=True)
         warn_of(self.name, await _done(self._host.resize_pool(self.name, min, max)))
 
     async def drain(self, *, timeout: Optional[float] = None) -> None:
