@@ -88,6 +88,7 @@ async fn a_host_is_checked_in_full_and_nothing_is_left_behind() {
         board: String::new(),
         boards: Vec::new(),
         features: Vec::new(),
+        panic: vmint_qemu::PanicDevice::Pvpanic,
     };
     let host = Host {
         qemu,
