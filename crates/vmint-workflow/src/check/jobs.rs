@@ -4,7 +4,7 @@ use super::steps::Names;
 use super::uses::need;
 use super::{Checker, File, texts};
 use crate::diagnostic::{SHOWN, Severity, Spot};
-use crate::expr::Field;
+use crate::expr::{Field, is_computed};
 use crate::graph::{Ids, walk};
 use crate::spec::{Job, JobBody, StepsJob, Text, Workflow};
 use crate::yaml::{Data, Node, shown};
@@ -170,9 +170,14 @@ impl Checker<'_> {
 
     fn matrix(&mut self, file: &File<'_>, matrix: &Node) {
         let mut combinations = Some(1_usize);
-        let mut vectors = HashSet::new();
+        let (mut vectors, mut computed) = (HashSet::new(), false);
         for (key, value) in matrix.entries() {
             if ["include", "exclude"].contains(&key.text.as_str()) {
+                continue;
+            }
+            if is_computed(&key.text) {
+                computed = true;
+                combinations = None;
                 continue;
             }
             vectors.insert(key.text.to_lowercase());
@@ -184,6 +189,8 @@ impl Checker<'_> {
                     );
                     self.error(file, key.spot, message, "give it a value, or remove it");
                 }
+                // A list by an expression is spread when it is known.
+                Data::Sequence(values) if values.iter().any(is_expression) => combinations = None,
                 Data::Sequence(values) => {
                     combinations = combinations.map(|n| n.saturating_mul(values.len()));
                 }
@@ -216,7 +223,10 @@ impl Checker<'_> {
         }
         for entry in excluded.map_or(&[][..], Node::items) {
             for (key, _) in entry.entries() {
-                if !vectors.contains(&key.text.to_lowercase()) {
+                if !computed
+                    && !is_computed(&key.text)
+                    && !vectors.contains(&key.text.to_lowercase())
+                {
                     let message = format!(
                         "`exclude` names `{}`, which is no key of the matrix",
                         shown(&key.text)
@@ -246,7 +256,9 @@ fn keys(matrix: &Node) -> Option<HashSet<String>> {
     }
     for (key, value) in matrix.entries() {
         match (key.text.as_str(), &value.data) {
+            (key, _) if is_computed(key) => return None,
             ("exclude", _) => {}
+            ("include", Data::Sequence(entries)) if entries.iter().any(is_dynamic) => return None,
             ("include", Data::Sequence(entries)) => {
                 let included = entries.iter().flat_map(Node::entries);
                 keys.extend(included.map(|(key, _)| key.text.to_lowercase()));
@@ -258,6 +270,20 @@ fn keys(matrix: &Node) -> Option<HashSet<String>> {
         }
     }
     Some(keys)
+}
+
+/// An expression that may give a list.
+fn is_expression(node: &Node) -> bool {
+    matches!(&node.data, Data::String(text) if text.contains("${{"))
+}
+
+/// An entry whose keys are not all in the file.
+fn is_dynamic(entry: &Node) -> bool {
+    is_expression(entry)
+        || entry
+            .entries()
+            .iter()
+            .any(|(key, _)| is_computed(&key.text))
 }
 
 /// The values of a key of a matrix that stand in the file.

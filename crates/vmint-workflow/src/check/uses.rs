@@ -6,6 +6,7 @@ use super::{
     Checker, File, Home, LoadedAction, MAX_NESTING, Need, Origin, Resolved, inside, listed, read,
 };
 use crate::diagnostic::{Severity, Spot};
+use crate::expr::is_computed;
 use crate::load;
 use crate::spec::{Map, Runs, Text};
 use crate::yaml::shown;
@@ -342,7 +343,12 @@ impl Checker<'_> {
             .collect();
         let there = given.iter().map(|(key, _)| key.to_ascii_lowercase());
         let there: HashSet<String> = there.collect();
+        // What stands behind `${{ insert }}` is known only when the step runs.
+        let computed = given.iter().any(|(key, _)| is_computed(key));
         for (key, value) in given {
+            if is_computed(key) {
+                continue;
+            }
             // These two replace what a docker action says itself.
             if docker && ["args", "entrypoint"].contains(&key.as_str()) {
                 continue;
@@ -369,7 +375,7 @@ impl Checker<'_> {
             }
         }
         for input in declared.iter().filter(|input| input.needed) {
-            if !there.contains(&input.name.to_ascii_lowercase()) {
+            if !computed && !there.contains(&input.name.to_ascii_lowercase()) {
                 let message = format!("`{name}` needs the input `{}`", input.name);
                 self.error(
                     file,

@@ -66,6 +66,9 @@ pub fn arch(machine: &str) -> &str {
     }
 }
 
+/// What of `github` is known only once a job has a machine.
+pub const OF_MACHINE: &[&str] = &["workspace", "event_path"];
+
 /// The `github` context. What belongs to a single step or action (`action`, `action_path`, `env`, `path`, …) is empty, for
 /// the engine to set.
 pub fn github(scene: &Scene<'_>) -> Object {

@@ -37,5 +37,7 @@ pub use eval::evaluate;
 pub use inspect::{Inspection, PathPart, Use, Used, Wrong, inspect, inspect_condition};
 pub use names::{ContextName, Function};
 pub use scope::{Scope, Status};
-pub use template::{NodeError, evaluate_node, evaluate_text, interpolate};
+pub use template::{
+    NodeError, evaluate_map, evaluate_node, evaluate_text, interpolate, is_computed, is_insert,
+};
 pub use value::{Object, Value};

@@ -24,6 +24,8 @@ use vmint_model::{ErrorKind, Fault};
 pub(super) struct Instance<'r> {
     pub run: &'r Run<'r>,
     pub constant: Constant,
+    /// `env` of the workflow, as it stands in the file.
+    pub workflow_env: &'r spec::Map,
     pub job: &'r spec::Job,
     pub body: &'r spec::StepsJob,
     pub of_job: OfJob,

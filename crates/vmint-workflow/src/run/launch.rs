@@ -1,6 +1,6 @@
 //! One combination of a job, from its name to its machine and back.
 
-use super::contexts::{OfJob, env_context};
+use super::contexts::OfJob;
 use super::fields;
 use super::instance::{Instance, Trouble};
 use super::jobs::{Caller, Counts, field_scope};
@@ -8,7 +8,7 @@ use super::request::MachinePer;
 use super::session::Session;
 use super::state::{JobResult, JobState};
 use super::{Cancel, Run, now_ms};
-use crate::expr::{self, ContextName, Field, Scope, Value};
+use crate::expr::{self, Field, Scope, Value};
 use crate::guest::{GroupMode, Place};
 use crate::limits::{self, Limits};
 use crate::matcher::Matchers;
@@ -26,7 +26,6 @@ use vmint_model::{ErrorKind, Fault, Name};
 struct Prepared {
     record: JobRecord,
     place: Place,
-    env: IndexMap<String, String>,
     limit: Option<Duration>,
     counts: Counts,
     /// The concurrency group that it waits for.
@@ -173,12 +172,6 @@ impl<'r> Run<'r> {
         let limit = limit
             .transpose()
             .map_err(|e| Trouble::Step(e.to_string()))?;
-        let outer = scope(Field::Env);
-        let env = map(&caller.workflow.env, &outer, "env");
-        let mut env = env.map_err(Trouble::Step)?;
-        let mut job_scope = scope(Field::JobEnv);
-        job_scope.set(ContextName::Env, env_context(&env));
-        env.extend(map(&body.env, &job_scope, "env").map_err(Trouble::Step)?);
         let group = match &job.concurrency {
             Some(concurrency) => {
                 let group = Self::group(concurrency, &scope(Field::JobConcurrency));
@@ -204,7 +197,6 @@ impl<'r> Run<'r> {
         Ok(Prepared {
             record,
             place,
-            env,
             limit,
             counts,
             group,
@@ -224,7 +216,6 @@ impl<'r> Run<'r> {
         let Prepared {
             record,
             place,
-            env,
             limit,
             group,
             ..
@@ -294,8 +285,8 @@ impl<'r> Run<'r> {
                 run.jobs[at.0].started_at_ms = Some(now_ms());
             });
         let state = match resume {
-            Some(resume) => resume.saved.state.clone().with_edited(env),
-            None => JobState::beginning(env),
+            Some(resume) => resume.saved.state.clone(),
+            None => JobState::default(),
         };
         for mask in &state.masks {
             // Those that were refused were refused then.
@@ -305,6 +296,7 @@ impl<'r> Run<'r> {
         let instance = Instance {
             run: self,
             constant: caller.constant.clone(),
+            workflow_env: &caller.workflow.env,
             job,
             body,
             of_job,
@@ -437,18 +429,7 @@ pub(super) fn map(
     scope: &Scope,
     field: &str,
 ) -> Result<IndexMap<String, String>, String> {
-    let wrong = |e: expr::EvalError| format!("`{field}` cannot be evaluated: {e}");
-    match map {
-        Map::Entries(entries) => entries
-            .iter()
-            .map(|(name, text)| {
-                let value = expr::interpolate(&text.text, scope).map_err(wrong)?;
-                Ok((name.clone(), value))
-            })
-            .collect(),
-        Map::Expression(text) => {
-            let value = expr::evaluate_text(&text.text, scope).map_err(wrong)?;
-            fields::entries(&value, &text.text)
-        }
-    }
+    expr::evaluate_map(map, scope)
+        .map(fields::texts)
+        .map_err(|e| format!("`{field}` cannot be evaluated: {e}"))
 }

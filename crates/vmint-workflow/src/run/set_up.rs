@@ -4,7 +4,9 @@
 //! that a job was in before, it ends what that job has left running and removes its workspace: as on GitHub, a job begins
 //! with an empty one.
 
-use super::instance::{Frame, Instance, Trouble};
+use super::contexts::env_context;
+use super::instance::{Done, Frame, Instance, Trouble};
+use super::launch;
 use super::paths;
 use super::recorder::StepLog;
 use super::session::Used;
@@ -12,7 +14,7 @@ use super::supervise::{Seen, Supervised};
 use super::transfer::Parcel;
 use crate::check::Need;
 use crate::event::context::{self, Machine, Scene};
-use crate::expr::Value;
+use crate::expr::{ContextName, Field, Value, availability};
 use crate::guest::Command;
 use crate::lines::{Piece, Splitter};
 use crate::log::{Kind, Line};
@@ -57,29 +59,50 @@ const SUDO: &str = include_str!("sudo.sh");
 /// The last line of the probe.
 const PROBED: &str = "vmint-probe end";
 
+/// Whether a job comes to its steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Begun {
+    /// It does; those behind a failure decide for themselves.
+    Steps,
+    /// Its environment cannot be evaluated, so nothing can run in it.
+    NoSteps,
+}
+
 impl<'r> Instance<'r> {
     /// Makes the machine ready. A failure of the settings' own script is a failure of the job.
     pub(super) async fn set_up(
         &mut self,
         frame: &mut Frame,
         from: Option<usize>,
-    ) -> Result<(), Fault> {
+    ) -> Result<Begun, Fault> {
         let at = self.planned_set_up;
         let log = self.begin(at)?;
         let done = self.set_up_body(&log, from).await;
         let done = match done {
             // Nothing of the file has run: what the machine cannot do is not the workflow's failure.
             Err(Trouble::Step(reason)) => Err(Trouble::Fault(Fault::new(ErrorKind::Guest, reason))),
-            Ok(end) => Ok(super::instance::Done::of(end, IndexMap::new())),
+            Ok(end) => Ok(Done::of(end, IndexMap::new())),
             other => other.map(|_| unreachable!("handled above")),
         };
-        let done = self.done(done, &log)?;
+        let mut done = self.done(done, &log)?;
+        let mut begun = Begun::Steps;
+        match self.job_env() {
+            Ok(env) => self.state = std::mem::take(&mut self.state).with_edited(env),
+            Err(reason) => {
+                let text = self.run.mask(&reason);
+                self.run
+                    .recorder
+                    .job(self.at, |job| job.reason = Some(text));
+                done = Done::invalid(reason);
+                begun = Begun::NoSteps;
+            }
+        }
         self.end(&log, &done, done.outcome)?;
         Self::settle(frame, None, done.outcome, done.outcome, IndexMap::new());
         if done.outcome != Outcome::Success {
             frame.standing = super::state::Standing::Failed;
         }
-        Ok(())
+        Ok(begun)
     }
 
     async fn set_up_body(
@@ -167,6 +190,19 @@ impl<'r> Instance<'r> {
         self.facts = self.variables_of_job();
         self.require()?;
         Ok(end)
+    }
+
+    /// Evaluates `env` of workflow and job, now that all is known that they may name.
+    fn job_env(&self) -> Result<IndexMap<String, String>, String> {
+        let scope = |field| {
+            let scope = self.constant.scope(&self.of_job);
+            scope.limited_to(&availability(field))
+        };
+        let mut env = launch::map(self.workflow_env, &scope(Field::Env), "env")?;
+        let mut of_job = scope(Field::JobEnv);
+        of_job.set(ContextName::Env, env_context(&env));
+        env.extend(launch::map(&self.body.env, &of_job, "env")?);
+        Ok(env)
     }
 
     /// Puts the folders of the session and vmint's own files into the machine, all at once.

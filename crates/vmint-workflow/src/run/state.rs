@@ -113,16 +113,8 @@ pub struct Containers {
 }
 
 impl JobState {
-    /// Of a job that begins with this environment.
-    pub fn beginning(env: IndexMap<String, String>) -> Self {
-        Self {
-            given: env.clone(),
-            env,
-            ..Self::default()
-        }
-    }
-
-    /// The same with the environment of a file that was edited since; what steps have set stays.
+    /// The same with the environment that the file gives: of one that begins, all of it; of one that goes on, what was edited
+    /// since. What steps have set stays.
     pub fn with_edited(mut self, env: IndexMap<String, String>) -> Self {
         let given = std::mem::replace(&mut self.given, env);
         let is_of_file = |name: &String, value: &String| given.get(name) == Some(value);
@@ -205,7 +197,8 @@ mod tests {
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
             pairs.collect()
         };
-        let mut state = JobState::beginning(env(&[("GONE", "1"), ("EDITED", "1"), ("SET", "1")]));
+        let mut state =
+            JobState::default().with_edited(env(&[("GONE", "1"), ("EDITED", "1"), ("SET", "1")]));
         state.env.insert("SET".into(), "by a step".into());
         state.env.insert("NEW".into(), "by a step".into());
         let state = state.with_edited(env(&[("EDITED", "2"), ("SET", "2"), ("ADDED", "2")]));
