@@ -84,3 +84,114 @@ fn what_only_a_machine_tells_is_refused_where_there_is_none_yet() {
         assert!(checked.text().contains(said), "{checked}");
     }
 }
+
+#[test]
+fn lists_are_spread_and_mappings_inserted() {
+    let home = Home::new();
+    let project = Project::with(
+        TINY,
+        r#"
+on: push
+jobs:
+  one:
+    runs-on: ubuntu-latest
+    strategy:
+      matrix:
+        v: [a, "${{ fromJSON('[\"b\", \"c\"]') }}"]
+        ${{ insert }}: ${{ fromJSON('{"w":["x"]}') }}
+    env:
+      ${{ format('KEY_{0}', matrix.v) }}: k
+      ${{ insert }}: ${{ fromJSON('{"A":"1","B":"2"}') }}
+    steps:
+      - {id: say, run: "echo $A$B$KEY_a$KEY_b$KEY_c ${{ matrix.v }} ${{ matrix.w }}"}
+"#,
+    );
+    let ran = project.run(&home, "ci").ok();
+    for v in ["a", "b", "c"] {
+        let job = format!("one ({v}, x)");
+        assert_eq!(said(&ran, &job, "say"), format!("12k {v} x\n"));
+    }
+}
+
+#[test]
+fn a_process_has_what_its_log_shows() {
+    let home = Home::new();
+    let project = Project::with(
+        TINY,
+        r#"
+on: push
+env: {CI: "false", GITHUB_SHA: mine, RUNNER_OS: Plan9, GITHUB_TOKEN: own, PATH: "/usr/bin:/bin"}
+jobs:
+  one:
+    runs-on: ubuntu-latest
+    steps:
+      - id: see
+        env: {GITHUB_JOB: other, GITHUB_ENV: /nowhere}
+        run: |
+          for name in CI GITHUB_SHA RUNNER_OS GITHUB_TOKEN PATH GITHUB_JOB; do
+            eval "echo \"  $name: \$$name\""
+          done
+"#,
+    );
+    let ran = project.run(&home, "ci").ok();
+    let log = ran.log("one", "see");
+    let (shown, said) = log.split_once("##[endgroup]\n").unwrap();
+    let (_, shown) = shown.split_once("\nenv:\n").unwrap();
+    assert_eq!(shown, said);
+    for line in [
+        "  CI: false\n",
+        "  RUNNER_OS: Linux\n",
+        "  GITHUB_TOKEN: own\n",
+        "  GITHUB_JOB: one\n",
+    ] {
+        assert!(said.contains(line), "{said}");
+    }
+}
+
+#[test]
+fn composite_actions_tell_what_they_give_and_why_they_fail() {
+    let home = Home::new();
+    let project = Project::with(
+        TINY,
+        &steps(
+            r#"
+      - uses: actions/checkout@v4
+      - {id: gives, uses: ./gives, env: {WHO: me}}
+      - {id: see, run: "echo '${{ steps.gives.outputs.who }}'"}
+      - {id: fails, uses: ./fails}
+      - {id: after, run: "true"}
+      - {id: own, if: "github.ref != ''", run: "true"}
+      - {id: unwanted, if: "failure() && false", run: "true"}
+"#,
+        ),
+    );
+    project.file(
+        "gives/action.yml",
+        "outputs: {who: {value: '${{ env.WHO }} and ${{ env.SET }}'}}\nruns:\n  using: composite\n  steps:\n    - {shell: sh, run: 'echo SET=you >>$GITHUB_ENV'}\n",
+    );
+    project.file(
+        "fails/action.yml",
+        "runs:\n  using: composite\n  steps:\n    - {shell: sh, run: 'true'}\n    - {name: Break, shell: sh, run: 'exit 7'}\n    - {shell: sh, run: 'true'}\n",
+    );
+    let ran = project.run(&home, "ci").ends("failure", 1);
+    assert_eq!(said(&ran, "one", "see"), "me and you\n");
+    let reason = |step: &str| ran.record.step("one", step)["reason"].as_str();
+    assert_eq!(
+        reason("fails"),
+        Some("step 2 of the action (Break): Process completed with exit code 7")
+    );
+    assert_eq!(reason("after"), Some("skipped after a failure"));
+    assert_eq!(reason("own"), Some("skipped after a failure"));
+    assert_eq!(reason("unwanted"), None);
+    let shown = project
+        .vmint(&home, &format!("workflow show {}", ran.record.id()))
+        .run()
+        .ok();
+    for text in [
+        "step 2 of the action (Break)",
+        "skipped after a failure",
+        "its condition was false",
+    ] {
+        assert!(shown.text().contains(text), "{text}: {shown}");
+    }
+}

@@ -123,6 +123,9 @@ pub fn runner(machine: &Machine<'_>) -> Object {
     runner
 }
 
+/// Variables that are set unless the workflow sets them itself, as on GitHub.
+pub const YIELDING: &[&str] = &["CI", "RUNNER_TRACKING_ID"];
+
 /// The variables that every step of a job has. Those of a single step (`GITHUB_ACTION`, `GITHUB_ENV`, …) are the engine's.
 pub fn variables(scene: &Scene<'_>) -> Vec<(String, String)> {
     let mut variables: Vec<(String, String)> = vec![

@@ -31,7 +31,7 @@ mod tree;
 pub mod value;
 
 pub use availability::{Availability, Field, availability};
-pub use condition::{ConditionForm, condition, condition_form, hook_condition};
+pub use condition::{ConditionForm, condition, condition_form, hook_condition, implies_success};
 pub use error::EvalError;
 pub use eval::evaluate;
 pub use inspect::{Inspection, PathPart, Use, Used, Wrong, inspect, inspect_condition};

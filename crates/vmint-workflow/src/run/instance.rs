@@ -113,6 +113,8 @@ pub(super) struct Done {
     pub outcome: Outcome,
     pub end: Option<StepEnd>,
     pub outputs: IndexMap<String, String>,
+    /// What failed inside of it; its log has it already.
+    pub reason: Option<String>,
 }
 
 impl Done {
@@ -121,6 +123,7 @@ impl Done {
             outcome: Outcome::Success,
             end: None,
             outputs,
+            reason: None,
         }
     }
 
@@ -131,6 +134,7 @@ impl Done {
                 reason: reason.into(),
             }),
             outputs: IndexMap::new(),
+            reason: None,
         }
     }
 
@@ -147,6 +151,7 @@ impl Done {
             outcome,
             end: Some(end),
             outputs,
+            reason: None,
         }
     }
 }
@@ -284,11 +289,13 @@ impl<'r> Instance<'r> {
             },
             other => other,
         });
+        let reason = done.reason.as_deref().map(|reason| self.run.mask(reason));
         self.run.recorder.change(what, |run| {
             let step = &mut run.jobs[job].steps[step];
             step.outcome = Some(done.outcome);
             step.conclusion = Some(conclusion);
             step.ended = ended;
+            step.reason = reason;
             step.ended_at_ms = Some(now_ms());
         });
         Ok(())
@@ -310,14 +317,15 @@ impl<'r> Instance<'r> {
         });
     }
 
-    /// Notes that a step was not run.
-    pub(super) fn skip(&self, at: StepAt) {
+    /// Notes that a step was not run: for its condition, or for another reason.
+    pub(super) fn skip(&self, at: StepAt, reason: Option<&str>) {
         let StepAt { job, step } = at;
         let recorder = self.run.recorder;
         recorder.change(Change::StepStarted { job, step }, |run| {
             let step = &mut run.jobs[job].steps[step];
             step.outcome = Some(Outcome::Skipped);
             step.conclusion = Some(Outcome::Skipped);
+            step.reason = reason.map(str::to_owned);
         });
         recorder.change(Change::StepEnded { job, step }, |_| {});
     }
@@ -357,6 +365,7 @@ impl<'r> Instance<'r> {
             kind,
             id: None,
             name: name.into(),
+            reason: None,
             line: None,
             outcome: None,
             conclusion: None,

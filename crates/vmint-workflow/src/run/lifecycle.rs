@@ -56,7 +56,7 @@ impl<'r> Instance<'r> {
         if self.set_up(frame, from).await? == Begun::NoSteps {
             let planned = self.planned_services.iter();
             for at in planned.chain(&self.planned_pres).chain(&self.planned) {
-                self.skip(*at);
+                self.skip(*at, Some("the environment of the job cannot be evaluated"));
             }
             return Ok(());
         }

@@ -55,8 +55,6 @@ pub struct Post {
     pub inputs: IndexMap<String, String>,
     /// What it has left in `GITHUB_STATE`.
     pub state: IndexMap<String, String>,
-    /// The step's own environment.
-    pub env: IndexMap<String, String>,
 }
 
 /// How a job stands.
@@ -86,6 +84,9 @@ pub struct JobState {
     pub standing: Standing,
     /// `post`s to come, in the order in which they were registered.
     pub posts: Vec<Post>,
+    /// What the steps of composite actions have given, by the index paths of these: their `post`s see it.
+    #[serde(default)]
+    pub inner: Vec<(Vec<usize>, Steps)>,
     /// `GITHUB_STATE` of `pre`s, by the step's index path.
     pub states: Vec<(Vec<usize>, IndexMap<String, String>)>,
     /// Where actions were copied to.

@@ -142,20 +142,10 @@ impl<'r> Instance<'r> {
     ) -> Result<(), Trouble> {
         let say = |kind, text: String| around.log.say(kind, self.run.mask(&text));
         say(Kind::Group, format!("Run {what}"))?;
-        let shown: Vec<_> = inputs.iter().filter(|(_, v)| !v.is_empty()).collect();
-        if !shown.is_empty() {
-            say(Kind::Text, "with:".into())?;
-        }
-        for (name, value) in shown {
-            for (n, line) in value.lines().enumerate() {
-                let start = if n == 0 {
-                    format!("  {name}: ")
-                } else {
-                    "    ".to_owned()
-                };
-                say(Kind::Text, format!("{start}{line}"))?;
-            }
-        }
+        let given = inputs.iter().filter(|(_, value)| !value.is_empty());
+        let given: Vec<_> = given.map(|(n, v)| (n.clone(), v.clone())).collect();
+        self.say_pairs(around, "with", &given)?;
+        self.say_pairs(around, "env", &self.shown_env(around))?;
         say(Kind::EndGroup, String::new())?;
         Ok(())
     }

@@ -156,6 +156,8 @@ pub struct Step {
     /// How it counts, after `continue-on-error`.
     conclusion: Option<Outcome>,
     ended: Option<StepEnd>,
+    /// Why it was skipped, unless for its condition; which step of a composite action failed.
+    reason: Option<String>,
     #[schemars(flatten)]
     times: Times,
     /// Relative to the run's folder.

@@ -63,7 +63,6 @@ impl<'r> Instance<'r> {
                     id: around.id.clone(),
                     inputs: inputs.0,
                     state: done.outputs.clone(),
-                    env: IndexMap::new(),
                 });
                 Ok(done)
             }
