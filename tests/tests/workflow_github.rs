@@ -195,3 +195,86 @@ fn composite_actions_tell_what_they_give_and_why_they_fail() {
         assert!(shown.text().contains(text), "{text}: {shown}");
     }
 }
+
+#[test]
+fn artifacts_have_what_links_point_to() {
+    let home = Home::new();
+    let project = Project::with(
+        TINY,
+        &steps(
+            r#"
+      - run: |
+          mkdir -p store/deep out .hidden
+          echo one >store/one; echo two >store/deep/two; echo three >three
+          ln -s store result
+          ln -s ../three out/file; ln -s ../store/deep out/folder; ln -s nowhere out/broken; ln -s . out/self
+          echo twin >out/twin-a; ln out/twin-a out/twin-b
+          ln out/twin-a .hidden/twin-c
+      - {uses: actions/upload-artifact@v4, with: {name: out, path: out}}
+      - {uses: actions/upload-artifact@v4, with: {name: result, path: result/}}
+      - {uses: actions/upload-artifact@v4, with: {name: other, path: out/twin-b}}
+      - {uses: actions/upload-artifact@v4, with: {name: globbed, path: "result/**/two"}}
+      - {uses: actions/download-artifact@v4, with: {path: got}}
+      - id: see
+        run: |
+          cd got; find . -type l; find . -type f | sort | while read -r file; do echo "$file $(cat "$file")"; done
+          [ "$(stat -c %h out/twin-a)" = 1 ] && echo apart
+"#,
+        ),
+    );
+    let ran = project.run(&home, "ci").ok();
+    assert_eq!(
+        said(&ran, "one", "see"),
+        "./globbed/deep/two two\n./other/twin-b twin\n./out/file three\n./out/folder/two two\n\
+         ./out/twin-a twin\n./out/twin-b twin\n./result/deep/two two\n./result/one one\napart\n"
+    );
+}
+
+#[test]
+fn digests_and_caches_take_links_as_github_does() {
+    let home = Home::new();
+    let project = Project::with(
+        TINY,
+        &steps(
+            r#"
+      - run: |
+          mkdir -p a/b real; echo x >a/b/x; echo y >a-b; echo z >real/z; ln -s ../real a/link; ln -s b/x a/to-x
+          mkdir kept; echo k >kept/k; ln kept/k kept/twin; ln -s k kept/soft; ln -s nowhere kept/broken
+          ln -s kept linked
+      - id: hashes
+        run: |
+          bytes() { for file; do sha256sum <"$file" | cut -d' ' -f1 | sed 's/../\\x&/g'; done; }
+          all() { printf "$(bytes "$@" | tr -d '\n')" | sha256sum | cut -d' ' -f1; }
+          [ "${{ hashFiles('a', 'a-b') }}" = "$(all a/b/x a/to-x a-b)" ] && echo unfollowed
+          [ "${{ hashFiles('--Follow-symbolic-links', 'a') }}" = "$(all a/b/x a/link/z a/to-x)" ] && echo followed
+          [ "${{ hashFiles('a/link/**') }}" = "" ] && echo nothing
+      - {id: broken, continue-on-error: true, run: "echo ${{ hashFiles('kept') }}"}
+      - {id: option, continue-on-error: true, run: "echo ${{ hashFiles('--follow', 'a') }}"}
+      - {uses: actions/cache/save@v4, with: {key: k, path: "kept\nlinked"}}
+      - run: rm -rf kept linked
+      - {uses: actions/cache/restore@v4, with: {key: k, path: "kept\nlinked"}}
+      - {id: see, run: "cat kept/twin; for link in kept/soft kept/broken linked; do readlink $link; done; stat -c %h kept/k; ls kept"}
+"#,
+        ),
+    );
+    let ran = project.run(&home, "ci").ok();
+    assert_eq!(
+        said(&ran, "one", "hashes"),
+        "unfollowed\nfollowed\nnothing\n"
+    );
+    let failed = |step: &str| ran.record.step("one", step)["ended"]["reason"].to_string();
+    assert!(
+        failed("broken").contains("kept/broken is a link to something that is not there"),
+        "{}",
+        failed("broken")
+    );
+    assert!(
+        failed("option").contains("takes no option `--follow`"),
+        "{}",
+        failed("option")
+    );
+    assert_eq!(
+        said(&ran, "one", "see"),
+        "k\nk\nnowhere\nkept\n2\nbroken\nk\nsoft\ntwin\n"
+    );
+}

@@ -29,6 +29,7 @@ mod contexts;
 mod docker;
 mod engine;
 mod fields;
+mod found;
 mod guest_files;
 mod instance;
 mod jobs;
