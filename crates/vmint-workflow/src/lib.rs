@@ -30,6 +30,7 @@ pub mod files;
 pub mod glob;
 pub mod graph;
 pub mod guest;
+pub mod labels;
 pub mod limits;
 pub mod lines;
 pub mod load;

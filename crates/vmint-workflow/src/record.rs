@@ -201,6 +201,9 @@ pub struct JobRecord {
     pub steps: Vec<StepRecord>,
     /// The branch of the machine that was taken when a step had failed.
     pub failed: Option<StepSnapshot>,
+    /// The pattern of `skip-runs-on` by which it was not run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<String>,
     /// `permissions` of the job, as in the file.
     pub permissions: Option<serde_json::Value>,
     /// `environment`, as in the file.

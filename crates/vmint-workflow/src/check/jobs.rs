@@ -55,6 +55,10 @@ impl Checker<'_> {
         }
         match &job.body {
             JobBody::Call(call) => self.call(file, call),
+            // What is never run needs nothing, and may be of a kind that cannot be run here.
+            JobBody::Steps(steps) if self.left_out(steps, matrix) => {
+                self.told_left_out(file, steps, matrix);
+            }
             JobBody::Steps(steps) => {
                 self.place(file, steps, matrix);
                 if let Some(shell) = &steps.defaults.shell {
@@ -72,19 +76,8 @@ impl Checker<'_> {
     /// Where a job runs.
     fn place(&mut self, file: &File<'_>, job: &StepsJob, matrix: Option<&Node>) {
         for label in &job.runs_on {
-            self.label(file, &label.text, label.spot);
-            // `runs-on: ${{ matrix.os }}`, which is how most say it.
-            let inner = label
-                .text
-                .trim()
-                .strip_prefix("${{")
-                .and_then(|text| text.strip_suffix("}}"));
-            if let Some(key) = inner.and_then(|text| text.trim().strip_prefix("matrix.")) {
-                for value in values(matrix, key) {
-                    if let Some(text) = value.text() {
-                        self.label(file, &text, value.spot);
-                    }
-                }
+            for (label, spot) in labels(label, matrix) {
+                self.label(file, &label, spot);
             }
         }
         if let Some(container) = &job.container {
@@ -104,7 +97,47 @@ impl Checker<'_> {
         }
     }
 
+    /// Whether no combination of a job is run here, by the labels that stand in the file.
+    fn left_out(&self, job: &StepsJob, matrix: Option<&Node>) -> bool {
+        job.runs_on.iter().any(|label| {
+            // What an expression or an `include` adds is known when the job runs.
+            let is_known = match of_matrix(label) {
+                Some(key) => matrix.is_some_and(|matrix| is_listed(matrix, key)),
+                None => !label.text.contains("${{"),
+            };
+            let mut labels = labels(label, matrix).into_iter();
+            is_known && labels.all(|(label, _)| self.options.left_out.pattern(&label).is_some())
+        })
+    }
+
+    fn told_left_out(&mut self, file: &File<'_>, job: &StepsJob, matrix: Option<&Node>) {
+        for label in &job.runs_on {
+            for (label, spot) in labels(label, matrix) {
+                self.tell_left_out(file, &label, spot);
+            }
+        }
+    }
+
+    /// Says that a label is not run here, if so.
+    fn tell_left_out(&mut self, file: &File<'_>, label: &str, spot: Spot) -> bool {
+        let Some(pattern) = self.options.left_out.pattern(label) else {
+            return false;
+        };
+        let message = format!(
+            "jobs on `{}` are skipped: the label matches `{}` of skip-runs-on",
+            shown(label),
+            shown(pattern)
+        );
+        let help = "they are shown as skipped, never as a success; remove the pattern from \
+                    `[workflow] skip-runs-on` to run them";
+        self.warning(file, spot, message, help);
+        true
+    }
+
     fn label(&mut self, file: &File<'_>, label: &str, spot: Spot) {
+        if self.tell_left_out(file, label, spot) {
+            return;
+        }
         let lower = label.trim().to_lowercase();
         let system = ["windows", "macos"]
             .into_iter()
@@ -118,8 +151,9 @@ impl Checker<'_> {
                     _ => "macOS",
                 }
             );
-            let help =
-                "run the job on Linux, or keep it in a workflow of its own that is not run here";
+            let help = format!(
+                "run the job on Linux, or skip it: `skip-runs-on = [\"{system}-*\"]` in `[workflow]` of vmint.toml"
+            );
             self.error(file, spot, message, help);
         }
     }
@@ -246,6 +280,44 @@ impl Checker<'_> {
             }
         }
     }
+}
+
+/// The key of `runs-on: ${{ matrix.os }}`, which is how most say it.
+fn of_matrix(label: &Text) -> Option<&str> {
+    let inner = label.text.trim().strip_prefix("${{")?.strip_suffix("}}")?;
+    inner.trim().strip_prefix("matrix.")
+}
+
+/// The labels that a text of `runs-on` may stand for, as far as they stand in the file.
+fn labels(label: &Text, matrix: Option<&Node>) -> Vec<(String, Spot)> {
+    match of_matrix(label) {
+        Some(key) => values(matrix, key)
+            .into_iter()
+            .filter_map(|value| Some((value.text()?, value.spot)))
+            .collect(),
+        None if label.text.contains("${{") => Vec::new(),
+        None => vec![(label.text.clone(), label.spot)],
+    }
+}
+
+/// Whether all values of a key of a matrix stand in the file, and there are some.
+fn is_listed(matrix: &Node, key: &str) -> bool {
+    let is_plain = |node: &Node| node.text().is_some_and(|text| !text.contains("${{"));
+    let included = match matrix.get("include") {
+        None => true,
+        // One that does not name the key has none, and no label.
+        Some(Node {
+            data: Data::Sequence(entries),
+            ..
+        }) => entries
+            .iter()
+            .all(|entry| entry.get(key).is_none_or(is_plain) && !entry.entries().is_empty()),
+        Some(_) => false,
+    };
+    let listed = matrix.get(key).is_none_or(|values| {
+        matches!(values.data, Data::Sequence(_)) && values.items().iter().all(is_plain)
+    });
+    included && listed && !values(Some(matrix), key).is_empty()
 }
 
 /// The keys of a matrix, if all of them stand in the file. In lower case.

@@ -19,6 +19,7 @@ pub use actions::{Actions, Builtin, Found, Mirror};
 use crate::diagnostic::{Diagnostic, Diagnostics, Findings, Severity, Spot, nearest};
 use crate::event::On;
 use crate::event::inputs::{self, Of};
+use crate::labels::LeftOut;
 use crate::load;
 use crate::spec::{Action, Text, Workflow};
 use crate::yaml::source::Source;
@@ -37,6 +38,8 @@ pub struct Options<'a> {
     pub repository: &'a Path,
     /// Where other actions are found.
     pub actions: &'a dyn Actions,
+    /// Jobs that are not run here.
+    pub left_out: &'a LeftOut,
 }
 
 /// A workflow without errors, and all that it uses.

@@ -21,12 +21,19 @@ impl Repository {
     }
 
     fn check(&self, text: &str) -> Result<Checked, Diagnostics> {
+        self.check_without(text, &[])
+    }
+
+    /// Checks a workflow whose jobs with labels like these are not run.
+    fn check_without(&self, text: &str, skipped: &[&str]) -> Result<Checked, Diagnostics> {
+        let left_out = LeftOut::new(skipped.iter().map(|&pattern| pattern.to_owned()));
         let mirror = Mirror {
             folder: Some(self.0.path().join("mirror")),
         };
         let options = Options {
             repository: self.0.path(),
             actions: &mirror,
+            left_out: &left_out,
         };
         check(Path::new("ci.yml"), text.as_bytes(), &options)
     }
@@ -80,6 +87,68 @@ jobs:
         shell: python {0}
         if: ${{ !cancelled() && matrix.os != 'debian' }}
 "#;
+
+#[test]
+fn jobs_that_are_left_out_need_nothing_and_are_told() {
+    let text = r#"
+on: push
+jobs:
+  mac:
+    runs-on: macos-14
+    steps: [{uses: "o/absent@v1"}, {run: dir, shell: pwsh}]
+  both:
+    strategy: {matrix: {os: [ubuntu-24.04, macos-13, windows-2022]}}
+    runs-on: ${{ matrix.os }}
+    steps: [{run: make}]
+  none:
+    strategy: {matrix: {include: [{os: macos-13}, {os: windows-2022}]}}
+    runs-on: ${{ matrix.os }}
+    steps: [{uses: "o/absent@v1"}]
+"#;
+    let repository = Repository::new(&[]);
+    let patterns = ["macos-*", "windows-*"];
+    let checked = repository.check_without(text, &patterns);
+    let checked = checked.unwrap_or_else(|wrong| panic!("{wrong}"));
+    let told: Vec<(u32, &str)> = checked
+        .warnings
+        .iter()
+        .map(|one| (one.spot.line, one.message.as_str()))
+        .collect();
+    let of = |label, pattern| {
+        format!("jobs on `{label}` are skipped: the label matches `{pattern}` of skip-runs-on")
+    };
+    let (mac, windows) = (of("macos-13", "macos-*"), of("windows-2022", "windows-*"));
+    let first = of("macos-14", "macos-*");
+    let expected = [
+        (5, &first),
+        (8, &mac),
+        (8, &windows),
+        (12, &mac),
+        (12, &windows),
+    ];
+    let expected: Vec<(u32, &str)> = expected.map(|(l, m)| (l, m.as_str())).to_vec();
+    assert_eq!(told, expected);
+    assert!(!checked.actions.contains_key("o/absent@v1"));
+    // Without the patterns each of them is an error, as is the rest of a job that runs in part.
+    let wrong = repository.check(text).unwrap_err().to_string();
+    assert!(wrong.contains("skip-runs-on = [\"macos-*\"]"), "{wrong}");
+    let half = text.replace("{run: make}", "{uses: 'o/absent@v1'}");
+    let wrong = repository.check_without(&half, &patterns).unwrap_err();
+    let errors = wrong.0.iter().filter(|one| one.severity == Severity::Error);
+    let errors: Vec<u32> = errors.map(|one| one.spot.line).collect();
+    assert_eq!(errors, [10], "{wrong}");
+    // What only the run knows is checked.
+    for matrix in [
+        "{os: \"${{ fromJSON(vars.OS) }}\"}",
+        "\"${{ fromJSON(vars.M) }}\"",
+        "{os: [macos-13, \"${{ vars.OS }}\"]}",
+    ] {
+        let text = format!(
+            "on: push\njobs:\n  a:\n    strategy: {{matrix: {matrix}}}\n    runs-on: ${{{{ matrix.os }}}}\n    steps: [{{uses: 'o/absent@v1'}}]\n"
+        );
+        repository.check_without(&text, &patterns).unwrap_err();
+    }
+}
 
 #[test]
 fn a_sound_workflow_passes_with_all_that_it_uses() {
@@ -143,14 +212,14 @@ fn containers_are_required_or_refused() {
         .map(|need| &*need.what)
         .collect();
     assert_eq!(images, ["postgres", "alpine"]);
-    insta::assert_snapshot!(said("on: push\njobs:\n  a:\n    runs-on: windows-latest\n    container: x\n    steps: [{run: x}]\n  b:\n    strategy: {matrix: {os: [ubuntu-latest, macos-14]}}\n    runs-on: ${{ matrix.os }}\n    steps: [{run: x}]\n"), @r"
+    insta::assert_snapshot!(said("on: push\njobs:\n  a:\n    runs-on: windows-latest\n    container: x\n    steps: [{run: x}]\n  b:\n    strategy: {matrix: {os: [ubuntu-latest, macos-14]}}\n    runs-on: ${{ matrix.os }}\n    steps: [{run: x}]\n"), @r#"
     ci.yml:4:14: error: `windows-latest` is Windows, but machines run Linux
-        help: run the job on Linux, or keep it in a workflow of its own that is not run here
+        help: run the job on Linux, or skip it: `skip-runs-on = ["windows-*"]` in `[workflow]` of vmint.toml
     ci.yml:5:16: error: `container` of a job is not supported
         help: remove it: each job has a machine of its own; build an image with what the container holds, and name it by a label in `runs-on`
     ci.yml:8:45: error: `macos-14` is macOS, but machines run Linux
-        help: run the job on Linux, or keep it in a workflow of its own that is not run here
-    ");
+        help: run the job on Linux, or skip it: `skip-runs-on = ["macos-*"]` in `[workflow]` of vmint.toml
+    "#);
 }
 
 #[test]

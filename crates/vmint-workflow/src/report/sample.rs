@@ -80,6 +80,7 @@ pub(crate) fn job(key: &str, outcome: Option<Outcome>) -> JobRecord {
         ended_at_ms: None,
         outputs: Vec::new(),
         steps: Vec::new(),
+        left_out: None,
         failed: None,
         permissions: None,
         environment: None,

@@ -147,7 +147,13 @@ impl Verdict {
 /// Why a run ended so, in a sentence without a full stop.
 pub fn run_note(run: &RunRecord) -> Option<String> {
     Some(match run.end.as_ref()? {
-        RunEnd::Success => return None,
+        RunEnd::Success => {
+            let left_out = run.jobs.iter().filter(|job| job.left_out.is_some());
+            match left_out.count() {
+                0 => return None,
+                n => format!("{} skipped by skip-runs-on", count(n, "job")),
+            }
+        }
         RunEnd::Failure => {
             let failed = |job: &&JobRecord| Verdict::of_job(run, job) == Verdict::Failure;
             let failed = run.jobs.iter().filter(failed).count();

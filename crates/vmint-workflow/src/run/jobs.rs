@@ -127,6 +127,7 @@ impl<'r> Run<'r> {
             outputs: Vec::new(),
             steps: Vec::new(),
             failed: None,
+            left_out: None,
             permissions: job.permissions.as_ref().map(Value::from).map(json),
             environment: environment.map(json),
         }

@@ -32,6 +32,13 @@ struct Prepared {
     group: Option<(String, GroupMode)>,
 }
 
+/// Why a job is not run here.
+struct LeftOut {
+    labels: Vec<String>,
+    label: String,
+    pattern: String,
+}
+
 impl<'r> Run<'r> {
     /// Runs one combination of a job of steps.
     pub(super) async fn instance(
@@ -51,6 +58,9 @@ impl<'r> Run<'r> {
         if let Some(done) = self.taken_over(&record.key) {
             return (Some(done), Counts::Fully);
         }
+        if let Some(reason) = self.left_out(caller, body, &of_job) {
+            return (Some(self.skipped(record, &reason)), Counts::Fully);
+        }
         let prepared = match self.prepare(caller, job, body, &of_job, record.clone()) {
             Ok(prepared) => prepared,
             Err(Trouble::Step(reason)) => {
@@ -65,6 +75,21 @@ impl<'r> Run<'r> {
         let counts = prepared.counts;
         let result = self.with_machine(caller, job, body, of_job, prepared, cancel);
         (result.await, counts)
+    }
+
+    /// Why a job is not run here, if it is not.
+    fn left_out(&self, caller: &Caller<'_>, body: &StepsJob, of_job: &OfJob) -> Option<LeftOut> {
+        let scope = field_scope(caller, of_job, Field::JobRunsOn);
+        // What is wrong with them is said when the job is prepared.
+        let labels = labels(&body.runs_on, &scope).ok()?;
+        let (label, pattern) = self.request.options.left_out.first(&labels)?;
+        let (label, pattern) = (self.mask(label), pattern.to_owned());
+        let labels = labels.iter().map(|label| self.mask(label)).collect();
+        Some(LeftOut {
+            labels,
+            label,
+            pattern,
+        })
     }
 
     /// `name`, evaluated; with the matrix's values unless it names some itself.
@@ -102,6 +127,27 @@ impl<'r> Run<'r> {
         self.recorder.change(Change::JobEnded { job: at.0 }, |_| {});
         JobResult {
             outcome: Outcome::Failure,
+            outputs: IndexMap::new(),
+        }
+    }
+
+    /// Notes a job that is not run here.
+    fn skipped(&self, record: JobRecord, why: &LeftOut) -> JobResult {
+        let at = self.recorder.add_job(record);
+        self.recorder.job(at, |job| {
+            job.outcome = Some(Outcome::Skipped);
+            job.runs_on.clone_from(&why.labels);
+            job.left_out = Some(why.pattern.clone());
+            job.reason = Some(format!(
+                "its label {} matches {} of skip-runs-on",
+                why.label, why.pattern
+            ));
+        });
+        self.recorder
+            .change(Change::JobStarted { job: at.0 }, |_| {});
+        self.recorder.change(Change::JobEnded { job: at.0 }, |_| {});
+        JobResult {
+            outcome: Outcome::Skipped,
             outputs: IndexMap::new(),
         }
     }

@@ -4,6 +4,7 @@ use super::state::Saved;
 use crate::check::Checked;
 use crate::event::payload::Event;
 use crate::expr::Object;
+use crate::labels::LeftOut;
 use crate::record::RunRecord;
 use crate::workspace::Repository;
 use std::path::PathBuf;
@@ -83,6 +84,8 @@ pub struct Options {
     pub cleanup: Option<String>,
     /// How much room caches may take, in bytes.
     pub cache_quota: u64,
+    /// Jobs that are not run.
+    pub left_out: LeftOut,
 }
 
 /// What has a machine of its own.

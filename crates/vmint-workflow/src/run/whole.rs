@@ -218,10 +218,22 @@ impl<'a> Run<'a> {
                 && !(job.continue_on_error && job.outcome == Some(Outcome::Failure))
         });
         if failed {
-            RunEnd::Failure
-        } else {
-            RunEnd::Success
+            return RunEnd::Failure;
         }
+        // Of a job that was left out nothing is known, and of others that needed it neither.
+        let nothing_ran = ended
+            .jobs
+            .iter()
+            .all(|j| j.outcome == Some(Outcome::Skipped));
+        if nothing_ran && ended.jobs.iter().any(|job| job.left_out.is_some()) {
+            let fault = Fault::new(ErrorKind::Usage, "skip-runs-on leaves no job to run");
+            return RunEnd::Fault {
+                fault: fault.hint(
+                    "remove the pattern from `[workflow] skip-runs-on`, or run another workflow",
+                ),
+            };
+        }
+        RunEnd::Success
     }
 
     /// The contexts of the workflow that was started.
@@ -296,6 +308,9 @@ impl<'a> Run<'a> {
                 .iter()
                 .map(|label| label.text.clone())
                 .collect();
+            if self.request.options.left_out.first(&labels).is_some() {
+                continue;
+            }
             let place = self.site.resolve(&labels)?;
             match &first {
                 Some((id, other))

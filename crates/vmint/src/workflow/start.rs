@@ -88,6 +88,7 @@ pub async fn check_file(
     let options = check::Options {
         repository: &repository.root,
         actions: &mirror,
+        left_out: &config.workflow.skip_runs_on,
     };
     let checked = check::check(shown, &bytes, &options)?;
     Ok((checked, repository))
@@ -162,6 +163,7 @@ impl Vmint {
                 setup: settings.setup.clone(),
                 cleanup: settings.cleanup.clone(),
                 cache_quota: settings.cache_quota.0,
+                left_out: settings.skip_runs_on.clone(),
             },
             folder,
             caches: self.home.caches(),

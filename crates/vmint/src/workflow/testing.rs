@@ -160,6 +160,7 @@ pub(crate) fn job(key: &str, id: &str, steps: Vec<StepRecord>) -> JobRecord {
         ended_at_ms: None,
         outputs: Vec::new(),
         steps,
+        left_out: None,
         failed: None,
         permissions: None,
         environment: None,

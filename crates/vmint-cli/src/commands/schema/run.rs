@@ -108,6 +108,9 @@ pub enum Outcome {
 pub struct Job {
     key: String,
     id: String,
+    /// The pattern of `skip-runs-on` by which it was not run; absent for others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    left_out: Option<String>,
     name: String,
     /// As in the file.
     matrix: Value,
