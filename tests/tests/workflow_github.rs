@@ -278,3 +278,118 @@ fn digests_and_caches_take_links_as_github_does() {
         "k\nk\nnowhere\nkept\n2\nbroken\nk\nsoft\ntwin\n"
     );
 }
+
+/// Of another processor than this host's, as GitHub and others name it.
+fn foreign() -> (&'static str, &'static str) {
+    match std::env::consts::ARCH {
+        "x86_64" => ("ubuntu-24.04-arm", "arm64"),
+        _ => ("ubuntu-24.04-x64", "x64"),
+    }
+}
+
+#[test]
+fn labels_of_another_processor_are_refused_or_told_and_families_share_an_image() {
+    let home = Home::new();
+    let (label, plain) = foreign();
+    let job = |id: &str, on: &str| {
+        format!("  {id}:\n    runs-on: {on}\n    steps: [{{run: uname -m}}]\n")
+    };
+    let all = format!(
+        "on: push\njobs:\n{}{}{}{}",
+        job("one", label),
+        job("two", &format!("[self-hosted, linux, {plain}]")),
+        job("three", "depot-ubuntu-24.04-8"),
+        job("four", "gpu")
+    );
+    let project = Project::with(TINY, &all);
+    let checked = project.vmint(&home, "workflow check ci").run();
+    let text = checked.text();
+    for said in [
+        format!("the label `{label}` asks for"),
+        format!("the label `{plain}` asks for"),
+        "no machine is known for the label `depot-ubuntu-24.04-8`".to_owned(),
+        "no machine is known for the label `gpu`".to_owned(),
+    ] {
+        assert!(text.contains(&said), "{said}: {checked}");
+    }
+    assert_eq!(checked.code, Some(1), "{checked}");
+    // Nothing was started for a file that cannot be run.
+    let refused = project.vmint(&home, "workflow run ci").run().exits(125);
+    assert!(
+        refused
+            .error()
+            .contains(&format!("the label `{label}` asks for")),
+        "{refused}"
+    );
+    // Only what is asked for counts.
+    let settings = format!(
+        "{TINY}\n[workflow.runs-on]\n\"depot-ubuntu-*\" = \"tiny\"\n\"{label}\" = \"tiny\"\n"
+    );
+    project.file(
+        "vmint.toml",
+        format!("[workflow]\nmemory = \"128M\"\n{settings}"),
+    );
+    let ran = project.run(&home, "ci --job three").ok();
+    assert_eq!(
+        said(&ran, "three", "Run uname -m"),
+        format!("{}\n", std::env::consts::ARCH)
+    );
+    let mapped = project.run(&home, "ci --job one").ok();
+    let note = format!("one: the label `{label}` asks for");
+    let notes = mapped.record.0["notes"].to_string();
+    assert!(notes.contains(&note), "{notes}");
+    assert!(
+        mapped
+            .log("one", "Set up job")
+            .contains("[workflow.runs-on] gives it `tiny`")
+    );
+    let checked = project.vmint(&home, "workflow check ci").run();
+    assert!(checked.text().contains("warning: the label"), "{checked}");
+}
+
+#[test]
+fn a_label_that_is_computed_and_not_there_is_the_files_fault() {
+    let home = Home::new();
+    let project = Project::with(
+        TINY,
+        "on: push\njobs:\n  one:\n    runs-on: ubuntu-latest\n    outputs: {on: nowhere}\n    steps: [{run: 'true'}]\n  two:\n    needs: one\n    runs-on: ${{ needs.one.outputs.on }}\n    steps: [{run: 'true'}]\n",
+    );
+    let ran = project.run(&home, "ci").ends("failure", 1);
+    let two = ran.record.job("two");
+    assert_eq!(two["outcome"], "failure");
+    assert!(two["fault"].is_null(), "{two}");
+    let reason = two["reason"].as_str().unwrap();
+    assert!(
+        reason.contains("no machine is known for the label `nowhere`"),
+        "{reason}"
+    );
+}
+
+#[test]
+fn what_a_condition_guards_is_asked_of_the_image_when_it_is_reached() {
+    let home = Home::new();
+    let text = steps(
+        r#"
+      - {uses: actions/setup-node@v4, if: runner.os == 'Windows'}
+      - {uses: acme/tool@v1, if: runner.os == 'Windows'}
+      - {id: there, run: echo there}
+"#,
+    );
+    let project = Project::with(&format!("{TINY}\nactions = \"mirror\""), &text);
+    project.file(
+        "mirror/acme/tool@v1/action.yml",
+        "runs: {using: node24, main: main.js}",
+    );
+    project.file("mirror/acme/tool@v1/main.js", "");
+    let ran = project.run(&home, "ci").ok();
+    assert_eq!(said(&ran, "one", "there"), "there\n");
+    project.workflow("ci", &text.replace(", if: runner.os == 'Windows'", ""));
+    let checked = project.vmint(&home, "workflow check ci").run();
+    for line in [
+        "`actions/setup-node@v4` needs Node.js, which `tiny` does not have",
+        "add \"nodejs\" to the packages",
+    ] {
+        assert!(checked.text().contains(line), "{checked}");
+    }
+    assert_eq!(checked.code, Some(1), "{checked}");
+}

@@ -72,7 +72,7 @@ impl Checker<'_> {
                 let spot = self.spot(Severity::Error, file, &text, problem.offset);
                 let error = Diagnostic::error(file.path, spot, problem.message);
                 let help = problem.help;
-                self.findings.add(Diagnostic { help, ..error });
+                self.find(Diagnostic { help, ..error });
             }
             if !inspection.uses.is_empty() {
                 let uses = inspection.uses;

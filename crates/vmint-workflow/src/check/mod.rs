@@ -8,6 +8,8 @@ pub mod actions;
 mod called;
 mod expressions;
 mod jobs;
+pub mod needs;
+mod places;
 mod steps;
 #[cfg(test)]
 mod tests;
@@ -19,7 +21,7 @@ pub use actions::{Actions, Builtin, Found, Mirror};
 use crate::diagnostic::{Diagnostic, Diagnostics, Findings, Severity, Spot, nearest};
 use crate::event::On;
 use crate::event::inputs::{self, Of};
-use crate::labels::LeftOut;
+use crate::labels::{Labels, LeftOut};
 use crate::load;
 use crate::spec::{Action, Text, Workflow};
 use crate::yaml::source::Source;
@@ -40,6 +42,21 @@ pub struct Options<'a> {
     pub actions: &'a dyn Actions,
     /// Jobs that are not run here.
     pub left_out: &'a LeftOut,
+    /// What labels stand for; when absent, nothing is said of it.
+    pub labels: Option<&'a dyn Labels>,
+    /// `OWNER/NAME` of the repository.
+    pub slug: &'a str,
+    /// What is to be run.
+    pub selection: Selection<'a>,
+}
+
+/// What of a workflow is to be run. What is wrong with the rest is told as notes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Selection<'a> {
+    /// These jobs, and those that they need; all, if there are none.
+    pub jobs: &'a [String],
+    /// Only combinations of matrices with these values.
+    pub matrix: &'a [(String, String)],
 }
 
 /// A workflow without errors, and all that it uses.
@@ -51,8 +68,6 @@ pub struct Checked {
     pub actions: HashMap<String, Resolved>,
     /// The reusable workflows, by the text of `uses`.
     pub called: HashMap<String, Workflow>,
-    /// What it needs of the image.
-    pub requirements: Requirements,
     /// What runs, but probably not as meant.
     pub warnings: Vec<Diagnostic>,
 }
@@ -64,6 +79,8 @@ pub enum Resolved {
     Builtin(Builtin),
     /// An action.
     Action(Box<LoadedAction>),
+    /// It is known only in the workspace, when the step runs.
+    AtRun,
 }
 
 /// An action that was loaded and checked.
@@ -86,28 +103,6 @@ pub enum Origin {
     Mirror,
 }
 
-/// What a workflow needs of the image, with the places that need it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Requirements {
-    /// Node.js; `what` is `using` of the action: `node20`.
-    pub node: Vec<Need>,
-    /// A container engine; `what` is the image or the service.
-    pub container_engine: Vec<Need>,
-    /// Other tools; `what` is `python`, `go`, `java`, `ruby`, `rust` or `node`.
-    pub tools: Vec<Need>,
-}
-
-/// One thing that is needed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Need {
-    /// What.
-    pub what: String,
-    /// In which file.
-    pub file: PathBuf,
-    /// Where.
-    pub spot: Spot,
-}
-
 /// Checks a workflow file. All that is wrong is told at once, sorted by place.
 pub fn check(path: &Path, bytes: &[u8], options: &Options<'_>) -> Result<Checked, Diagnostics> {
     let (workflow, warnings) = load::workflow(path, bytes)?;
@@ -126,7 +121,6 @@ pub fn check(path: &Path, bytes: &[u8], options: &Options<'_>) -> Result<Checked
         workflow,
         actions: checker.actions,
         called: checker.called,
-        requirements: checker.requirements,
         warnings,
     })
 }
@@ -137,11 +131,21 @@ struct Checker<'a> {
     findings: Findings,
     actions: HashMap<String, Resolved>,
     called: HashMap<String, Workflow>,
-    requirements: Requirements,
+    /// Whether what is checked is to be run.
+    weight: Weight,
     /// `uses` of the actions and workflows that are being checked, outermost first.
     nesting: Vec<String>,
     /// Of what was checked: how many levels it nests.
     heights: HashMap<String, usize>,
+}
+
+/// How much counts what is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Weight {
+    /// It is to be run.
+    Full,
+    /// It is not.
+    Unselected,
 }
 
 /// The file that is being checked.
@@ -168,7 +172,7 @@ impl<'a> Checker<'a> {
             findings: Findings::default(),
             actions: HashMap::new(),
             called: HashMap::new(),
-            requirements: Requirements::default(),
+            weight: Weight::Full,
             nesting: Vec::new(),
             heights: HashMap::new(),
         }
@@ -182,7 +186,16 @@ impl<'a> Checker<'a> {
         help: impl Into<String>,
     ) {
         let error = Diagnostic::error(file.path, spot, message);
-        self.findings.add(error.help(help));
+        self.find(error.help(help));
+    }
+
+    /// Adds a finding, with the weight of what is checked.
+    fn find(&mut self, found: Diagnostic) {
+        let severity = match self.weight {
+            Weight::Full => found.severity,
+            Weight::Unselected => Severity::Note,
+        };
+        self.findings.add(Diagnostic { severity, ..found });
     }
 
     fn warning(
@@ -193,7 +206,7 @@ impl<'a> Checker<'a> {
         help: impl Into<String>,
     ) {
         let warning = Diagnostic::warning(file.path, spot, message);
-        self.findings.add(warning.help(help));
+        self.find(warning.help(help));
     }
 
     /// Checks what starts a workflow: filters, and the inputs of a `workflow_dispatch`.

@@ -2,7 +2,7 @@
 
 use super::expressions::Inspected;
 use super::texts::{self, Part};
-use super::uses::{Workspace, need};
+use super::uses::Workspace;
 use super::{Checker, File};
 use crate::diagnostic::{Severity, nearest};
 use crate::expr::{ContextName, Field};
@@ -113,10 +113,7 @@ impl Checker<'_> {
         let text = shell.text.trim();
         match text {
             "bash" | "sh" => {}
-            "python" => self
-                .requirements
-                .tools
-                .push(need("python".to_owned(), file, shell)),
+            "python" => {}
             "pwsh" | "powershell" | "cmd" => {
                 let message = format!("the shell `{text}` is not supported");
                 let help = "use bash, sh or python; if the image has PowerShell, write `shell: pwsh -File {0}`";

@@ -1,8 +1,13 @@
+use super::needs::Reached;
 use super::*;
+use crate::equipment::{Equipment, Known};
 use crate::expr::{inspect, inspect_condition};
+use crate::labels::Meaning;
+use crate::spec::JobBody;
 use proptest::prelude::*;
 use std::fmt::Write as _;
 use std::time::Instant;
+use vmint_model::{ErrorKind, Fault};
 
 mod fields;
 
@@ -34,6 +39,9 @@ impl Repository {
             repository: self.0.path(),
             actions: &mirror,
             left_out: &left_out,
+            labels: None,
+            slug: "o/own",
+            selection: Selection::default(),
         };
         check(Path::new("ci.yml"), text.as_bytes(), &options)
     }
@@ -87,6 +95,150 @@ jobs:
         shell: python {0}
         if: ${{ !cancelled() && matrix.os != 'debian' }}
 "#;
+
+/// What the jobs of a workflow need, in order.
+fn needs(checked: &Checked) -> Vec<(String, Equipment, Reached)> {
+    let jobs = checked.workflow.jobs.values();
+    let needs = jobs.flat_map(|job| match &job.body {
+        JobBody::Steps(steps) => needs::of_job(steps, &checked.actions),
+        JobBody::Call(_) => Vec::new(),
+    });
+    needs
+        .map(|need| (need.who, need.what, need.reached))
+        .collect()
+}
+
+/// Machines of two images: `bare`, which has nothing, and `some`, which has Node.js; and nothing for other labels.
+struct TwoImages;
+
+impl Labels for TwoImages {
+    fn meaning(&self, labels: &[String]) -> Result<Meaning, Fault> {
+        let known = match labels.first().map(String::as_str) {
+            Some("bare") => Known::Bare,
+            Some("some") => Known::Packages(vec![Equipment::Node]),
+            _ => {
+                let message = format!("no machine is known for {labels:?}");
+                return Err(Fault::new(ErrorKind::Usage, message).hint("say it"));
+            }
+        };
+        let note = (labels.len() > 1).then(|| "it is another one".to_owned());
+        let target = labels[0].clone();
+        Ok(Meaning {
+            target,
+            note,
+            known,
+        })
+    }
+}
+
+/// What is said of a workflow of which this is to be run, with these machines.
+fn said_of(text: &str, jobs: &[&str], matrix: &[(&str, &str)]) -> String {
+    let repository = Repository::new(&[
+        (
+            "mirror/o/node@v1/action.yml",
+            "runs: {using: node20, main: m.js}",
+        ),
+        ("mirror/o/node@v1/m.js", ""),
+    ]);
+    let mirror = Mirror {
+        folder: Some(repository.0.path().join("mirror")),
+    };
+    let jobs: Vec<String> = jobs.iter().map(|&job| job.to_owned()).collect();
+    let matrix = matrix
+        .iter()
+        .map(|&(name, value)| (name.to_owned(), value.to_owned()));
+    let matrix: Vec<_> = matrix.collect();
+    let options = Options {
+        repository: repository.0.path(),
+        actions: &mirror,
+        left_out: &LeftOut::default(),
+        labels: Some(&TwoImages),
+        slug: "o/own",
+        selection: Selection {
+            jobs: &jobs,
+            matrix: &matrix,
+        },
+    };
+    let found = match check(Path::new("ci.yml"), text.as_bytes(), &options) {
+        Ok(checked) => checked.warnings,
+        Err(wrong) => wrong.0,
+    };
+    let found = found.iter().map(|one| {
+        format!(
+            "{}: {}: {}",
+            one.spot.line,
+            one.severity.as_str(),
+            one.message
+        )
+    });
+    found.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn labels_are_looked_up_and_what_their_image_lacks_is_told() {
+    let text = r"
+on: push
+jobs:
+  a:
+    runs-on: nothing
+    steps: [{run: x}]
+  b:
+    strategy: {matrix: {on: [bare, [some, other], gone, bare]}}
+    runs-on: ${{ matrix.on }}
+    steps:
+      - {uses: o/node@v1}
+      - {uses: actions/setup-go@v5, if: false}
+      - {uses: actions/checkout@v4, with: {repository: other/one}}
+      - {uses: actions/checkout@v4, with: {repository: O/Own}}
+      - {uses: actions/checkout@v4, with: {repository: '${{ env.X }}'}}
+  c:
+    runs-on: ${{ vars.ON }}
+    steps: [{uses: o/node@v1}]
+";
+    insta::assert_snapshot!(said_of(text, &[], &[]), @r#"
+    5: error: no machine is known for ["nothing"]
+    8: error: no machine is known for ["gone"]
+    9: warning: it is another one
+    11: error: `o/node@v1` (`using: node20`) needs Node.js, which `bare` does not have
+    12: warning: `actions/setup-go@v5` needs Go if it is reached, and `bare` does not have it
+    12: warning: `actions/setup-go@v5` needs Go, and no package of `some` is known to bring it
+    13: error: the repository other/one is not o/own, and vmint fetches nothing
+    "#);
+}
+
+#[test]
+fn what_is_not_selected_gives_notes_and_what_both_use_is_an_error() {
+    let text = r"
+on: push
+jobs:
+  mac:
+    runs-on: macos-14
+    steps: [{uses: o/absent@v1}, {uses: o/shared@v1}]
+  lint:
+    runs-on: some
+    needs: before
+    steps: [{run: x}]
+  before:
+    strategy: {matrix: {on: [some, windows-2022]}}
+    runs-on: ${{ matrix.on }}
+    steps: [{run: x}]
+";
+    insta::assert_snapshot!(said_of(text, &["lint"], &[("on", "some")]), @r"
+    5: note: `macos-14` is macOS, but machines run Linux
+    6: note: the action `o/absent@v1` is not available
+    6: note: the action `o/shared@v1` is not available
+    12: note: `windows-2022` is Windows, but machines run Linux
+    ");
+    let both = text.replace("{run: x}", "{uses: o/shared@v1}");
+    insta::assert_snapshot!(said_of(&both, &["LINT"], &[]), @r"
+    5: note: `macos-14` is macOS, but machines run Linux
+    6: note: the action `o/absent@v1` is not available
+    6: note: the action `o/shared@v1` is not available
+    10: error: the action `o/shared@v1` is not available
+    12: error: `windows-2022` is Windows, but machines run Linux
+    14: error: the action `o/shared@v1` is not available
+    ");
+}
 
 #[test]
 fn jobs_that_are_left_out_need_nothing_and_are_told() {
@@ -187,17 +339,22 @@ fn a_sound_workflow_passes_with_all_that_it_uses() {
         (node.origin, node.folder.ends_with("mirror/o/node@v1")),
         (Origin::Mirror, true)
     );
-    let what = |needs: &[Need]| {
-        needs
-            .iter()
-            .map(|need| need.what.clone())
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(what(&checked.requirements.node), ["node20"]);
-    assert_eq!(what(&checked.requirements.tools), ["rust", "python"]);
     assert_eq!(
-        checked.requirements.node[0].file,
-        Path::new(".github/actions/greet/action.yml")
+        needs(&checked),
+        [
+            (
+                "`dtolnay/rust-toolchain@stable`",
+                Equipment::Rust,
+                Reached::Surely
+            ),
+            ("the shell `python`", Equipment::Python, Reached::Surely),
+            (
+                "`o/node@v1` (`using: node20`)",
+                Equipment::Node,
+                Reached::Surely
+            ),
+        ]
+        .map(|(who, what, reached)| (who.to_owned(), what, reached))
     );
 }
 
@@ -205,13 +362,14 @@ fn a_sound_workflow_passes_with_all_that_it_uses() {
 fn containers_are_required_or_refused() {
     let text = "on: push\njobs:\n  a:\n    runs-on: x\n    services: {db: {image: postgres}}\n    steps: [{uses: docker://alpine}]\n";
     let checked = Repository::new(&[]).check(text).unwrap();
-    let images: Vec<&str> = checked
-        .requirements
-        .container_engine
-        .iter()
-        .map(|need| &*need.what)
-        .collect();
-    assert_eq!(images, ["postgres", "alpine"]);
+    assert_eq!(
+        needs(&checked)[0],
+        (
+            "the service `db`".to_owned(),
+            Equipment::ContainerEngine,
+            Reached::Surely
+        )
+    );
     insta::assert_snapshot!(said("on: push\njobs:\n  a:\n    runs-on: windows-latest\n    container: x\n    steps: [{run: x}]\n  b:\n    strategy: {matrix: {os: [ubuntu-latest, macos-14]}}\n    runs-on: ${{ matrix.os }}\n    steps: [{run: x}]\n"), @r#"
     ci.yml:4:14: error: `windows-latest` is Windows, but machines run Linux
         help: run the job on Linux, or skip it: `skip-runs-on = ["windows-*"]` in `[workflow]` of vmint.toml

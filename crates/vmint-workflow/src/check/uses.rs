@@ -3,7 +3,7 @@
 use super::actions::{Builtin, Found};
 use super::texts;
 use super::{
-    Checker, File, Home, LoadedAction, MAX_NESTING, Need, Origin, Resolved, inside, listed, read,
+    Checker, File, Home, LoadedAction, MAX_NESTING, Origin, Resolved, inside, listed, read,
 };
 use crate::diagnostic::{Severity, Spot};
 use crate::expr::is_computed;
@@ -13,7 +13,7 @@ use crate::yaml::shown;
 use crate::yaml::source::Source;
 use github_actions_models::common::Uses;
 use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Whether the repository is in the workspace when a step begins.
 #[derive(Clone, Copy, PartialEq)]
@@ -43,13 +43,7 @@ impl Checker<'_> {
         workspace: Workspace,
     ) -> bool {
         match Uses::parse(uses.text.as_str()) {
-            Ok(Uses::Docker(image)) => {
-                let what = image.raw().to_owned();
-                self.requirements
-                    .container_engine
-                    .push(need(what, file, uses));
-                false
-            }
+            Ok(Uses::Docker(_)) => false,
             Ok(Uses::Local(local)) => {
                 self.local(
                     file,
@@ -64,11 +58,7 @@ impl Checker<'_> {
             Ok(Uses::Repository(repository)) => {
                 match self.options.actions.find(&repository) {
                     Found::Builtin(builtin) => {
-                        if let Some(tool) = builtin.tool() {
-                            self.requirements
-                                .tools
-                                .push(need(tool.to_owned(), file, uses));
-                        }
+                        self.refused(file, builtin, with);
                         self.actions
                             .insert(uses.text.clone(), Resolved::Builtin(builtin));
                     }
@@ -97,6 +87,20 @@ impl Checker<'_> {
             }
             // The tables have refused it.
             Err(_) => false,
+        }
+    }
+
+    /// Inputs with which vmint cannot do what it does itself.
+    fn refused(&mut self, file: &File<'_>, builtin: Builtin, with: &Map) {
+        let Map::Entries(given) = with else { return };
+        for (name, value) in given {
+            if is_computed(&value.text) {
+                continue;
+            }
+            if let Some(why) = builtin.refuses(name, &value.text, self.options.slug) {
+                let (what, help) = why.split_once(": ").unwrap_or((&why, ""));
+                self.error(file, value.spot, what, help);
+            }
         }
     }
 
@@ -220,9 +224,6 @@ impl Checker<'_> {
         match &action.runs {
             Runs::Composite(steps) => self.composite(&inner, steps, &read),
             Runs::Node(node) => {
-                self.requirements
-                    .node
-                    .push(need(node.using.text.clone(), file, uses));
                 let hooks = [&node.pre, &node.post]
                     .into_iter()
                     .flatten()
@@ -232,11 +233,6 @@ impl Checker<'_> {
                 }
             }
             Runs::Docker(docker) => {
-                self.requirements.container_engine.push(need(
-                    docker.image.text.clone(),
-                    file,
-                    uses,
-                ));
                 let image = docker.image.text.trim();
                 if !image.starts_with("docker://") && !image.contains("${{") {
                     self.script(&inner, folder, image, docker.image.spot);
@@ -315,6 +311,7 @@ impl Checker<'_> {
             }
         };
         let (declared, docker): (Vec<Input<'_>>, _) = match &resolved {
+            Resolved::AtRun => return,
             Resolved::Builtin(builtin) => {
                 let needed = builtin.required().iter().map(input(true));
                 (
@@ -385,13 +382,5 @@ impl Checker<'_> {
                 );
             }
         }
-    }
-}
-
-pub(super) fn need(what: String, file: &File<'_>, text: &Text) -> Need {
-    Need {
-        what,
-        file: PathBuf::from(file.path),
-        spot: text.spot,
     }
 }

@@ -77,6 +77,7 @@ impl<'r> Run<'r> {
         };
         let inner = Caller {
             workflow,
+            file: call.uses.text.trim_start_matches("./").to_owned(),
             constant: Constant {
                 github: caller.constant.github.clone(),
                 vars: caller.constant.vars.clone(),

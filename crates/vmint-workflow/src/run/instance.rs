@@ -24,6 +24,10 @@ use vmint_model::{ErrorKind, Fault};
 pub(super) struct Instance<'r> {
     pub run: &'r Run<'r>,
     pub constant: Constant,
+    /// The file of the workflow, as the user knows it.
+    pub file: String,
+    /// What of its machine is not as on GitHub.
+    pub place_note: Option<String>,
     /// `env` of the workflow, as it stands in the file.
     pub workflow_env: &'r spec::Map,
     pub job: &'r spec::Job,

@@ -26,6 +26,8 @@ use vmint_model::{ErrorKind, Fault, Name};
 struct Prepared {
     record: JobRecord,
     place: Place,
+    /// What of it is not as on GitHub.
+    place_note: Option<String>,
     limit: Option<Duration>,
     counts: Counts,
     /// The concurrency group that it waits for.
@@ -197,7 +199,8 @@ impl<'r> Run<'r> {
             move |e: expr::EvalError| Trouble::Step(format!("`{field}` cannot be evaluated: {e}"))
         };
         record.runs_on = labels(&body.runs_on, &scope(Field::JobRunsOn))?;
-        let place = self.site.resolve(&record.runs_on).map_err(Trouble::Fault)?;
+        let place = self.site.resolve(&record.runs_on).map_err(of_file)?;
+        let place_note = self.site.note(&record.runs_on);
         let value = |text: Option<&Text>, field, name: &str| -> Result<Option<Value>, Trouble> {
             let value = text.map(|text| expr::evaluate_text(&text.text, &scope(field)));
             value.transpose().map_err(wrong(name))
@@ -243,6 +246,7 @@ impl<'r> Run<'r> {
         Ok(Prepared {
             record,
             place,
+            place_note,
             limit,
             counts,
             group,
@@ -262,11 +266,15 @@ impl<'r> Run<'r> {
         let Prepared {
             record,
             place,
+            place_note,
             limit,
             group,
             ..
         } = prepared;
         let key = record.key.clone();
+        if let Some(note) = &place_note {
+            self.recorder.note(&self.mask(&format!("{key}: {note}")));
+        }
         let mut member = None;
         if let Some((group, mode)) = group {
             let say = |text: &str| self.recorder.waiting(&self.mask(text));
@@ -342,6 +350,8 @@ impl<'r> Run<'r> {
         let instance = Instance {
             run: self,
             constant: caller.constant.clone(),
+            file: caller.file.clone(),
+            place_note,
             workflow_env: &caller.workflow.env,
             job,
             body,
@@ -444,29 +454,20 @@ enum Acquiring {
 
 /// The labels of `runs-on`.
 pub(super) fn labels(texts: &[Text], scope: &Scope) -> Result<Vec<String>, Trouble> {
-    let mut labels = Vec::new();
-    for text in texts {
-        let value = expr::evaluate_text(&text.text, scope)
-            .map_err(|e| Trouble::Step(format!("`runs-on` cannot be evaluated: {e}")))?;
-        match &value {
-            Value::Array(items) => labels.extend(items.iter().map(|i| i.to_text().into_owned())),
-            Value::Object(object) => {
-                let inner = object.get("labels").cloned().unwrap_or_default();
-                match &inner {
-                    Value::Array(items) => {
-                        labels.extend(items.iter().map(|i| i.to_text().into_owned()));
-                    }
-                    other => labels.push(other.to_text().into_owned()),
-                }
-            }
-            other => labels.push(other.to_text().into_owned()),
+    crate::labels::evaluate(texts, scope).map_err(Trouble::Step)
+}
+
+/// Labels that no machine has are the file's fault; all else is not.
+fn of_file(fault: Fault) -> Trouble {
+    match fault.kind {
+        ErrorKind::Usage => {
+            let hint = fault
+                .hint
+                .map_or(String::new(), |hint| format!(" ({hint})"));
+            Trouble::Step(format!("{}{hint}", fault.message))
         }
+        _ => Trouble::Fault(fault),
     }
-    labels.retain(|label| !label.trim().is_empty());
-    if labels.is_empty() {
-        return Err(Trouble::Step("`runs-on` names no label".into()));
-    }
-    Ok(labels)
 }
 
 /// A mapping of a field outside of steps.

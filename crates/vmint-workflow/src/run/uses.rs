@@ -44,6 +44,7 @@ impl<'r> Instance<'r> {
                     }
                 }
             }
+            Some(Resolved::AtRun) => Err(Trouble::Step(format!("{} is not there", uses.text))),
             None => self.docker_image(uses, with, around).await,
         }
     }

@@ -135,6 +135,7 @@ impl<'a> Run<'a> {
     async fn whole(&'a self) -> RunEnd {
         let caller = Caller {
             workflow: &self.request.checked.workflow,
+            file: self.request.path.clone(),
             constant: self.constant(),
             prefix: String::new(),
             cancel: self.cancel.clone(),
@@ -296,7 +297,9 @@ impl<'a> Run<'a> {
     fn check_places(&self) -> Result<(), Fault> {
         let workflow = &self.request.checked.workflow;
         let mut first: Option<(&str, crate::guest::Place)> = None;
-        for job in workflow.jobs.values() {
+        let asked = &self.request.jobs;
+        let jobs = workflow.jobs.values();
+        for job in jobs.filter(|job| asked.is_empty() || asked.contains(&job.id)) {
             let crate::spec::JobBody::Steps(body) = &job.body else {
                 continue;
             };

@@ -107,13 +107,6 @@ impl<'r> Instance<'r> {
         inputs: &Inputs,
         around: &Surroundings<'_, 'r>,
     ) -> Result<Done, Trouble> {
-        for elsewhere in ["repository", "run-id", "artifact-ids"] {
-            if let Some(value) = inputs.get(elsewhere) {
-                return Err(Trouble::Step(format!(
-                    "`{elsewhere}: {value}`: vmint has only the artifacts of this run, by their names"
-                )));
-            }
-        }
         let target = paths::below(&self.workspace(), inputs.get("path").unwrap_or_default());
         let target = match inputs.get("path").and_then(|path| path.strip_prefix("~/")) {
             Some(path) => paths::below(&self.inventory.home, path),
