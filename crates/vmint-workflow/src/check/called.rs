@@ -115,7 +115,7 @@ impl Checker<'_> {
             }
             Err(wrong) => {
                 self.findings.extend(wrong.0);
-                self.heights.insert(uses.text.clone(), 1);
+                self.heights.insert(uses.text.clone(), (1, self.reached));
                 return;
             }
         };
@@ -133,7 +133,8 @@ impl Checker<'_> {
         self.workflow(&workflow, &inner);
         self.nesting.pop();
         let height = 1 + self.tallest_call(&workflow);
-        self.heights.insert(uses.text.clone(), height);
+        self.heights
+            .insert(uses.text.clone(), (height, self.reached));
         self.called.insert(uses.text.clone(), workflow);
     }
 
@@ -142,7 +143,7 @@ impl Checker<'_> {
             JobBody::Call(call) => self.heights.get(&call.uses.text),
             JobBody::Steps(_) => None,
         });
-        called.copied().max().unwrap_or(0)
+        called.map(|(height, _)| *height).max().unwrap_or(0)
     }
 
     /// Compares what a job gives with what the workflow declares.

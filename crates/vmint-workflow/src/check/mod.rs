@@ -26,6 +26,7 @@ use crate::load;
 use crate::spec::{Action, Text, Workflow};
 use crate::yaml::source::Source;
 use crate::yaml::{MAX_BYTES, shown};
+use needs::Reached;
 use std::collections::HashMap;
 use std::io::Read as _;
 use std::path::{Component, Path, PathBuf};
@@ -81,6 +82,8 @@ pub enum Resolved {
     Action(Box<LoadedAction>),
     /// It is known only in the workspace, when the step runs.
     AtRun,
+    /// There is none, which matters when a step that uses it is reached: why, and what to do.
+    Missing(String),
 }
 
 /// An action that was loaded and checked.
@@ -133,10 +136,12 @@ struct Checker<'a> {
     called: HashMap<String, Workflow>,
     /// Whether what is checked is to be run.
     weight: Weight,
+    /// Whether it is surely come to then.
+    reached: Reached,
     /// `uses` of the actions and workflows that are being checked, outermost first.
     nesting: Vec<String>,
-    /// Of what was checked: how many levels it nests.
-    heights: HashMap<String, usize>,
+    /// Of what was checked: how many levels it nests, and whether it was surely come to.
+    heights: HashMap<String, (usize, Reached)>,
 }
 
 /// How much counts what is wrong.
@@ -173,6 +178,7 @@ impl<'a> Checker<'a> {
             actions: HashMap::new(),
             called: HashMap::new(),
             weight: Weight::Full,
+            reached: Reached::Surely,
             nesting: Vec::new(),
             heights: HashMap::new(),
         }
@@ -207,6 +213,23 @@ impl<'a> Checker<'a> {
     ) {
         let warning = Diagnostic::warning(file.path, spot, message);
         self.find(warning.help(help));
+    }
+
+    /// Says what cannot be run here: an error where it is surely come to, else a warning.
+    fn cannot(
+        &mut self,
+        file: &File<'_>,
+        spot: Spot,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
+        match self.reached {
+            Reached::Surely => self.error(file, spot, message, help),
+            Reached::Perhaps => {
+                let message = format!("{}; the step fails if it is reached", message.into());
+                self.warning(file, spot, message, help);
+            }
+        }
     }
 
     /// Checks what starts a workflow: filters, and the inputs of a `workflow_dispatch`.

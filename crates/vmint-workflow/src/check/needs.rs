@@ -31,6 +31,14 @@ pub enum Reached {
     Perhaps,
 }
 
+impl Reached {
+    /// Of a step within what is reached so.
+    pub fn of(self, step: &Step) -> Self {
+        let perhaps = step.condition.is_some() || step.continue_on_error.is_some();
+        if perhaps { Self::Perhaps } else { self }
+    }
+}
+
 /// What a job needs, each thing at the first place that surely needs it, else at the first.
 pub fn of_job(job: &StepsJob, actions: &HashMap<String, Resolved>) -> Vec<Need> {
     let mut needs = Needs {
@@ -57,7 +65,11 @@ pub fn of_job(job: &StepsJob, actions: &HashMap<String, Resolved>) -> Vec<Need> 
         );
     }
     for step in &job.steps {
-        needs.step(step, step.spot, Reached::Surely, 0);
+        let spot = match &step.body {
+            StepBody::Uses { uses, .. } => uses.spot,
+            StepBody::Run { shell, .. } => shell.as_ref().map_or(step.spot, |shell| shell.spot),
+        };
+        needs.step(step, spot, Reached::Surely, 0);
     }
     needs.found
 }
@@ -86,8 +98,7 @@ impl Needs<'_> {
     }
 
     fn step(&mut self, step: &Step, spot: Spot, outer: Reached, depth: usize) {
-        let perhaps = step.condition.is_some() || step.continue_on_error.is_some();
-        let reached = if perhaps { Reached::Perhaps } else { outer };
+        let reached = outer.of(step);
         let uses = match &step.body {
             StepBody::Uses { uses, .. } => uses,
             StepBody::Run { shell, .. } => {
@@ -127,7 +138,7 @@ impl Needs<'_> {
                 }
                 Runs::Composite(_) => {}
             },
-            Some(Resolved::AtRun) => {}
+            Some(Resolved::AtRun | Resolved::Missing(_)) => {}
             None => {
                 if matches!(Uses::parse(uses.text.as_str()), Ok(Uses::Docker(_))) {
                     self.add(

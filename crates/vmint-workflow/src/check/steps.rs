@@ -28,7 +28,9 @@ impl Checker<'_> {
     pub(super) fn job_steps(&mut self, file: &File<'_>, steps: &[Step], names: &mut Names<'_>) {
         let mut workspace = Workspace::Empty;
         names.steps = Some((HashSet::new(), numbers(steps)));
+        let outer = self.reached;
         for step in steps {
+            self.reached = outer.of(step);
             self.step(file, step, Part::Job, names);
             if let StepBody::Uses { uses, with } = &step.body
                 && self.used(file, uses, with, workspace)
@@ -37,6 +39,7 @@ impl Checker<'_> {
             }
             Self::done(step, names);
         }
+        self.reached = outer;
     }
 
     /// The steps of a composite action, and the outputs that read them, which are among the other texts of the action.
@@ -45,13 +48,16 @@ impl Checker<'_> {
             steps: Some((HashSet::new(), numbers(steps))),
             ..Names::default()
         };
+        let outer = self.reached;
         for step in steps {
+            self.reached = outer.of(step);
             self.step(file, step, Part::Action, &names);
             if let StepBody::Uses { uses, with } = &step.body {
                 self.used(file, uses, with, Workspace::Unknown);
             }
             Self::done(step, &mut names);
         }
+        self.reached = outer;
         for output in read {
             if output.field == Field::ActionOutputValue {
                 self.names(file, output, &names);
@@ -117,7 +123,7 @@ impl Checker<'_> {
             "pwsh" | "powershell" | "cmd" => {
                 let message = format!("the shell `{text}` is not supported");
                 let help = "use bash, sh or python; if the image has PowerShell, write `shell: pwsh -File {0}`";
-                self.error(file, shell.spot, message, help);
+                self.cannot(file, shell.spot, message, help);
             }
             _ if text.contains("{0}") || text.contains("${{") => {}
             _ => {

@@ -1,6 +1,7 @@
 //! What steps use: actions are found, loaded and checked in their turn, and their inputs are compared with `with`.
 
 use super::actions::{Builtin, Found};
+use super::needs::Reached;
 use super::texts;
 use super::{
     Checker, File, Home, LoadedAction, MAX_NESTING, Origin, Resolved, inside, listed, read,
@@ -78,7 +79,9 @@ impl Checker<'_> {
                     Found::Nothing { help } => {
                         let message =
                             format!("the action `{}` is not available", shown(&uses.text));
-                        self.error(file, uses.spot, message, help);
+                        let missing = Resolved::Missing(format!("{message}: {help}"));
+                        self.actions.insert(uses.text.clone(), missing);
+                        self.cannot(file, uses.spot, message, help);
                     }
                 }
                 self.inputs(file, uses, with);
@@ -99,7 +102,7 @@ impl Checker<'_> {
             }
             if let Some(why) = builtin.refuses(name, &value.text, self.options.slug) {
                 let (what, help) = why.split_once(": ").unwrap_or((&why, ""));
-                self.error(file, value.spot, what, help);
+                self.cannot(file, value.spot, what, help);
             }
         }
     }
@@ -201,7 +204,7 @@ impl Checker<'_> {
             Err(wrong) => {
                 self.findings.extend(wrong.0);
                 // It is not told twice, and its inputs are unknown.
-                self.heights.insert(uses.text.clone(), 1);
+                self.heights.insert(uses.text.clone(), (1, self.reached));
                 return;
             }
         };
@@ -241,7 +244,8 @@ impl Checker<'_> {
         }
         self.nesting.pop();
         let height = 1 + self.tallest(&action.runs);
-        self.heights.insert(uses.text.clone(), height);
+        self.heights
+            .insert(uses.text.clone(), (height, self.reached));
         let loaded = LoadedAction {
             action,
             folder: folder.to_owned(),
@@ -273,7 +277,7 @@ impl Checker<'_> {
             crate::spec::StepBody::Uses { uses, .. } => self.heights.get(&uses.text),
             crate::spec::StepBody::Run { .. } => None,
         });
-        used.copied().max().unwrap_or(0)
+        used.map(|(height, _)| *height).max().unwrap_or(0)
     }
 
     /// Whether there is nothing to do for what is used here: it is known already, or nested in a way that is refused.
@@ -288,14 +292,15 @@ impl Checker<'_> {
             self.error(file, uses.spot, message, "break the circle");
             return true;
         }
-        let height = self.heights.get(&uses.text).copied();
-        if self.nesting.len() + height.unwrap_or(1) > MAX_NESTING {
+        let known = self.heights.get(&uses.text).copied();
+        if self.nesting.len() + known.map_or(1, |(height, _)| height) > MAX_NESTING {
             let message =
                 format!("actions or workflows are nested more than {MAX_NESTING} deep here");
             self.error(file, uses.spot, message, "use fewer levels");
             return true;
         }
-        height.is_some()
+        // What was only perhaps come to is checked again when it surely is.
+        known.is_some_and(|(_, reached)| reached == Reached::Surely || self.reached == reached)
     }
 
     fn inputs(&mut self, file: &File<'_>, uses: &Text, with: &Map) {
@@ -311,7 +316,7 @@ impl Checker<'_> {
             }
         };
         let (declared, docker): (Vec<Input<'_>>, _) = match &resolved {
-            Resolved::AtRun => return,
+            Resolved::AtRun | Resolved::Missing(_) => return,
             Resolved::Builtin(builtin) => {
                 let needed = builtin.required().iter().map(input(true));
                 (

@@ -44,6 +44,7 @@ impl<'r> Instance<'r> {
                     }
                 }
             }
+            Some(Resolved::Missing(why)) => Err(Trouble::Step(why.clone())),
             Some(Resolved::AtRun) => Err(Trouble::Step(format!("{} is not there", uses.text))),
             None => self.docker_image(uses, with, around).await,
         }
