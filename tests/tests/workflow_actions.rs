@@ -378,7 +378,7 @@ fn what_cannot_be_run_here_is_refused_with_its_place_before_anything_runs() {
             &["ci.yml:7:15", "someone/unknown", "mirror"][..],
         ),
         (
-            steps("      - run: echo ran\n      - uses: ./no/such\n"),
+            steps("      - uses: actions/checkout@v4\n      - uses: ./no/such\n"),
             &["ci.yml:7:15", "no/such"],
         ),
         (

@@ -393,3 +393,87 @@ fn what_a_condition_guards_is_asked_of_the_image_when_it_is_reached() {
     }
     assert_eq!(checked.code, Some(1), "{checked}");
 }
+
+#[test]
+fn actions_of_the_workspace_are_those_that_lie_there_when_their_step_runs() {
+    let home = Home::new();
+    let project = Project::with(
+        TINY,
+        &steps(
+            r#"
+      - {id: early, uses: ./greet, continue-on-error: true, with: {who: nobody}}
+      - {uses: actions/checkout@v4, with: {path: sub}}
+      - {id: sub, uses: ./sub/greet, with: {who: sub}}
+      - run: |
+          mkdir -p made ../outside
+          cp sub/made.yml made/action.yml
+          cp made/action.yml ../outside/action.yaml
+          sed 's/hello/changed/' sub/greet/action.yml >x; mv x sub/greet/action.yml
+      - {id: made, uses: ./made, with: {who: made}}
+      - {id: outside, uses: ./../outside}
+      - {id: see, run: "echo '${{ steps.made.outputs.said }}, ${{ steps.outside.outputs.said }}'"}
+      - {id: gone, uses: ./no/such, continue-on-error: true}
+      - run: "echo 'runs: {using: composite, steps: [{run: x}]}' >made/action.yml"
+      - {id: wrong, uses: ./made, continue-on-error: true}
+"#,
+        ),
+    );
+    project.file(
+        "greet/action.yml",
+        "inputs: {who: {required: true}}\nruns:\n  using: composite\n  steps:\n    - {shell: sh, run: 'echo hello ${{ inputs.who }}'}\n",
+    );
+    project.file(
+        "made.yml",
+        "inputs: {who: {required: true}}
+outputs: {said: {value: '${{ steps.s.outputs.said }}'}}
+runs:
+  using: composite
+  steps:
+    - {uses: ./sub/greet, with: {who: '${{ inputs.who }} within'}}
+    - {id: s, shell: sh, run: 'echo \"said=by ${{ inputs.who }}\" >>$GITHUB_OUTPUT; echo \"at $GITHUB_ACTION_PATH\"'}
+",
+    );
+    let checked = project.vmint(&home, "workflow check ci").run().exits(0);
+    for said in [
+        "no step before this one checks out the repository, so `./greet` is not there",
+        "`./made` is not in the repository; it is looked for in the workspace",
+        "`./../outside` is not in the repository",
+    ] {
+        assert!(checked.text().contains(said), "{checked}");
+    }
+    let ran = project.run(&home, "ci").ok();
+    for (step, text) in [
+        ("sub", "hello sub\n"),
+        ("made", "changed made within\n"),
+        ("made", "/made\n"),
+        ("outside", "changed  within\n"),
+        ("outside", "/outside\n"),
+        ("see", "by made, by \n"),
+    ] {
+        let log = ran.log("one", step);
+        assert!(log.contains(text), "{step}: {log}");
+    }
+    let why = |step: &str| ran.record.step("one", step)["ended"]["reason"].to_string();
+    assert!(
+        why("early").contains("there is no action.yml, action.yaml or Dockerfile in"),
+        "{}",
+        why("early")
+    );
+    assert!(
+        why("gone").contains("/no/such; does a step before"),
+        "{}",
+        why("gone")
+    );
+    assert!(
+        why("wrong").contains("made/action.yml:1:"),
+        "{}",
+        why("wrong")
+    );
+    // Surely nothing of the workspace before the first checkout.
+    project.workflow("ci", &steps("      - uses: ./greet\n"));
+    let checked = project.vmint(&home, "workflow check ci").run().exits(1);
+    assert!(
+        checked.text().contains("error: no step before this one"),
+        "{checked}"
+    );
+}

@@ -8,6 +8,7 @@ pub mod actions;
 mod called;
 mod expressions;
 mod jobs;
+pub mod late;
 pub mod needs;
 mod places;
 mod steps;
@@ -26,6 +27,7 @@ use crate::load;
 use crate::spec::{Action, Text, Workflow};
 use crate::yaml::source::Source;
 use crate::yaml::{MAX_BYTES, shown};
+use late::Lookup;
 use needs::Reached;
 use std::collections::HashMap;
 use std::io::Read as _;
@@ -95,6 +97,10 @@ pub struct LoadedAction {
     pub folder: PathBuf,
     /// Where it comes from.
     pub origin: Origin,
+    /// The file by which the folder is an action: `action.yml`.
+    pub file: String,
+    /// What is in that file.
+    pub bytes: Vec<u8>,
 }
 
 /// Where an action comes from.
@@ -134,6 +140,8 @@ struct Checker<'a> {
     findings: Findings,
     actions: HashMap<String, Resolved>,
     called: HashMap<String, Workflow>,
+    /// Where local actions are looked up.
+    home: Lookup,
     /// Whether what is checked is to be run.
     weight: Weight,
     /// Whether it is surely come to then.
@@ -177,6 +185,7 @@ impl<'a> Checker<'a> {
             findings: Findings::default(),
             actions: HashMap::new(),
             called: HashMap::new(),
+            home: Lookup::Repository,
             weight: Weight::Full,
             reached: Reached::Surely,
             nesting: Vec::new(),

@@ -26,17 +26,18 @@ pub(super) struct Names<'a> {
 impl Checker<'_> {
     /// The steps of a job.
     pub(super) fn job_steps(&mut self, file: &File<'_>, steps: &[Step], names: &mut Names<'_>) {
-        let mut workspace = Workspace::Empty;
+        let mut workspace = Workspace::default();
         names.steps = Some((HashSet::new(), numbers(steps)));
         let outer = self.reached;
         for step in steps {
             self.reached = outer.of(step);
             self.step(file, step, Part::Job, names);
-            if let StepBody::Uses { uses, with } = &step.body
-                && self.used(file, uses, with, workspace)
-            {
-                workspace = Workspace::Filled;
+            let mut resolved = None;
+            if let StepBody::Uses { uses, with } = &step.body {
+                self.used(file, uses, with, &workspace);
+                resolved = self.actions.get(&uses.text);
             }
+            workspace.after(step, resolved);
             Self::done(step, names);
         }
         self.reached = outer;
@@ -53,7 +54,7 @@ impl Checker<'_> {
             self.reached = outer.of(step);
             self.step(file, step, Part::Action, &names);
             if let StepBody::Uses { uses, with } = &step.body {
-                self.used(file, uses, with, Workspace::Unknown);
+                self.used(file, uses, with, &Workspace::unknown());
             }
             Self::done(step, &mut names);
         }

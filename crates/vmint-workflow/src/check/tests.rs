@@ -575,32 +575,53 @@ fn what_is_used_is_found_and_given_its_inputs() {
     b/action.yml:1:41: error: `./a` uses itself: `./a` → `./b` → `./a`
         help: break the circle
     bad/action.yaml:4:5: error: a step with `run` in an action needs the key `shell`
-    ci.yml:6:15: error: `./ok` needs the input `who`
-        help: add `who` to `with`
-    ci.yml:6:15: warning: no step before this one checks out the repository, so `./ok` is not there
-        help: on GitHub this fails; add a step with `uses: actions/checkout@v4` before it
+    ci.yml:6:15: error: no step before this one checks out the repository, so `./ok` is not there
+        help: add a step with `uses: actions/checkout@v4` before it
     ci.yml:8:29: warning: `actions/checkout@v4` has no input `fetch_depth`
         help: did you mean `fetch-depth`?
-    ci.yml:9:15: error: `./ok` needs the input `who`
+    ci.yml:9:15: warning: `./ok` needs the input `who`
         help: add `who` to `with`
     ci.yml:10:21: warning: `./ok` has no input `woh`
         help: did you mean `who`?
     ci.yml:10:29: warning: the input `old` of `./ok` is deprecated
         help: use who
-    ci.yml:12:15: error: `image` holds a Dockerfile, but no action.yml
-        help: add an action.yml with `using: docker` and `image: Dockerfile`
-    ci.yml:15:15: error: `empty` holds no action.yml
-        help: an action is a folder with an action.yml or action.yaml
-    ci.yml:16:15: error: there is no folder `nowhere`
-        help: paths of local actions begin at the root of the repository
-    ci.yml:17:15: error: `./../x` leads out of the repository
-        help: name a path below the root of the repository, without `..`
+    ci.yml:15:15: warning: `./empty` is not in the repository; it is looked for in the workspace when the step runs
+        help: fine if a step before puts it there; else correct the path
+    ci.yml:16:15: warning: `./nowhere` is not in the repository; it is looked for in the workspace when the step runs
+        help: fine if a step before puts it there; else correct the path
+    ci.yml:17:15: warning: `./../x` is not in the repository; it is looked for in the workspace when the step runs
+        help: fine if a step before puts it there; else correct the path
     ci.yml:19:15: error: the action `some/thing@v1` is not available
         help: put the repository at that ref into `REPO/mirror/some/thing@v1`, or replace it by a `run` step or a local action
     ci.yml:20:15: error: `actions/cache@v4` needs the input `path`
         help: add `path` to `with`
     image2/action.yml:1:30: warning: the action names the file `Dockerfile`, which is not there
         help: fine if the workflow makes it before the action is used; else correct the path
+    ");
+    // Behind a checkout alone, all is known of the workspace.
+    let alone = |uses: &str| {
+        repository.said(&steps(&format!(
+            "- uses: actions/checkout@v4\n- uses: {uses}"
+        )))
+    };
+    let all = ["./empty", "./nowhere", "./ok/action.yml", "./image"].map(alone);
+    insta::assert_snapshot!(all.join("\n"), @r"
+    ci.yml:7:15: error: `empty` holds no action.yml
+        help: an action is a folder with an action.yml, an action.yaml or a Dockerfile
+    ci.yml:7:15: error: there is no folder `nowhere`
+        help: paths of local actions begin at the root of the workspace
+    ci.yml:7:15: error: `ok/action.yml` is a file
+        help: name the folder of the action; a workflow is called by `uses` of a job, not of a step
+    ");
+    // What another folder has is of the repository, too.
+    let sub = "- uses: actions/checkout@v4\n  with: {path: sub}\n- {uses: ./sub/ok, with: {woh: x}}\n- uses: ./ok";
+    insta::assert_snapshot!(repository.said(&steps(sub)), @r"
+    ci.yml:8:16: warning: `./sub/ok` needs the input `who`
+        help: add `who` to `with`
+    ci.yml:8:38: warning: `./sub/ok` has no input `woh`
+        help: did you mean `who`?
+    ci.yml:9:15: warning: `./ok` is not in the repository; it is looked for in the workspace when the step runs
+        help: fine if a step before puts it there; else correct the path
     ");
 }
 
@@ -798,7 +819,8 @@ fn very_many_inputs_are_compared_with_very_many_that_are_declared() {
         (".github/workflows/c.yml", &called),
     ]);
     let uses = |uses: &str| format!("uses: {uses}\nwith:\n{}{}", many("x", "1"), many("I", "1"));
-    let step = steps(&format!("- {}", uses("./a").replace('\n', "\n  ")));
+    let step = uses("./a").replace('\n', "\n  ");
+    let step = steps(&format!("- uses: actions/checkout@v4\n- {step}"));
     let job = uses("./.github/workflows/c.yml").replace('\n', "\n    ");
     let job = format!("on: push\njobs:\n  a:\n    {job}");
     for text in [step, job] {

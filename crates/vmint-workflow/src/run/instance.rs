@@ -5,6 +5,7 @@ use super::contexts::{Constant, OfJob};
 use super::recorder::{JobAt, StepAt, StepLog, now_ms};
 use super::session::Session;
 use super::state::{JobState, Post, Standing, StepResult, Steps};
+use crate::check::Resolved;
 use crate::containers::Engine;
 use crate::containers::teardown::Teardown;
 use crate::expr::{ContextName, Field, Object, Scope, Status, Value, availability};
@@ -16,6 +17,7 @@ use crate::record::{Annotation, Level, Limit, Outcome, StepEnd, StepKind, StepRe
 use crate::setup::probe::Inventory;
 use crate::spec::{self, Text};
 use indexmap::IndexMap;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 use vmint_model::{ErrorKind, Fault};
@@ -24,6 +26,8 @@ use vmint_model::{ErrorKind, Fault};
 pub(super) struct Instance<'r> {
     pub run: &'r Run<'r>,
     pub constant: Constant,
+    /// What `uses` of steps stands for that was read from the workspace.
+    pub late: HashMap<String, &'r Resolved>,
     /// The file of the workflow, as the user knows it.
     pub file: String,
     /// What of its machine is not as on GitHub.

@@ -18,6 +18,7 @@ use crate::record::{JobRecord, Outcome};
 use crate::setup::probe::Inventory;
 use crate::spec::{Job, Map, StepsJob, Text};
 use indexmap::IndexMap;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vmint_model::{ErrorKind, Fault, Name};
@@ -350,6 +351,7 @@ impl<'r> Run<'r> {
         let instance = Instance {
             run: self,
             constant: caller.constant.clone(),
+            late: HashMap::new(),
             file: caller.file.clone(),
             place_note,
             workflow_env: &caller.workflow.env,

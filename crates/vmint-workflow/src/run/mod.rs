@@ -33,6 +33,7 @@ mod found;
 mod guest_files;
 mod instance;
 mod jobs;
+mod late;
 mod launch;
 mod left;
 mod lifecycle;

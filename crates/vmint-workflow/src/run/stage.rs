@@ -110,7 +110,7 @@ impl<'r> Instance<'r> {
     ) {
         for (index, step) in steps.iter().enumerate() {
             let Some(used) = Used::of(step) else { continue };
-            let resolved = self.run.request.checked.actions.get(&used.uses.text);
+            let resolved = self.resolved(&used.uses.text);
             let Some(Resolved::Action(action)) = resolved else {
                 continue;
             };
@@ -173,7 +173,7 @@ impl<'r> Instance<'r> {
         let (last, before) = path.split_last()?;
         for index in before {
             let used = Used::of(steps.get(*index)?)?;
-            let resolved = self.run.request.checked.actions.get(&used.uses.text);
+            let resolved = self.resolved(&used.uses.text);
             let Some(Resolved::Action(action)) = resolved else {
                 return None;
             };
@@ -237,7 +237,7 @@ impl<'r> Instance<'r> {
         for (depth, (outer, action)) in chain.outer.iter().enumerate() {
             let id = base_id(outer.step);
             let mut around = self.around(*outer, &within, log, id, bounds).await?;
-            let place = self.place(outer.uses, action);
+            let place = self.place(&outer.uses.text);
             let inputs = self.inputs_of(*outer, action, &mut around, &place).await?;
             let inputs: Object = inputs.into_iter().collect();
             let path = chain.path[..=depth].to_vec();
@@ -318,7 +318,7 @@ impl<'r> Instance<'r> {
         if !self.hook(&mut around.scope, condition.as_ref()).await? {
             return Ok(None);
         }
-        let place = self.place(pre.chain.used.uses, pre.action);
+        let place = self.place(&pre.chain.used.uses.text);
         self.bring(pre.action, &place).await?;
         let inputs = self
             .inputs_of(pre.chain.used, pre.action, &mut around, &place)
@@ -351,7 +351,7 @@ impl<'r> Instance<'r> {
         post: &Post,
         mut around: Surroundings<'_, 'r>,
     ) -> Result<Option<Done>, Trouble> {
-        let action = match self.run.request.checked.actions.get(&used.uses.text) {
+        let action = match self.resolved(&used.uses.text) {
             Some(Resolved::Action(action)) => action,
             Some(Resolved::Builtin(builtin)) => {
                 return self.post_builtin(*builtin, post, around).await;
@@ -367,7 +367,7 @@ impl<'r> Instance<'r> {
         if !self.hook(&mut around.scope, condition.as_ref()).await? {
             return Ok(None);
         }
-        let place = self.place(used.uses, action);
+        let place = self.place(&used.uses.text);
         let inputs = self.inputs_of(used, action, &mut around, &place).await?;
         let given = Given {
             action,

@@ -4,10 +4,12 @@ use super::cancel::Cancel;
 use super::contexts::{self, Constant};
 use super::fields;
 use super::jobs::{self, Caller};
+use super::late::Late;
 use super::recorder::{Recorder, now_ms};
 use super::request::{MachinePer, Request, Resume};
 use super::session::Session;
 use super::state::JobResult;
+use crate::check::Resolved;
 use crate::event::context::{self, Scene};
 use crate::expr::{self, Field, Object, Value, availability};
 use crate::guest::Site;
@@ -31,6 +33,8 @@ pub(crate) struct Run<'a> {
     pub(super) machine: tokio::sync::Mutex<Option<Arc<Session>>>,
     /// Jobs that have ended, by their keys.
     pub(super) results: Mutex<IndexMap<String, JobResult>>,
+    /// Actions that were read from workspaces.
+    pub(super) late: Late<Resolved>,
     /// When the run's own time is over.
     pub(super) deadline: Option<Deadline>,
 }
@@ -115,6 +119,7 @@ async fn carry_out(
         masks: Mutex::new(masks),
         machine: tokio::sync::Mutex::new(None),
         results: Mutex::new(IndexMap::new()),
+        late: Late::default(),
         deadline: limit.map(|limit| Deadline::new(Limit::Workflow, began, limit)),
     };
     let end = run.whole().await;

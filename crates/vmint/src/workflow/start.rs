@@ -154,6 +154,9 @@ impl Vmint {
             path: path.display().to_string(),
             id,
             checked,
+            actions: Mirror {
+                folder: config.workflow.actions.clone(),
+            },
             file,
             repository,
             event,
