@@ -107,6 +107,7 @@ pub struct Diagnostic {
 #[derive(JsonSchema)]
 #[schemars(rename_all = "lowercase", inline)]
 pub enum Severity {
+    Note,
     Warning,
     Error,
 }

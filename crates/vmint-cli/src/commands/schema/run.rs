@@ -102,6 +102,9 @@ pub enum Outcome {
 pub struct Job {
     key: String,
     id: String,
+    /// The pattern of `skip-runs-on` by which it was not run; absent for others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    left_out: Option<String>,
     name: String,
     /// As in the file.
     matrix: Value,
@@ -150,6 +153,8 @@ pub struct Step {
     /// How it counts, after `continue-on-error`.
     conclusion: Option<Outcome>,
     ended: Option<StepEnd>,
+    /// Why it was skipped, unless for its condition; which step of a composite action failed.
+    reason: Option<String>,
     #[schemars(flatten)]
     times: Times,
     /// Relative to the run's folder.
