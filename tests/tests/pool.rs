@@ -349,10 +349,9 @@ fn a_pool_whose_maker_is_killed_is_put_right_by_the_next_command() {
 
 /// The machine, and its parked forks.
 fn hypervisors(home: &Home) -> Vec<u32> {
-    let all = home.processes().into_iter();
-    let mut all: Vec<_> = all.filter(|p| p.is_hypervisor()).map(|p| p.pid).collect();
-    all.sort_unstable();
-    all
+    let mut found = home.processes();
+    found.retain(vmint_tests::Process::is_hypervisor);
+    found.iter().map(|process| process.pid).collect()
 }
 
 #[test]

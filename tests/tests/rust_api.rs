@@ -264,7 +264,7 @@ fn built(home: &Home) -> Vec<String> {
         let mut files = files.filter_map(Value::as_str);
         if let (true, Some(file)) = (
             ["vmint", "tokio"].contains(&name),
-            files.find(|f| f.ends_with(".rlib")),
+            files.find(|f| Path::new(f).extension() == Some("rlib".as_ref())),
         ) {
             found.insert(name.to_owned(), PathBuf::from(file));
         }
