@@ -201,6 +201,9 @@ pub struct JobRecord {
     pub steps: Vec<StepRecord>,
     /// The branch of the machine that was taken when a step had failed.
     pub failed: Option<StepSnapshot>,
+    /// The pattern of `skip-runs-on` by which it was not run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<String>,
     /// `permissions` of the job, as in the file.
     pub permissions: Option<serde_json::Value>,
     /// `environment`, as in the file.
@@ -242,6 +245,9 @@ pub struct StepRecord {
     pub conclusion: Option<Outcome>,
     /// How its command ended.
     pub ended: Option<StepEnd>,
+    /// Why it was skipped, unless it was for its condition; which step of a composite action failed, and how.
+    #[serde(default)]
+    pub reason: Option<String>,
     /// Milliseconds since 1970 in UTC; absent when it never started.
     pub started_at_ms: Option<i64>,
     /// Milliseconds since 1970 in UTC.

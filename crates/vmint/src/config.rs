@@ -51,6 +51,7 @@
 //! actions = "actions"               # a folder with OWNER/REPO@REF or OWNER/REPO in it
 //! setup = "mount -a"                # a script at the end of each job's set-up
 //! cleanup = "journalctl -b"         # a script at the beginning of its clean-up
+//! skip-runs-on = ["macos-*"]        # jobs with such labels are shown as skipped
 //! timeout = "2h"                    # of a run
 //! keep-runs = 100
 //! snapshot-age = "7d"               # and snapshot-quota = "10G", cache-quota = "10G"

@@ -80,6 +80,7 @@ pub(crate) fn job(key: &str, outcome: Option<Outcome>) -> JobRecord {
         ended_at_ms: None,
         outputs: Vec::new(),
         steps: Vec::new(),
+        left_out: None,
         failed: None,
         permissions: None,
         environment: None,
@@ -105,6 +106,7 @@ pub(crate) fn step(name: &str, from: i64, to: i64, code: u8) -> StepRecord {
         _ => Outcome::Failure,
     };
     StepRecord {
+        reason: None,
         number: 0,
         kind: StepKind::Main,
         id: None,

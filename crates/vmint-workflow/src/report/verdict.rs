@@ -147,7 +147,13 @@ impl Verdict {
 /// Why a run ended so, in a sentence without a full stop.
 pub fn run_note(run: &RunRecord) -> Option<String> {
     Some(match run.end.as_ref()? {
-        RunEnd::Success => return None,
+        RunEnd::Success => {
+            let left_out = run.jobs.iter().filter(|job| job.left_out.is_some());
+            match left_out.count() {
+                0 => return None,
+                n => format!("{} skipped by skip-runs-on", count(n, "job")),
+            }
+        }
         RunEnd::Failure => {
             let failed = |job: &&JobRecord| Verdict::of_job(run, job) == Verdict::Failure;
             let failed = run.jobs.iter().filter(failed).count();
@@ -195,6 +201,7 @@ pub fn step_note(run: &RunRecord, step: &StepRecord) -> Option<String> {
         Some(StepEnd::Cancelled) => None,
         Some(StepEnd::Invalid { reason }) => Some(reason.clone()),
         Some(StepEnd::Fault { fault }) => Some(fault.message.clone()),
+        None if step.reason.is_some() => step.reason.clone(),
         None if verdict == Verdict::Skipped => Some("its condition was false".to_owned()),
         None if verdict == Verdict::Fault => Some("cut short".to_owned()),
         None => None,

@@ -18,6 +18,8 @@ use vmint_model::{ErrorKind, Fault};
 #[derive(Debug)]
 pub(super) struct Caller<'r> {
     pub workflow: &'r Workflow,
+    /// Its file, as the user knows it.
+    pub file: String,
     pub constant: Constant,
     /// Stands before the keys of its jobs: `release / `.
     pub prefix: String,
@@ -127,6 +129,7 @@ impl<'r> Run<'r> {
             outputs: Vec::new(),
             steps: Vec::new(),
             failed: None,
+            left_out: None,
             permissions: job.permissions.as_ref().map(Value::from).map(json),
             environment: environment.map(json),
         }

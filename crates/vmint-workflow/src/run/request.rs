@@ -1,9 +1,10 @@
 //! What is to be run, and how.
 
 use super::state::Saved;
-use crate::check::Checked;
+use crate::check::{Checked, Mirror};
 use crate::event::payload::Event;
 use crate::expr::Object;
+use crate::labels::LeftOut;
 use crate::record::RunRecord;
 use crate::workspace::Repository;
 use std::path::PathBuf;
@@ -19,6 +20,8 @@ pub struct Request {
     pub owner: ProcessRef,
     /// The workflow, checked.
     pub checked: Checked,
+    /// Where actions are found that are read only when they are used.
+    pub actions: Mirror,
     /// The file, absolute.
     pub file: PathBuf,
     /// The file's path in the repository: `.github/workflows/ci.yml`.
@@ -83,6 +86,8 @@ pub struct Options {
     pub cleanup: Option<String>,
     /// How much room caches may take, in bytes.
     pub cache_quota: u64,
+    /// Jobs that are not run.
+    pub left_out: LeftOut,
 }
 
 /// What has a machine of its own.

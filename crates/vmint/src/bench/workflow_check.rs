@@ -6,6 +6,7 @@ use super::rig::Rig;
 use super::workflow::row;
 use super::workflow_rig::write;
 use crate::workflow::check::{self, Mirror};
+use crate::workflow::labels::LeftOut;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Instant;
@@ -121,6 +122,10 @@ fn checked(text: &str) -> Result<(), Fault> {
     let options = check::Options {
         repository: Path::new("/nonexistent"),
         actions: &Mirror { folder: None },
+        left_out: &LeftOut::default(),
+        labels: None,
+        slug: "",
+        selection: check::Selection::default(),
     };
     let checked = check::check(Path::new("long.yml"), text.as_bytes(), &options);
     let checked = checked.map_err(|e| Fault::new(ErrorKind::Internal, e.to_string()))?;

@@ -73,7 +73,7 @@ fn without_file_and_environment_there_are_defaults() {
     assert!(config.images.is_empty() && config.pools.is_empty());
     assert_eq!(config.workflow, super::WorkflowSettings::default());
     let shown = config.show();
-    assert_eq!(shown.len(), 32);
+    assert_eq!(shown.len(), 33);
     assert!(shown.iter().all(|s| s.source == Source::Default));
 }
 
@@ -106,7 +106,7 @@ fn the_environment_wins_over_the_file_and_the_file_over_defaults() {
 
 #[test]
 fn workflows_have_images_limits_and_labels_of_their_own() {
-    let text = "[workflow]\nnet = \"allow:Example.com\"\nimage = \"ci\"\nmemory = \"2G\"\nmax = 2\nactions = \"mirror\"\nsnapshot-age = \"1d\"\n\
+    let text = "[workflow]\nnet = \"allow:Example.com\"\nimage = \"ci\"\nmemory = \"2G\"\nmax = 2\nactions = \"mirror\"\nskip-runs-on = [\"macos-*\"]\nsnapshot-age = \"1d\"\n\
                 setup = \"mount -a\"\n[workflow.runs-on]\ngpu = \"cuda\"\n\"ubuntu-24.04\" = \"noble\"\n";
     let world = World::with(text);
     let config = world.load();
@@ -119,6 +119,7 @@ fn workflows_have_images_limits_and_labels_of_their_own() {
         Some(world.file().with_file_name("mirror"))
     );
     assert_eq!(workflow.snapshot_age, Duration::from_secs(86_400));
+    assert_eq!(workflow.skip_runs_on.pattern("macOS-14"), Some("macos-*"));
     assert_eq!(workflow.setup.as_deref(), Some("mount -a"));
     let runs_on: Vec<_> = workflow
         .runs_on

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use vmint_image::ImageName;
 use vmint_model::{ByteSize, NetMode};
+use vmint_workflow::labels::LeftOut;
 
 const KEYS: &[&str] = &[
     "image",
@@ -20,6 +21,7 @@ const KEYS: &[&str] = &[
     "setup",
     "cleanup",
     "runs-on",
+    "skip-runs-on",
     "timeout",
     "keep-runs",
     "snapshot-age",
@@ -32,6 +34,8 @@ const KEYS: &[&str] = &[
 pub struct WorkflowSettings {
     /// What labels of `runs-on` stand for: an image, or a pool that exists or is declared.
     pub runs_on: Vec<(String, String)>,
+    /// Jobs with a label like these are not run, and are shown as skipped.
+    pub skip_runs_on: LeftOut,
     /// What the labels of GitHub's own Linux runners stand for unless they are in `runs_on`; the default image when
     /// absent.
     pub image: Option<ImageName>,
@@ -67,6 +71,7 @@ impl Default for WorkflowSettings {
     fn default() -> Self {
         Self {
             runs_on: Vec::new(),
+            skip_runs_on: LeftOut::default(),
             image: None,
             memory: ByteSize::mib(1024),
             cpus: 1,
@@ -111,10 +116,13 @@ pub(super) fn workflow(
         (label, target)
     });
     let runs_on = runs_on.collect();
+    let given = table.list("skip-runs-on", parse::text)?;
+    let skipped = settings.keep(table.key("skip-runs-on"), given, Vec::new());
     let image = table.get("image", Form::Text, |s| parse::image(s).map(Some))?;
     let given = variable(env, "VMINT_WORKFLOW_IMAGE", |s| parse::image(s).map(Some))?;
     Ok(WorkflowSettings {
         runs_on,
+        skip_runs_on: LeftOut::new(skipped),
         image: settings.keep(table.key("image"), given.or(image), None),
         memory: setting!("memory", Form::TextOrNumber, parse::memory, usual.memory),
         cpus: setting!("cpus", Form::Number, parse::cpus, usual.cpus),

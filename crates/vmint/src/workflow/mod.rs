@@ -19,11 +19,12 @@
 //! ```
 //!
 //! * [`start`]: from what a user asks to a run.
-//! * [`site`]: leases on pools as the machines of a run.
+//! * [`meaning`]: what labels stand for; [`site`]: leases on pools as the machines of a run.
 //! * [`runs`]: what is kept of runs; [`moments`]: back to the moment before a step.
 //! * [`groups`]: `concurrency` among the runs of this host.
 
 pub mod groups;
+pub mod meaning;
 pub mod moments;
 pub mod runs;
 pub mod site;

@@ -1,11 +1,12 @@
 //! From what a user asks to a run: the file is checked, the event made, the moment found where it goes on.
 
-use super::check::{self, Checked, Mirror};
+use super::check::{self, Checked, Mirror, Selection};
 use super::diagnostic::Diagnostics;
 use super::event::inputs::{self, Of};
 use super::event::payload::{Details, Event};
 use super::event::{Decision, On, choose, decide, trigger};
 use super::graph::Graph;
+use super::meaning::Meanings;
 use super::observe::Observer;
 use super::record::RunRecord;
 use super::run::state::Saved;
@@ -70,6 +71,7 @@ pub async fn check_file(
     file: &Path,
     shown: &Path,
     config: &Config,
+    asked: &Asked,
 ) -> Result<(Checked, Repository), CannotRun> {
     let repository = Repository::discover(file).await.map_err(unreadable)?;
     let bytes = check::read(file).map_err(|e| {
@@ -85,9 +87,17 @@ pub async fn check_file(
     let mirror = Mirror {
         folder: config.workflow.actions.clone(),
     };
+    let slug = format!("{}/{}", repository.slug.owner, repository.slug.name);
     let options = check::Options {
         repository: &repository.root,
         actions: &mirror,
+        labels: Some(&Meanings::new(config, &asked.pools)),
+        slug: &slug,
+        selection: Selection {
+            jobs: &asked.jobs,
+            matrix: &asked.matrix,
+        },
+        left_out: &config.workflow.skip_runs_on,
     };
     let checked = check::check(shown, &bytes, &options)?;
     Ok((checked, repository))
@@ -113,7 +123,7 @@ impl Vmint {
             Fault::from_error(kind, &e).context(format!("cannot find {}", asked.file.display()))
         })?;
         let shown = shown(&file);
-        let (checked, repository) = check_file(&file, &shown, config).await?;
+        let (checked, repository) = check_file(&file, &shown, config, asked).await?;
         let on = On::read(&checked.workflow.on_node);
         let on = on.map_err(|e| usage(format!("{}:{}: {}", shown.display(), e.spot, e.problem)))?;
         let (event, inputs, decision) = make_event(asked, &on, &repository)?;
@@ -144,6 +154,9 @@ impl Vmint {
             path: path.display().to_string(),
             id,
             checked,
+            actions: Mirror {
+                folder: config.workflow.actions.clone(),
+            },
             file,
             repository,
             event,
@@ -162,6 +175,7 @@ impl Vmint {
                 setup: settings.setup.clone(),
                 cleanup: settings.cleanup.clone(),
                 cache_quota: settings.cache_quota.0,
+                left_out: settings.skip_runs_on.clone(),
             },
             folder,
             caches: self.home.caches(),
