@@ -56,6 +56,8 @@ jobs:
         "/home/runner/work/w/w/j\n".replace("/w/w/", &workspace_part(&ran))
     );
     assert_eq!(ran.record.job("bad")["outcome"], "failure");
+    let waits = &ran.record.job("one")["waits"];
+    assert_eq!(waits[0]["what"], "a machine of image tiny", "{waits}");
     assert_eq!(ran.record.outcome("bad", "never"), "skipped");
     let reason = ran.record.job("bad")["reason"].as_str().unwrap();
     assert!(reason.starts_with("`env` cannot be evaluated"), "{reason}");

@@ -26,6 +26,8 @@ use vmint_model::{ErrorKind, Fault};
 pub(super) struct Instance<'r> {
     pub run: &'r Run<'r>,
     pub constant: Constant,
+    /// What Node.js says of its version, once it was asked.
+    pub node: Option<String>,
     /// What `uses` of steps stands for that was read from the workspace.
     pub late: HashMap<String, &'r Resolved>,
     /// The file of the workflow, as the user knows it.

@@ -52,6 +52,7 @@ mod stage;
 pub mod state;
 mod step;
 mod supervise;
+mod token;
 mod transfer;
 mod uses;
 mod whole;
