@@ -151,6 +151,26 @@ jobs:
 }
 
 #[test]
+fn the_github_context_names_the_files_of_its_step() {
+    let home = Home::new();
+    let project = Project::with(
+        TINY,
+        &steps(
+            r#"
+      - {id: first, run: "echo a=1 >>${{ github.output }}; echo B=2 >>${{ github.env }}; echo /three >>${{ github.path }}; echo four >>${{ github.step_summary }}"}
+      - id: see
+        run: |
+          echo "${{ steps.first.outputs.a }} $B ${PATH%%:*}"
+          [ "$GITHUB_OUTPUT" = "${{ github.output }}" ] && [ "$GITHUB_STATE" = "${{ github.state }}" ] && echo same
+"#,
+        ),
+    );
+    let ran = project.run(&home, "ci").ok();
+    assert_eq!(said(&ran, "one", "see"), "1 2 /three\nsame\n");
+    assert!(ran.record.step("one", "first")["summary"].is_string());
+}
+
+#[test]
 fn composite_actions_tell_what_they_give_and_why_they_fail() {
     let home = Home::new();
     let project = Project::with(

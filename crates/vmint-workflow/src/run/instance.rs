@@ -232,6 +232,9 @@ impl<'r> Instance<'r> {
         let mut github = self.constant.github.clone();
         github.insert("job", self.job.id.clone());
         github.insert("action", id);
+        for (name, path) in self.files_of_next() {
+            github.insert(name, path);
+        }
         if let Some(action) = &frame.action {
             github.insert("action_path", action.path.clone());
             github.insert("action_repository", action.repository.clone());
