@@ -41,6 +41,7 @@ pub mod matrix;
 pub mod moment;
 pub mod observe;
 pub mod record;
+pub mod replace;
 pub mod report;
 pub mod run;
 pub mod setup;

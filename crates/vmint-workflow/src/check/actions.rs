@@ -1,6 +1,7 @@
 //! Where actions of other repositories are found: vmint's own equivalents, and a mirror on this host.
 
 use super::inside;
+use crate::replace::{self, Choice, Choices, Replaced, Why};
 use github_actions_models::common::RepositoryUses;
 use std::path::PathBuf;
 
@@ -17,6 +18,8 @@ pub enum Found {
     Builtin(Builtin),
     /// The folder of the whole repository.
     Repository(PathBuf),
+    /// Something else stands in for it.
+    Replaced(Replaced),
     /// Nothing; the help says what to do.
     Nothing {
         /// What to do.
@@ -326,17 +329,34 @@ impl Builtin {
 pub struct Mirror {
     /// The folder, if there is one.
     pub folder: Option<PathBuf>,
+    /// What the user says of actions.
+    pub choices: Choices,
 }
 
 impl Actions for Mirror {
     fn find(&self, uses: &RepositoryUses) -> Found {
-        let name = match uses.subpath() {
-            Some(path) => format!("{}/{}", uses.slug(), path.trim_matches('/')),
-            None => uses.slug().to_owned(),
-        };
-        if let Some(builtin) = Builtin::named(&name) {
+        let name = replace::name(uses);
+        let choice = self.choices.of(uses);
+        if let Some(Choice::Replaced(stand_in)) = choice {
+            return Found::Replaced(Replaced {
+                stand_in: stand_in.clone(),
+                why: Why::Settings,
+            });
+        }
+        let itself = choice == Some(&Choice::Itself);
+        if let Some(builtin) = Builtin::named(&name).filter(|_| !itself) {
             return Found::Builtin(builtin);
         }
+        match (self.copy(uses), replace::usual(&name)) {
+            (Found::Nothing { .. }, Some(replaced)) if !itself => Found::Replaced(replaced),
+            (found, _) => found,
+        }
+    }
+}
+
+impl Mirror {
+    /// The copy of an action in the folder.
+    fn copy(&self, uses: &RepositoryUses) -> Found {
         let (slug, git_ref) = (uses.slug(), uses.git_ref());
         let Some(mirror) = &self.folder else {
             return Found::Nothing {

@@ -21,6 +21,7 @@ use crate::event::On;
 use crate::event::inputs::{self, Of};
 use crate::labels::LeftOut;
 use crate::load;
+use crate::replace::Replaced;
 use crate::spec::{Action, Text, Workflow};
 use crate::yaml::source::Source;
 use crate::yaml::{MAX_BYTES, shown};
@@ -64,6 +65,8 @@ pub enum Resolved {
     Builtin(Builtin),
     /// An action.
     Action(Box<LoadedAction>),
+    /// What stands in for an action.
+    Replaced(Replaced),
 }
 
 /// An action that was loaded and checked.

@@ -1,5 +1,6 @@
 use super::*;
 use crate::expr::{inspect, inspect_condition};
+use crate::replace::{Choice, Choices, StandIn};
 use proptest::prelude::*;
 use std::fmt::Write as _;
 use std::time::Instant;
@@ -7,7 +8,7 @@ use std::time::Instant;
 mod fields;
 
 /// A repository of files, and a mirror beside it.
-struct Repository(tempfile::TempDir);
+struct Repository(tempfile::TempDir, Choices);
 
 impl Repository {
     fn new(files: &[(&str, &str)]) -> Self {
@@ -17,7 +18,7 @@ impl Repository {
             std::fs::create_dir_all(path.parent().expect("a file has a folder")).expect("a folder");
             std::fs::write(path, content).expect("a file");
         }
-        Self(folder)
+        Self(folder, Choices::default())
     }
 
     fn check(&self, text: &str) -> Result<Checked, Diagnostics> {
@@ -29,6 +30,7 @@ impl Repository {
         let left_out = LeftOut::new(skipped.iter().map(|&pattern| pattern.to_owned()));
         let mirror = Mirror {
             folder: Some(self.0.path().join("mirror")),
+            choices: self.1.clone(),
         };
         let options = Options {
             repository: self.0.path(),
@@ -87,6 +89,68 @@ jobs:
         shell: python {0}
         if: ${{ !cancelled() && matrix.os != 'debian' }}
 "#;
+
+#[test]
+fn what_stands_in_for_an_action_is_told_and_settings_win_over_builtins_copies_and_defaults() {
+    let mut repository = Repository::new(&[
+        (
+            "mirror/codecov/codecov-action@v4/action.yml",
+            "runs: {using: composite, steps: [{run: x, shell: sh}]}",
+        ),
+        (
+            "mirror/actions/cache@v4/action.yml",
+            "runs: {using: composite, steps: [{run: x, shell: sh}]}",
+        ),
+    ]);
+    let text = steps(
+        "- uses: Swatinem/rust-cache@v2\n  with: {workspaces: x}\n- uses: codecov/codecov-action@v4\n- uses: actions/cache@v4\n  with: {path: x, key: y}\n- uses: o/own@v1",
+    );
+    let message = repository.said(&text);
+    assert!(
+        message.contains("the action `o/own@v1` is not available"),
+        "{message}"
+    );
+    let script = || Choice::Replaced(StandIn::Run("true".to_owned()));
+    repository.1 = Choices::new([("o/own".to_owned(), script())]);
+    let checked = repository
+        .check(&text)
+        .unwrap_or_else(|wrong| panic!("{wrong}"));
+    let messages: Vec<&str> = checked.warnings.iter().map(|one| &*one.message).collect();
+    assert_eq!(
+        messages,
+        [
+            "the action `Swatinem/rust-cache@v2` is replaced by nothing",
+            "the action `o/own@v1` is replaced by a script of vmint.toml"
+        ]
+    );
+    let kind = |checked: &Checked, uses: &str| match &checked.actions[uses] {
+        Resolved::Builtin(_) => "builtin",
+        Resolved::Action(_) => "action",
+        Resolved::Replaced(_) => "replaced",
+    };
+    assert_eq!(kind(&checked, "codecov/codecov-action@v4"), "action");
+    assert_eq!(kind(&checked, "actions/cache@v4"), "builtin");
+    repository.1 = Choices::new([
+        ("o/own".to_owned(), script()),
+        ("actions/cache".to_owned(), Choice::Itself),
+        ("codecov/codecov-action@v4".to_owned(), script()),
+    ]);
+    let checked = repository
+        .check(&text)
+        .unwrap_or_else(|wrong| panic!("{wrong}"));
+    assert_eq!(kind(&checked, "codecov/codecov-action@v4"), "replaced");
+    assert_eq!(kind(&checked, "actions/cache@v4"), "action");
+    // Without a copy there is nothing that could be run as itself.
+    repository.1 = Choices::new([
+        ("o/own".to_owned(), script()),
+        ("Swatinem/rust-cache".to_owned(), Choice::Itself),
+    ]);
+    let message = repository.said(&text);
+    assert!(
+        message.contains("error: the action `Swatinem/rust-cache@v2` is not available"),
+        "{message}"
+    );
+}
 
 #[test]
 fn jobs_that_are_left_out_need_nothing_and_are_told() {

@@ -84,6 +84,17 @@ impl Checker<'_> {
                             None => self.outside(file, uses),
                         }
                     }
+                    Found::Replaced(replaced) => {
+                        let message = format!(
+                            "the action `{}` is replaced by {}",
+                            shown(&uses.text),
+                            replaced.by()
+                        );
+                        let help = replaced.help(&crate::replace::name(&repository));
+                        self.warning(file, uses.spot, message, help);
+                        let resolved = Resolved::Replaced(replaced);
+                        self.actions.insert(uses.text.clone(), resolved);
+                    }
                     Found::Nothing { help } => {
                         let message =
                             format!("the action `{}` is not available", shown(&uses.text));
@@ -323,6 +334,8 @@ impl Checker<'_> {
                     false,
                 )
             }
+            // What stands in takes what it is given.
+            Resolved::Replaced(_) => return,
             Resolved::Action(loaded) => {
                 let inputs = loaded.action.inputs.iter().map(|(name, input)| Input {
                     name,

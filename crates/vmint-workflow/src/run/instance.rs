@@ -366,6 +366,7 @@ impl<'r> Instance<'r> {
             annotations: Vec::new(),
             annotations_dropped: 0,
             summary: None,
+            replaced: None,
             snapshot: None,
         }
     }

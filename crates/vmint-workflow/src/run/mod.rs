@@ -42,6 +42,7 @@ pub mod paths;
 mod patient;
 mod pre;
 mod recorder;
+mod replaced;
 mod request;
 mod script;
 mod services;

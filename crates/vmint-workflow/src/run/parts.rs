@@ -187,7 +187,7 @@ impl<'r> Instance<'r> {
                 self.post_part(action, (step, uses), &post, around).await
             }
             Some(Resolved::Builtin(builtin)) => self.post_builtin(*builtin, &post, around).await,
-            None => Ok(None),
+            Some(Resolved::Replaced(_)) | None => Ok(None),
         };
         let done = match done {
             Ok(None) => {

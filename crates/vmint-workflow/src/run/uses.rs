@@ -44,6 +44,9 @@ impl<'r> Instance<'r> {
                     }
                 }
             }
+            Some(Resolved::Replaced(replaced)) => {
+                self.replaced(replaced, uses, with, frame, around).await
+            }
             None => self.docker_image(uses, with, around).await,
         }
     }

@@ -84,6 +84,7 @@ pub async fn check_file(
     }
     let mirror = Mirror {
         folder: config.workflow.actions.clone(),
+        choices: config.workflow.replace.clone(),
     };
     let options = check::Options {
         repository: &repository.root,
