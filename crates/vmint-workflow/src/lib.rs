@@ -38,6 +38,7 @@ pub mod log;
 pub mod mask;
 pub mod matcher;
 pub mod matrix;
+pub mod mirror;
 pub mod moment;
 pub mod observe;
 pub mod record;

@@ -252,7 +252,7 @@ fn listed<'n>(names: impl IntoIterator<Item = &'n str>) -> String {
 }
 
 /// A path below a folder, if it does not lead out of it.
-fn inside(path: &str) -> Option<PathBuf> {
+pub(crate) fn inside(path: &str) -> Option<PathBuf> {
     let mut inside = PathBuf::new();
     for component in Path::new(path).components() {
         match component {

@@ -31,6 +31,7 @@ impl Repository {
         let mirror = Mirror {
             folder: Some(self.0.path().join("mirror")),
             choices: self.1.clone(),
+            ..Mirror::default()
         };
         let options = Options {
             repository: self.0.path(),
@@ -502,7 +503,7 @@ fn what_is_used_is_found_and_given_its_inputs() {
     ci.yml:17:15: error: `./../x` leads out of the repository
         help: name a path below the root of the repository, without `..`
     ci.yml:19:15: error: the action `some/thing@v1` is not available
-        help: put the repository at that ref into `REPO/mirror/some/thing@v1`, or replace it by a `run` step or a local action
+        help: fetch it with `vmint workflow fetch-actions FILE`, put the repository at that ref into `REPO/mirror/some/thing@v1`, or say in `[workflow.replace]` what stands in for it
     ci.yml:20:15: error: `actions/cache@v4` needs the input `path`
         help: add `path` to `with`
     image2/action.yml:1:30: warning: the action names the file `Dockerfile`, which is not there
@@ -576,7 +577,7 @@ fn called_workflows_are_checked_and_given_their_inputs() {
     ci.yml:11:11: error: `./workflows/x.yml` is not a file of .github/workflows
         help: workflows that are called stand directly in that folder and end in .yml or .yaml
     ci.yml:13:11: error: the workflow `o/r/.github/workflows/x.yml@v1` is not available
-        help: put the repository at that ref into `REPO/mirror/o/r@v1`, or replace it by a `run` step or a local action
+        help: fetch it with `vmint workflow fetch-actions FILE`, put the repository at that ref into `REPO/mirror/o/r@v1`, or say in `[workflow.replace]` what stands in for it
     ci.yml:15:11: error: the workflow `.github/workflows/gone.yml` cannot be read: No such file or directory (os error 2)
         help: paths of local workflows begin at the root of the repository
     ci.yml:18:32: error: unknown context `x`

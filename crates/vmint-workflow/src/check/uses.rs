@@ -271,6 +271,10 @@ impl Checker<'_> {
         if inside(name).is_some_and(|path| folder.join(path).is_file()) {
             return;
         }
+        // Actions of one repository share what lies beside them.
+        if file.home == Home::Elsewhere && folder.join(name).is_file() {
+            return;
+        }
         let message = format!(
             "the action names the file `{}`, which is not there",
             shown(name)
