@@ -278,6 +278,9 @@ pub struct StepRecord {
     pub summary: Option<PathBuf>,
     /// The branch of the machine that was taken before it.
     pub snapshot: Option<StepSnapshot>,
+    /// What was run in place of its action, to be read after “replaced by”.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaced: Option<String>,
 }
 
 /// How a step's command ended.

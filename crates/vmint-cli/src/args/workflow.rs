@@ -12,6 +12,7 @@ use vmint::Name;
 pub enum Workflow {
     Run(Box<Run>),
     Check(Check),
+    FetchActions(FetchActions),
     Ls(List),
     Show(Show),
     Shell(Shell),
@@ -157,6 +158,48 @@ pub struct Check {
     /// Workflow files; a name without a folder is looked up in .github/workflows
     #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
+}
+
+/// Fetch the actions that workflow files use into the mirror
+///
+/// The mirror is the folder that `[workflow] actions` of vmint.toml names. What files use, and what that uses in its turn, is
+/// fetched from git remotes, each at one commit, which is noted in a lock file beside the folder, with a digest of the files: commit that
+/// file. Later calls fetch the same commits; check and run refuse a copy that is not what the lock file says. What vmint does
+/// itself, or what something else stands in for, is not fetched. Git runs without hooks, prompts, passwords and submodules.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Exit codes: 0 all that is needed is there; 1 something could not be had; 125 vmint failed.
+
+Examples:
+  vmint workflow fetch-actions ci
+  vmint workflow fetch-actions ci release --update                 follow refs that have moved
+  vmint workflow fetch-actions ci --remote https://git.example.com
+  vmint workflow fetch-actions ci --remote file:///srv/mirrors     /srv/mirrors/OWNER/REPOSITORY")]
+pub struct FetchActions {
+    /// Workflow files; a name without a folder is looked up in .github/workflows
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Ask again which commits locked refs are, and fetch those that have moved
+    #[arg(long)]
+    pub update: bool,
+    /// Where repositories are: https://… or file:///…, before /OWNER/REPOSITORY
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "https://github.com",
+        value_parser = remote
+    )]
+    pub remote: String,
+}
+
+/// A remote that git may be sent to.
+fn remote(text: &str) -> Result<String, String> {
+    let known = ["https://", "file:///"];
+    if known.iter().any(|start| text.starts_with(start)) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("it must begin with {}", known.join(" or ")))
+    }
 }
 
 /// List the runs that are kept, the newest first

@@ -123,6 +123,7 @@ pub(crate) fn step(name: &str, from: i64, to: i64, code: u8) -> StepRecord {
         annotations: Vec::new(),
         annotations_dropped: 0,
         summary: None,
+        replaced: None,
         snapshot: None,
     }
 }

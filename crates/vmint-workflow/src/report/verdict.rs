@@ -206,6 +206,11 @@ pub fn step_note(run: &RunRecord, step: &StepRecord) -> Option<String> {
         None if verdict == Verdict::Fault => Some("cut short".to_owned()),
         None => None,
     };
+    let note = match (&step.replaced, note) {
+        (Some(by), Some(note)) => Some(format!("{note}; the action is replaced by {by}")),
+        (Some(by), None) => Some(format!("the action is replaced by {by}")),
+        (None, note) => note,
+    };
     match (verdict, note) {
         (Verdict::AllowedFailure, Some(note)) => Some(format!("{note}; continue-on-error")),
         (Verdict::AllowedFailure, None) => Some("continue-on-error".to_owned()),

@@ -390,6 +390,7 @@ impl<'r> Instance<'r> {
             annotations: Vec::new(),
             annotations_dropped: 0,
             summary: None,
+            replaced: None,
             snapshot: None,
         }
     }

@@ -43,6 +43,7 @@ mod parts;
 pub mod paths;
 mod patient;
 mod recorder;
+mod replaced;
 mod request;
 mod script;
 mod services;

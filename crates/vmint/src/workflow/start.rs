@@ -7,6 +7,8 @@ use super::event::payload::{Details, Event};
 use super::event::{Decision, On, choose, decide, trigger};
 use super::graph::Graph;
 use super::meaning::Meanings;
+use super::mirror::lock::Lock;
+use super::mirror::{self, FetchError, Refs};
 use super::observe::Observer;
 use super::record::RunRecord;
 use super::run::state::Saved;
@@ -81,13 +83,8 @@ pub async fn check_file(
         };
         Fault::from_error(kind, &e).context(format!("cannot read {}", file.display()))
     })?;
-    if let Some(folder) = &config.workflow.actions {
-        config.refuse_path("`actions` of [workflow]", folder)?;
-    }
-    let mirror = Mirror {
-        folder: config.workflow.actions.clone(),
-    };
     let slug = format!("{}/{}", repository.slug.owner, repository.slug.name);
+    let mirror = mirror(config)?;
     let options = check::Options {
         repository: &repository.root,
         actions: &mirror,
@@ -101,6 +98,58 @@ pub async fn check_file(
     };
     let checked = check::check(shown, &bytes, &options)?;
     Ok((checked, repository))
+}
+
+/// The mirror of actions, as the settings say.
+fn mirror(config: &Config) -> Result<Mirror, Fault> {
+    let folder = config.workflow.actions.clone();
+    let mut lock = Lock::default();
+    if let Some(folder) = &folder {
+        config.refuse_path("`actions` of [workflow]", folder)?;
+        lock = Lock::read(folder).map_err(|e| {
+            let fault = Fault::from_error(ErrorKind::Corrupt, &e);
+            fault.hint("restore it, or remove it and run `vmint workflow fetch-actions FILE`")
+        })?;
+    }
+    Ok(Mirror {
+        folder,
+        choices: config.workflow.replace.clone(),
+        lock,
+        ..Mirror::default()
+    })
+}
+
+/// Fills the mirror of actions with what workflow files use, from the git remotes below `base`.
+pub async fn fetch_actions(
+    files: &[PathBuf],
+    config: &Config,
+    base: &str,
+    refs: Refs,
+    say: &(dyn Fn(&str) + Send + Sync),
+) -> Result<Vec<mirror::Entry>, CannotRun> {
+    let Some(first) = files.first() else {
+        return Ok(Vec::new());
+    };
+    let repository = Repository::discover(first).await.map_err(unreadable)?;
+    let files: Vec<_> = files.iter().map(|f| (f.clone(), shown(f))).collect();
+    let what = mirror::Fetch {
+        repository: &repository.root,
+        files: &files,
+        mirror: &mirror(config)?,
+        base,
+        refs,
+        limits: mirror::Limits::default(),
+    };
+    mirror::fetch(&what, say)
+        .await
+        .map_err(|error| match error {
+            FetchError::Invalid(wrong) => CannotRun::Invalid(wrong),
+            FetchError::NoMirror => CannotRun::Fault(
+                Fault::new(ErrorKind::Usage, error.to_string())
+                    .hint("add `actions = \"actions\"` to `[workflow]` of vmint.toml"),
+            ),
+            error => CannotRun::Fault(Fault::from_error(ErrorKind::Host, &error)),
+        })
 }
 
 fn unreadable(error: super::workspace::WorkspaceError) -> Fault {
@@ -133,6 +182,7 @@ impl Vmint {
             (Decision::NotTriggered(reason), Some(_)) => (Some(reason), None),
             (Decision::NotTriggered(reason), None) => (None, Some(reason)),
         };
+        let actions = mirror(config)?;
         let jobs = selected(&checked, &asked.jobs)?;
         let id = RunId::random();
         let resume = match &asked.resume {
@@ -154,9 +204,7 @@ impl Vmint {
             path: path.display().to_string(),
             id,
             checked,
-            actions: Mirror {
-                folder: config.workflow.actions.clone(),
-            },
+            actions,
             file,
             repository,
             event,

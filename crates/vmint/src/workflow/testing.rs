@@ -187,6 +187,7 @@ pub(crate) fn step(number: u32, name: &str) -> StepRecord {
         annotations: Vec::new(),
         annotations_dropped: 0,
         summary: None,
+        replaced: None,
         snapshot: None,
     }
 }

@@ -177,6 +177,9 @@ pub struct Step {
     /// Relative to the run's folder.
     summary: Option<String>,
     snapshot: Option<StepSnapshot>,
+    /// What was run in place of its action: `nothing`; absent for others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    replaced: Option<String>,
 }
 
 /// How a step's command ended.

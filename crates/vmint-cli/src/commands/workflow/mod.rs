@@ -3,11 +3,12 @@
 //! * [`asked`]: what a run is asked to be, with all values at hand; [`secrets`], [`dotenv`]: where secrets come from;
 //!   [`files`]: which file is meant.
 //! * [`live`]: a run as it happens; [`show`], [`list`]: what came of runs.
-//! * [`run`](mod@run), [`check`], [`shell`], [`remove`]: the commands of these names.
+//! * [`run`](mod@run), [`check`], [`fetch_actions`], [`shell`], [`remove`]: the commands of these names.
 
 mod asked;
 mod check;
 mod dotenv;
+mod fetch_actions;
 mod files;
 mod list;
 mod live;
@@ -24,6 +25,8 @@ use vmint::Fault;
 use vmint::workflow::report;
 
 #[cfg(test)]
+pub(super) use fetch_actions::Fetched;
+#[cfg(test)]
 pub(super) use show::tests::run as sample_run;
 
 /// `vmint workflow`.
@@ -31,6 +34,7 @@ pub fn workflow(context: Context, args: Workflow) -> Result<u8, Fault> {
     match args {
         Workflow::Run(args) => run::run(context, *args),
         Workflow::Check(args) => check::check(context, &args),
+        Workflow::FetchActions(args) => fetch_actions::fetch_actions(context, &args),
         Workflow::Ls(args) => ls(context, &args).map(|()| 0),
         Workflow::Show(args) => show(context, &args).map(|()| 0),
         Workflow::Shell(args) => shell::shell(context, args),
