@@ -311,7 +311,7 @@ fn every_stage_of_a_step_is_a_step() {
 const ASKS: &str = "
 name: asks
 inputs: {github-token: {default: '${{ github.token }}'}}
-runs: {using: node99, main: asks.js}
+runs: {using: node24, main: asks.js}
 ";
 
 const TOOLS: &str = r#"
@@ -353,7 +353,7 @@ fn what_a_step_lacks_is_said_at_the_step() {
         ),
         (
             "asks",
-            "the action is written for Node.js 99, and the image has v",
+            "the action is written for Node.js 24, and the image has v",
         ),
         (
             "asks",
