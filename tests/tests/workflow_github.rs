@@ -391,11 +391,11 @@ fn a_label_that_is_computed_and_not_there_is_the_files_fault() {
 fn what_a_condition_guards_is_asked_of_the_image_when_it_is_reached() {
     let home = Home::new();
     let text = steps(
-        r#"
+        r"
       - {uses: actions/setup-node@v4, if: runner.os == 'Windows'}
       - {uses: acme/tool@v1, if: runner.os == 'Windows'}
       - {id: there, run: echo there}
-"#,
+",
     );
     let project = Project::with(&format!("{TINY}\nactions = \"mirror\""), &text);
     project.file(
