@@ -1,5 +1,6 @@
 //! From what a user asks to a run: the file is checked, the event made, the moment found where it goes on.
 
+use super::again;
 use super::check::{self, Checked, Mirror};
 use super::diagnostic::Diagnostics;
 use super::event::inputs::{self, Of};
@@ -11,7 +12,7 @@ use super::mirror::{self, FetchError, Refs};
 use super::observe::Observer;
 use super::record::RunRecord;
 use super::run::state::Saved;
-use super::run::{self, Cancel, MachinePer, Moments, Options, Request, Resume};
+use super::run::{self, Cancel, MachinePer, Moments, OnFailure, Options, Request, Resume};
 use super::runs::Keeper;
 use super::site::{PoolOptions, Pools};
 use super::workspace::Repository;
@@ -54,6 +55,8 @@ pub struct Asked {
     pub timeout: Option<Duration>,
     /// Which moments are kept.
     pub moments: Moments,
+    /// What a failure does.
+    pub on_failure: OnFailure,
 }
 
 /// Why a workflow cannot be run.
@@ -188,6 +191,12 @@ impl Vmint {
         // Nothing can fail from here on that would leave it behind.
         let owner = process::current().map_err(|e| Fault::from_error(ErrorKind::Host, &e))?;
         let folder = self.run_folder(&id)?;
+        again::keep(&folder, asked, &file).map_err(|e| {
+            // Without a record nobody would remove it for a day.
+            let _ = std::fs::remove_dir_all(&folder);
+            let fault = Fault::from_error(ErrorKind::Host, &e);
+            fault.context(format!("cannot write into {}", folder.display()))
+        })?;
         Ok(Request {
             run_number,
             owner,
@@ -206,7 +215,12 @@ impl Vmint {
             matrix: asked.matrix.clone(),
             options: Options {
                 machine_per: asked.machine_per,
-                moments: asked.moments,
+                moments: match asked.on_failure {
+                    OnFailure::GoOn => asked.moments,
+                    // To go on from any step.
+                    OnFailure::Pause => Moments::Steps,
+                },
+                on_failure: asked.on_failure,
                 commit: asked.commit.clone(),
                 timeout: asked.timeout.or(settings.timeout),
                 setup: settings.setup.clone(),
