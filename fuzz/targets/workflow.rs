@@ -4,8 +4,9 @@
 use libfuzzer_sys::fuzz_target;
 use std::path::Path;
 use std::sync::LazyLock;
-use vmint_workflow::check::{Mirror, Options, check};
+use vmint_workflow::check::{Mirror, Options, Selection, check};
 use vmint_workflow::diagnostic::{Diagnostic, SHOWN};
+use vmint_workflow::labels::LeftOut;
 use vmint_workflow::load;
 
 static EMPTY: LazyLock<tempfile::TempDir> =
@@ -14,7 +15,7 @@ static EMPTY: LazyLock<tempfile::TempDir> =
 fn sound(bytes: &[u8], said: &[Diagnostic]) {
     let is_break = |byte: &&u8| matches!(byte, b'\n' | b'\r');
     let lines = 1 + bytes.iter().filter(is_break).count();
-    assert!(said.len() <= 2 * SHOWN + 2, "{} diagnostics", said.len());
+    assert!(said.len() <= 3 * SHOWN + 3, "{} diagnostics", said.len());
     for one in said {
         assert!((1..=lines + 1).contains(&(one.spot.line as usize)), "{one}");
         assert!(
@@ -38,6 +39,10 @@ fuzz_target!(|bytes: &[u8]| {
     let options = Options {
         repository: EMPTY.path(),
         actions: &Mirror { folder: None },
+        left_out: &LeftOut::default(),
+        labels: None,
+        slug: "",
+        selection: Selection::default(),
     };
     match check(path, bytes, &options) {
         Ok(checked) => sound(bytes, &checked.warnings),

@@ -7,7 +7,7 @@ use crate::pool::{Changed, Pool, Shape, duration};
 use crate::{failure, operation};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use vmint::config::{AcceleratorChoice, Config};
 use vmint::{
@@ -22,6 +22,29 @@ pub struct Door {
     pub vmint: Arc<Vmint>,
     /// From `vmint.toml` and the environment.
     pub config: Config,
+}
+
+/// What `vmint.toml` and the environment say, read once.
+#[derive(Debug)]
+#[pyclass(module = "vmint._native", frozen)]
+pub struct Settings(Config);
+
+#[pymethods]
+impl Settings {
+    /// `vmint.toml` is looked for from this folder upwards.
+    #[staticmethod]
+    fn read(folder: PathBuf) -> PyResult<Self> {
+        let config = Config::load(&folder, |name| std::env::var_os(name));
+        let config = config.map_err(|e| failure::exception(e.into()))?;
+        Ok(Self(config))
+    }
+
+    /// What a machine becomes that is asked for so: image, memory in bytes, processors and network.
+    fn complete(&self, hardware: Hardware) -> PyResult<(String, u64, u32, String)> {
+        let wanted = hardware.complete(&self.0)?;
+        let net = wanted.net.to_string();
+        Ok((wanted.image, wanted.memory.0, wanted.cpus, net))
+    }
 }
 
 /// A home, opened by this process.
@@ -108,15 +131,16 @@ impl FromPyObject<'_, '_> for Life {
 impl Host {
     /// Opens a home, made if need be, and clears up what others left. `runner` is the program that owns machines.
     #[staticmethod]
-    #[pyo3(signature = (home, runner, cwd, on_pressure=None))]
+    #[pyo3(signature = (home, runner, settings, on_pressure=None))]
     fn open(
         py: Python<'_>,
         home: Option<PathBuf>,
         runner: Option<PathBuf>,
-        cwd: PathBuf,
+        settings: &Settings,
         on_pressure: Option<&str>,
     ) -> PyResult<Self> {
-        let door = py.detach(|| open(home, runner, &cwd, on_pressure))?;
+        let config = settings.0.clone();
+        let door = py.detach(|| open(home, runner, config, on_pressure))?;
         Ok(Self(Owned::new(Arc::new(door))))
     }
 
@@ -222,9 +246,10 @@ impl Host {
                 .ensure_declared(&door.config, &new.image, &Silent)
                 .await?;
             let record = door.vmint.create_running(new, &Silent).await?;
-            Ok(Machine::new(door.vmint.clone(), &record))
+            let undo = door.vmint.until_claimed(&record.id);
+            Ok((Machine::new(door.vmint.clone(), &record), vec![undo]))
         };
-        Ok(Operation::new(work, |py, machine| {
+        Ok(Operation::making(work, |py, machine| {
             Ok(Py::new(py, machine)?.into_any())
         }))
     }
@@ -356,11 +381,9 @@ impl Host {
 fn open(
     home: Option<PathBuf>,
     runner: Option<PathBuf>,
-    cwd: &Path,
+    config: Config,
     on_pressure: Option<&str>,
 ) -> PyResult<Door> {
-    let config = Config::load(cwd, |name| std::env::var_os(name));
-    let config = config.map_err(|e| failure::exception(e.into()))?;
     let options = match runner {
         Some(runner) => Options::with_runner(runner),
         None => Options::from_environment(),

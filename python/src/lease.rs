@@ -152,13 +152,17 @@ impl Lease {
     fn fork(&self, new: &str) -> PyResult<Operation> {
         let (vmint, lease) = self.parts()?;
         let new: Name = read(new)?;
-        Ok(Operation::json(async move {
-            let forked = vmint.fork(&lease.handle(), &new, 1, &Silent).await;
-            match forked {
+        let work = async move {
+            match vmint.fork(&lease.handle(), &new, 1, &Silent).await {
                 Err(fault) => Err(vmint.blame_lease(&lease.id(), &lease.handle(), fault).await),
-                forked => forked,
+                Ok(forked) => {
+                    let undo = forked.iter().map(|m| vmint.until_claimed(&m.id));
+                    let undo = undo.collect();
+                    Ok((forked, undo))
+                }
             }
-        }))
+        };
+        Ok(Operation::making(work, |py, forked| json(py, &forked)))
     }
 
     /// Makes the machine fresh, and keeps it.

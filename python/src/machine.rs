@@ -3,12 +3,12 @@
 use crate::command::{Asked, Gathered, gather};
 use crate::failure;
 use crate::host::read;
-use crate::operation::{Operation, json};
+use crate::operation::{self, Operation, json};
 use crate::owned::Owned;
 use pyo3::prelude::*;
 use std::path::PathBuf;
 use std::sync::Arc;
-use vmint::{MachineRecord, Name, Silent, StopHow, StopOptions, Vmint};
+use vmint::{Fault, MachineRecord, Name, Silent, StopHow, StopOptions, Vmint};
 
 /// A machine. It is spoken of by its id, so that no other one of the same name is ever meant.
 #[derive(Debug)]
@@ -36,14 +36,28 @@ impl Machine {
     }
 }
 
+/// Has a failure say that the machine was lost, if it was, whichever way that was met.
+async fn blamed<T>(
+    vmint: &Vmint,
+    id: &str,
+    work: impl Future<Output = Result<T, Fault>>,
+) -> Result<T, Fault> {
+    match work.await {
+        Err(fault) => Err(match id.parse() {
+            Ok(id) => vmint.blame_machine(&id, fault).await,
+            Err(_) => fault,
+        }),
+        done => done,
+    }
+}
+
 #[pymethods]
 impl Machine {
     /// Its record.
     fn info(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let vmint = self.held.get()?;
-        let record = py
-            .detach(|| vmint.machine(&self.id))
-            .map_err(failure::exception)?;
+        let found = async { vmint.machine(&self.id) };
+        let record = operation::wait(py, blamed(vmint, &self.id, found))?;
         json(py, &record)
     }
 
@@ -51,7 +65,10 @@ impl Machine {
     fn exec(&self, asked: Asked) -> PyResult<Operation> {
         let (vmint, id) = self.parts()?;
         let (command, input) = asked.split();
-        let work = async move { gather(vmint.exec(&id, command).await?, input).await };
+        let work = async move {
+            let done = async { gather(vmint.exec(&id, command).await?, input).await };
+            blamed(&vmint, &id, done).await
+        };
         Ok(Operation::new(work, |py, done: Gathered| {
             done.into_python(py)
         }))
@@ -61,7 +78,8 @@ impl Machine {
     fn copy_in(&self, source: PathBuf, target: String) -> PyResult<Operation> {
         let (vmint, id) = self.parts()?;
         Ok(Operation::nothing(async move {
-            vmint.copy_in(&source, &id, &target).await.map(drop)
+            let copied = vmint.copy_in(&source, &id, &target);
+            blamed(&vmint, &id, copied).await.map(drop)
         }))
     }
 
@@ -69,7 +87,8 @@ impl Machine {
     fn copy_out(&self, source: String, target: PathBuf) -> PyResult<Operation> {
         let (vmint, id) = self.parts()?;
         Ok(Operation::nothing(async move {
-            vmint.copy_out(&id, &source, &target).await.map(drop)
+            let copied = vmint.copy_out(&id, &source, &target);
+            blamed(&vmint, &id, copied).await.map(drop)
         }))
     }
 
@@ -77,33 +96,39 @@ impl Machine {
     fn snapshot(&self, name: &str) -> PyResult<Operation> {
         let (vmint, id) = self.parts()?;
         let name: Name = read(name)?;
-        Ok(Operation::json(
-            async move { vmint.snapshot(&id, &name).await },
-        ))
+        Ok(Operation::json(async move {
+            blamed(&vmint, &id, vmint.snapshot(&id, &name)).await
+        }))
     }
 
     /// Brings it to the moment of a snapshot.
     fn restore(&self, name: &str) -> PyResult<Operation> {
         let (vmint, id) = self.parts()?;
         let name: Name = read(name)?;
-        Ok(Operation::json(
-            async move { vmint.restore(&id, &name).await },
-        ))
+        Ok(Operation::json(async move {
+            blamed(&vmint, &id, vmint.restore(&id, &name)).await
+        }))
     }
 
     /// Starts another machine from this moment of it.
     fn fork(&self, new: &str) -> PyResult<Operation> {
         let (vmint, id) = self.parts()?;
         let new: Name = read(new)?;
-        Ok(Operation::json(async move {
-            vmint.fork(&id, &new, 1, &Silent).await
-        }))
+        let work = async move {
+            let forked = blamed(&vmint, &id, vmint.fork(&id, &new, 1, &Silent)).await?;
+            let undo = forked.iter().map(|m| vmint.until_claimed(&m.id));
+            let undo = undo.collect();
+            Ok((forked, undo))
+        };
+        Ok(Operation::making(work, |py, forked| json(py, &forked)))
     }
 
     /// A fork anew in its place.
     fn reset(&self) -> PyResult<Operation> {
         let (vmint, id) = self.parts()?;
-        Ok(Operation::json(async move { vmint.reset(&id).await }))
+        Ok(Operation::json(async move {
+            blamed(&vmint, &id, vmint.reset(&id)).await
+        }))
     }
 
     /// Starts it, if it is down.

@@ -6,6 +6,7 @@ import asyncio
 import multiprocessing
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -339,3 +340,88 @@ def test_nothing_is_opened_by_the_import(empty_home: Path) -> None:
 
     assert [vmint.Pool.__name__, vmint.aio.Pool.__name__] == ["Pool", "Pool"] and vmint.__version__
     assert not empty_home.exists()
+
+
+# One class for one fact
+
+
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("after", [0.0, 0.003, 0.01, 0.05, 0.2, 1.0])
+def test_a_machine_that_died_is_lost_however_long_ago_it_was(home: Home, keep: bool, after: float) -> None:
+    machine = vmint.Machine.create(memory=MEMORY, keep=keep)
+    os.kill(machine.info()["hypervisor"]["pid"], signal.SIGKILL)
+    time.sleep(after)
+    for use in (lambda: machine.exec("true"), lambda: machine.snapshot("none"), lambda: machine.write("/x", "")):
+        with pytest.raises(vmint.VmLost, match=r"was lost: QEMU died \(signal: 9 \(SIGKILL\)\)"):
+            use()
+    machine.remove()
+
+
+@pytest.mark.parametrize("after", [0.0, 0.003, 0.01, 0.05, 0.2, 1.0])
+def test_a_lease_of_a_machine_that_died_is_lost_however_long_ago_it_was(pool: vmint.Pool, after: float) -> None:
+    lease = pool.acquire()
+    os.kill(lease.info()["hypervisor"]["pid"], signal.SIGKILL)
+    time.sleep(after)
+    for use in (lambda: lease.exec("true"), lambda: lease.snapshot("none"), lambda: lease.write("/x", "")):
+        with pytest.raises(vmint.LeaseLost, match="its machine was lost"):
+            use()
+
+
+def test_an_end_that_was_asked_for_is_no_loss(home: Home) -> None:
+    machine = vmint.Machine.create(memory=MEMORY, keep=True)
+    machine.stop(force=True)
+    with pytest.raises(vmint.VmintError) as stopped:
+        machine.exec("true")
+    assert stopped.value.kind == "wrong_state" and not isinstance(stopped.value, vmint.VmLost)
+    machine.remove()
+    with pytest.raises(vmint.NotFound):
+        machine.exec("true")
+
+
+# What a reader sees
+
+
+def test_wrong_types_are_told_by_the_names_of_the_arguments(home: Home) -> None:
+    for wrong, told in (
+        ({"cpus": "2"}, "cpus must be an int, not str"),
+        ({"memory": 1.5}, 'memory must be a size as a str such as "512M", or bytes as an int, not float'),
+        ({"image": 3}, "image must be a str, not int"),
+        ({"cpus": True}, "cpus must be an int, not bool"),
+    ):
+        with pytest.raises(TypeError, match=re.escape(told)):
+            vmint.Machine.create(**wrong)
+    with pytest.raises(TypeError, match="min must be an int, not str"):
+        vmint.Pool.create("p", min="1")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="max must be 0 or more"):
+        vmint.Pool.create("p", max=-1)
+
+
+def test_names_are_those_that_users_import(pool: vmint.Pool) -> None:
+    with pool.acquire() as lease:
+        assert repr(lease).startswith("<vmint.Lease l") and repr(lease.aio).startswith("<vmint.aio.Lease l")
+    assert repr(pool) == "<vmint.Pool py>"
+    names = {cls.__module__ for cls in (vmint.Machine, vmint.Result, vmint.Vmint, vmint.VmLost)}
+    assert names == {"vmint"} and isinstance(vmint.__version__, str)
+
+
+def test_to_a_checker_of_types_the_package_is_shut(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import vmint\n"
+        "reveal_type(vmint.__version__)\n"
+        "vmint.nope\n"
+        "vmint.Machine.create(cpus='2')\n"
+        "vmint.Pool('p').acquire().exec('true').exit_code + ''\n"
+        "vmint.aio.Pool('p')\n"
+    )
+    checked = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--no-incremental", str(program)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    told = checked.stdout
+    assert 'program.py:2: note: Revealed type is "builtins.str"' in told or 'Revealed type is "str"' in told, told
+    for line in (3, 4, 5):
+        assert f"program.py:{line}: error" in told, told
+    assert "program.py:6" not in told and "Found 3 errors" in told, told

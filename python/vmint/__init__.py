@@ -19,7 +19,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import aio
+    from . import aio as aio
     from ._errors import (
         CommandFailed,
         CommandNotStarted,
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from ._program import binary
     from ._result import Result
     from ._sync import Lease, Machine, Pool
+
+    __version__: str
 
 # What is named here is imported when it is first used: pytest loads the plugin in every session, also in those that have
 # nothing to do with machines, and the program `vmint` is started through this package.
@@ -88,17 +90,20 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        return importlib.import_module("vmint._native").__version__
-    if name == "aio":
-        return importlib.import_module("vmint.aio")
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module 'vmint' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"vmint.{home}"), name)
-    globals()[name] = value
-    return value
+# A checker of types must not see this: to it, every name would be there.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        if name == "__version__":
+            return importlib.import_module("vmint._native").__version__
+        if name == "aio":
+            return importlib.import_module("vmint.aio")
+        home = _HOMES.get(name)
+        if home is None:
+            raise AttributeError(f"module 'vmint' has no attribute {name!r}")
+        value = getattr(importlib.import_module(f"vmint.{home}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

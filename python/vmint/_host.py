@@ -49,22 +49,71 @@ def warn_of(pool: str, changed: Changed) -> None:
         warnings.warn(f"a machine of pool {pool} could not be made: {fault['message']}", stacklevel=3)
 
 
-def size(memory: Union[None, int, str]) -> Optional[str]:
-    """Memory as the library reads it: ``"512M"``, or bytes."""
-    return None if memory is None else str(memory)
+def hardware(
+    image: Optional[str], memory: Union[None, int, str], cpus: Optional[int], net: Optional[str]
+) -> Hardware:
+    """What a machine shall be, in the words of whoever calls: a wrong type is told by the name of the argument."""
+    _expect("image", image, "a str", str)
+    _expect("memory", memory, 'a size as a str such as "512M", or bytes as an int', int, str)
+    _expect("cpus", cpus, "an int", int)
+    _expect("net", net, "a str", str)
+    return Hardware(image=image, memory=None if memory is None else str(memory), cpus=cpus, net=net)
+
+
+def shape(min: int, max: int, standby: int, ttl: Optional[float], max_uses: Optional[int]) -> Shape:
+    """How many machines a pool has."""
+    for name, value in (("min", min), ("max", max), ("standby", standby)):
+        count(name, value)
+    count("max_uses", max_uses, optional=True)
+    _expect("ttl", ttl, "seconds as a number", int, float)
+    return Shape(min=min, max=max, standby=standby, ttl=ttl, max_uses=max_uses)
+
+
+def count(name: str, value: Optional[int], *, optional: bool = False) -> None:
+    """Expects a number of something."""
+    if value is None and optional:
+        return
+    if value is None:
+        raise TypeError(f"{name} must be an int, not None")
+    _expect(name, value, "an int", int)
+    if not 0 <= value < 2**32:
+        raise ValueError(f"{name} must be 0 or more, and less than 2**32, not {value}")
+
+
+def _expect(name: str, value: object, what: str, *types: type) -> None:
+    if value is not None and (not isinstance(value, types) or isinstance(value, bool)):
+        raise TypeError(f"{name} must be {what}, not {type(value).__name__}")
 
 
 class Vmint:
     """vmint on this host: a home (``VMINT_HOME`` unless another is named) and what is in it.
 
-    Opening makes the home if need be, and clears up what dead processes left. ``vmint.toml`` is looked for from the
-    working directory upwards.
+    Opening makes the home if need be, and clears up what dead processes left.
     """
 
-    def __init__(self, home: Optional[PathLike] = None, *, on_pressure: Optional[str] = None) -> None:
-        """``on_pressure`` is what to do when the host cannot carry a machine now: ``"wait"``, or ``"fail"``."""
+    def __init__(
+        self,
+        home: Optional[PathLike] = None,
+        *,
+        on_pressure: Optional[str] = None,
+        settings_from: Optional[PathLike] = None,
+    ) -> None:
+        """``on_pressure`` is what to do when the host cannot carry a machine now: ``"wait"``, or ``"fail"``. ``vmint.toml`` is read
+        now, and looked for from ``settings_from`` upwards, which is the working directory unless named."""
+        self._open(home, _native.Settings.read(Path(settings_from or Path.cwd())), on_pressure)
+
+    def _open(
+        self, home: Optional[PathLike], settings: _native.Settings, on_pressure: Optional[str]
+    ) -> None:
         folder = None if home is None else Path(home)
-        self._native = _native.Host.open(folder, binary(), Path.cwd(), on_pressure)
+        self._native = _native.Host.open(folder, binary(), settings, on_pressure)
+
+    @classmethod
+    def _with(cls, settings: _native.Settings, on_pressure: Optional[str]) -> Vmint:
+        """The home of the environment, by settings that were read before."""
+        self = cls.__new__(cls)
+        self._open(None, settings, on_pressure)
+        return self
 
     @property
     def home(self) -> Path:
@@ -99,6 +148,8 @@ class Vmint:
     def __repr__(self) -> str:
         return f"Vmint({str(self.home)!r})"
 
+
+Vmint.__module__ = "vmint"
 
 _opened: dict[tuple[int, Optional[str], Optional[str]], Vmint] = {}
 

@@ -1,38 +1,51 @@
 """The library's own words: see the crate `vmint-python`."""
 
-import asyncio
 import os
 from collections.abc import Callable
-from typing import Any, Generic, Literal, Optional, TypeVar, Union
+from typing import Any, Generic, Literal, Optional, Protocol, TypeVar, Union
 
 from ._host import Changed, Hardware, Shape
 from ._result import Asked, Raw
 
 T = TypeVar("T")
+F = TypeVar("F")
 
 __version__: str
 
 def bytes(size: str) -> int: ...
+def steady() -> float: ...
+def wall() -> float: ...
 def printable_lines(text: str) -> str: ...
 
 class Operation(Generic[T]):
     def wait(self) -> T: ...
     def start(
         self,
-        event_loop: asyncio.AbstractEventLoop,
-        future: asyncio.Future[T],
-        settle: Callable[[asyncio.Future[T], T, Optional[BaseException]], None],
+        event_loop: EventLoop,
+        future: F,
+        settle: Callable[[F, T, Optional[Claim], Optional[BaseException]], None],
     ) -> Task: ...
+
+class EventLoop(Protocol):
+    def call_soon_threadsafe(self, callback: Callable[..., object], *arguments: Any) -> object: ...
+
+class Claim:
+    def __call__(self) -> None: ...
 
 class Task:
     def cancel(self) -> None: ...
+
+class Settings:
+    @staticmethod
+    def read(folder: os.PathLike[str]) -> Settings: ...
+    def complete(self, hardware: Hardware) -> tuple[str, int, int, str]: ...
 
 class Host:
     @staticmethod
     def open(
         home: Optional[os.PathLike[str]],
         runner: Optional[os.PathLike[str]],
-        cwd: os.PathLike[str],
+        settings: Settings,
         on_pressure: Optional[str] = None,
     ) -> Host: ...
     @property

@@ -100,3 +100,7 @@ def _argv(command: tuple[Union[Word, Sequence[Word]], ...]) -> list[bytes]:
         if not isinstance(word, (str, bytes, os.PathLike)):
             raise TypeError(f"{word!r} is no word of a command")
     return [os.fsencode(word) for word in command]  # type: ignore[arg-type]
+
+
+# As users import it.
+Result.__module__ = "vmint"

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, Optional, Union
 
 from . import _native
 from ._errors import LeaseLost
-from ._host import Hardware, Life, PathLike, Shape, Vmint, default, size, warn_of
+from ._host import Life, PathLike, Vmint, count, default, warn_of
+from ._host import hardware as asked_hardware
+from ._host import shape as asked_shape
 from ._result import Asked, Result, Word
 from ._vm import Core, FileIn, Input
 
@@ -114,7 +116,7 @@ class Machine(Vm):
         cold: bool,
         vmint: Optional[Vmint],
     ) -> Machine:
-        hardware = Hardware(image=image, memory=size(memory), cpus=cpus, net=net)
+        hardware = asked_hardware(image, memory, cpus, net)
         host = default(vmint)._native
         self = cls.__new__(cls)
         self._native = host.start(hardware, life=life, name=name, snapshot=snapshot, cold=cold).wait()
@@ -248,8 +250,8 @@ class Pool:
     ) -> Pool:
         """Makes a pool, and returns when it is filled. A machine that could not be made is warned of: the pool tries
         again as machines are asked for."""
-        hardware = Hardware(image=image, memory=size(memory), cpus=cpus, net=net)
-        shape = Shape(min=min, max=max, standby=standby, ttl=ttl, max_uses=max_uses)
+        hardware = asked_hardware(image, memory, cpus, net)
+        shape = asked_shape(min, max, standby, ttl, max_uses)
         warn_of(name, default(vmint)._native.create_pool(name, hardware, shape).wait())
         return cls(name, vmint=vmint)
 
@@ -277,6 +279,8 @@ class Pool:
 
     def resize(self, *, min: Optional[int] = None, max: Optional[int] = None) -> None:
         """Changes how many machines it has; opens it again if it was drained."""
+        count("min", min, optional=True)
+        count("max", max, optional=True)
         warn_of(self.name, self._host.resize_pool(self.name, min, max).wait())
 
     def drain(self, *, timeout: Optional[float] = None) -> None:
@@ -289,3 +293,8 @@ class Pool:
 
     def __repr__(self) -> str:
         return f"<{type(self).__module__}.{type(self).__name__} {self.name}>"
+
+
+# As users import them.
+for _class in (Vm, Machine, Lease, Pool):
+    _class.__module__ = "vmint"

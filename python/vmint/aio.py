@@ -1,47 +1,33 @@
 """Machines, pools and leases, for programs that ``await``.
 
-A call that is cancelled is cancelled in vmint too: a command is killed in its machine, and who waits for a machine leaves the
-line. No thread waits on behalf of a call, so that any number of them may wait in line at once.
+A call that is cancelled is cancelled in vmint too: a command is killed in its machine, who waits for a machine leaves the line, and a
+machine that nobody was given is taken back. No thread waits on behalf of a call, so that any number of them may wait in line at
+once.
+
+Both of asyncio and trio can await them, by whichever runs; so anyio can on both.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Optional, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 from . import _native
+from ._await import done as _done
 from ._errors import LeaseLost
-from ._host import Hardware, Life, PathLike, Shape, Vmint, default, size, warn_of
+from ._host import Life, PathLike, Vmint, count, default, warn_of
+from ._host import hardware as asked_hardware
+from ._host import shape as asked_shape
 from ._result import Asked, Result, Word
 from ._vm import Core, FileIn, Input
 
 if TYPE_CHECKING:
     from ._native import Machine as NativeMachine
 
-T = TypeVar("T")
-
 __all__ = ["Lease", "Machine", "Pool", "Vm"]
 
 
-def _settle(future: asyncio.Future[T], value: T, error: Optional[BaseException]) -> None:
-    if future.done():
-        return
-    if error is None:
-        future.set_result(value)
-    else:
-        future.set_exception(error)
-
-
-async def _done(operation: _native.Operation[T]) -> T:
-    event_loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = event_loop.create_future()
-    task = operation.start(event_loop, future, _settle)
-    try:
-        return await future
-    finally:
-        task.cancel()
 
 
 class Vm(Core):
@@ -125,7 +111,7 @@ class Machine(Vm):
 
         ``net`` is ``none``, ``nat``, or ``allow:`` and a list of what it may reach: ``allow:pypi.org,*.example.com``.
         """
-        hardware = Hardware(image=image, memory=size(memory), cpus=cpus, net=net)
+        hardware = asked_hardware(image, memory, cpus, net)
         host = default(vmint)._native
         life: Life = "kept" if keep else "ephemeral"
         return cls._of(await _done(host.start(hardware, life=life, name=name, snapshot=snapshot, cold=cold)))
@@ -244,8 +230,8 @@ class Pool:
     ) -> Pool:
         """Makes a pool, and returns when it is filled. A machine that could not be made is warned of: the pool tries
         again as machines are asked for."""
-        hardware = Hardware(image=image, memory=size(memory), cpus=cpus, net=net)
-        shape = Shape(min=min, max=max, standby=standby, ttl=ttl, max_uses=max_uses)
+        hardware = asked_hardware(image, memory, cpus, net)
+        shape = asked_shape(min, max, standby, ttl, max_uses)
         warn_of(name, await _done(default(vmint)._native.create_pool(name, hardware, shape)))
         return cls(name, vmint=vmint)
 
@@ -273,6 +259,8 @@ class Pool:
 
     async def resize(self, *, min: Optional[int] = None, max: Optional[int] = None) -> None:
         """Changes how many machines it has; opens it again if it was drained."""
+        count("min", min, optional=True)
+        count("max", max, optional=True)
         warn_of(self.name, await _done(self._host.resize_pool(self.name, min, max)))
 
     async def drain(self, *, timeout: Optional[float] = None) -> None:

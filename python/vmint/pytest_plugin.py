@@ -6,6 +6,7 @@ Fixtures:
 * ``worker_vm``: one machine for each worker, for the whole session. Tests that use it see what the others left.
 * ``clean_worker_vm``: one machine for each worker, made fresh after each test. It is not the one of ``worker_vm``.
 * ``fresh_vm``: a factory of one-off machines, of other images or sizes; all are destroyed after the test.
+* ``vms``: a factory of several fresh machines for one test: ``one, two = vms(2)``.
 
 This module is loaded in every session of pytest, so it imports nothing of vmint until a test asks for a machine.
 """
@@ -32,6 +33,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     marks.register(config)
+    settings.check(config)
+    if config.option.vmint_explain and hasattr(config.option, "dist"):
+        # Nothing is run: workers of xdist would have nothing to do.
+        config.option.dist, config.option.tx = "no", []
 
 
 def _session(config: pytest.Config) -> Session:
@@ -53,6 +58,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     marks.apply(items)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Reads the settings, if a test that is to be run needs them: what tests do to the working directory and to the environment is no
+    concern of theirs."""
+    config = session.config
+    if config.option.collectonly or not any(map(marks.uses_machines, session.items)):
+        return
+    from ._errors import VmintError
+
+    try:
+        _session(config).read_settings(session.items)
+    except VmintError as e:
+        raise pytest.UsageError(f"vmint: {e}") from None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> Optional[bool]:
+    if not session.config.option.vmint_explain or session.config.option.collectonly:
+        return None
+    from ._pytest import explain
+
+    explain.tell(session, _session(session.config))
+    return True
+
+
 # Fixtures
 
 
@@ -63,10 +93,19 @@ def vm(request: pytest.FixtureRequest) -> Iterator[Lease]:
         yield lease
 
 
+@pytest.fixture
+def vms(request: pytest.FixtureRequest) -> Iterator[Callable[[int], list[Lease]]]:
+    """Lends several fresh machines to this test: ``one, two = vms(2)``. All are of the kind that ``vm`` is."""
+    with _session(request.config).leases(request.node, settings.of_item(request.node)) as lend:
+        yield lend
+
+
 @pytest.fixture(scope="session")
 def worker_vm(request: pytest.FixtureRequest) -> Iterator[Lease]:
     """The machine of this worker, for the whole session."""
-    with _session(request.config).worker_lease(settings.of_config(request.config)) as lease:
+    with _session(request.config).worker_lease(
+        settings.of_config(request.config), getattr(request, "_fixturedef", None)
+    ) as lease:
         yield lease
 
 
@@ -87,35 +126,61 @@ def fresh_vm(request: pytest.FixtureRequest) -> Iterator[Callable[..., Machine]]
 # Running tests
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item, nextitem: Optional[pytest.Item]) -> Optional[bool]:
-    reruns = settings.rerun_lost(item.config)
-    if not reruns or not marks.uses_machines(item):
-        return None
-    from ._pytest import lost
-
-    lost.run(item, nextitem, reruns, lambda: _known(item.config))
-    return True
+@pytest.hookimpl(hookwrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, None]:
+    yield
+    session = _known(item.config)
+    if session is not None:
+        session.end(item)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    if marks.uses_machines(item):
+def _or_anew(item: pytest.Item, step: Callable[[], object]) -> Generator[None, Any, None]:
+    """A step of a test; and once more, if its machine is lost in it, from its setup on."""
+    outcome = yield
+    session = _known(item.config)
+    if session is None:
+        return
+    while outcome.excinfo is not None and session.may_run_again(item, outcome.excinfo[1]):
+        from ._pytest import lost
+
+        try:
+            lost.begin_anew(item, session)
+            step()
+        except BaseException as error:
+            _force(outcome, error)
+        else:
+            outcome.force_result(None)
+
+
+def _force(outcome: Any, error: BaseException) -> None:
+    if hasattr(outcome, "force_exception"):
+        outcome.force_exception(error)
+    else:
+        # Before pluggy 1.1.
+        outcome._result, outcome._excinfo = None, (type(error), error, error.__traceback__)
+
+
+# Last, that is, nearest to the step itself: what else is wrapped around it sees one step.
+
+
+@pytest.hookimpl(hookwrapper=True, trylast=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, Any, None]:
+    if marks.uses_machines(item) or _known(item.config) is not None:
         _session(item.config).begin(item)
+    yield from _or_anew(item, lambda: None)
+
+
+@pytest.hookimpl(hookwrapper=True, trylast=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, None]:
+    yield from _or_anew(item, item.runtest)
 
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, None]:
     outcome = yield
     session = _known(item.config)
-    if session is not None and marks.uses_machines(item):
+    if session is not None:
         session.report(item, call, outcome.get_result())
-
-
-def pytest_report_teststatus(report: pytest.TestReport) -> Optional[tuple[str, str, Any]]:
-    if report.outcome == "rerun":  # type: ignore[comparison-overlap]
-        return "rerun", "R", ("MACHINE LOST, RERUN", {"yellow": True})
-    return None
 
 
 # The session, its workers, and its end
@@ -139,7 +204,7 @@ def pytest_testnodedown(node: Any, error: Any) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    if session.config.option.collectonly:
+    if session.config.option.collectonly or session.config.option.vmint_explain:
         return
     from ._pytest import workers
 

@@ -1,6 +1,7 @@
 //! One call of the program under test.
 
 use crate::home::Home;
+use crate::schema;
 use crate::wait::patient;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
@@ -384,21 +385,28 @@ impl Outcome {
         String::from_utf8_lossy(&self.stderr).into_owned()
     }
 
-    /// Standard output as one JSON value.
+    /// Standard output as one JSON value, which must be as the schema says.
     #[track_caller]
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.stdout).unwrap_or_else(|e| panic!("no JSON ({e}): {self}"))
+        let value = serde_json::from_slice(&self.stdout);
+        let value = value.unwrap_or_else(|e| panic!("no JSON ({e}): {self}"));
+        schema::holds(self, &value);
+        value
     }
 
-    /// Standard output as JSON values: the elements of an array, or one for each line.
+    /// Standard output as JSON values, which must be as the schema says: the elements of an array, or one for each line.
     #[track_caller]
     pub fn values(&self) -> Vec<Value> {
-        if let Ok(Value::Array(values)) = serde_json::from_slice(&self.stdout) {
-            return values;
+        if let Ok(value @ Value::Array(_)) = serde_json::from_slice(&self.stdout) {
+            schema::holds(self, &value);
+            return value.as_array().cloned().unwrap_or_default();
         }
         let text = self.text();
         let parse = |line: &str| {
-            serde_json::from_str(line).unwrap_or_else(|e| panic!("no JSON ({e}): {self}"))
+            let value = serde_json::from_str(line);
+            let value = value.unwrap_or_else(|e| panic!("no JSON ({e}): {self}"));
+            schema::holds(self, &value);
+            value
         };
         text.lines().map(parse).collect()
     }

@@ -101,7 +101,7 @@ impl Home {
     /// A call of another program, in this home's environment.
     pub fn program<S: AsRef<OsStr>>(
         &self,
-        program: &str,
+        program: impl AsRef<OsStr>,
         args: impl IntoIterator<Item = S>,
     ) -> Call {
         Call::of(program, self, args)

@@ -22,6 +22,7 @@ pub mod names;
 pub mod netns;
 pub mod processes;
 pub mod project;
+pub mod schema;
 pub mod seed;
 pub mod terminal;
 pub mod wait;

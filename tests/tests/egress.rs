@@ -5,6 +5,10 @@
 
 use serde_json::Value;
 use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
 use std::time::Duration;
 use vmint_tests::fixture::attack_program;
 use vmint_tests::names::{By, NameServer, Reply, greeter, serve, web_server};
@@ -262,6 +266,110 @@ fn a_connection_must_show_a_name_that_its_address_was_answered_for() {
     }
 }
 
+/// A TLS server at an address's port 443, with a certificate of its own; it answers each request with a page about the
+/// connection.
+fn tls_server(at: &str, folder: &Path) -> Ended {
+    let openssl = |args: &[&str]| {
+        let mut openssl = Command::new("openssl");
+        openssl.args(args).current_dir(folder);
+        openssl
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        openssl.spawn().expect("openssl is installed")
+    };
+    let made = openssl(&[
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-keyout",
+        "key",
+        "-out",
+        "certificate",
+        "-subj",
+        "/CN=good.example",
+        "-days",
+        "2",
+    ]);
+    assert!({ made }.wait().unwrap().success());
+    let at = format!("{at}:443");
+    let server = openssl(&[
+        "s_server",
+        "-tls1_2",
+        // Whatever a small client has.
+        "-cipher",
+        "ALL:@SECLEVEL=0",
+        "-accept",
+        &at,
+        "-cert",
+        "certificate",
+        "-key",
+        "key",
+        "-www",
+        "-quiet",
+    ]);
+    until(SOON, "the TLS server listens", || {
+        TcpStream::connect(&at).is_ok()
+    });
+    Ended(server)
+}
+
+/// A program that is ended with the test.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_real_tls_connection_goes_through_for_a_listed_name_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_owned();
+    let (sender, receiver) = mpsc::channel();
+    private_host(
+        "127.0.0.53",
+        &["203.0.113.1/24"],
+        &["203.0.113.2/24"],
+        move || sender.send(tls_server(GOOD, &path)).unwrap(),
+    );
+    let _server = receiver.recv().unwrap();
+    let _names = NameServer::start("127.0.0.53", usual);
+    let home = Home::new();
+    create(&home, "box", "good.example");
+    let page = |url: &str| {
+        home.sh(
+            "box",
+            &format!("timeout 20 wget -O- --no-check-certificate {url} 2>&1; echo $?"),
+        )
+    };
+    let shown = page("https://good.example/");
+    assert!(shown.contains("Cipher"), "{shown}");
+    assert!(shown.contains("New, TLSv1"), "{shown}");
+    // The same server, by a name that is not listed, and by none.
+    home.sh("box", &format!("echo {GOOD} other.example >> /etc/hosts"));
+    for url in [
+        "https://other.example/".to_owned(),
+        format!("https://{GOOD}/"),
+    ] {
+        let shown = page(&url);
+        // Access denied.
+        assert!(shown.contains("alert code 49"), "{url}: {shown}");
+        assert!(!shown.contains("Cipher"), "{url}: {shown}");
+    }
+    let refused = log(&home, "box");
+    assert!(
+        refused
+            .iter()
+            .any(|line| line.to_string().contains("other.example")),
+        "{refused:?}"
+    );
+}
+
 #[test]
 fn only_dns_goes_by_udp_and_only_to_the_name_server() {
     let server = world(usual);
@@ -444,6 +552,51 @@ fn ten_thousand_names_are_refused_counted_and_hold_up_nobody() {
         .expect("the runner lives")
         .saturating_sub(before);
     assert!(more < 16 << 20, "the runner holds {more} bytes more");
+}
+
+#[test]
+fn four_hundred_silent_connections_hold_up_their_own_guest_alone() {
+    let _names = world(usual);
+    let home = Home::new();
+    for name in ["box", "other"] {
+        create(&home, name, "good.example");
+    }
+    resolves(&home, "box", "good.example");
+    let folder = tempfile::tempdir().unwrap();
+    let program = attack_program(folder.path(), "hold");
+    home.call([
+        "cp".as_ref(),
+        program.as_os_str(),
+        "box:/root/hold".as_ref(),
+    ])
+    .run()
+    .ok();
+    let (runner, _) = home.pids("box");
+    let before = most_memory(runner).expect("the runner lives");
+    home.sh(
+        "box",
+        &format!("(/root/hold {GOOD} 443 400 >/dev/null 2>&1 & echo $! > /root/pid)"),
+    );
+    // One too many is refused at once: it does not wait as for a server that does not answer.
+    until(SOON, "all are tried", || {
+        !home
+            .sh("box", "cat /root/held 2>/dev/null; true")
+            .is_empty()
+    });
+    let refused = log(&home, "box");
+    assert!(
+        refused
+            .iter()
+            .any(|line| line.to_string().contains("too many connections at once")),
+        "{refused:?}"
+    );
+    assert!(gets(&home, "other", "good.example", "good.example").contains("good was asked"));
+    let more = most_memory(runner).expect("the runner lives") - before;
+    assert!(more < 16 << 20, "the runner holds {more} bytes more");
+    home.sh("box", "kill $(cat /root/pid)");
+    until(SOON, "there is room again", || {
+        gets(&home, "box", "good.example", "good.example").contains("good was asked")
+    });
 }
 
 #[test]

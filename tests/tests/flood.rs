@@ -75,3 +75,17 @@ fn a_guest_that_floods_its_runner_ends_itself_and_costs_no_memory() {
         home.ok(&format!("rm --force {kind}"));
     }
 }
+
+/// A port of a device is a guest's to write to: what comes of it is bounded.
+#[test]
+fn a_guest_that_tells_of_panics_without_end_is_ended() {
+    let (home, folder) = (Home::new(), tempfile::tempdir().unwrap());
+    home.start("box");
+    let program = attack_program(folder.path(), "panics");
+    home.ok(&format!("cp {} box:/panics", program.display()));
+    let told = home.call(["exec", "box", "--", "/panics"]).run();
+    assert_eq!(told.text(), "telling\n", "{told}");
+    assert_ne!(told.code, Some(0), "{told}");
+    let event = home.event("box", "failed", Duration::from_secs(60));
+    assert_eq!(event["cause"], "protocol_broken", "{event}");
+}

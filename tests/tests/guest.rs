@@ -349,3 +349,40 @@ fn a_guest_without_memory_is_told_as_such_and_not_as_one_that_rebooted() {
     assert!(reason.contains("out of memory"), "{event}");
     assert_eq!(event["cause"], "guest_panicked", "{event}");
 }
+
+/// Panics of all kinds: with one processor and two, told by the device and without it, while the console is flooded and while it is
+/// silent. What is asked is the record: a test whose guest has panicked must never be taken for one that was lost.
+#[test]
+fn sixty_panics_are_all_told_as_panics() {
+    const ROUNDS: usize = 15;
+    let home = Home::new();
+    let ways = [
+        ("1", "true"),
+        ("2", "true"),
+        // Without the device, the console tells.
+        ("1", "rmmod pvpanic_mmio"),
+        // On a silent console, the device tells.
+        (
+            "1",
+            "echo 0 > /proc/sys/kernel/printk; test -e /sys/bus/platform/drivers/pvpanic-mmio/QEMU0001:00",
+        ),
+    ];
+    let home = &home;
+    std::thread::scope(|scope| {
+        for (n, (cpus, before)) in ways.into_iter().enumerate() {
+            scope.spawn(move || {
+                for round in 0..ROUNDS {
+                    let name = format!("box{n}-{round}");
+                    home.ok(&format!("create {name} --memory 128M --cpus {cpus} --start"));
+                    home.sh(&name, before);
+                    let panic = "(while :; do dmesg; done > /dev/console) & echo c > /proc/sysrq-trigger; sleep 99";
+                    let ended = home.call(["exec", &name, "--", "sh", "-c", panic]).run();
+                    assert_ne!(ended.code, Some(0), "{ended}");
+                    let event = home.event(&name, "failed", Duration::from_secs(60));
+                    assert_eq!(event["cause"], "guest_panicked", "{n}.{round}: {event}");
+                    home.ok(&format!("rm {name}"));
+                }
+            });
+        }
+    });
+}

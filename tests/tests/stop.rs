@@ -6,9 +6,13 @@ use vmint_tests::{Home, processes, until};
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// A guest that needs two seconds: so long its init waits for a process that does not end when asked.
+/// A guest that needs ten seconds: so long its init waits for a process that does not end when asked.
 fn stubborn(home: &Home, name: &str) {
     home.start(name);
+    ignore_the_end(home, name);
+}
+
+fn ignore_the_end(home: &Home, name: &str) {
     home.sh(
         name,
         "(trap '' TERM; touch /tmp/ready; while :; do sleep 1; done) >/dev/null 2>&1 &
@@ -133,6 +137,29 @@ END
 }
 
 /// From its first life on, in which journald was another machine's when it was forked.
+#[test]
+fn what_an_image_without_an_init_runs_has_its_time_too_and_one_that_ignores_the_end_is_told_of() {
+    let home = Home::new();
+    home.start("box");
+    home.sh(
+        "box",
+        "(trap 'sleep 4; echo all is written > /dev/console; exit' TERM; touch /tmp/ready; while :; do sleep 1; done) \
+            >/dev/null 2>&1 &
+        while [ ! -e /tmp/ready ]; do sleep 0.01; done",
+    );
+    let stop = home.ok("stop box --format json");
+    assert_eq!(stop.json()[0]["forced"], false, "{stop}");
+    let log = home.ok("logs box").text();
+    assert!(log.contains("all is written"), "{log}");
+    assert!(!log.contains("are killed"), "{log}");
+
+    home.ok("start box");
+    ignore_the_end(&home, "box");
+    home.ok("stop box");
+    let log = home.ok("logs box").text();
+    assert!(log.contains("10 s after SIGTERM"), "{log}");
+}
+
 #[test]
 fn the_journal_of_a_machine_with_a_disk_that_stays_outlives_its_restart() {
     let home = Home::with(Seed::Debian);

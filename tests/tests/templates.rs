@@ -297,3 +297,42 @@ fn a_dry_run_of_gc_removes_nothing() {
     assert_eq!(done["templates"], planned["templates"], "{done}");
     assert_eq!(templates(&home), [] as [Value; 0]);
 }
+
+/// A snapshot of an older vmint, whose machines had no device for panics: it goes on without it, and still tells of its panic.
+#[test]
+fn what_was_frozen_without_the_panic_device_is_loaded_without_it() {
+    let home = Home::new();
+    home.start("box");
+    home.sh("box", "rmmod pvpanic_mmio; echo kept > /tmp/file");
+    home.ok("snapshot create box kept");
+    let file = home.root().join("snapshots/kept/manifest.json");
+    let mut manifest: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    assert_eq!(manifest["platform"]["panic"], "pvpanic");
+    let platform = manifest["platform"].as_object_mut().unwrap();
+    platform.remove("panic");
+    fs::remove_file(&file).unwrap();
+    fs::write(&file, manifest.to_string()).unwrap();
+    home.ok("fork kept copy");
+    assert_eq!(home.sh("copy", "cat /tmp/file"), "kept");
+    let has_device = |name: &str| {
+        let (_, pid) = home.pids(name);
+        let arguments = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
+        arguments.contains("pvpanic")
+    };
+    assert_eq!((has_device("box"), has_device("copy")), (true, false));
+    // And so does what is frozen of it.
+    home.ok("snapshot create copy again");
+    home.ok("fork again third");
+    assert!(!has_device("third"));
+    let panic = [
+        "exec",
+        "third",
+        "--",
+        "sh",
+        "-c",
+        "echo c > /proc/sysrq-trigger; sleep 99",
+    ];
+    home.call(panic).run();
+    let event = home.event("third", "failed", Duration::from_secs(60));
+    assert_eq!(event["cause"], "guest_panicked", "{event}");
+}

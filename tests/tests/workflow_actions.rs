@@ -378,7 +378,7 @@ fn what_cannot_be_run_here_is_refused_with_its_place_before_anything_runs() {
             &["ci.yml:7:15", "someone/unknown", "mirror"][..],
         ),
         (
-            steps("      - run: echo ran\n      - uses: ./no/such\n"),
+            steps("      - uses: actions/checkout@v4\n      - uses: ./no/such\n"),
             &["ci.yml:7:15", "no/such"],
         ),
         (
@@ -411,7 +411,11 @@ fn what_cannot_be_run_here_is_refused_with_its_place_before_anything_runs() {
         said.contains("ci.yml:6:") && said.contains("depht"),
         "{warned}"
     );
-    // What only the image tells, which is asked before the first step.
+    // What only the image tells, which is asked before the first step. With a `setup` nothing is known of it before.
+    project.file(
+        "vmint.toml",
+        "[workflow]\nmemory = \"128M\"\nimage = \"tiny\"\nsetup = \"true\"\n",
+    );
     for (what, words) in [
         (steps("      - run: touch /tmp/x; echo ran\n      - uses: actions/checkout@v4\n      - uses: ./js\n"), &["ci.yml:8:15", "Node.js", "tiny"][..]),
         (steps("      - run: echo ran\n      - uses: actions/checkout@v4\n      - uses: ./docker\n"), &["ci.yml:8:15", "container engine", "tiny"]),

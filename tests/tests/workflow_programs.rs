@@ -190,8 +190,8 @@ fn parts_of_actions_run_before_and_after_the_steps_whatever_becomes_of_these() {
             "Pre acme/script@v1: success",
             "Pre acme/script@v1: success",
             "Pre acme/tools/boxed@v2: success",
-            "Pre ./local: skipped",
             "Pre Fail: success",
+            "Pre Never: success",
         ]
     );
     assert_eq!(
@@ -230,4 +230,79 @@ fn parts_of_actions_run_before_and_after_the_steps_whatever_becomes_of_these() {
         ]
     );
     home.empties(GONE_WITHIN);
+}
+
+const WEAK: &str = "
+name: weak
+inputs: {who: {default: nobody}, status: {default: ''}}
+runs: {using: node20, pre: weak.js, main: weak.js, post: weak.js}
+";
+
+const WEAK_JS: &str = r"
+const { env } = process;
+console.log(`main of weak ${env.INPUT_WHO}, ${env.STEP}, ${env.SEEN}`);
+if (env.FAILS) process.exit(4);
+";
+
+/// Its step may fail, and sees what the composite was given.
+const AROUND: &str = r#"
+name: around
+inputs: {who: {default: nobody}}
+runs:
+  using: composite
+  steps:
+    - {id: mine, shell: bash, run: 'echo "seen=by main" >>$GITHUB_OUTPUT'}
+    - uses: acme/weak@v1
+      continue-on-error: true
+      with: {who: "${{ inputs.who }}"}
+      env: {STEP: "${{ env.OUTER }} inner", SEEN: "${{ steps.mine.outputs.seen }}"}
+"#;
+
+const STAGES: &str = r#"
+on: push
+jobs:
+  one:
+    runs-on: ubuntu-latest
+    env: {FAILS: "1"}
+    steps:
+      - {uses: acme/weak@v1, continue-on-error: true, with: {who: "${{ env.LATER }}first"}, env: {STEP: "${{ env.LATER }}step"}}
+      - {uses: acme/around@v1, with: {who: "${{ github.event_name }}"}, env: {OUTER: outer}}
+      - {run: "echo LATER=later- >>$GITHUB_ENV"}
+      - {id: last, run: "echo reached"}
+"#;
+
+#[test]
+fn every_stage_of_a_step_is_a_step() {
+    let home = Home::with(Seed::Workshop);
+    let project = Project::new("");
+    project.file("vmint.toml", SETTINGS);
+    for (path, text) in [
+        ("mirror/acme/weak@v1/action.yml", WEAK),
+        ("mirror/acme/weak@v1/weak.js", WEAK_JS),
+        ("mirror/acme/around@v1/action.yml", AROUND),
+    ] {
+        project.file(path, text);
+    }
+    project.workflow("ci", STAGES);
+    let call = project.vmint(&home, "workflow run ci").deadline(RUN_WITHIN);
+    // All parts fail, and all of them may.
+    let record = project.record_of(&home, &call.run().exits(0));
+    assert_eq!(
+        said(&record, &home, "one"),
+        [
+            "main of weak first, step, undefined",
+            "main of weak push, outer inner, ",
+            "main of weak first, step, undefined",
+            "main of weak push, outer inner, by main",
+            "main of weak push, outer inner, by main",
+            "main of weak later-first, later-step, undefined",
+        ]
+    );
+    for step in record.job("one")["steps"].as_array().unwrap() {
+        let name = step["name"].as_str().unwrap();
+        let (outcome, conclusion) = (&step["outcome"], &step["conclusion"]);
+        assert_eq!(conclusion, "success", "{step}");
+        let fails = name.contains("acme/weak");
+        assert_eq!(outcome == "failure", fails, "{step}");
+    }
 }

@@ -101,6 +101,11 @@ impl Unit {
         }
     }
 
+    /// Whether it is a command on a terminal.
+    pub fn has_terminal(&self) -> bool {
+        matches!(&self.work, Work::Exec(exec) if exec.terminal.is_some())
+    }
+
     fn pid(&self) -> Option<i32> {
         match &self.work {
             Work::Exec(exec) => Some(exec.pid),

@@ -11,12 +11,17 @@ pub fn say(message: &str) {
     }
 }
 
+/// Records a message, and shows it on the console.
+pub fn tell(message: &str) {
+    say(message);
+    if let Ok(mut console) = std::fs::File::options().write(true).open("/dev/console") {
+        let _ = console.write_all(format!("\nvmint-agent: {message}\n").as_bytes());
+    }
+}
+
 /// Says why the machine cannot go on, and powers it off: a host that waits shall read a reason and not hang.
 pub fn fatal(message: &str) -> ! {
-    say(&format!("fatal: {message}"));
-    if let Ok(mut console) = std::fs::File::options().write(true).open("/dev/console") {
-        let _ = console.write_all(format!("\nvmint-agent: fatal: {message}\n").as_bytes());
-    }
+    tell(&format!("fatal: {message}"));
     rustix::fs::sync();
     let _ = rustix::system::reboot(RebootCommand::PowerOff);
     // Only without the right to power off: then this process is no init, and its end is not the machine's.

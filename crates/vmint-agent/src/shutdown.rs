@@ -12,14 +12,21 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// How long processes have between `SIGTERM` and `SIGKILL`.
-const GRACE: Duration = Duration::from_secs(2);
+/// How long processes have between `SIGTERM` and `SIGKILL`, unless the host's own limit ends first: as long as containers have.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// How long they may take to be gone after `SIGKILL`.
+const LAST: Duration = Duration::from_secs(2);
 
 /// Begins the shutdown. Returns when the image's init does it, and the agent goes on serving until it is told to end
 /// with everything else.
 pub fn begin(agent: &mut Agent, end: End) {
     match agent.role {
-        Role::Init => finish(end),
+        Role::Init => {
+            // An interactive shell ignores SIGTERM, and ends with its terminal.
+            agent.units.retain(|_, unit| !unit.has_terminal());
+            finish(end)
+        }
         Role::Daemon => {
             agent.shutting_down = false;
             if Path::new("/run/systemd/system").exists() {
@@ -62,9 +69,14 @@ fn finish(end: End) -> ! {
     // To everyone but PID 1 and the caller.
     let _ = sys::kill(-1, libc::SIGTERM);
     let _ = sys::kill(-1, libc::SIGCONT);
-    wait_for_children(GRACE);
-    let _ = sys::kill(-1, libc::SIGKILL);
-    wait_for_children(GRACE);
+    if !wait_for_children(GRACE) {
+        let seconds = GRACE.as_secs();
+        console::tell(&format!(
+            "some processes have not ended {seconds} s after SIGTERM, and are killed"
+        ));
+        let _ = sys::kill(-1, libc::SIGKILL);
+        wait_for_children(LAST);
+    }
     rustix::fs::sync();
     release_file_systems();
     let command = match end {
@@ -75,10 +87,10 @@ fn finish(end: End) -> ! {
     console::fatal("the kernel does not turn the machine off")
 }
 
-/// Reaps until no child is left or the time is up.
-fn wait_for_children(limit: Duration) {
+/// Reaps until no child is left or the time is up; returns whether none is left.
+fn wait_for_children(limit: Duration) -> bool {
     let Ok(signals) = sys::signals([libc::SIGCHLD]) else {
-        return;
+        return false;
     };
     let deadline = Instant::now() + limit;
     loop {
@@ -87,11 +99,11 @@ fn wait_for_children(limit: Duration) {
                 Ok(Some(_)) => {}
                 Ok(None) => break,
                 // No children: every process is a descendant of PID 1 and has been reaped.
-                Err(_) => return,
+                Err(_) => return true,
             }
         }
         let Some(left) = deadline.checked_duration_since(Instant::now()) else {
-            return;
+            return false;
         };
         let timeout = rustix::event::Timespec {
             tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),

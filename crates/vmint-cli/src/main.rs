@@ -28,12 +28,23 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    die_of_panics();
     let args: Vec<OsString> = std::env::args_os().collect();
     if args.get(1).is_some_and(|a| a == "runner") {
         return runner(&args[2..]);
     }
     complete::answer();
     ExitCode::from(commands::run(&args))
+}
+
+/// A panic ends the program, in whatever thread or task, and with a runner its machine, however it was compiled: a part of a
+/// program that is gone must not be missed by another.
+fn die_of_panics() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        tell(info);
+        std::process::abort();
+    }));
 }
 
 /// `vmint runner HOME RUNTIME ID`: not for people; see `vmint_runner::start`.

@@ -6,6 +6,7 @@ use crate::command::Program;
 use crate::digest::Digest;
 use crate::fsx::{self, OnFile};
 use crate::kernel::KernelError;
+use crate::kit::Kit;
 use crate::progress::Progress;
 use crate::store::{ImageStore, StoreError};
 use std::fs;
@@ -74,12 +75,11 @@ pub(crate) fn obtain(store: &ImageStore, progress: &dyn Progress) -> Result<Busy
     let dir = temp.path().join("busybox");
     fsx::create_private_dir(&dir)?;
     let target = dir.join("busybox");
-    let installed = ["/bin/busybox", "/usr/bin/busybox"]
-        .into_iter()
-        .map(Path::new)
-        .find(|path| is_static(path));
-    if let Some(path) = installed {
-        fs::copy(path, &target).on("copy", path)?;
+    let kits = store.kit.as_ref().map(Kit::busybox);
+    let installed = ["/bin/busybox", "/usr/bin/busybox"].map(PathBuf::from);
+    let mut there = kits.into_iter().chain(installed);
+    if let Some(path) = there.find(|path| is_static(path)) {
+        fs::copy(&path, &target).on("copy", &path)?;
     } else {
         progress.stage(&format!("downloading {PACKAGE}"));
         let deb = apt::download(PACKAGE, &temp.path().join("deb"), progress)?;

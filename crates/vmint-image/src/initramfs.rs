@@ -16,11 +16,11 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// Raised when something below changes what goes into the archive.
-const FORM: u32 = 2;
+const FORM: u32 = 3;
 
 /// What a guest may need before it can load modules from its own disk. What a kernel has built in, or not at all, is
 /// passed over.
-const WANTED: [&str; 10] = [
+const WANTED: [&str; 12] = [
     "virtio_pci",
     "virtio_console",
     "virtio_blk",
@@ -30,6 +30,9 @@ const WANTED: [&str; 10] = [
     "inet_diag",
     "tcp_diag",
     "vmgenid",
+    // The kernel tells QEMU of a panic: since Linux 5.13 by the second.
+    "pvpanic",
+    "pvpanic_mmio",
     "ext4",
     "crc32c_generic",
 ];

@@ -61,7 +61,7 @@ impl PackageError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Command(CommandError::Missing { program }) if program.starts_with("apt") => {
-                Some("on a distribution without apt give a kernel with --kernel, and install a static busybox".to_owned())
+                Some("install the package vmint-tiny, which brings a kernel and busybox, or give a kernel with --kernel and install a static busybox".to_owned())
             }
             Self::Command(e @ CommandError::Failed { .. }) if !e.is_no_space() => {
                 Some("run `apt-get update` as root: the package lists may be empty or old".to_owned())

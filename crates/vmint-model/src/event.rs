@@ -16,8 +16,10 @@ pub enum Cause {
     OwnerEnded,
     /// The runner died.
     RunnerDied,
-    /// The hypervisor died.
+    /// The hypervisor was ended from outside, in which its guest had no part.
     HypervisorDied,
+    /// The hypervisor ended by itself. Whether its guest had a part in it is not known.
+    HypervisorEnded,
     /// The guest shut itself down.
     GuestShutdown,
     /// The guest's kernel panicked.
@@ -43,6 +45,7 @@ impl Cause {
             Self::OwnerEnded => "owner_ended",
             Self::RunnerDied => "runner_died",
             Self::HypervisorDied => "hypervisor_died",
+            Self::HypervisorEnded => "hypervisor_ended",
             Self::GuestShutdown => "guest_shutdown",
             Self::GuestPanicked => "guest_panicked",
             Self::ProtocolBroken => "protocol_broken",

@@ -202,6 +202,9 @@ pub struct LeaseRecord {
     /// That it ended.
     #[serde(default)]
     pub ended: Option<Ended>,
+    /// The end of what its machine said on its console, when that was lost and nothing else is left of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub console: Option<String>,
 }
 
 impl LeaseRecord {
@@ -293,6 +296,7 @@ mod tests {
             expires_steady_ms: None,
             silent_steady_ms: None,
             ended: None,
+            console: None,
         };
         let at = |steady_ms, wall_ms| Now { steady_ms, wall_ms };
         lease.renew(at(1000, 77_000));

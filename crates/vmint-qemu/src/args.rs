@@ -3,6 +3,7 @@
 
 use crate::disk::{Cache, Layer};
 use crate::listen::Port;
+use crate::platform::PanicDevice;
 use crate::shape::{MachineType, Shape};
 use std::ffi::OsString;
 use std::path::Path;
@@ -71,6 +72,14 @@ pub fn hardware(shape: &Shape, board: &str, hidden: &[&str]) -> Vec<String> {
         ]));
     }
     args
+}
+
+/// The device by which the guest's kernel tells of a panic. After such a word QEMU ends the guest, as the kernel itself would.
+pub fn panic(device: PanicDevice) -> Vec<String> {
+    match device {
+        PanicDevice::Absent => Vec::new(),
+        PanicDevice::Pvpanic => strings(&["-device", "pvpanic", "-action", "panic=shutdown"]),
+    }
 }
 
 fn machine(shape: &Shape, board: &str) -> String {

@@ -1,7 +1,7 @@
 //! Which QEMU, and what may execute its guests.
 
 use crate::disk::Maker;
-use crate::platform::BOARD;
+use crate::platform::{BOARD, PanicDevice};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -34,6 +34,8 @@ pub struct Qemu {
     pub boards: Vec<String>,
     /// What the processor that it emulates can do, in order.
     pub features: Vec<String>,
+    /// By what its guests tell of a panic.
+    pub panic: PanicDevice,
 }
 
 /// How a QEMU saves the state of a guest's devices.
@@ -169,6 +171,7 @@ impl Qemu {
             board,
             boards,
             features,
+            panic,
         } = probe(&system).await?;
         Ok(Self {
             system,
@@ -180,6 +183,7 @@ impl Qemu {
             board,
             boards,
             features,
+            panic,
         })
     }
 }
@@ -193,6 +197,7 @@ struct Abilities {
     board: String,
     boards: Vec<String>,
     features: Vec<String>,
+    panic: PanicDevice,
 }
 
 /// Asks a QEMU without a machine for its boards, for what its emulated processor can do, and to save its devices, of which it has
@@ -218,6 +223,7 @@ async fn probe(system: &Path) -> Result<Abilities, QemuError> {
         let commands = "{\"execute\":\"qmp_capabilities\"}\n\
             {\"execute\":\"query-machines\",\"id\":\"boards\"}\n\
             {\"execute\":\"query-cpu-model-expansion\",\"arguments\":{\"type\":\"full\",\"model\":{\"name\":\"max\"}},\"id\":\"processor\"}\n\
+            {\"execute\":\"qom-list-types\",\"arguments\":{\"implements\":\"pvpanic\"},\"id\":\"panic\"}\n\
             {\"execute\":\"xen-save-devices-state\",\"arguments\":{\"filename\":\"/dev/null\"},\"id\":\"devices\"}\n\
             {\"execute\":\"quit\"}\n";
         match tokio::io::AsyncWriteExt::write_all(&mut stdin, commands.as_bytes()).await {
@@ -275,11 +281,17 @@ fn abilities(answers: &str) -> Abilities {
         .map(|(name, _)| name.clone())
         .collect();
     features.sort();
+    let known = returned("panic").and_then(serde_json::Value::as_array);
+    let panic = match known.is_some_and(|types| types.iter().any(|t| t["name"] == "pvpanic")) {
+        true => PanicDevice::Pvpanic,
+        false => PanicDevice::Absent,
+    };
     Abilities {
         device_state,
         board,
         boards,
         features,
+        panic,
     }
 }
 
@@ -362,6 +374,7 @@ mod tests {
                 "{{\"QMP\": {{}}}}\n{{\"return\": {{}}}}\n{{\"return\": [{machines}], \"id\": \"boards\"}}\n\
                  {{\"return\": {{\"model\": {{\"name\": \"max\", \"props\": {{\"avx\": true, \"aes\": true, \"pku\": false, \
                  \"migratable\": true, \"level\": 13}}}}}}, \"id\": \"processor\"}}\nnonsense\n\
+                 {{\"return\": [{{\"name\": \"pvpanic\", \"parent\": \"isa-device\"}}], \"id\": \"panic\"}}\n\
                  {{\"return\": {{}}, \"id\": \"devices\"}}\n"
             )
         };
@@ -372,6 +385,7 @@ mod tests {
         assert_eq!(both.boards, ["pc-q35-10.0", BOARD]);
         assert_eq!(both.features, ["aes", "avx"]);
         assert_eq!(both.device_state, DeviceState::Alone);
+        assert_eq!(both.panic, PanicDevice::Pvpanic);
         // One that has that board no more, or never had it under that name.
         let other = abilities(&answers(
             "{\"name\": \"pc-q35-rhel9.6.0\", \"alias\": \"q35\"}",
@@ -381,5 +395,6 @@ mod tests {
         let mute = abilities("");
         assert_eq!((mute.board.as_str(), mute.boards.len()), ("q35", 1));
         assert_eq!(mute.device_state, DeviceState::WithMemory);
+        assert_eq!(mute.panic, PanicDevice::Absent);
     }
 }

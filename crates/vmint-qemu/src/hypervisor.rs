@@ -19,7 +19,7 @@ use crate::error::{BranchError, LaunchError, QmpError};
 use crate::frozen::{self, FileStamp, Frozen};
 use crate::host::DeviceState;
 use crate::memory::{GuestMemory, Method};
-use crate::qmp::{Event, Qmp};
+use crate::qmp::{Event, Heard, Qmp};
 use crate::spawn::Child;
 use qapi::qmp;
 use std::fs::{File, OpenOptions};
@@ -74,6 +74,10 @@ pub struct Exit {
     pub status: ExitStatus,
     /// The end of what it said.
     pub stderr: String,
+    /// What it said of its guest's end.
+    pub heard: Heard,
+    /// With what words its guest ended, on the console.
+    pub last_words: Option<String>,
 }
 
 /// What a branch is, and what it cost.
@@ -174,8 +178,13 @@ impl Hypervisor {
         if let Ok(Some(event)) = tokio::time::timeout(LAST_EVENT, self.events.recv()).await {
             return Ok(Notice::Event(event));
         }
-        let stderr = self.logs.last_words().await;
-        Ok(Notice::Exited(Exit { status, stderr }))
+        let (stderr, last_words) = self.logs.last_words().await;
+        Ok(Notice::Exited(Exit {
+            status,
+            stderr,
+            heard: self.qmp.heard(),
+            last_words,
+        }))
     }
 
     /// Kills it, and does not wait: whoever kills it has better to do. When this returns, the guest executes nothing any

@@ -55,5 +55,6 @@ pub use frozen::{Frozen, Manifest};
 pub use host::{DeviceState, Host, Qemu};
 pub use hypervisor::{Boot, Exit, Hypervisor, Launch, Notice, Start};
 pub use listen::Port;
-pub use platform::Platform;
+pub use platform::{PanicDevice, Platform};
+pub use qmp::Heard;
 pub use shape::{MachineType, Shape};

@@ -47,11 +47,37 @@ pub struct Platform {
     pub board: String,
     /// What the processor can do, in order; nothing if that is not known.
     pub features: Vec<String>,
+    /// By what its kernel tells of a panic. What an older vmint has frozen has nothing for it.
+    #[serde(default, skip_serializing_if = "PanicDevice::is_absent")]
+    pub panic: PanicDevice,
+}
+
+/// By what a guest's kernel tells QEMU that it panicked. Without it only the console tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PanicDevice {
+    /// By nothing.
+    #[default]
+    Absent,
+    /// QEMU's device `pvpanic`, a port that a driver of the guest's kernel writes to. It has no state that would be frozen.
+    Pvpanic,
+}
+
+impl PanicDevice {
+    fn is_absent(&self) -> bool {
+        *self == Self::Absent
+    }
 }
 
 /// Why a frozen machine cannot be loaded here.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Misfit {
+    /// QEMU was made without a device of it.
+    #[error("it has the device pvpanic, which {now} does not have")]
+    Panic {
+        /// QEMU here.
+        now: String,
+    },
     /// Another accelerator.
     #[error("it was executed by {then}, and this host executes machines by {now}")]
     Accelerator {
@@ -104,6 +130,7 @@ impl Platform {
         Some(Self {
             board: format!("pc-q35-{major}.{minor}"),
             features: Vec::new(),
+            panic: PanicDevice::Absent,
         })
     }
 
@@ -126,6 +153,7 @@ impl Host {
                 Accelerator::Tcg => baseline(&self.qemu.features),
                 Accelerator::Kvm => processor(),
             },
+            panic: self.qemu.panic,
         }
     }
 
@@ -162,6 +190,9 @@ impl Host {
         if !is_known {
             let board = platform.board;
             return Err(Misfit::Board { board, then, now });
+        }
+        if platform.panic != PanicDevice::Absent && platform.panic != self.qemu.panic {
+            return Err(Misfit::Panic { now });
         }
         let here = self.features();
         let lacks = |feature: &String| !here.contains(feature);
@@ -270,6 +301,7 @@ mod tests {
                 board: BOARD.into(),
                 boards: owned(boards),
                 features: owned(features),
+                panic: PanicDevice::Pvpanic,
             },
             accelerator: Accelerator::Tcg,
             accelerator_reason: None,
@@ -362,6 +394,24 @@ mod tests {
         assert!(old.fits(&manifest).is_err());
         manifest.qemu = "nonsense".into();
         assert!(new.fits(&manifest).is_err());
+    }
+
+    #[test]
+    fn what_was_frozen_without_a_device_is_loaded_without_it() {
+        let host = host("7.2.22", OLD, &["sse"]);
+        let mut older = serde_json::to_value(frozen_by(&host)).unwrap();
+        assert_eq!(older["platform"]["panic"], "pvpanic");
+        older["platform"].as_object_mut().unwrap().remove("panic");
+        let older: Manifest = serde_json::from_value(older).unwrap();
+        assert_eq!(host.fits(&older), Ok(()));
+        let seen = Platform::of(&older).unwrap();
+        assert_eq!(seen.panic, PanicDevice::Absent);
+        assert_eq!(host.platform().panic, PanicDevice::Pvpanic);
+        // And the other way round it is told before anything is tried.
+        let mut slim = host.clone();
+        slim.qemu.panic = PanicDevice::Absent;
+        let misfit = slim.fits(&frozen_by(&host)).unwrap_err();
+        assert!(misfit.to_string().contains("pvpanic"), "{misfit}");
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub enum Event {
     },
     /// The guest's kernel panicked.
     Panicked,
+    /// The guest's kernel panicked, and goes on in another kernel that it has loaded for this. A guest may say so without end.
+    CrashLoaded,
     /// A disk operation failed.
     BlockError {
         /// The message, and whether the host's disk is full.
@@ -47,6 +49,29 @@ pub enum Event {
     Other(String),
 }
 
+/// What a QEMU has said of its guest's end. It is kept beside the events, which are dropped when nobody takes them in time: this
+/// decides whose doing the end was.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// The guest's kernel said that it panicked.
+    pub panicked: bool,
+    /// Whether the guest did it, and QEMU's word for it.
+    pub shutdown: Option<(bool, String)>,
+}
+
+impl Heard {
+    fn note(&mut self, event: &Event) {
+        match event {
+            Event::Panicked => self.panicked = true,
+            // What comes after the first is its consequence.
+            Event::Shutdown { guest, reason } if self.shutdown.is_none() => {
+                self.shutdown = Some((*guest, reason.clone()));
+            }
+            _ => {}
+        }
+    }
+}
+
 type Pending = Arc<Mutex<Option<HashMap<u64, oneshot::Sender<Result<Value, (String, String)>>>>>>;
 
 /// A QMP connection.
@@ -54,6 +79,7 @@ type Pending = Arc<Mutex<Option<HashMap<u64, oneshot::Sender<Result<Value, (Stri
 pub struct Qmp {
     writer: tokio::sync::Mutex<OwnedWriteHalf>,
     pending: Pending,
+    heard: Arc<Mutex<Heard>>,
     next: std::sync::atomic::AtomicU64,
     deadline: Duration,
 }
@@ -80,16 +106,24 @@ impl Qmp {
         let pending: Pending = Arc::new(Mutex::new(Some(HashMap::new())));
         // Events that nobody takes must not hold up answers: the channel is large, and what does not fit is dropped.
         let (events, receiver) = mpsc::channel(256);
-        tokio::spawn(read_loop(reader, pending.clone(), events));
+        let heard = Arc::<Mutex<Heard>>::default();
+        tokio::spawn(read_loop(reader, pending.clone(), heard.clone(), events));
         let qmp = Self {
             writer: write.into(),
             pending,
+            heard,
             next: 1.into(),
             deadline,
         };
         qmp.execute(qapi::qmp::qmp_capabilities { enable: None })
             .await?;
         Ok((qmp, receiver))
+    }
+
+    /// What was said of the guest's end until now.
+    pub fn heard(&self) -> Heard {
+        let heard = self.heard.lock().expect("nobody panics with the lock");
+        heard.clone()
     }
 
     /// Sends a command and waits for its answer.
@@ -218,6 +252,7 @@ async fn send_with_descriptor(
 async fn read_loop(
     mut reader: BufReader<OwnedReadHalf>,
     pending: Pending,
+    heard: Arc<Mutex<Heard>>,
     events: mpsc::Sender<Event>,
 ) {
     let mut line = Vec::new();
@@ -232,6 +267,10 @@ async fn read_loop(
         };
         if let Some(event) = event(&message) {
             tracing::debug!(?event, "qmp event");
+            heard
+                .lock()
+                .expect("nobody panics with the lock")
+                .note(&event);
             let _ = events.try_send(event);
         } else if let Some(id) = message["id"].as_u64() {
             let sender = pending
@@ -265,6 +304,7 @@ fn event(message: &Value) -> Option<Event> {
             reason: data["reason"].as_str().unwrap_or_default().to_owned(),
         },
         "GUEST_PANICKED" => Event::Panicked,
+        "GUEST_CRASHLOADED" => Event::CrashLoaded,
         "BLOCK_IO_ERROR" => Event::BlockError {
             no_space: data["nospace"] == true,
             // In the C locale, for QEMU's environment names no other.
@@ -317,6 +357,28 @@ mod tests {
             events.recv().await,
             Some(Event::Other("FROM_THE_FUTURE".into()))
         );
+    }
+
+    #[tokio::test]
+    async fn what_decides_why_a_guest_ended_is_heard_also_where_nobody_takes_the_events() {
+        let (qmp, mut events, mut qemu) = pair().await;
+        let flood = "{\"event\": \"RTC_CHANGE\", \"data\": {}}\n".repeat(1000);
+        let end = "{\"event\": \"GUEST_PANICKED\", \"data\": {\"action\": \"poweroff\"}}\n\
+            {\"event\": \"SHUTDOWN\", \"data\": {\"guest\": true, \"reason\": \"guest-panic\"}}\n\
+            {\"event\": \"SHUTDOWN\", \"data\": {\"guest\": false, \"reason\": \"host-signal\"}}\n";
+        qemu.write_all(flood.as_bytes()).await.unwrap();
+        qemu.write_all(end.as_bytes()).await.unwrap();
+        drop(qemu);
+        let mut taken = 0;
+        while events.recv().await.is_some() {
+            taken += 1;
+        }
+        assert!(taken < 1000, "the flood was bounded: {taken}");
+        let expected = Heard {
+            panicked: true,
+            shutdown: Some((true, "guest-panic".into())),
+        };
+        assert_eq!(qmp.heard(), expected);
     }
 
     #[tokio::test]

@@ -236,7 +236,7 @@ async fn watched<T>(
                 other => return Ok(other?),
             },
             notice = hypervisor.notice() => match notice {
-                Ok(Notice::Event(event)) => story.note(event),
+                Ok(Notice::Event(event)) => story.note(&event),
                 Ok(Notice::Exited(exit)) => return Err(story.fault(&exit, console)),
                 Err(e) => return Err(Fault::from_error(ErrorKind::Host, &e)),
             },
@@ -248,17 +248,15 @@ async fn ended(hypervisor: &mut Hypervisor, story: &mut Story) -> Exit {
     loop {
         match hypervisor.notice().await {
             Ok(Notice::Exited(exit)) => return exit,
-            Ok(Notice::Event(event)) => story.note(event),
+            Ok(Notice::Event(event)) => story.note(&event),
             Err(_) => std::future::pending().await,
         }
     }
 }
 
-/// What was heard of a hypervisor before it ended, and so why it did.
+/// What a hypervisor met before it ended, beside what its [`Exit`] says.
 #[derive(Clone, Debug, Default)]
 pub struct Story {
-    panicked: bool,
-    shutdown: Option<(bool, String)>,
     no_space: bool,
 }
 
@@ -269,44 +267,52 @@ pub enum End {
     Shutdown,
     /// The guest asked for a reboot.
     Reboot,
-    /// The guest's kernel panicked.
+    /// The guest's kernel panicked, or its agent gave up.
     Panic,
-    /// Something else: a signal, a failure of QEMU.
-    Died,
+    /// Somebody or something on the host ended it: the guest had no part in that.
+    Killed,
+    /// It ended by itself: a failure, or a status that says nothing. Whether the guest had a part in it is not known.
+    Ended,
+}
+
+/// QEMU's words for an end that the host has ordered.
+const ORDERED: [&str; 3] = ["host-signal", "host-qmp-quit", "host-ui"];
+
+impl End {
+    /// Why, by what a hypervisor said, how its process ended, and what its guest said last. A word of the guest's own end wins over all
+    /// that came after it.
+    pub fn of(exit: &Exit) -> Self {
+        use rustix::process::Signal;
+        use std::os::unix::process::ExitStatusExt;
+        let outside = [Signal::KILL, Signal::TERM, Signal::INT, Signal::HUP].map(Signal::as_raw);
+        match &exit.heard.shutdown {
+            _ if exit.heard.panicked || exit.last_words.is_some() => Self::Panic,
+            Some((true, reason)) if reason == "guest-reset" => Self::Reboot,
+            Some((true, reason)) if reason == "guest-panic" => Self::Panic,
+            Some((true, _)) => Self::Shutdown,
+            Some((false, reason)) if ORDERED.contains(&reason.as_str()) => Self::Killed,
+            _ if exit.status.signal().is_some_and(|s| outside.contains(&s)) => Self::Killed,
+            _ => Self::Ended,
+        }
+    }
 }
 
 impl Story {
     /// Takes note of an event.
-    pub fn note(&mut self, event: Event) {
-        match event {
-            Event::Panicked => self.panicked = true,
-            Event::Shutdown { guest, reason } => self.shutdown = Some((guest, reason)),
-            Event::BlockError { no_space, .. } => self.no_space |= no_space,
-            Event::Stop | Event::Resume | Event::Other(_) => {}
-        }
-    }
-
-    /// Why it ended. A panicked kernel asks for a reboot too, so the console has a say.
-    pub fn end(&self, exit: &Exit, console: &std::path::Path) -> End {
-        let panicked = || last_words(console).is_some();
-        match &self.shutdown {
-            _ if self.panicked => End::Panic,
-            Some((true, _)) if panicked() => End::Panic,
-            Some((true, reason)) if reason == "guest-reset" => End::Reboot,
-            Some((true, reason)) if reason == "guest-panic" => End::Panic,
-            Some((true, _)) if exit.status.success() => End::Shutdown,
-            _ => End::Died,
+    pub fn note(&mut self, event: &Event) {
+        if let Event::BlockError { no_space, .. } = event {
+            self.no_space |= no_space;
         }
     }
 
     /// For a reader.
     pub fn tell(&self, exit: &Exit, console: &std::path::Path) -> String {
-        match self.end(exit, console) {
+        let status = exit.status;
+        match End::of(exit) {
             End::Shutdown => "the guest shut itself down".into(),
             End::Reboot => "the guest asked for a reboot, and vmint stops machines that do".into(),
             End::Panic => {
-                let words = last_words(console);
-                let why = words.as_deref().unwrap_or("see its console");
+                let why = exit.last_words.as_deref().unwrap_or("see its console");
                 let what = if OUT_OF_MEMORY.iter().any(|text| why.contains(text)) {
                     "the guest ran out of memory, and its kernel panicked"
                 } else {
@@ -314,8 +320,19 @@ impl Story {
                 };
                 format!("{what}: {why}")
             }
-            End::Died if self.no_space => "the host's disk is full, and QEMU ended".into(),
-            End::Died if is_bus_error(exit) => {
+            End::Killed if status.success() => {
+                let reason = exit
+                    .heard
+                    .shutdown
+                    .as_ref()
+                    .map(|(_, reason)| reason.as_str());
+                format!(
+                    "QEMU was told to end ({})",
+                    reason.unwrap_or("by whom is not known")
+                )
+            }
+            End::Ended if self.no_space => "the host's disk is full, and QEMU ended".into(),
+            End::Ended if is_bus_error(exit) => {
                 let folder = console.parent().unwrap_or(console);
                 if is_full(folder) {
                     format!(
@@ -326,21 +343,21 @@ impl Story {
                     "the file that the guest's memory comes from cannot be read".into()
                 }
             }
-            End::Died if exit.stderr.is_empty() => format!("QEMU died ({})", exit.status),
-            End::Died => format!(
-                "QEMU died ({}): {}",
-                exit.status,
-                exit.stderr.lines().next_back().unwrap_or_default()
-            ),
+            // A QEMU that its guest or somebody has ended says so before.
+            End::Ended if status.success() => "QEMU ended, and did not say why".into(),
+            End::Killed | End::Ended => match exit.stderr.lines().next_back() {
+                Some(last) => format!("QEMU died ({status}): {last}"),
+                None => format!("QEMU died ({status})"),
+            },
         }
     }
 
     fn fault(&self, exit: &Exit, console: &std::path::Path) -> Fault {
         let lacks_space =
             self.no_space || is_bus_error(exit) && console.parent().is_some_and(is_full);
-        let kind = match self.end(exit, console) {
-            End::Died if lacks_space => ErrorKind::NoSpace,
-            End::Died => ErrorKind::Hypervisor,
+        let kind = match End::of(exit) {
+            End::Ended if lacks_space => ErrorKind::NoSpace,
+            End::Killed | End::Ended => ErrorKind::Hypervisor,
             End::Panic => ErrorKind::Image,
             End::Shutdown | End::Reboot => ErrorKind::MachineLost,
         };
@@ -360,23 +377,9 @@ impl Story {
     }
 }
 
-/// How much of a console is searched for a panic: the call traces after it have a few kilobytes for each processor.
-const LAST: usize = 64 << 10;
-
 /// How a kernel says that it has no memory for its own init: nothing is left to be killed, which is how a tmpfs that is full of files ends
 /// that no limit holds; or it was asked to panic rather than kill.
 const OUT_OF_MEMORY: [&str; 2] = ["System is deadlocked on memory", "out of memory"];
-
-/// With what words a kernel or an agent has ended its machine. A panicked kernel asks for a reboot like any other.
-fn last_words(console: &std::path::Path) -> Option<String> {
-    const BEGINNINGS: [&str; 2] = ["Kernel panic", "vmint-agent: fatal"];
-    let last = vmint_qemu::log::last(console, LAST);
-    // Without the time in front of them.
-    last.lines().rev().find_map(|line| {
-        let at = BEGINNINGS.iter().find_map(|begin| line.find(begin))?;
-        Some(line[at..].trim().to_owned())
-    })
-}
 
 /// `SIGBUS` is how a process learns that the file its memory is mapped from can give or take no more.
 fn is_bus_error(exit: &Exit) -> bool {
@@ -387,4 +390,78 @@ fn is_bus_error(exit: &Exit) -> bool {
 /// Whether not even a page more can be written there.
 fn is_full(folder: &std::path::Path) -> bool {
     rustix::fs::statvfs(folder).is_ok_and(|fs| fs.f_bavail * fs.f_frsize < 1 << 20)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+    use vmint_qemu::Heard;
+
+    fn exit(wait: i32, shutdown: Option<(bool, &str)>) -> Exit {
+        Exit {
+            status: ExitStatus::from_raw(wait),
+            stderr: String::new(),
+            heard: Heard {
+                panicked: false,
+                shutdown: shutdown.map(|(guest, reason)| (guest, reason.to_owned())),
+            },
+            last_words: None,
+        }
+    }
+
+    const CLEAN: i32 = 0;
+    const FAILED: i32 = 1 << 8;
+    const KILL: i32 = 9;
+    const ABORT: i32 = 6;
+    const SEGV: i32 = 11;
+
+    #[test]
+    fn a_panic_is_told_as_such_whatever_else_was_heard_or_not() {
+        let heard = [
+            None,
+            Some((true, "guest-reset")),
+            Some((true, "guest-panic")),
+            Some((true, "guest-shutdown")),
+            Some((false, "host-signal")),
+        ];
+        for wait in [CLEAN, FAILED, KILL, ABORT] {
+            for shutdown in heard {
+                let said = Exit {
+                    last_words: Some("Kernel panic - not syncing: x".into()),
+                    ..exit(wait, shutdown)
+                };
+                assert_eq!(End::of(&said), End::Panic, "{said:?}");
+                let mut told = exit(wait, shutdown);
+                told.heard.panicked = true;
+                assert_eq!(End::of(&told), End::Panic, "{told:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_an_end_in_which_the_guest_had_no_part_is_told_as_one_from_outside() {
+        for (wait, shutdown, expected) in [
+            (CLEAN, Some((true, "guest-shutdown")), End::Shutdown),
+            (ABORT, Some((true, "guest-shutdown")), End::Shutdown),
+            (KILL, Some((true, "guest-reset")), End::Reboot),
+            (CLEAN, Some((true, "guest-panic")), End::Panic),
+            (CLEAN, Some((false, "host-signal")), End::Killed),
+            (CLEAN, Some((false, "host-qmp-quit")), End::Killed),
+            (KILL, None, End::Killed),
+            // Nothing was heard: it is no death, and nobody knows whose doing it was.
+            (CLEAN, None, End::Ended),
+            (FAILED, None, End::Ended),
+            (ABORT, None, End::Ended),
+            (SEGV, None, End::Ended),
+            (CLEAN, Some((false, "host-error")), End::Ended),
+        ] {
+            let exit = exit(wait, shutdown);
+            assert_eq!(End::of(&exit), expected, "{exit:?}");
+            let told = Story::default().tell(&exit, std::path::Path::new("/console"));
+            let is_death = told.contains("died");
+            assert_eq!(is_death, wait != CLEAN && shutdown.is_none(), "{told}");
+        }
+    }
 }

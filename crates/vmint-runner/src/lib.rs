@@ -35,4 +35,4 @@ pub mod watch;
 
 pub use client::Client;
 pub use session::{Fed, Sender, Session, SessionError, Stream, StreamEvent};
-pub use start::{BootSpec, From, StartRequest, start_runner};
+pub use start::{BootSpec, From, StartRequest, Starting, start_runner};

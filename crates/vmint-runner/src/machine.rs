@@ -74,6 +74,10 @@ const FULL_DISK: &str =
 const FULL_LAYER: &str =
     "its disk has grown to its limit: the machine stands still; a reset or a snapshot makes room";
 
+/// How often a guest may say that its kernel has panicked and goes on in another. Once is what a kernel does; QEMU makes an event of each,
+/// and holds what is not read.
+const CRASHES: u32 = 100;
+
 /// One machine.
 pub struct Machine {
     home: Home,
@@ -88,6 +92,8 @@ pub struct Machine {
     clearing: JoinSet<()>,
     guard: duty::Guard,
     story: Story,
+    /// How often the guest has said that it goes on in another kernel.
+    crashes: u32,
     reserve: Reserve,
     view: View,
     /// How this process is fenced in.
@@ -119,6 +125,7 @@ impl Machine {
             clearing: JoinSet::new(),
             guard: duty::Guard::default(),
             story: Story::default(),
+            crashes: 0,
             reserve,
             view,
             fenced: Confinement::OFF,
@@ -160,10 +167,7 @@ impl Machine {
             let over = tokio::select! {
                 Some(asked) = asks.recv() => self.answer(asked, &mut asks, &mut answers).await,
                 notice = fork.live.hypervisor.notice() => match notice {
-                    Ok(Notice::Event(event)) => {
-                        self.heard(event);
-                        None
-                    }
+                    Ok(Notice::Event(event)) => self.heard(&event),
                     Ok(Notice::Exited(exit)) => Some(self.exited(&exit)),
                     Err(e) => Some(self.died(format!("QEMU cannot be watched: {e}"))),
                 },
@@ -418,16 +422,18 @@ impl Machine {
 
     /// When the host's disk is full, or its own may not grow any more, QEMU halts the guest instead of failing its writes. That is a pause, and can be
     /// resumed.
-    fn heard(&mut self, event: Event) {
+    fn heard(&mut self, event: &Event) -> Option<Over> {
+        if *event == Event::CrashLoaded {
+            self.crashes += 1;
+            return (self.crashes > CRASHES).then(|| self.flooded());
+        }
         let why = match event {
             Event::BlockError { no_space: true, .. } => Some(FULL_DISK),
             Event::BlockError { limit: true, .. } => Some(FULL_LAYER),
             _ => None,
         };
         self.story.note(event);
-        let Some(why) = why.filter(|_| self.record.state == MachineState::Running) else {
-            return;
-        };
+        let why = why.filter(|_| self.record.state == MachineState::Running)?;
         if let Err(e) = self.record_standstill(why) {
             // The store is most likely on that very disk.
             self.reserve.give_up();
@@ -436,6 +442,7 @@ impl Machine {
             }
         }
         self.show();
+        None
     }
 
     fn record_standstill(&mut self, why: &str) -> Result<(), Fault> {

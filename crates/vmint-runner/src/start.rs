@@ -5,13 +5,16 @@
 //! folder. The runner's standard output is a pipe on which it says, once, that the machine is ready or why not. Its
 //! standard error is its log. It then leaves the caller's terminal and session.
 
+use rustix::process::PidfdFlags;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe;
 use vmint_model::{ErrorBody, ErrorKind, Fault, Home, MachineDir, MachineId, MachineRecord};
 use vmint_qemu::{Host, Shape};
 use vmint_store::FileLock;
@@ -86,17 +89,27 @@ pub enum Started {
     Failed(ErrorBody),
 }
 
-/// Starts the runner of machine `id`, whose lock is `lock`, and waits until it says that the machine is ready.
-pub async fn start_runner(
+/// A runner that was started, and has not said yet what became of its machine.
+#[derive(Debug)]
+pub struct Starting {
+    id: MachineId,
+    dir: MachineDir,
+    pipe: pipe::Receiver,
+    process: Option<OwnedFd>,
+}
+
+fn host(e: io::Error) -> Fault {
+    Fault::from_error(ErrorKind::Host, &e).context("cannot start the runner")
+}
+
+/// Starts the runner of machine `id`, whose lock is `lock`.
+pub fn start_runner(
     program: &Path,
     home: &Home,
     id: &MachineId,
     lock: FileLock,
-    deadline: Duration,
-) -> Result<MachineRecord, Fault> {
+) -> Result<Starting, Fault> {
     let dir = home.machine(id);
-    let host =
-        |e: io::Error| Fault::from_error(ErrorKind::Host, &e).context("cannot start the runner");
     let log = File::options()
         .create(true)
         .append(true)
@@ -114,39 +127,63 @@ pub async fn start_runner(
         .spawn()
         .map_err(|e| host(e).context(program.display()))?;
     let pipe = child.stdout.take().expect("piped above");
+    // Before anybody could reap it: the id is its own. A kernel without pidfds leaves the process to its record.
+    let pid = rustix::process::Pid::from_child(&child);
+    let process = rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok();
     // Whoever lives longer than the runner must reap it.
     std::thread::Builder::new()
         .name("reaper".into())
         .stack_size(64 << 10)
         .spawn(move || child.wait())
         .map_err(host)?;
-    let mut pipe = tokio::net::unix::pipe::Receiver::from_owned_fd(pipe.into()).map_err(host)?;
-    let mut said = Vec::new();
-    let read = tokio::time::timeout(deadline, pipe.read_to_end(&mut said));
-    let Ok(read) = read.await else {
-        let message = format!(
-            "machine {id} was not ready within {}; its runner said nothing",
-            vmint_model::span(deadline)
-        );
-        return Err(
-            Fault::new(ErrorKind::TimedOut, message).hint(format!("vmint logs {id} --runner"))
-        );
-    };
-    read.map_err(host)?;
-    match serde_json::from_slice(&said) {
-        Ok(Started::Ready(record)) => Ok(*record),
-        Ok(Started::Failed(body)) => Err(body.error),
-        Err(_) => {
-            let log = vmint_qemu::log::tail(&dir.runner_log());
-            let message = format!("the runner of machine {id} died before the machine was ready");
-            Err(Fault::new(
-                ErrorKind::Runner,
-                if log.is_empty() {
-                    message
-                } else {
-                    format!("{message}: {log}")
-                },
-            ))
+    let pipe = pipe::Receiver::from_owned_fd(pipe.into()).map_err(host)?;
+    Ok(Starting {
+        id: id.clone(),
+        dir,
+        pipe,
+        process,
+    })
+}
+
+impl Starting {
+    /// Its process.
+    pub fn take_process(&mut self) -> Option<OwnedFd> {
+        self.process.take()
+    }
+
+    /// Waits until it says that the machine is ready, or why not.
+    pub async fn ready(self, deadline: Duration) -> Result<MachineRecord, Fault> {
+        let Self {
+            id, dir, mut pipe, ..
+        } = self;
+        let mut said = Vec::new();
+        let read = tokio::time::timeout(deadline, pipe.read_to_end(&mut said));
+        let Ok(read) = read.await else {
+            let message = format!(
+                "machine {id} was not ready within {}; its runner said nothing",
+                vmint_model::span(deadline)
+            );
+            return Err(
+                Fault::new(ErrorKind::TimedOut, message).hint(format!("vmint logs {id} --runner"))
+            );
+        };
+        read.map_err(host)?;
+        match serde_json::from_slice(&said) {
+            Ok(Started::Ready(record)) => Ok(*record),
+            Ok(Started::Failed(body)) => Err(body.error),
+            Err(_) => {
+                let log = vmint_qemu::log::tail(&dir.runner_log());
+                let message =
+                    format!("the runner of machine {id} died before the machine was ready");
+                Err(Fault::new(
+                    ErrorKind::Runner,
+                    if log.is_empty() {
+                        message
+                    } else {
+                        format!("{message}: {log}")
+                    },
+                ))
+            }
         }
     }
 }

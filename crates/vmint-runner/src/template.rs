@@ -14,7 +14,7 @@ use vmint_model::{Accelerator, DiskCache, ErrorKind, Fault, Home};
 use vmint_protocol::{Reply, Request};
 use vmint_qemu::disk::{self, Layer, Maker};
 use vmint_qemu::hypervisor::Held;
-use vmint_qemu::{Boot, DeviceState, Frozen, Host, Launch, Manifest, Shape, Start};
+use vmint_qemu::{Boot, DeviceState, Frozen, Host, Launch, Manifest, PanicDevice, Shape, Start};
 use vmint_store::{FileLock, InUse};
 
 /// How long those have who are about to fork a template that is damaged.
@@ -56,6 +56,10 @@ impl Wanted<'_> {
             &self.host.qemu.stamp,
             &platform.board,
             &platform.features.join(" "),
+            match platform.panic {
+                PanicDevice::Absent => "",
+                PanicDevice::Pvpanic => "pvpanic",
+            },
             &self.boot.kernel_digest.to_string(),
             &self.boot.initramfs_digest.to_string(),
             disk.as_deref().unwrap_or("none"),
@@ -120,12 +124,9 @@ impl Wanted<'_> {
         }
         let _permit = admit.await?;
         std::fs::create_dir(&temporary).map_err(host_fault("create", &temporary))?;
-        let made = self.make(&temporary, progress).await;
-        if made.is_err() {
-            let _ = std::fs::remove_dir_all(&temporary);
-        }
-        made?;
-        std::fs::rename(&temporary, &folder).map_err(host_fault("create", &folder))?;
+        let temporary = Temporary(temporary);
+        self.make(&temporary.0, progress).await?;
+        std::fs::rename(&temporary.0, &folder).map_err(host_fault("create", &folder))?;
         Ok(Frozen::open(&folder)?)
     }
 
@@ -266,6 +267,15 @@ impl Wanted<'_> {
         };
         Frozen::seal(folder, manifest)?;
         Ok(())
+    }
+}
+
+/// What there is of a template that is being made. It goes, unless it was renamed: also when nobody waits for it any more.
+struct Temporary(PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 

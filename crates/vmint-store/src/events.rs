@@ -33,6 +33,22 @@ impl Store {
         read().map_err(|e| self.explain(e))
     }
 
+    /// When a machine was up for the last time, and ended.
+    pub fn last_end(&self, machine: &MachineId) -> Result<Option<Event>, StoreError> {
+        let read = || {
+            let mut statement = self.connection.prepare_cached(
+                "SELECT sequence, at_ms, machine, name, from_state, to_state, cause, duration_ms, detail, pool, lease
+                 FROM events WHERE machine = ?1 AND pool IS NULL
+                     AND from_state IN ('starting', 'running', 'paused', 'stopping')
+                     AND (to_state IS NULL OR to_state NOT IN ('starting', 'running', 'paused', 'stopping'))
+                 ORDER BY sequence DESC LIMIT 1",
+            )?;
+            let mut rows = statement.query([machine.as_str()])?;
+            rows.next()?.map(event).transpose()
+        };
+        read().map_err(|e| self.explain(e))
+    }
+
     /// The number of the newest event; 0 if there is none.
     pub fn last_sequence(&self) -> Result<i64, StoreError> {
         self.connection

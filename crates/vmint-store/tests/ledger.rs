@@ -393,6 +393,37 @@ fn a_machine_that_dies_takes_its_lease_along_and_makes_room() {
     assert_eq!(store.slots(None).unwrap().len(), 1);
 }
 
+/// Its holder has not seen it yet: the console stays with the lease, of the last hundred that were lost, and 32 KiB of each.
+#[test]
+fn the_console_of_a_lost_machine_stays_with_its_lease_within_bounds() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, machines) = filled(dir.path(), spec(1, 1));
+    assert!(!store.leave_console(&machines[0], "nobody's").unwrap());
+    let mut machine = machines[0].clone();
+    for n in 1..=130 {
+        let lease = leased(store.claim(&claim(n, false), at(3)).unwrap().0);
+        let flood = "ö".repeat(1 << 20) + &format!("last words {n}");
+        assert!(store.leave_console(&machine, &flood).unwrap());
+        store.slot_gone(&machine, None, at(9).now).unwrap();
+        let kept = store.lease(&lease.id).unwrap();
+        assert!(kept.ended.is_some());
+        let console = kept.console.unwrap();
+        assert!(console.len() <= 32 << 10 && console.ends_with(&format!("last words {n}")));
+        let reserved = store
+            .reserve_slots(&name("p"), &me(), 8, at(10).now)
+            .unwrap();
+        machine = reserved.machines[0].clone();
+        store.slot_ready(&machine, Generation(1), at(11)).unwrap();
+    }
+    let kept: Vec<u64> = (1..=130)
+        .filter(|n| {
+            let lease = store.lease(&LeaseId::from_bits(*n)).unwrap();
+            lease.console.is_some()
+        })
+        .collect();
+    assert_eq!(kept, (31..=130).collect::<Vec<_>>());
+}
+
 /// Eight threads with a connection each claim, release, make ready and reserve; two never hold one machine, and there
 /// are never more slots than the maximum.
 #[test]

@@ -28,10 +28,23 @@ impl fmt::Display for Spot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
+    /// It does not concern what is run: a job that was not selected.
+    Note,
     /// It runs here, but probably not as meant, or otherwise than on GitHub.
     Warning,
     /// It cannot be run.
     Error,
+}
+
+impl Severity {
+    /// As it is shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Note => "note",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
 }
 
 /// One thing that is wrong.
@@ -81,10 +94,7 @@ impl Diagnostic {
 impl fmt::Display for Diagnostic {
     /// `ci.yml:12:9: error: …`, with the help on a line of its own.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let severity = match self.severity {
-            Severity::Warning => "warning",
-            Severity::Error => "error",
-        };
+        let severity = self.severity.as_str();
         let (file, spot, message) = (self.file.display(), self.spot, &self.message);
         write!(f, "{file}:{spot}: {severity}: {message}")?;
         match &self.help {
@@ -113,8 +123,10 @@ pub const SHOWN: usize = 100;
 pub struct Findings {
     errors: Vec<Diagnostic>,
     warnings: Vec<Diagnostic>,
+    notes: Vec<Diagnostic>,
     more_errors: usize,
     more_warnings: usize,
+    more_notes: usize,
 }
 
 impl Findings {
@@ -123,6 +135,7 @@ impl Findings {
         let (list, more) = match diagnostic.severity {
             Severity::Error => (&mut self.errors, &mut self.more_errors),
             Severity::Warning => (&mut self.warnings, &mut self.more_warnings),
+            Severity::Note => (&mut self.notes, &mut self.more_notes),
         };
         if list.contains(&diagnostic) {
             return;
@@ -149,6 +162,7 @@ impl Findings {
         let list = match severity {
             Severity::Error => &self.errors,
             Severity::Warning => &self.warnings,
+            Severity::Note => &self.notes,
         };
         list.len() >= SHOWN
     }
@@ -158,11 +172,13 @@ impl Findings {
         let failed = self.failed();
         let mut all = self.errors;
         all.extend(self.warnings);
+        all.extend(self.notes);
         // Stable: what is said of one place stays in the order in which it was found.
         all.sort_by(|a, b| (&a.file, a.spot).cmp(&(&b.file, b.spot)));
         for (more, severity, what) in [
             (self.more_errors, Severity::Error, "errors"),
             (self.more_warnings, Severity::Warning, "warnings"),
+            (self.more_notes, Severity::Note, "notes"),
         ] {
             if let Some(last) = all.last().filter(|_| more > 0) {
                 let message = format!("{more} more {what} are not shown");

@@ -65,6 +65,19 @@ enum Sense {
     Out,
 }
 
+/// How far a pattern comes with a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    /// It matches a folder above it, and so all below that.
+    Below,
+    /// It matches it.
+    Here,
+    /// It may match something below it.
+    Further,
+    /// It matches neither it nor anything below it.
+    Nothing,
+}
+
 /// A name in a pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Segment {
@@ -132,6 +145,13 @@ impl Patterns {
             .rev()
             .find(|rule| rule.matches(&names, entry));
         decisive.is_some_and(|rule| rule.sense == Sense::In)
+    }
+
+    /// Whether something below a folder may be meant.
+    pub fn reaches(&self, folder: &str) -> bool {
+        let names: Vec<&str> = names(folder).collect();
+        let mut positive = self.rules.iter().filter(|rule| rule.sense == Sense::In);
+        positive.any(|rule| rule.reach(&names) != Reach::Nothing)
     }
 
     /// Whether a path is hidden: it, or a folder from a search root down to it, has a name that begins with a dot. Such
@@ -233,6 +253,15 @@ impl Rule {
     }
 
     fn matches(&self, path: &[&str], entry: Entry) -> bool {
+        match self.reach(path) {
+            Reach::Below => true,
+            Reach::Here => !self.folders_only || entry == Entry::Folder,
+            Reach::Further | Reach::Nothing => false,
+        }
+    }
+
+    /// How far the pattern comes with a path.
+    fn reach(&self, path: &[&str]) -> Reach {
         let end = self.segments.len();
         let mut now = vec![false; end + 1];
         now[0] = true;
@@ -241,7 +270,7 @@ impl Rule {
             // A folder above matched, and brings all below it. A pattern that ends with `**` means no more than it says,
             // which is the same.
             if now[end] {
-                return true;
+                return Reach::Below;
             }
             let mut next = vec![false; end + 1];
             for (at, segment) in self.segments.iter().enumerate().filter(|(at, _)| now[*at]) {
@@ -253,10 +282,14 @@ impl Rule {
             self.skip(&mut next);
             now = next;
             if !now.contains(&true) {
-                return false;
+                return Reach::Nothing;
             }
         }
-        now[end] && (!self.folders_only || entry == Entry::Folder)
+        if now[end] {
+            Reach::Here
+        } else {
+            Reach::Further
+        }
     }
 
     /// Adds the positions behind a `**`, which may stand for no folder.

@@ -13,6 +13,8 @@ pub trait Site: Send + Sync {
     fn acquire<'a>(&'a self, want: Want<'a>) -> BoxFuture<'a, Result<Box<dyn Guest>, Fault>>;
     /// What these labels stand for, without acquiring it. Two lists with the same answer can share a machine.
     fn resolve(&self, labels: &[String]) -> Result<Place, Fault>;
+    /// What of the machine that these labels stand for is not as on GitHub.
+    fn note(&self, labels: &[String]) -> Option<String>;
     /// Waits for a place in a concurrency group. A fault of kind `interrupted` when that was cancelled, or when a newer
     /// member waits instead.
     fn enter_group<'a>(

@@ -24,6 +24,7 @@ pub mod check;
 pub mod commands;
 pub mod containers;
 pub mod diagnostic;
+pub mod equipment;
 pub mod event;
 pub mod expr;
 pub mod files;

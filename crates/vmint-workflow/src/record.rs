@@ -256,6 +256,9 @@ pub struct StepRecord {
     pub conclusion: Option<Outcome>,
     /// How its command ended.
     pub ended: Option<StepEnd>,
+    /// Why it was skipped, unless it was for its condition; which step of a composite action failed, and how.
+    #[serde(default)]
+    pub reason: Option<String>,
     /// Milliseconds since 1970 in UTC; absent when it never started.
     pub started_at_ms: Option<i64>,
     /// Milliseconds since 1970 in UTC.

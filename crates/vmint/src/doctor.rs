@@ -28,6 +28,7 @@ pub use check::{Check, Status, worst};
 
 use crate::config::AcceleratorChoice;
 use std::path::Path;
+use vmint_image::Kit;
 use vmint_model::{Fault, Home};
 use vmint_qemu::Host;
 
@@ -44,6 +45,8 @@ pub struct Input<'a> {
     pub host: Result<&'a Host, &'a Fault>,
     /// What the settings say should execute them.
     pub accelerator: AcceleratorChoice,
+    /// Parts of guests that came with vmint.
+    pub kit: Option<&'a Kit>,
     /// What was left by machines that died, a line for each; cleared up by now.
     pub swept: &'a [String],
 }
@@ -64,8 +67,8 @@ pub async fn doctor(input: &Input<'_>) -> Vec<Check> {
         network::ping(),
         hypervisor::changed_memory(),
         images::images(&stored),
-        images::kernel(&stored).await,
-        images::busybox(&stored).await,
+        images::kernel(&stored, input.kit).await,
+        images::busybox(&stored, input.kit).await,
         images::disks(),
         images::debian(),
         images::user_namespaces(),

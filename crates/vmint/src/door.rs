@@ -3,7 +3,7 @@
 use crate::sweep::Found;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, Weak};
-use vmint_image::ImageStore;
+use vmint_image::{ImageStore, Kit};
 use vmint_model::{ErrorKind, Fault, Home, LeaseId, MachineRecord};
 use vmint_runner::Client;
 use vmint_runner::machine::store_fault;
@@ -151,7 +151,9 @@ impl Vmint {
                 ..Fault::from_error(kind, &e)
             }
         })?;
-        let images = images.confined(options.confine);
+        let images = images
+            .confined(options.confine)
+            .with_kit(Kit::beside(&options.runner));
         let is_adopted = adopted.is_some();
         let vmint = Self {
             home,

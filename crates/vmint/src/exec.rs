@@ -159,6 +159,13 @@ impl Vmint {
                         credits: Credits::default(),
                     };
                     match first {
+                        // The machine ended before anybody could ask it: that is a loss, and not the guest's answer.
+                        Ok(StreamEvent::Message(FromGuest::Failed(e)))
+                            if e.code == ErrorCode::NotAsked =>
+                        {
+                            let gone = SessionError::Lost { reason: None };
+                            return Err(running.lost(gone).await);
+                        }
                         Ok(event) => running.first = Some(event),
                         Err(e) => return Err(running.lost(e).await),
                     }

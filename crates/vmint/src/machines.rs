@@ -4,6 +4,7 @@ use crate::Vmint;
 use crate::admit::{Permit, Terms};
 use crate::ending::try_lock;
 use crate::snapshots::expect_fit;
+use crate::undo::Undo;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 use vmint_confine::Ground;
@@ -16,7 +17,7 @@ use vmint_model::{
 };
 use vmint_qemu::{Frozen, disk};
 use vmint_runner::machine::{start_deadline, store_fault, unlimitable};
-use vmint_runner::{From, StartRequest, api, identity, start_runner};
+use vmint_runner::{From, StartRequest, Starting, api, identity, start_runner};
 use vmint_store::{FileLock, InUse, process};
 
 /// How long the things take that touch no guest.
@@ -159,7 +160,8 @@ impl Vmint {
         Ok(record)
     }
 
-    /// Creates a machine and starts it, as soon as the host can carry it. If it does not come up, it is not left behind.
+    /// Creates a machine and starts it, as soon as the host can carry it. If it does not come up, or if this future is dropped before it
+    /// is done, it is not left behind.
     pub async fn create_running(
         &self,
         new: NewMachine,
@@ -186,16 +188,25 @@ impl Vmint {
         } = Box::pin(self.request_admitted(&record, &dir, terms, progress)).await?;
         let lock = self.insert(&mut record, &dir)?;
         let id = record.id.clone();
+        // A machine of a pool is the pool's, which knows it by its slot.
+        let mut undo = record.pool.is_none().then(|| Undo::machine(self, &id));
         let provided = match record.spec.origin {
             Origin::Disk(_) => self.provide(&record, &dir),
             _ => Ok(()),
         };
         let started = async {
             provided?;
-            self.launch(&record, &dir, lock, &request).await
+            let mut starting = self.launch(&record, &dir, lock, &request)?;
+            if let Some(undo) = &mut undo {
+                undo.runs(starting.take_process());
+            }
+            self.launched(&record, &request, starting).await
         };
         let started = started.await;
         drop(held);
+        if let Some(undo) = undo {
+            undo.claim();
+        }
         match started {
             Ok(record) => {
                 permit.settle();
@@ -457,7 +468,8 @@ impl Vmint {
                 r.reason = None;
             });
         let record = changed.map_err(store_fault)?;
-        let started = self.launch(&record, &dir, lock, &request).await?;
+        let starting = self.launch(&record, &dir, lock, &request)?;
+        let started = self.launched(&record, &request, starting).await?;
         drop(held);
         permit.settle();
         Ok(started)
@@ -533,20 +545,34 @@ impl Vmint {
         })
     }
 
-    async fn launch(
+    fn launch(
         &self,
         record: &MachineRecord,
         dir: &MachineDir,
         lock: FileLock,
         request: &StartRequest,
-    ) -> Result<MachineRecord, Fault> {
+    ) -> Result<Starting, Fault> {
         request.write(dir).map_err(|e| {
             Fault::from_error(ErrorKind::Host, &e).context("cannot write start.json")
         })?;
-        let deadline = Duration::from_millis(request.deadline_ms) + SHORT;
-        let started =
-            start_runner(&self.options.runner, &self.home, &record.id, lock, deadline).await;
+        let started = start_runner(&self.options.runner, &self.home, &record.id, lock);
         started.map_err(|fault| fault.context(format!("cannot start machine {}", record.name)))
+    }
+
+    async fn launched(
+        &self,
+        record: &MachineRecord,
+        request: &StartRequest,
+        starting: Starting,
+    ) -> Result<MachineRecord, Fault> {
+        let deadline = Duration::from_millis(request.deadline_ms) + SHORT;
+        let started = starting.ready(deadline).await;
+        started.map_err(|fault| fault.context(format!("cannot start machine {}", record.name)))
+    }
+
+    /// For a machine that was just made, on its way to whoever shall hold it: should it never get there, it is taken back.
+    pub fn until_claimed(&self, id: &MachineId) -> Undo {
+        Undo::machine(self, id)
     }
 
     /// Halts a machine's processors.

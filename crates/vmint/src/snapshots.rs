@@ -5,7 +5,7 @@
 
 use crate::machines::SHORT;
 use crate::sweep::{Found, remove_folder};
-use crate::{NewMachine, Vmint};
+use crate::{NewMachine, Undo, Vmint};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -239,6 +239,8 @@ impl Vmint {
             }
         }
         let (snapshot, in_use) = self.fork_source(source).await?;
+        let implicit = in_use.is_some().then(|| snapshot.clone());
+        let mut implicit = Implicit(self, implicit);
         // Until the last of them is up.
         let held = match &in_use {
             None => Some(self.use_snapshot(&snapshot)?),
@@ -246,7 +248,7 @@ impl Vmint {
         };
         let outcome = self.fork_all(&names, &snapshot, progress).await;
         drop(held);
-        if in_use.is_some() {
+        if let Some(snapshot) = implicit.1.take() {
             // The children have links of their own to all that they need.
             self.remove_snapshot(&snapshot)?;
         }
@@ -287,6 +289,8 @@ impl Vmint {
         // As many at a time as there are processors: a fork is work for one, and more at once only wait for each other.
         let width = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         let mut records = Vec::with_capacity(names.len());
+        // All come up, or none stays: also if nobody waits for the last any more.
+        let mut undo = Vec::with_capacity(names.len());
         let mut failure = None;
         let mut starts = names.iter().map(|name| {
             let new = NewMachine {
@@ -300,6 +304,7 @@ impl Vmint {
         while !under_way.is_empty() {
             match first_of(&mut under_way).await {
                 Ok(record) => {
+                    undo.push(Undo::machine(self, &record.id));
                     records.push(record);
                     if failure.is_none() {
                         under_way.extend(starts.next());
@@ -314,11 +319,13 @@ impl Vmint {
         // Some overtake others.
         records.sort_by_key(|record| names.iter().position(|name| *name == record.name));
         let Some(fault) = failure else {
+            undo.into_iter().for_each(Undo::claim);
             return Ok(records);
         };
         for record in records {
             let _ = self.remove(record.id.as_str(), true).await;
         }
+        undo.into_iter().for_each(Undo::claim);
         Err(fault)
     }
 
@@ -431,6 +438,20 @@ impl Drop for Temporary {
     fn drop(&mut self) {
         vmint_qemu::frozen::release(&self.0);
         let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The implicit snapshot that children are made of, if there is one: it goes with the future that makes them.
+struct Implicit<'v>(&'v Vmint, Option<Name>);
+
+impl Drop for Implicit<'_> {
+    fn drop(&mut self) {
+        if let Some(snapshot) = self.1.take()
+            && let Err(e) = self.0.remove_snapshot(&snapshot)
+        {
+            // It is nobody's any more, and the next command finds that out.
+            tracing::info!("snapshot {snapshot} is not removed yet: {e}");
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use std::path::Path;
 use vmint_model::{Cause, Fault, MachineRecord, MachineState, Name};
 use vmint_runner::belongs;
 use vmint_runner::machine::store_fault;
+use vmint_store::ledger::leases::CONSOLE;
 use vmint_store::{FileLock, MachineFilter, Moment, process};
 
 /// Something that was found dead, and cleared up.
@@ -145,6 +146,10 @@ impl Vmint {
                 .map_err(store_fault)?;
         }
         let _ = std::fs::remove_file(dir.socket());
+        if record.pool.is_some() {
+            let console = vmint_qemu::log::last(&dir.console_log(), CONSOLE);
+            self.store().leave_console(&record.id, &console)?;
+        }
         remove_folder(dir.path())?;
         if record.pool.is_some() {
             let why = self

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import time
 from typing import TYPE_CHECKING, Union
 
 import pytest
@@ -40,6 +41,11 @@ def _pressure() -> str:
     except OSError:
         return "memory pressure is not measured by this kernel"
     return ", ".join(f"memory pressure {line[0]} {line[1]} {line[2]}" for line in lines)
+
+
+def pause(seconds: float) -> None:
+    """Waits, by no clock that a test could have stopped."""
+    time.sleep(seconds)
 
 
 def console(machine: Union[Lease, Machine]) -> str:

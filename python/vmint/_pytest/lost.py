@@ -1,84 +1,110 @@
 """Tests whose machine was lost are run again, if that was asked for.
 
-Lost is: the test failed by :class:`VmLost` or :class:`LeaseLost` itself, and the store says that one of its machines ended by
-a fault of vmint, of QEMU or of the host. A machine that its guest has shut down, or whose kernel panicked, was not lost in this
-sense: the test may have done it. A test that failed by anything else is never run again.
+Lost is: the test failed by :class:`VmLost` or :class:`LeaseLost` and nothing else, and it is proven that its guest had no part in
+the end of one of its machines: the store says that vmint, QEMU or the host ended it from outside, and its console, as far as it
+was kept, has no panic on it. What is not proven is a failure. A test that failed by anything else is never run again.
+
+The test is run again *within* its setup or its call: its own fixtures are taken down and set up anew. So whatever else looks at a
+test's run (reruns and flakiness of other plugins, time limits, JUnit, xdist) sees one test with one outcome.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Callable, Optional
+import asyncio
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Optional
 
 import pytest
-from _pytest.runner import runtestprotocol
 
 from .._errors import LeaseLost, VmLost
 
 if TYPE_CHECKING:
     from .session import Session
 
-FAULTS = frozenset({"runner_died", "hypervisor_died", "host_rebooted", "timed_out", "fault"})
-"""Causes in the event log for which the test is not to blame."""
+FAULTS = frozenset({"runner_died", "hypervisor_died", "host_rebooted"})
+"""Causes in the event log in which a guest has no part."""
+
+PANIC = ("Kernel panic - not syncing", "vmint-agent: fatal")
+"""What a guest says that ends itself."""
 
 
 def tells_of_loss(error: Optional[BaseException]) -> bool:
-    """Whether a test failed by the loss of a machine: by that error, or one that was raised ``from`` it."""
+    """Whether a test failed by the loss of a machine and nothing else: by that error, by one that was raised ``from`` it, or by a
+    group of such."""
     while error is not None:
         if isinstance(error, (VmLost, LeaseLost)):
             return True
+        inner = getattr(error, "exceptions", None)
+        if isinstance(inner, (tuple, list)) and inner:
+            told = [tells_of_loss(one) for one in inner if not _is_cancellation(one)]
+            if told:
+                return all(told)
         error = error.__cause__
     return False
 
 
-def _ends(events: list[dict[str, Any]], machines: set[str]) -> list[dict[str, Any]]:
-    return [
-        event
-        for event in events
-        if event["of"] == "machine"
-        and event["machine"] in machines
-        and event["from"] in ("starting", "running", "paused", "stopping")
-        and event["to"] in ("stopped", "failed", "removing", None)
-    ]
+def _is_cancellation(error: BaseException) -> bool:
+    """What tasks end with whose neighbour has failed."""
+    return isinstance(error, asyncio.CancelledError) or type(error).__name__ == "Cancelled"
+
+
+def _ends(events: list[dict[str, Any]], machines: set[str]) -> Iterator[dict[str, Any]]:
+    for event in events:
+        if (
+            event["of"] == "machine"
+            and event["machine"] in machines
+            and event["from"] in ("starting", "running", "paused", "stopping")
+            and event["to"] in ("stopped", "failed", "removing", None)
+        ):
+            yield event
 
 
 def has_ended(events: list[dict[str, Any]], machines: set[str]) -> bool:
     """Whether one of the machines has ended, in whatever way."""
-    return bool(_ends(events, machines))
+    return any(True for _ in _ends(events, machines))
 
 
 def by_fault(events: list[dict[str, Any]], machines: set[str]) -> bool:
-    """Whether one of the machines has ended by a fault."""
-    return any(event["cause"] in FAULTS for event in _ends(events, machines))
+    """Whether a machine has ended, and each that has by a fault in which its guest had no part."""
+    causes = []
+    for event in _ends(events, machines):
+        # What failed before anything ran in it was not the guest's.
+        early = event["cause"] == "fault" and event["from"] == "starting"
+        # Its holder's or vmint's own orders are no loss, and no doubt either.
+        if event["cause"] not in ("requested", "completed"):
+            causes.append(early or event["cause"] in FAULTS)
+    return bool(causes) and all(causes)
 
 
-def run(
-    item: pytest.Item,
-    nextitem: Optional[pytest.Item],
-    reruns: int,
-    session: Callable[[], Optional[Session]],
-) -> None:
-    """Runs a test, and again as long as its machine is lost; reports each."""
-    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-    for left in reversed(range(reruns + 1)):
-        reports = runtestprotocol(item, nextitem=nextitem, log=False)
-        known = session()
-        again = left > 0 and known is not None and known.was_lost(item)
-        for report in reports:
-            if again and report.failed:
-                report.outcome = "rerun"  # type: ignore[assignment]
-            elif again and report.when == "call":
-                continue
-            item.ihook.pytest_runtest_logreport(report=report)
-        if not again:
-            break
-        assert known is not None
-        known.figures.reruns += 1
-    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+def has_panicked(console: str) -> bool:
+    """Whether a console tells of the guest's own end."""
+    return any(words in console for words in PANIC)
 
 
-def finish_fixture(item: pytest.Item, name: str) -> None:
+class _Parents:
+    """Stands for a next test that needs what is around this one, and nothing of this one."""
+
+    def __init__(self, item: pytest.Item) -> None:
+        self.chain = item.listchain()[:-1]
+
+    def listchain(self) -> list[Any]:
+        return self.chain
+
+
+def begin_anew(item: pytest.Item, session: Session) -> None:
+    """Takes down what was set up for this test alone, and sets it up again. Whatever fails in that is raised, unless it tells of
+    the loss itself."""
+    state: Any = item.session._setupstate
+    try:
+        state.teardown_exact(_Parents(item))
+    except Exception as error:
+        if not tells_of_loss(error):
+            raise
+    session.renew_worker(item)
+    item._initrequest()  # type: ignore[attr-defined]
+    state.setup(item)
+
+
+def finish_fixture(definition: Any, item: pytest.Item) -> None:
     """Takes a fixture down, and with it all that were built on it, so that the next test sets them up anew."""
-    info: Any = getattr(item, "_fixtureinfo", None)
-    request: Any = getattr(item, "_request", None)
-    for definition in info.name2fixturedefs.get(name, ()) if info is not None else ():
-        definition.finish(request)
+    definition.finish(getattr(item, "_request", None))

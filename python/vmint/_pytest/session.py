@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Callable, Optional, Union
@@ -18,7 +17,8 @@ from .._errors import LeaseLost, NotFound, Pressure, VmintError
 from .._host import Hardware, Shape, Vmint
 from .._program import binary
 from .._sync import Lease, Machine, Pool
-from . import evidence, keeper, lost, owner, settings
+from .._native import steady, wall
+from . import evidence, keeper, lost, marks, owner, settings
 from .figures import Figures
 from .settings import Wanted
 
@@ -50,7 +50,8 @@ class Use:
     machines: list[Union[Lease, Machine]] = field(default_factory=list)
     in_vmint: float = 0.0
     """Seconds of the test's call that were spent on making machines."""
-    was_lost: bool = False
+    reruns: list[str] = field(default_factory=list)
+    """Why it was run again, each time, with the console of what it had lost."""
 
 
 @dataclass
@@ -70,15 +71,18 @@ class Session:
         self.figures = Figures()
         self._sources: dict[Wanted, Source] = {}
         self._uses: dict[pytest.Item, Use] = {}
-        self._lost: set[str] = set()
+        self._settings: Optional[_native.Settings] = None
+        # A monkeypatched environment or a chdir is a test's business.
+        self._folder = config.rootpath.absolute()
         self._worker: Optional[Lease] = None
+        self._worker_fixture: Any = None
         self._clean: dict[Wanted, Lease] = {}
 
     # The home and its pools
 
     @functools.cached_property
     def vmint(self) -> Vmint:
-        vmint = Vmint(on_pressure=settings.on_pressure(self.config))
+        vmint = Vmint._with(self.settings, settings.on_pressure(self.config))
         self.figures.first_event = vmint._native.last_event()
         self.figures.processes.append(os.getpid())
         program = binary()
@@ -88,6 +92,20 @@ class Session:
         return vmint
 
     @property
+    def settings(self) -> _native.Settings:
+        """What ``vmint.toml`` and the environment said when they were read, once: from pytest's rootdir upwards."""
+        if self._settings is None:
+            self._settings = _native.Settings.read(self._folder)
+        return self._settings
+
+    def read_settings(self, items: Sequence[pytest.Item]) -> None:
+        """At the session's start, before a test does anything: reads them, and what tests want by them."""
+        kinds = {settings.of_config(self.config)}
+        kinds.update(settings.of_item(item) for item in items if marks.uses_machines(item))
+        for wanted in kinds:
+            self.settings.complete(wanted.hardware())
+
+    @property
     def is_open(self) -> bool:
         """Whether anything was asked of vmint yet."""
         return "vmint" in vars(self)
@@ -95,13 +113,13 @@ class Session:
     def _source(self, wanted: Wanted) -> Source:
         if wanted not in self._sources:
             vmint = self.vmint
-            began = time.perf_counter()
+            began = steady()
             pool = self._named_pool(vmint, wanted) or self._session_pool(vmint, wanted)
             spec = pool.status()["spec"]
             boot, accelerator = vmint._native.template(
                 Hardware(image=spec["image"], memory=str(spec["memory"]), cpus=spec["cpus"], net=spec["net"])
             )
-            self.figures.preparing += time.perf_counter() - began
+            self.figures.preparing += steady() - began
             self.figures.pools.append(pool.name)
             self.figures.accelerators.append(accelerator)
             self._sources[wanted] = Source(pool, None if boot is None else boot / 1e3)
@@ -138,9 +156,9 @@ class Session:
     def _acquire(self, label: str, wanted: Wanted) -> Lease:
         with self._pressure():
             source = self._source(wanted)
-            began = time.perf_counter()
+            began = steady()
             lease = source.pool.acquire(label=label[:200], timeout=settings.timeout(self.config))
-        self.figures.acquiring.append(time.perf_counter() - began)
+        self.figures.acquiring.append(steady() - began)
         self.figures.boots.append(source.boot)
         self.figures.machines.append(lease.id)
         return lease
@@ -155,27 +173,76 @@ class Session:
             pytest.skip(f"vmint: {e.message}")
 
     def _release(self, lease: Lease) -> None:
-        began = time.perf_counter()
+        began = steady()
         try:
             lease.release()
         except (LeaseLost, NotFound):
             # Its machine was lost, or the pool is gone. If the test has needed it since, it has said so.
             pass
-        self.figures.releasing.append(time.perf_counter() - began)
+        self.figures.releasing.append(steady() - began)
 
     @contextmanager
     def lease(self, item: pytest.Item, wanted: Wanted) -> Iterator[Lease]:
         """A machine for one test."""
-        lease = self._acquire(item.nodeid, wanted)
-        self._use(item).machines.append(lease)
+        with self._counted(item):
+            lease = self._acquire(item.nodeid, wanted)
+        self._uses_too(item, lease, "vm")
         try:
             yield lease
         finally:
             self._release(lease)
 
     @contextmanager
-    def worker_lease(self, wanted: Wanted) -> Iterator[Lease]:
-        """The machine of this worker."""
+    def leases(self, item: pytest.Item, wanted: Wanted) -> Iterator[Callable[[int], list[Lease]]]:
+        """Several machines for one test."""
+        lent: list[Lease] = []
+
+        def vms(count: int) -> list[Lease]:
+            if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+                raise ValueError(f"vms takes a number of machines, 1 or more, not {count!r}")
+            with self._counted(item):
+                self._make_room(wanted, len(lent) + count)
+                new = []
+                for _ in range(count):
+                    lease = self._acquire(item.nodeid, wanted)
+                    lent.append(lease)
+                    new.append(lease)
+                    self._uses_too(item, lease, "vms")
+            return new
+
+        try:
+            yield vms
+        finally:
+            for lease in lent:
+                self._release(lease)
+
+    def _make_room(self, wanted: Wanted, count: int) -> None:
+        """Has the session's own pool have so many machines for each worker: two tests that hold some each must not wait for each other."""
+        pool = self._source(wanted).pool
+        if not pool.name.startswith(self.run):
+            return
+        workers = workers_of(self.config)
+        if pool.status()["spec"]["max"] < (count + 3) * workers:
+            pool.resize(max=(count + 3) * workers)
+
+    @contextmanager
+    def _counted(self, item: pytest.Item) -> Iterator[None]:
+        """What a test waits for during its call is not its own time."""
+        began = steady()
+        try:
+            yield
+        finally:
+            self._use(item).in_vmint += steady() - began
+
+    def _uses_too(self, item: pytest.Item, machine: Union[Lease, Machine], fixture: str) -> None:
+        self._use(item).machines.append(machine)
+        # It may have asked for it only now.
+        marks.mark(item, frozenset({fixture}))
+
+    @contextmanager
+    def worker_lease(self, wanted: Wanted, fixture: Any) -> Iterator[Lease]:
+        """The machine of this worker, as this fixture."""
+        self._worker_fixture = fixture
         self._worker = lease = self._acquire("worker_vm", wanted)
         try:
             yield lease
@@ -189,11 +256,11 @@ class Session:
         lease = self._clean.pop(wanted, None)
         if lease is None or has_ended(lease):
             lease = self._acquire("clean_worker_vm", wanted)
-        self._use(item).machines.append(lease)
+        self._uses_too(item, lease, "clean_worker_vm")
         try:
             yield lease
         finally:
-            began = time.perf_counter()
+            began = steady()
             try:
                 lease.reset()
                 self._clean[wanted] = lease
@@ -203,7 +270,7 @@ class Session:
             except VmintError:
                 self._release(lease)
                 raise
-            self.figures.resetting.append(time.perf_counter() - began)
+            self.figures.resetting.append(steady() - began)
 
     @contextmanager
     def factory(self, item: pytest.Item, wanted: Wanted) -> Iterator[Callable[..., Machine]]:
@@ -221,7 +288,7 @@ class Session:
         ) -> Machine:
             vmint = self.vmint
             name = f"{self.run}-gw{os.getpid()}-{len(self.figures.making)}"
-            began = time.perf_counter()
+            began = steady()
             with self._pressure():
                 machine = Machine._create(
                     "owned",
@@ -236,7 +303,7 @@ class Session:
                 )
             self._made(item, began)
             made.append(machine)
-            self._use(item).machines.append(machine)
+            self._uses_too(item, machine, "fresh_vm")
             self.figures.machines.append(machine.id)
             self.figures.accelerators.append(machine.info()["accelerator"])
             return machine
@@ -245,12 +312,12 @@ class Session:
             yield fresh_vm
         finally:
             for machine in reversed(made):
-                began = time.perf_counter()
+                began = steady()
                 machine.remove()
-                self.figures.making[-1] += time.perf_counter() - began
+                self.figures.making[-1] += steady() - began
 
     def _made(self, item: pytest.Item, began: float) -> None:
-        took = time.perf_counter() - began
+        took = steady() - began
         self.figures.making.append(took)
         self._use(item).in_vmint += took
 
@@ -268,48 +335,87 @@ class Session:
         return self._uses[item]
 
     def begin(self, item: pytest.Item) -> None:
-        """A test that uses machines begins."""
-        now = time.time()
-        if self.figures.began is None:
-            self.figures.began = now
-        self._lost.discard(item.nodeid)
+        """A test begins."""
         self._uses.pop(item, None)
-        self._use(item)
+        if self.figures.began is None and marks.uses_machines(item):
+            self.figures.began = wall()
+        if marks.uses_machines(item):
+            self._use(item)
+        self.renew_worker(item)
+
+    def renew_worker(self, item: pytest.Item) -> None:
+        """Has the worker's machine made anew if it is gone."""
         if self._worker is not None and has_ended(self._worker):
-            lost.finish_fixture(item, "worker_vm")
+            lost.finish_fixture(self._worker_fixture, item)
+
+    def end(self, item: pytest.Item) -> None:
+        """A test has ended, with all of its reports."""
+        if self._uses.pop(item, None) is not None:
+            self.figures.ended = wall()
+
+    def _machines(self, item: pytest.Item) -> list[Union[Lease, Machine]]:
+        """What the test has really used. The worker's machine is that of all tests that have it, however they got it."""
+        use = self._uses.get(item)
+        machines = [] if use is None else list(use.machines)
+        request: Any = getattr(item, "_request", None)
+        asked = getattr(request, "_fixture_defs", {}) if request else {}
+        if self._worker is not None and ("worker_vm" in marks.fixtures(item) or "worker_vm" in asked):
+            machines.append(self._worker)
+        return machines
 
     def report(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
-        """A phase of such a test has ended."""
+        """A phase of a test has ended."""
+        machines = self._machines(item)
+        if not machines and item not in self._uses:
+            return
         use = self._use(item)
-        machines = list(use.machines)
-        if self._worker is not None and "worker_vm" in getattr(item, "fixturenames", ()):
-            machines.append(self._worker)
         if call.when == "call":
             self.figures.tests += 1
             self.figures.in_tests += max(0.0, call.duration - use.in_vmint)
+        elif call.when == "setup":
+            # What came before the call is no part of it.
+            use.in_vmint = 0.0
+        if use.reruns and call.when != "teardown":
+            report.sections += [("vmint: run again, because its machine was lost", why) for why in use.reruns]
+            item.user_properties.append(("vmint_reruns", len(use.reruns)))
+            if call.when == "setup":
+                use.reruns = []
         if report.failed and call.when != "teardown":
-            error = None if call.excinfo is None else call.excinfo.value
-            if lost.tells_of_loss(error) and self._ended_by_fault(machines):
-                self._lost.add(item.nodeid)
-            self._attach(item, use, machines, report)
-        if call.when == "teardown":
-            self.figures.ended = time.time()
-            self._uses.pop(item, None)
+            # To say more must never cost what there is to say.
+            try:
+                self._attach(item, use, machines, report)
+            except Exception as e:
+                report.sections.append(("vmint", f"no more is known of the machines: {e}"))
+
+    def may_run_again(self, item: pytest.Item, error: BaseException) -> bool:
+        """Whether a test that failed so is to be run again: its machine was lost, and it is proven that the guest had no part in it."""
+        limit = settings.rerun_lost(self.config)
+        machines = self._machines(item)
+        if not limit or not machines or not lost.tells_of_loss(error):
+            return False
+        use = self._use(item)
+        if len(use.reruns) >= limit or not self._ended_by_fault(machines):
+            return False
+        consoles = [(machine.id, evidence.console(machine)) for machine in machines]
+        if any(lost.has_panicked(text) for _, text in consoles):
+            return False
+        self.figures.reruns += 1
+        told = [f"console of machine {name}:\n{text}" for name, text in consoles]
+        use.reruns.append("\n".join([f"{type(error).__name__}: {error}", *told]))
+        # They are given back by their fixtures.
+        use.machines.clear()
+        return True
 
     def _ended_by_fault(self, machines: list[Union[Lease, Machine]]) -> bool:
         used = {machine.id for machine in machines}
-        until = time.monotonic() + 1.0
+        until = steady() + 1.0
         while True:
             events = self.vmint.events(self.figures.first_event or 0, 1_000_000)
-            if lost.has_ended(events, used) or time.monotonic() > until:
+            if lost.has_ended(events, used) or steady() > until:
                 return lost.by_fault(events, used)
             # The runner, or whoever finds that it has died, writes it down.
-            time.sleep(0.02)
+            evidence.pause(0.02)
             self.vmint.sweep()
-
-    def was_lost(self, item: pytest.Item) -> bool:
-        """Whether the test failed because a machine of its was lost by a fault that was not its own."""
-        return item.nodeid in self._lost
 
     def _attach(
         self, item: pytest.Item, use: Use, machines: list[Union[Lease, Machine]], report: pytest.TestReport
@@ -318,7 +424,7 @@ class Session:
         report.sections.append(("vmint: memory of the host", host))
         for machine in machines:
             report.sections.append((f"vmint: console of machine {machine.id}", evidence.console(machine)))
-        if not settings.keep_failed(self.config) or self.was_lost(item):
+        if not settings.keep_failed(self.config):
             return
         for machine in machines:
             kept = evidence.keep(machine, item)

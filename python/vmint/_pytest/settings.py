@@ -5,13 +5,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import os
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Optional
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable, Optional, TypeVar
 
 import pytest
 
 if TYPE_CHECKING:
     from .._host import Hardware
+
+T = TypeVar("T")
 
 HARDWARE = ("image", "memory", "cpus", "net")
 POLICIES = ("wait", "skip", "fail")
@@ -48,19 +53,18 @@ def add_options(parser: pytest.Parser) -> None:
     add("pool", "lend machines from this pool, instead of making one for the session", metavar="NAME")
     add("image", "the machines' image", metavar="NAME")
     add("memory", "the machines' memory, such as 256M", metavar="SIZE")
-    add("cpus", "the machines' processors", metavar="N", type=int)
+    add("cpus", "the machines' processors", metavar="N")
     add("net", "the machines' network: none, nat, or allow:DOMAIN[,DOMAIN...]", metavar="NET")
     add(
         "on-pressure",
         "when the host cannot carry a machine now: wait (default), skip the test, or fail",
-        choices=POLICIES,
+        metavar="POLICY",
     )
-    add("timeout", "how many seconds to wait for a machine (default: 120)", metavar="SECONDS", type=float)
+    add("timeout", "how many seconds to wait for a machine (default: 120)", metavar="SECONDS")
     add(
         "rerun-lost",
         "run a test again, so often at most, whose machine was lost by a fault of vmint or the host",
         metavar="N",
-        type=int,
     )
     group.addoption(
         "--vmint-figures",
@@ -75,6 +79,13 @@ def add_options(parser: pytest.Parser) -> None:
         default=None,
         help="keep a copy of the machine of a failed test, as it was when the test failed",
     )
+    group.addoption(
+        "--vmint-explain",
+        dest="vmint_explain",
+        action="store_true",
+        default=False,
+        help="run no test, but show which machine each would get, and why",
+    )
     parser.addini("vmint_keep_failed", "The same as --vmint-keep-failed.", type="bool", default=False)
 
 
@@ -85,12 +96,72 @@ def _given(config: pytest.Config, name: str) -> Any:
     return None if value in (None, "") else value
 
 
+def source(config: pytest.Config, name: str) -> str:
+    """Where a value was given."""
+    if config.getoption(f"vmint_{name}", default=None) is not None:
+        return f"--vmint-{name.replace('_', '-')}"
+    return f"{'ini file' if config.inipath is None else config.inipath.name}"
+
+
+def _read(config: pytest.Config, name: str, kind: Callable[[Any], T], what: str) -> Optional[T]:
+    """A value that is said to be ``what``. A wrong one ends the session at its start."""
+    value = _given(config, name)
+    if value is None:
+        return None
+    try:
+        return kind(value)
+    except ValueError:
+        option = f"--vmint-{name.replace('_', '-')}"
+        raise pytest.UsageError(
+            f"{option} must be {what}, not {value!r} (in {source(config, name)})"
+        ) from None
+
+
+def _number(text: Any) -> int:
+    value = int(text)
+    if value < 0:
+        raise ValueError
+    return value
+
+
+def _positive(text: Any) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
+
+
+def _seconds(text: Any) -> float:
+    value = float(text)
+    if not value > 0 or math.isinf(value):
+        raise ValueError
+    return value
+
+
+def _policy(text: Any) -> str:
+    if text not in POLICIES:
+        raise ValueError
+    return str(text)
+
+
+def check(config: pytest.Config) -> None:
+    """Reads all options once, so that a wrong one is told before any test is run."""
+    of_config(config)
+    on_pressure(config)
+    timeout(config)
+    rerun_lost(config)
+    figures = config.getoption("vmint_figures", default=None)
+    if figures is not None:
+        folder = Path(figures).absolute().parent
+        if not folder.is_dir() or not os.access(folder, os.W_OK):
+            raise pytest.UsageError(f"--vmint-figures must be a file in a folder that exists, not {figures!r}")
+
+
 def of_config(config: pytest.Config) -> Wanted:
-    cpus = _given(config, "cpus")
     return Wanted(
         image=_given(config, "image"),
         memory=_given(config, "memory"),
-        cpus=None if cpus is None else int(cpus),
+        cpus=_read(config, "cpus", _positive, "a number of processors"),
         net=_given(config, "net"),
         pool=_given(config, "pool"),
     )
@@ -112,22 +183,26 @@ def of_item(item: pytest.Item) -> Wanted:
         return base
     if said.get("memory") is not None:
         said["memory"] = str(said["memory"])
+    for name, kind in (("image", str), ("cpus", int), ("net", str)):
+        value = said.get(name)
+        if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
+            raise pytest.UsageError(
+                f"{item.nodeid}: @pytest.mark.vmint: {name} must be of type {kind.__name__}, not {type(value).__name__}"
+            )
     return replace(base, **said)
 
 
 def on_pressure(config: pytest.Config) -> str:
-    value = _given(config, "on_pressure") or "wait"
-    if value not in POLICIES:
-        raise pytest.UsageError(f"vmint_on_pressure is {value!r}: it is one of {', '.join(POLICIES)}")
-    return str(value)
+    return _read(config, "on_pressure", _policy, "one of " + ", ".join(POLICIES)) or "wait"
 
 
 def timeout(config: pytest.Config) -> float:
-    return float(_given(config, "timeout") or 120)
+    return _read(config, "timeout", _seconds, "a number of seconds above 0") or 120.0
 
 
 def rerun_lost(config: pytest.Config) -> int:
-    return int(_given(config, "rerun_lost") or 0)
+    """How often a test is run again at most whose machine was lost."""
+    return _read(config, "rerun_lost", _number, "a number of reruns, 0 or more") or 0
 
 
 def keep_failed(config: pytest.Config) -> bool:

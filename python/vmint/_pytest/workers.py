@@ -52,6 +52,14 @@ def gather(node: Any) -> None:
 
 
 def finish(config: pytest.Config, session: Optional[Session]) -> None:
+    """The end of the session. What fails in it is told, and never costs the tests' own report."""
+    try:
+        _finish(config, session)
+    except Exception as e:
+        config.stash[SUMMARY] = ["vmint", f"the session's end could not be settled: {type(e).__name__}: {e}"]
+
+
+def _finish(config: pytest.Config, session: Optional[Session]) -> None:
     """The end of the session: in a worker, and then in the process that was started by the user."""
     if session is not None and session.is_open:
         session.close()
@@ -84,7 +92,10 @@ def finish(config: pytest.Config, session: Optional[Session]) -> None:
     path = config.getoption("vmint_figures", default=None)
     if path:
         text = json.dumps(total.summary(workers, fresh, remains), indent=2)
-        Path(path).write_text(text + "\n", encoding="utf-8")
+        try:
+            Path(path).write_text(text + "\n", encoding="utf-8")
+        except OSError as e:
+            lines.append(f"the figures could not be written: {e}")
     if gathered is not None and gathered.crashed:
         lines.append(f"workers that died, and whose figures are missing here: {gathered.crashed}")
     names = sorted(set(total.accelerators))

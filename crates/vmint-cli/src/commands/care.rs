@@ -23,6 +23,7 @@ pub fn doctor(context: Context) -> Result<u8, Fault> {
     let config = context::config()?;
     let options = context::options(&config)?;
     let root = options.home.clone();
+    let kit = vmint::image::Kit::beside(&options.runner);
     let home = Vmint::open_home(&options);
     let opened = Vmint::open(options);
     let swept: Vec<String> = opened
@@ -46,6 +47,7 @@ pub fn doctor(context: Context) -> Result<u8, Fault> {
             store: opened.as_ref().map(drop),
             host: host.as_ref(),
             accelerator: config.accelerator,
+            kit: kit.as_ref(),
             swept: &swept,
         };
         Ok(doctor::doctor(&input).await)

@@ -48,14 +48,17 @@ pub(crate) fn obtain(
     let dir = temp.path().join("kernel");
     fsx::create_private_dir(&dir.join("modules"))?;
     let origin = match source {
-        KernelSource::Distribution => fetch(temp.path(), &dir, progress)?,
-        KernelSource::File { kernel, modules } => {
-            // Of the copy this is asked again below; here a mistake is told by the user's own path.
-            kernel_version(kernel)?;
-            fs::copy(kernel, dir.join("vmlinuz")).on("copy the kernel from", kernel)?;
-            if let Some(modules) = modules {
-                copy_tree(modules, &dir.join("modules"))?;
+        KernelSource::Distribution => match &store.kit {
+            Some(kit) => {
+                progress.stage("taking the kernel of vmint-tiny");
+                let taken = take(&kit.vmlinuz(), Some(&kit.modules()), &dir)
+                    .and_then(|()| Ok(kit.kernel()?));
+                taken.map_err(|e| KernelError::Kit(Box::new(e)))?
             }
+            None => fetch(temp.path(), &dir, progress)?,
+        },
+        KernelSource::File { kernel, modules } => {
+            take(kernel, modules.as_deref(), &dir)?;
             kernel.display().to_string()
         }
     };
@@ -84,6 +87,17 @@ pub(crate) fn obtain(
         )?;
     }
     Ok(kernel)
+}
+
+/// Copies a kernel and its modules.
+fn take(kernel: &Path, modules: Option<&Path>, dir: &Path) -> Result<(), KernelError> {
+    // Of the copy this is asked again; here a mistake is told by the user's own path.
+    kernel_version(kernel)?;
+    fs::copy(kernel, dir.join("vmlinuz")).on("copy the kernel from", kernel)?;
+    if let Some(modules) = modules {
+        copy_tree(modules, &dir.join("modules"))?;
+    }
+    Ok(())
 }
 
 /// Downloads and unpacks the distribution's kernel; gives the package's name.

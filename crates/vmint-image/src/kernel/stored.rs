@@ -14,7 +14,7 @@ use vmint_model::ErrorKind;
 /// Where a guest's kernel comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum KernelSource {
-    /// The store's default; the distribution's cloud kernel if it has none yet.
+    /// The store's default; if it has none yet, that of `vmint-tiny`, else the distribution's cloud kernel.
     #[default]
     Distribution,
     /// A file as the bootloader gets it (bzImage, or Image on ARM).
@@ -74,6 +74,9 @@ pub enum KernelError {
         /// Why it cannot be one.
         reason: &'static str,
     },
+    /// What came with vmint cannot be used.
+    #[error("vmint-tiny, which is installed beside vmint, is damaged")]
+    Kit(#[source] Box<KernelError>),
     /// A file could not be read or written.
     #[error(transparent)]
     File(#[from] FileError),
@@ -91,6 +94,7 @@ impl KernelError {
             Self::Modules(ModulesError::Missing { .. }) => ErrorKind::Image,
             Self::Modules(ModulesError::File(e)) | Self::File(e) => e.kind(),
             Self::NotAKernel { .. } => ErrorKind::Usage,
+            Self::Kit(_) => ErrorKind::Image,
             Self::Store(e) => e.kind(),
         }
     }
@@ -105,6 +109,7 @@ impl KernelError {
             Self::Modules(ModulesError::Missing { .. }) => Some("give the folder /lib/modules/VERSION of this very kernel".to_owned()),
             Self::Modules(ModulesError::File(e)) | Self::File(e) => e.hint(),
             Self::NotAKernel { .. } => Some("give a bzImage such as /boot/vmlinuz-VERSION".to_owned()),
+            Self::Kit(_) => Some("install vmint-tiny again".to_owned()),
             Self::Store(e) => e.hint(),
         }
     }

@@ -7,6 +7,7 @@ use crate::busybox::Busybox;
 use crate::digest::Digest;
 use crate::fsx::{self, OnFile};
 use crate::kernel::Kernel;
+use crate::kit::Kit;
 use crate::lock::Lock;
 use crate::progress::Progress;
 use crate::recipe::ImageName;
@@ -25,6 +26,8 @@ pub struct ImageStore {
     pub(super) root: PathBuf,
     /// How strictly programs that read what images hold are fenced in.
     pub(crate) confine: Confine,
+    /// Parts of guests that came with vmint.
+    pub(crate) kit: Option<Kit>,
 }
 
 impl ImageStore {
@@ -34,11 +37,18 @@ impl ImageStore {
         Self { confine, ..self }
     }
 
+    /// The same, where what came with vmint is taken before a distribution's packages are asked for it.
+    #[must_use]
+    pub fn with_kit(self, kit: Option<Kit>) -> Self {
+        Self { kit, ..self }
+    }
+
     /// Opens a home's images, creating the folders, and clears up what killed builders left.
     pub fn open(home: &Home) -> Result<Self, StoreError> {
         let store = Self {
             root: home.images(),
             confine: Confine::Best,
+            kit: None,
         };
         fsx::create_private_dir(&store.root)?;
         for name in fsx::names(&store.root)? {

@@ -2,14 +2,14 @@
 
 use super::Allow;
 use super::journal::{Journal, Wanted};
-use super::service::{self, Order};
+use super::service::{self, CONNECTIONS, Order, Taken};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use vmint_egress::{Answers, What};
 use vmint_model::allow::{HTTP, HTTPS, Look};
 use vmint_model::{AllowList, HostName};
@@ -72,6 +72,8 @@ impl Shared {
 pub(crate) struct Gate {
     shared: Arc<Shared>,
     orders: mpsc::Sender<Order>,
+    /// Places of connections that are free.
+    places: Arc<Semaphore>,
     /// Where answers come from, by IPv4 and by IPv6.
     four: SocketAddr,
     six: Option<SocketAddr>,
@@ -96,6 +98,7 @@ impl Gate {
         Ok(Self {
             shared,
             orders,
+            places: Arc::new(Semaphore::new(CONNECTIONS)),
             four: four_at,
             six: six_at,
         })
@@ -144,7 +147,7 @@ impl Gate {
                 self.shared.journal.allowed(tcp(to));
                 Way::Direct
             }
-            (Some(Look::Name), _) => self.pair(to, |stream| Order::Connection { to, stream }),
+            (Some(Look::Name), _) => self.pair(to, |taken| Order::Connection { to, taken }),
             (None, HTTP | HTTPS) => {
                 self.refuse(
                     What::Tcp,
@@ -171,15 +174,24 @@ impl Gate {
         self.shared.journal.refused(wanted, why);
     }
 
-    fn pair(&self, to: SocketAddr, order: impl FnOnce(OwnedFd) -> Order) -> Way {
+    fn pair(&self, to: SocketAddr, order: impl FnOnce(Taken) -> Order) -> Way {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let pair = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None);
-        let handed_over = pair.map_err(|e| e.to_string()).and_then(|(ours, theirs)| {
-            let sent = self.orders.try_send(order(ours));
-            sent.map_err(|_| "too many connections at once".to_owned())?;
+        let too_many = || "too many connections at once".to_owned();
+        let handed_over = || -> Result<OwnedFd, String> {
+            let place = Arc::clone(&self.places).try_acquire_owned();
+            let place = place.map_err(|_| too_many())?;
+            let (ours, theirs) =
+                rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+                    .map_err(|e| e.to_string())?;
+            let taken = Taken {
+                stream: ours,
+                place,
+            };
+            let sent = self.orders.try_send(order(taken));
+            sent.map_err(|_| too_many())?;
             Ok(theirs)
-        });
-        match handed_over {
+        };
+        match handed_over() {
             Ok(theirs) => Way::Pair(theirs),
             Err(why) => {
                 self.refuse(What::Tcp, to, &why);

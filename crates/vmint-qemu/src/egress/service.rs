@@ -11,14 +11,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{UdpSocket, UnixStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 /// The longest question that is looked at. A name has 255 bytes; options of EDNS may come along.
 pub(super) const LONGEST_QUESTION: usize = 4096;
 /// Questions and connections that wait to be taken on.
 const WAITING: usize = 256;
 /// Connections at once, those with questions included. Each has three descriptors at most, and a process 1,024.
-const CONNECTIONS: usize = 256;
+pub(super) const CONNECTIONS: usize = 256;
 
 /// What the guard hands over.
 #[derive(Debug)]
@@ -30,9 +30,18 @@ pub(super) enum Order {
         back: SocketAddr,
     },
     /// A connection to a name server.
-    Questions(OwnedFd),
+    Questions(Taken),
     /// A connection to an address that was answered, on a port where it must show its name.
-    Connection { to: SocketAddr, stream: OwnedFd },
+    Connection { to: SocketAddr, taken: Taken },
+}
+
+/// A connection that was taken on. One that has no place is refused before, while the guest can still be told: a connection that
+/// is taken and then dropped looks to QEMU's network like one that has yet to come about, and the guest waits for minutes.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) stream: OwnedFd,
+    /// Its place among [`CONNECTIONS`].
+    pub(super) place: OwnedSemaphorePermit,
 }
 
 /// Starts the thread. It ends when the sender is dropped.
@@ -70,7 +79,6 @@ async fn serve(
     let four = Rc::new(UdpSocket::from_std(four)?);
     let six = six.map(UdpSocket::from_std).transpose()?.map(Rc::new);
     let resolver = Rc::new(Resolver::new(Arc::clone(&shared)));
-    let connections = Arc::new(Semaphore::new(CONNECTIONS));
     let mut tick = tokio::time::interval(Duration::from_secs(1));
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -98,27 +106,28 @@ async fn serve(
                     resolver::by_datagram(resolver, &message, name_server, back, socket);
                 }
             }
-            Some(Order::Questions(stream)) => {
-                let permit = Arc::clone(&connections).try_acquire_owned();
-                let (Ok(permit), Some(stream)) = (permit, local(stream)) else {
+            Some(Order::Questions(Taken { stream, place })) => {
+                let Some(stream) = local(stream) else {
                     continue;
                 };
                 let resolver = Rc::clone(&resolver);
                 tokio::task::spawn_local(async move {
-                    let _permit = permit;
+                    let _place = place;
                     // Broken off: the guest's business.
                     let _ = resolver::by_stream(&resolver, stream).await;
                 });
             }
-            Some(Order::Connection { to, stream }) => {
-                let permit = Arc::clone(&connections).try_acquire_owned();
-                let (Ok(permit), Some(stream)) = (permit, local(stream)) else {
-                    proxy::refuse(&shared, to, None, "too many connections at once");
+            Some(Order::Connection {
+                to,
+                taken: Taken { stream, place },
+            }) => {
+                let Some(stream) = local(stream) else {
+                    proxy::refuse(&shared, to, None, "vmint cannot serve the connection");
                     continue;
                 };
                 let shared = Arc::clone(&shared);
                 tokio::task::spawn_local(async move {
-                    let _permit = permit;
+                    let _place = place;
                     proxy::serve(&shared, to, stream).await;
                 });
             }
@@ -126,6 +135,9 @@ async fn serve(
     }
 }
 
+/// For the runtime. That fails only where the host's kernel has no more of what it takes to wait for it.
 fn local(stream: OwnedFd) -> Option<UnixStream> {
-    UnixStream::from_std(StdUnixStream::from(stream)).ok()
+    let stream = UnixStream::from_std(StdUnixStream::from(stream));
+    let told = stream.inspect_err(|e| tracing::warn!("a connection is dropped: {e}"));
+    told.ok()
 }

@@ -236,6 +236,7 @@ impl Launch<'_> {
         seen.unwrap_or_else(|| Platform {
             board: self.qemu.board.clone(),
             features: platform::baseline(&self.qemu.features),
+            panic: self.qemu.panic,
         })
     }
 
@@ -249,6 +250,7 @@ impl Launch<'_> {
         };
         let hardware = args::hardware(self.shape, &platform.board, &hidden);
         all.extend(hardware.into_iter().map(Into::into));
+        all.extend(args::panic(platform.panic).into_iter().map(Into::into));
         if self.held.file.is_some() && self.shape.disk {
             // It stands still, as on a full disk of the host, instead of telling the guest of a broken disk.
             all.extend(["-global".into(), "virtio-blk-device.werror=stop".into()]);
@@ -412,6 +414,6 @@ pub(super) async fn exited(child: &mut Child, logs: &Logs) -> LaunchError {
     };
     LaunchError::Exited {
         status,
-        stderr: logs.last_words().await,
+        stderr: logs.last_words().await.0,
     }
 }

@@ -5,7 +5,7 @@ use crate::log::{self, Keeper, Kept, Log};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What a hypervisor and its guest say, and who keeps it.
 #[derive(Debug)]
@@ -22,9 +22,9 @@ pub(super) struct Logs {
 impl Logs {
     /// Logs, and the writing ends of the console's pipe and of that of QEMU's standard error.
     pub(super) fn begin(console: &Path, stderr: &Path) -> io::Result<(Self, OwnedFd, OwnedFd)> {
-        let open = |path, size| Log::open(path, size).map(|log| Arc::new(Mutex::new(log)));
-        let (kept_console, kept_stderr) =
-            (open(console, log::CONSOLE)?, open(stderr, log::PROGRAM)?);
+        let kept = |log| Arc::new(Mutex::new(log));
+        let kept_console = kept(Log::open(console, log::CONSOLE)?.listening());
+        let kept_stderr = kept(Log::open(stderr, log::PROGRAM)?);
         let (console_in, console_out) = log::pipe()?;
         let (stderr_in, stderr_out) = log::pipe()?;
         let keeper = log::keep(vec![
@@ -41,9 +41,10 @@ impl Logs {
         Ok((logs, console_out, stderr_out))
     }
 
-    /// The end of what QEMU said, which is dead.
-    pub(super) async fn last_words(&self) -> String {
+    /// The end of what QEMU said, which is dead; and the words with which its guest ended.
+    pub(super) async fn last_words(&self) -> (String, Option<String>) {
         self.keeper.done().await;
-        log::tail(&self.path)
+        let console = self.console.lock().unwrap_or_else(PoisonError::into_inner);
+        (log::tail(&self.path), console.last_words())
     }
 }

@@ -14,9 +14,11 @@
 
 mod keeper;
 mod reader;
+mod words;
 
 pub use keeper::{Keeper, Kept, keep, pipe};
 pub use reader::{Reader, last, read, read_settled, tail};
+pub use words::Words;
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -76,6 +78,8 @@ pub struct Log {
     shown: Option<PathBuf>,
     /// Bytes that could not be written.
     lost: u64,
+    /// Who listens for last words.
+    words: Option<Words>,
 }
 
 impl Log {
@@ -97,7 +101,20 @@ impl Log {
             note,
             shown: None,
             lost: 0,
+            words: None,
         })
+    }
+
+    /// From now on, listens for the words with which a guest ends.
+    #[must_use]
+    pub fn listening(self) -> Self {
+        let words = Some(Words::default());
+        Self { words, ..self }
+    }
+
+    /// Those that were heard since.
+    pub fn last_words(&self) -> Option<String> {
+        self.words.as_ref().and_then(Words::last)
     }
 
     /// The part that is written now.
@@ -108,6 +125,9 @@ impl Log {
     /// Appends bytes, of which the last are kept. What cannot be written is lost, and that is noted as soon as something
     /// can be: whoever fills the log is not to be held up by a full disk.
     pub fn append(&mut self, mut bytes: &[u8]) {
+        if let Some(words) = &mut self.words {
+            words.hear(bytes);
+        }
         while !bytes.is_empty() {
             if self.len - self.note >= self.part
                 && let Err(e) = self.turn()

@@ -300,6 +300,7 @@ mod tests {
             expires_steady_ms: None,
             silent_steady_ms: None,
             ended: None,
+            console: None,
         }
     }
 

@@ -15,6 +15,7 @@ use vmint_model::{Cause, ErrorKind, Fault, MachineState};
 use vmint_protocol::Request;
 use vmint_protocol::host::Breach;
 use vmint_qemu::{Exit, Notice};
+use vmint_store::ledger::leases::CONSOLE as LEAVE;
 
 /// What the reason of a machine ends with whose guest was given no more time.
 pub const FORCED: &str = "and was forced";
@@ -264,7 +265,7 @@ impl Machine {
                     answers.give_up(self.record.name.as_str());
                 }
                 notice = live.hypervisor.notice() => match notice {
-                    Ok(Notice::Event(event)) => self.story.note(event),
+                    Ok(Notice::Event(event)) => self.story.note(&event),
                     Ok(Notice::Exited(_)) => break Went::Down,
                     Err(_) => break Went::Cut,
                 },
@@ -299,10 +300,11 @@ impl Machine {
         let fork = self.fork.as_ref().expect("served while it is up");
         let console = fork.files.console();
         let told = self.story.tell(exit, &console);
-        let (cause, to) = match self.story.end(exit, &console) {
+        let (cause, to) = match End::of(exit) {
             End::Shutdown | End::Reboot => (Cause::GuestShutdown, MachineState::Stopped),
             End::Panic => (Cause::GuestPanicked, MachineState::Failed),
-            End::Died => (Cause::HypervisorDied, MachineState::Failed),
+            End::Killed => (Cause::HypervisorDied, MachineState::Failed),
+            End::Ended => (Cause::HypervisorEnded, MachineState::Failed),
         };
         Over::Down {
             cause,
@@ -335,12 +337,26 @@ impl Machine {
         }
     }
 
+    /// The guest has told of panics without end.
+    pub(super) fn flooded(&self) -> Over {
+        Over::Down {
+            cause: Cause::ProtocolBroken,
+            to: MachineState::Failed,
+            reason: Some("the guest told of panics without end".into()),
+            remove: self.record.ephemeral,
+            forced: Forced::No,
+        }
+    }
+
     /// Records that bringing the machine up failed, and leaves nothing behind.
     pub async fn fail(mut self, fault: &Fault) {
         let reason = Some(fault.message.clone());
         let remove = self.record.ephemeral;
         let (cause, to) = match fault.kind {
             ErrorKind::PoolClosed => (Cause::Requested, MachineState::Stopped),
+            // By its own guest, before it was ready.
+            ErrorKind::Image => (Cause::GuestPanicked, MachineState::Failed),
+            ErrorKind::MachineLost => (Cause::HypervisorEnded, MachineState::Failed),
             _ => (Cause::Fault, MachineState::Failed),
         };
         self.finish(Over::Down {
@@ -402,6 +418,12 @@ impl Machine {
         self.view.set(self.record.clone(), None);
         let _ = std::fs::remove_file(self.dir.socket());
         if remove_folder {
+            if self.record.pool.is_some() {
+                let console = vmint_qemu::log::last(&self.dir.console_log(), LEAVE);
+                if let Err(e) = self.store.leave_console(&self.record.id, &console) {
+                    tracing::warn!("its console is not kept for its lease: {e}");
+                }
+            }
             // The folder goes before the record, so that a failure is tried again by the next command.
             vmint_qemu::frozen::release(self.dir.path());
             if let Err(e) = vmint_store::remove_folder(self.dir.path()) {

@@ -272,6 +272,7 @@ impl Plan {
             } else {
                 here.features
             },
+            panic: seen.panic,
         }
     }
 

@@ -90,6 +90,41 @@ impl Store {
     }
 }
 
+/// How many consoles of lost machines are kept.
+const CONSOLES: i64 = 100;
+/// So many bytes of each.
+pub const CONSOLE: usize = 32 << 10;
+
+impl Store {
+    /// Before a machine goes whose lease has not ended: keeps the end of its console with the lease, whose holder has not seen it yet.
+    /// Whether there was such a lease.
+    pub fn leave_console(
+        &mut self,
+        machine: &MachineId,
+        console: &str,
+    ) -> Result<bool, LedgerError> {
+        if self.look(|t| of_machine(t, machine))?.is_none() {
+            return Ok(false);
+        }
+        self.ledger(|t| {
+            let Some(mut lease) = of_machine(t, machine)? else {
+                return Ok(false);
+            };
+            let from = console.ceil_char_boundary(console.len().saturating_sub(CONSOLE));
+            lease.console = Some(console[from..].to_owned());
+            write(t, &lease)?;
+            // Machines are lost seldom: this reads what is remembered of leases.
+            t.prepare_cached(
+                "UPDATE leases SET record = json_remove(record, '$.console') WHERE sequence IN (
+                     SELECT sequence FROM leases WHERE json_extract(record, '$.console') IS NOT NULL
+                     ORDER BY sequence DESC LIMIT -1 OFFSET ?1)",
+            )?
+            .execute([CONSOLES])?;
+            Ok(true)
+        })
+    }
+}
+
 /// A lease that has not ended.
 fn running(t: &Transaction<'_>, id: &LeaseId) -> Result<LeaseRecord, Refusal> {
     let lease = find(t, id)?.ok_or_else(|| LedgerError::NoLease(id.clone()))?;

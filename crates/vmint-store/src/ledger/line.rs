@@ -468,6 +468,7 @@ fn grant(
         expires_steady_ms: None,
         silent_steady_ms: None,
         ended: None,
+        console: None,
     };
     lease.renew(now);
     t.prepare_cached("UPDATE slots SET uses = uses + 1 WHERE machine = ?1")?

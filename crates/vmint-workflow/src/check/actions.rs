@@ -1,8 +1,10 @@
 //! Where actions of other repositories are found: vmint's own equivalents, and a mirror on this host.
 
 use super::inside;
+use crate::equipment::Equipment;
 use crate::mirror::lock::{Lock, digest};
 use crate::replace::{self, Choice, Choices, Replaced, Why};
+use crate::setup;
 use github_actions_models::common::RepositoryUses;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -45,37 +47,22 @@ pub enum Builtin {
     CacheSave,
     /// `actions/cache/restore`.
     CacheRestore,
-    /// `actions/setup-python`.
-    SetupPython,
-    /// `actions/setup-node`.
-    SetupNode,
-    /// `actions/setup-go`.
-    SetupGo,
-    /// `actions/setup-java`.
-    SetupJava,
-    /// `ruby/setup-ruby`.
-    SetupRuby,
-    /// `dtolnay/rust-toolchain`.
-    RustToolchain,
-    /// `actions-rust-lang/setup-rust-toolchain`.
-    SetupRustToolchain,
+    /// `actions/setup-python` and its like: one of [`setup::TOOLS`].
+    Setup(&'static setup::Tool),
 }
 
 /// What is known of one.
 struct Known {
     builtin: Builtin,
     name: &'static str,
-    /// The tool that the image must have.
-    tool: Option<&'static str>,
     required: &'static [&'static str],
     optional: &'static [&'static str],
 }
 
-static KNOWN: [Known; 13] = [
+static KNOWN: [Known; 6] = [
     Known {
         builtin: Builtin::Checkout,
         name: "actions/checkout",
-        tool: None,
         required: &[],
         optional: &[
             "repository",
@@ -103,7 +90,6 @@ static KNOWN: [Known; 13] = [
     Known {
         builtin: Builtin::UploadArtifact,
         name: "actions/upload-artifact",
-        tool: None,
         required: &["path"],
         optional: &[
             "name",
@@ -118,7 +104,6 @@ static KNOWN: [Known; 13] = [
     Known {
         builtin: Builtin::DownloadArtifact,
         name: "actions/download-artifact",
-        tool: None,
         required: &[],
         optional: &[
             "name",
@@ -134,7 +119,6 @@ static KNOWN: [Known; 13] = [
     Known {
         builtin: Builtin::Cache,
         name: "actions/cache",
-        tool: None,
         required: &["path", "key"],
         optional: &[
             "restore-keys",
@@ -148,14 +132,12 @@ static KNOWN: [Known; 13] = [
     Known {
         builtin: Builtin::CacheSave,
         name: "actions/cache/save",
-        tool: None,
         required: &["path", "key"],
         optional: &["upload-chunk-size", "enableCrossOsArchive"],
     },
     Known {
         builtin: Builtin::CacheRestore,
         name: "actions/cache/restore",
-        tool: None,
         required: &["path", "key"],
         optional: &[
             "restore-keys",
@@ -164,166 +146,60 @@ static KNOWN: [Known; 13] = [
             "lookup-only",
         ],
     },
-    Known {
-        builtin: Builtin::SetupPython,
-        name: "actions/setup-python",
-        tool: Some("python"),
-        required: &[],
-        optional: &[
-            "python-version",
-            "python-version-file",
-            "cache",
-            "architecture",
-            "check-latest",
-            "token",
-            "cache-dependency-path",
-            "update-environment",
-            "allow-prereleases",
-            "freethreaded",
-            "pip-version",
-            "pip-install",
-        ],
-    },
-    Known {
-        builtin: Builtin::SetupNode,
-        name: "actions/setup-node",
-        tool: Some("node"),
-        required: &[],
-        optional: &[
-            "always-auth",
-            "node-version",
-            "node-version-file",
-            "architecture",
-            "check-latest",
-            "registry-url",
-            "scope",
-            "token",
-            "cache",
-            "package-manager-cache",
-            "cache-dependency-path",
-            "mirror",
-            "mirror-token",
-        ],
-    },
-    Known {
-        builtin: Builtin::SetupGo,
-        name: "actions/setup-go",
-        tool: Some("go"),
-        required: &[],
-        optional: &[
-            "go-version",
-            "go-version-file",
-            "check-latest",
-            "token",
-            "cache",
-            "cache-dependency-path",
-            "architecture",
-        ],
-    },
-    Known {
-        builtin: Builtin::SetupJava,
-        name: "actions/setup-java",
-        tool: Some("java"),
-        required: &["distribution"],
-        optional: &[
-            "java-version",
-            "java-version-file",
-            "java-package",
-            "architecture",
-            "jdkFile",
-            "check-latest",
-            "server-id",
-            "server-username",
-            "server-password",
-            "settings-path",
-            "overwrite-settings",
-            "gpg-private-key",
-            "gpg-passphrase",
-            "cache",
-            "cache-dependency-path",
-            "job-status",
-            "token",
-            "mvn-toolchain-id",
-            "mvn-toolchain-vendor",
-        ],
-    },
-    Known {
-        builtin: Builtin::SetupRuby,
-        name: "ruby/setup-ruby",
-        tool: Some("ruby"),
-        required: &[],
-        optional: &[
-            "ruby-version",
-            "rubygems",
-            "bundler",
-            "bundler-cache",
-            "working-directory",
-            "cache-version",
-            "self-hosted",
-            "windows-toolchain",
-            "token",
-        ],
-    },
-    Known {
-        builtin: Builtin::RustToolchain,
-        name: "dtolnay/rust-toolchain",
-        tool: Some("rust"),
-        required: &[],
-        optional: &["toolchain", "targets", "target", "components"],
-    },
-    Known {
-        builtin: Builtin::SetupRustToolchain,
-        name: "actions-rust-lang/setup-rust-toolchain",
-        tool: Some("rust"),
-        required: &[],
-        optional: &[
-            "toolchain",
-            "target",
-            "components",
-            "cache",
-            "cache-directories",
-            "cache-workspaces",
-            "cache-on-failure",
-            "cache-key",
-            "cache-shared-key",
-            "cache-bin",
-            "cache-provider",
-            "cache-all-crates",
-            "cache-save-if",
-            "matcher",
-            "rustflags",
-            "override",
-            "rust-src-dir",
-        ],
-    },
 ];
 
 impl Builtin {
     /// By its name, whatever the case: `actions/cache/save`.
     pub fn named(name: &str) -> Option<Self> {
-        let known = KNOWN
-            .iter()
-            .find(|known| known.name.eq_ignore_ascii_case(name));
-        known.map(|known| known.builtin)
+        let mut known = KNOWN.iter();
+        let known = known.find(|known| known.name.eq_ignore_ascii_case(name));
+        let setup = || setup::Tool::of(name).map(Self::Setup);
+        known.map(|known| known.builtin).or_else(setup)
     }
 
     fn known(self) -> Option<&'static Known> {
         KNOWN.iter().find(|known| known.builtin == self)
     }
 
-    /// The tool that the image must have.
-    pub fn tool(self) -> Option<&'static str> {
-        self.known().and_then(|known| known.tool)
+    /// What the image must have.
+    pub fn equipment(self) -> Option<Equipment> {
+        match self {
+            Self::Setup(tool) => Some(tool.brings),
+            _ => None,
+        }
     }
 
     /// The inputs that must be given.
     pub fn required(self) -> &'static [&'static str] {
-        self.known().map_or(&[], |known| known.required)
+        match self {
+            Self::Setup(tool) => tool.required,
+            other => other.known().map_or(&[], |known| known.required),
+        }
     }
 
     /// The inputs that may be given.
     pub fn optional(self) -> &'static [&'static str] {
-        self.known().map_or(&[], |known| known.optional)
+        match self {
+            Self::Setup(tool) => tool.optional,
+            other => other.known().map_or(&[], |known| known.optional),
+        }
+    }
+
+    /// Why it cannot be done with an input, whatever else comes. `own` is `OWNER/NAME` of the repository.
+    pub fn refuses(self, input: &str, value: &str, own: &str) -> Option<String> {
+        let (input, value) = (input.to_ascii_lowercase(), value.trim());
+        if value.is_empty() {
+            return None;
+        }
+        match (self, input.as_str()) {
+            (Self::Checkout, "repository") if !value.eq_ignore_ascii_case(own) => Some(format!(
+                "the repository {value} is not {own}, and vmint fetches nothing: clone it in a `run` step, or bring it in the image"
+            )),
+            (Self::DownloadArtifact, "repository" | "run-id" | "artifact-ids") => Some(format!(
+                "`{input}: {value}`: vmint has only the artifacts of this run, by their names"
+            )),
+            _ => None,
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 use super::actions::Found;
 use super::{Checker, File, Home, inside, listed, read};
 use crate::diagnostic::Severity;
+use crate::expr::is_computed;
 use crate::load;
 use crate::spec::{CallJob, CallSecrets, JobBody, Map, Text, Workflow};
 use crate::yaml::scalar::plain;
@@ -114,7 +115,7 @@ impl Checker<'_> {
             }
             Err(wrong) => {
                 self.findings.extend(wrong.0);
-                self.heights.insert(uses.text.clone(), 1);
+                self.heights.insert(uses.text.clone(), (1, self.reached));
                 return;
             }
         };
@@ -132,7 +133,8 @@ impl Checker<'_> {
         self.workflow(&workflow, &inner);
         self.nesting.pop();
         let height = 1 + self.tallest_call(&workflow);
-        self.heights.insert(uses.text.clone(), height);
+        self.heights
+            .insert(uses.text.clone(), (height, self.reached));
         self.called.insert(uses.text.clone(), workflow);
     }
 
@@ -141,7 +143,7 @@ impl Checker<'_> {
             JobBody::Call(call) => self.heights.get(&call.uses.text),
             JobBody::Steps(_) => None,
         });
-        called.copied().max().unwrap_or(0)
+        called.map(|(height, _)| *height).max().unwrap_or(0)
     }
 
     /// Compares what a job gives with what the workflow declares.
@@ -201,8 +203,9 @@ impl Checker<'_> {
         let known: HashSet<String> = known.map(str::to_ascii_lowercase).collect();
         let there = given.iter().map(|(key, _)| key.to_ascii_lowercase());
         let there: HashSet<String> = there.collect();
+        let computed = given.iter().any(|(name, _)| is_computed(name));
         for (name, value) in given {
-            if known.contains(&name.to_ascii_lowercase()) {
+            if is_computed(name) || known.contains(&name.to_ascii_lowercase()) {
                 continue;
             }
             let names = || declared.iter().map(|(key, _)| key.text.as_str());
@@ -220,7 +223,7 @@ impl Checker<'_> {
                 Some(Data::Bool(true))
             );
             let missing = !there.contains(&name.text.to_ascii_lowercase());
-            if required && missing && input.get("default").is_none() {
+            if required && missing && !computed && input.get("default").is_none() {
                 let message = format!("`{workflow}` needs the {what} `{}`", shown(&name.text));
                 self.error(
                     file,

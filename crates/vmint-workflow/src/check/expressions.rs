@@ -2,6 +2,7 @@
 
 use super::{Checker, File, listed};
 use crate::diagnostic::{Diagnostic, Severity, nearest};
+use crate::event::context::OF_MACHINE;
 use crate::expr::error::{MAX_DEPTH, MAX_LENGTH};
 use crate::expr::inspect::MAX_WRONG;
 use crate::expr::{
@@ -60,11 +61,18 @@ impl Checker<'_> {
                     .map(|each| refuse(field, &available, each))
                     .take(room),
             );
+            if !field.has_machine() {
+                let early = inspection
+                    .uses
+                    .iter()
+                    .filter_map(|used| too_early(field, used));
+                problems.extend(early.take(MAX_WRONG.saturating_sub(problems.len())));
+            }
             for problem in problems {
                 let spot = self.spot(Severity::Error, file, &text, problem.offset);
                 let error = Diagnostic::error(file.path, spot, problem.message);
                 let help = problem.help;
-                self.findings.add(Diagnostic { help, ..error });
+                self.find(Diagnostic { help, ..error });
             }
             if !inspection.uses.is_empty() {
                 let uses = inspection.uses;
@@ -163,6 +171,19 @@ fn refuse(field: Field, available: &Availability, used: &Use) -> Problem {
         message,
         help: Some(help),
     }
+}
+
+/// What a field reads that is known only when the job has a machine.
+fn too_early(field: Field, used: &Use) -> Option<Problem> {
+    let (context, name) = used.context_and_name()?;
+    let of_machine = OF_MACHINE
+        .iter()
+        .any(|known| known.eq_ignore_ascii_case(name));
+    (context == ContextName::Github && of_machine).then(|| Problem {
+        offset: used.offset,
+        message: format!("`github.{name}` is not known in {field}: the job has no machine yet"),
+        help: Some("use it in `env` or in a step; on GitHub it is empty here".to_owned()),
+    })
 }
 
 /// How to reach what a context holds, and which contexts there are.

@@ -1,11 +1,10 @@
 //! How jobs hang together: `needs`, matrices, where they run.
 
 use super::steps::Names;
-use super::uses::need;
-use super::{Checker, File, texts};
+use super::{Checker, File, Weight, texts};
 use crate::diagnostic::{SHOWN, Severity, Spot};
-use crate::expr::Field;
-use crate::graph::{Ids, walk};
+use crate::expr::{Field, is_computed};
+use crate::graph::{Graph, Ids, walk};
 use crate::spec::{Job, JobBody, StepsJob, Text, Workflow};
 use crate::yaml::{Data, Node, shown};
 use std::collections::HashSet;
@@ -26,9 +25,30 @@ impl Checker<'_> {
         }
         self.needs(file, workflow);
         let jobs: HashSet<String> = workflow.jobs.keys().map(|id| id.to_lowercase()).collect();
-        for job in workflow.jobs.values() {
-            self.job(file, job, &jobs);
+        // What is used twice is checked once: first by those that are to be run.
+        let selected = self.selected(workflow);
+        let outer = self.weight;
+        for (weight, wanted) in [(outer, true), (Weight::Unselected, false)] {
+            self.weight = weight;
+            for (at, job) in workflow.jobs.values().enumerate() {
+                if selected.contains(&at) == wanted {
+                    self.job(file, job, &jobs);
+                }
+            }
         }
+        self.weight = outer;
+    }
+
+    /// Which jobs of a workflow are to be run, by their indexes. All of one that is called.
+    fn selected(&self, workflow: &Workflow) -> HashSet<usize> {
+        let asked = self.options.selection.jobs;
+        let all = || (0..workflow.jobs.len()).collect();
+        if asked.is_empty() || !self.nesting.is_empty() {
+            return all();
+        }
+        // What cannot be selected is told when it is.
+        let selected = Graph::of(workflow).and_then(|graph| graph.select(asked));
+        selected.map_or_else(|_| all(), |jobs| jobs.into_iter().collect())
     }
 
     fn job(&mut self, file: &File<'_>, job: &Job, jobs: &HashSet<String>) {
@@ -66,6 +86,7 @@ impl Checker<'_> {
                 }
                 self.time_limit(file, steps.timeout_minutes.as_ref());
                 self.job_steps(file, &steps.steps, &mut names);
+                self.equipment(file, steps, matrix);
             }
         }
         for read in outputs {
@@ -75,26 +96,13 @@ impl Checker<'_> {
 
     /// Where a job runs.
     fn place(&mut self, file: &File<'_>, job: &StepsJob, matrix: Option<&Node>) {
-        for label in &job.runs_on {
-            for (label, spot) in labels(label, matrix) {
-                self.label(file, &label, spot);
-            }
-        }
         if let Some(container) = &job.container {
             let message = "`container` of a job is not supported";
             let help = "remove it: each job has a machine of its own; build an image with what the container holds, and \
                         name it by a label in `runs-on`";
             self.error(file, container.spot, message, help);
         }
-        for (key, service) in job.services.as_ref().map_or(&[][..], Node::entries) {
-            let text = Text {
-                text: key.text.clone(),
-                spot: service.spot,
-            };
-            let what = service.get("image").unwrap_or(service).text();
-            let needed = need(what.unwrap_or_default(), file, &text);
-            self.requirements.container_engine.push(needed);
-        }
+        self.labels(file, job, matrix);
     }
 
     /// Whether no combination of a job is run here, by the labels that stand in the file.
@@ -134,9 +142,10 @@ impl Checker<'_> {
         true
     }
 
-    fn label(&mut self, file: &File<'_>, label: &str, spot: Spot) {
+    /// Says what is wrong with a label whatever the settings are.
+    pub(super) fn label(&mut self, file: &File<'_>, label: &str, spot: Spot) -> Told {
         if self.tell_left_out(file, label, spot) {
-            return;
+            return Told::Yes;
         }
         let lower = label.trim().to_lowercase();
         let system = ["windows", "macos"]
@@ -155,7 +164,9 @@ impl Checker<'_> {
                 "run the job on Linux, or skip it: `skip-runs-on = [\"{system}-*\"]` in `[workflow]` of vmint.toml"
             );
             self.error(file, spot, message, help);
+            return Told::Yes;
         }
+        Told::No
     }
 
     fn needs(&mut self, file: &File<'_>, workflow: &Workflow) {
@@ -204,9 +215,14 @@ impl Checker<'_> {
 
     fn matrix(&mut self, file: &File<'_>, matrix: &Node) {
         let mut combinations = Some(1_usize);
-        let mut vectors = HashSet::new();
+        let (mut vectors, mut computed) = (HashSet::new(), false);
         for (key, value) in matrix.entries() {
             if ["include", "exclude"].contains(&key.text.as_str()) {
+                continue;
+            }
+            if is_computed(&key.text) {
+                computed = true;
+                combinations = None;
                 continue;
             }
             vectors.insert(key.text.to_lowercase());
@@ -218,6 +234,8 @@ impl Checker<'_> {
                     );
                     self.error(file, key.spot, message, "give it a value, or remove it");
                 }
+                // A list by an expression is spread when it is known.
+                Data::Sequence(values) if values.iter().any(is_expression) => combinations = None,
                 Data::Sequence(values) => {
                     combinations = combinations.map(|n| n.saturating_mul(values.len()));
                 }
@@ -250,7 +268,10 @@ impl Checker<'_> {
         }
         for entry in excluded.map_or(&[][..], Node::items) {
             for (key, _) in entry.entries() {
-                if !vectors.contains(&key.text.to_lowercase()) {
+                if !computed
+                    && !is_computed(&key.text)
+                    && !vectors.contains(&key.text.to_lowercase())
+                {
                     let message = format!(
                         "`exclude` names `{}`, which is no key of the matrix",
                         shown(&key.text)
@@ -272,14 +293,21 @@ impl Checker<'_> {
     }
 }
 
+/// Whether something was said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    Yes,
+    No,
+}
+
 /// The key of `runs-on: ${{ matrix.os }}`, which is how most say it.
-fn of_matrix(label: &Text) -> Option<&str> {
+pub(super) fn of_matrix(label: &Text) -> Option<&str> {
     let inner = label.text.trim().strip_prefix("${{")?.strip_suffix("}}")?;
     inner.trim().strip_prefix("matrix.")
 }
 
 /// The labels that a text of `runs-on` may stand for, as far as they stand in the file.
-fn labels(label: &Text, matrix: Option<&Node>) -> Vec<(String, Spot)> {
+pub(super) fn labels(label: &Text, matrix: Option<&Node>) -> Vec<(String, Spot)> {
     match of_matrix(label) {
         Some(key) => values(matrix, key)
             .into_iter()
@@ -318,7 +346,9 @@ fn keys(matrix: &Node) -> Option<HashSet<String>> {
     }
     for (key, value) in matrix.entries() {
         match (key.text.as_str(), &value.data) {
+            (key, _) if is_computed(key) => return None,
             ("exclude", _) => {}
+            ("include", Data::Sequence(entries)) if entries.iter().any(is_dynamic) => return None,
             ("include", Data::Sequence(entries)) => {
                 let included = entries.iter().flat_map(Node::entries);
                 keys.extend(included.map(|(key, _)| key.text.to_lowercase()));
@@ -332,8 +362,22 @@ fn keys(matrix: &Node) -> Option<HashSet<String>> {
     Some(keys)
 }
 
+/// An expression that may give a list.
+fn is_expression(node: &Node) -> bool {
+    matches!(&node.data, Data::String(text) if text.contains("${{"))
+}
+
+/// An entry whose keys are not all in the file.
+fn is_dynamic(entry: &Node) -> bool {
+    is_expression(entry)
+        || entry
+            .entries()
+            .iter()
+            .any(|(key, _)| is_computed(&key.text))
+}
+
 /// The values of a key of a matrix that stand in the file.
-fn values<'n>(matrix: Option<&'n Node>, key: &str) -> Vec<&'n Node> {
+pub(super) fn values<'n>(matrix: Option<&'n Node>, key: &str) -> Vec<&'n Node> {
     let Some(matrix) = matrix else {
         return Vec::new();
     };

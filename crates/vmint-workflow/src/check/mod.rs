@@ -8,6 +8,9 @@ pub mod actions;
 mod called;
 mod expressions;
 mod jobs;
+pub mod late;
+pub mod needs;
+mod places;
 mod steps;
 #[cfg(test)]
 mod tests;
@@ -19,12 +22,14 @@ pub use actions::{Actions, Builtin, Found, Mirror};
 use crate::diagnostic::{Diagnostic, Diagnostics, Findings, Severity, Spot, nearest};
 use crate::event::On;
 use crate::event::inputs::{self, Of};
-use crate::labels::LeftOut;
+use crate::labels::{Labels, LeftOut};
 use crate::load;
 use crate::replace::Replaced;
 use crate::spec::{Action, Text, Workflow};
 use crate::yaml::source::Source;
 use crate::yaml::{MAX_BYTES, shown};
+use late::Lookup;
+use needs::Reached;
 use std::collections::HashMap;
 use std::io::Read as _;
 use std::path::{Component, Path, PathBuf};
@@ -41,6 +46,21 @@ pub struct Options<'a> {
     pub actions: &'a dyn Actions,
     /// Jobs that are not run here.
     pub left_out: &'a LeftOut,
+    /// What labels stand for; when absent, nothing is said of it.
+    pub labels: Option<&'a dyn Labels>,
+    /// `OWNER/NAME` of the repository.
+    pub slug: &'a str,
+    /// What is to be run.
+    pub selection: Selection<'a>,
+}
+
+/// What of a workflow is to be run. What is wrong with the rest is told as notes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Selection<'a> {
+    /// These jobs, and those that they need; all, if there are none.
+    pub jobs: &'a [String],
+    /// Only combinations of matrices with these values.
+    pub matrix: &'a [(String, String)],
 }
 
 /// A workflow without errors, and all that it uses.
@@ -52,8 +72,6 @@ pub struct Checked {
     pub actions: HashMap<String, Resolved>,
     /// The reusable workflows, by the text of `uses`.
     pub called: HashMap<String, Workflow>,
-    /// What it needs of the image.
-    pub requirements: Requirements,
     /// What runs, but probably not as meant.
     pub warnings: Vec<Diagnostic>,
 }
@@ -67,6 +85,10 @@ pub enum Resolved {
     Action(Box<LoadedAction>),
     /// What stands in for an action.
     Replaced(Replaced),
+    /// It is known only in the workspace, when the step runs.
+    AtRun,
+    /// There is none, which matters when a step that uses it is reached: why, and what to do.
+    Missing(String),
 }
 
 /// An action that was loaded and checked.
@@ -78,6 +100,10 @@ pub struct LoadedAction {
     pub folder: PathBuf,
     /// Where it comes from.
     pub origin: Origin,
+    /// The file by which the folder is an action: `action.yml`.
+    pub file: String,
+    /// What is in that file.
+    pub bytes: Vec<u8>,
 }
 
 /// Where an action comes from.
@@ -87,28 +113,6 @@ pub enum Origin {
     Local,
     /// A mirror on the host: it must be copied into the machine.
     Mirror,
-}
-
-/// What a workflow needs of the image, with the places that need it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Requirements {
-    /// Node.js; `what` is `using` of the action: `node20`.
-    pub node: Vec<Need>,
-    /// A container engine; `what` is the image or the service.
-    pub container_engine: Vec<Need>,
-    /// Other tools; `what` is `python`, `go`, `java`, `ruby`, `rust` or `node`.
-    pub tools: Vec<Need>,
-}
-
-/// One thing that is needed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Need {
-    /// What.
-    pub what: String,
-    /// In which file.
-    pub file: PathBuf,
-    /// Where.
-    pub spot: Spot,
 }
 
 /// Checks a workflow file. All that is wrong is told at once, sorted by place.
@@ -129,7 +133,6 @@ pub fn check(path: &Path, bytes: &[u8], options: &Options<'_>) -> Result<Checked
         workflow,
         actions: checker.actions,
         called: checker.called,
-        requirements: checker.requirements,
         warnings,
     })
 }
@@ -140,11 +143,25 @@ struct Checker<'a> {
     findings: Findings,
     actions: HashMap<String, Resolved>,
     called: HashMap<String, Workflow>,
-    requirements: Requirements,
+    /// Where local actions are looked up.
+    home: Lookup,
+    /// Whether what is checked is to be run.
+    weight: Weight,
+    /// Whether it is surely come to then.
+    reached: Reached,
     /// `uses` of the actions and workflows that are being checked, outermost first.
     nesting: Vec<String>,
-    /// Of what was checked: how many levels it nests.
-    heights: HashMap<String, usize>,
+    /// Of what was checked: how many levels it nests, and whether it was surely come to.
+    heights: HashMap<String, (usize, Reached)>,
+}
+
+/// How much counts what is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Weight {
+    /// It is to be run.
+    Full,
+    /// It is not.
+    Unselected,
 }
 
 /// The file that is being checked.
@@ -171,7 +188,9 @@ impl<'a> Checker<'a> {
             findings: Findings::default(),
             actions: HashMap::new(),
             called: HashMap::new(),
-            requirements: Requirements::default(),
+            home: Lookup::Repository,
+            weight: Weight::Full,
+            reached: Reached::Surely,
             nesting: Vec::new(),
             heights: HashMap::new(),
         }
@@ -185,7 +204,16 @@ impl<'a> Checker<'a> {
         help: impl Into<String>,
     ) {
         let error = Diagnostic::error(file.path, spot, message);
-        self.findings.add(error.help(help));
+        self.find(error.help(help));
+    }
+
+    /// Adds a finding, with the weight of what is checked.
+    fn find(&mut self, found: Diagnostic) {
+        let severity = match self.weight {
+            Weight::Full => found.severity,
+            Weight::Unselected => Severity::Note,
+        };
+        self.findings.add(Diagnostic { severity, ..found });
     }
 
     fn warning(
@@ -196,7 +224,24 @@ impl<'a> Checker<'a> {
         help: impl Into<String>,
     ) {
         let warning = Diagnostic::warning(file.path, spot, message);
-        self.findings.add(warning.help(help));
+        self.find(warning.help(help));
+    }
+
+    /// Says what cannot be run here: an error where it is surely come to, else a warning.
+    fn cannot(
+        &mut self,
+        file: &File<'_>,
+        spot: Spot,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
+        match self.reached {
+            Reached::Surely => self.error(file, spot, message, help),
+            Reached::Perhaps => {
+                let message = format!("{}; the step fails if it is reached", message.into());
+                self.warning(file, spot, message, help);
+            }
+        }
     }
 
     /// Checks what starts a workflow: filters, and the inputs of a `workflow_dispatch`.

@@ -2,7 +2,7 @@
 
 use super::expressions::Inspected;
 use super::texts::{self, Part};
-use super::uses::{Workspace, need};
+use super::uses::Workspace;
 use super::{Checker, File};
 use crate::diagnostic::{Severity, nearest};
 use crate::expr::{ContextName, Field};
@@ -26,17 +26,21 @@ pub(super) struct Names<'a> {
 impl Checker<'_> {
     /// The steps of a job.
     pub(super) fn job_steps(&mut self, file: &File<'_>, steps: &[Step], names: &mut Names<'_>) {
-        let mut workspace = Workspace::Empty;
+        let mut workspace = Workspace::default();
         names.steps = Some((HashSet::new(), numbers(steps)));
+        let outer = self.reached;
         for step in steps {
+            self.reached = outer.of(step);
             self.step(file, step, Part::Job, names);
-            if let StepBody::Uses { uses, with } = &step.body
-                && self.used(file, uses, with, workspace)
-            {
-                workspace = Workspace::Filled;
+            let mut resolved = None;
+            if let StepBody::Uses { uses, with } = &step.body {
+                self.used(file, uses, with, &workspace);
+                resolved = self.actions.get(&uses.text);
             }
+            workspace.after(step, resolved);
             Self::done(step, names);
         }
+        self.reached = outer;
     }
 
     /// The steps of a composite action, and the outputs that read them, which are among the other texts of the action.
@@ -45,13 +49,16 @@ impl Checker<'_> {
             steps: Some((HashSet::new(), numbers(steps))),
             ..Names::default()
         };
+        let outer = self.reached;
         for step in steps {
+            self.reached = outer.of(step);
             self.step(file, step, Part::Action, &names);
             if let StepBody::Uses { uses, with } = &step.body {
-                self.used(file, uses, with, Workspace::Unknown);
+                self.used(file, uses, with, &Workspace::unknown());
             }
             Self::done(step, &mut names);
         }
+        self.reached = outer;
         for output in read {
             if output.field == Field::ActionOutputValue {
                 self.names(file, output, &names);
@@ -113,14 +120,11 @@ impl Checker<'_> {
         let text = shell.text.trim();
         match text {
             "bash" | "sh" => {}
-            "python" => self
-                .requirements
-                .tools
-                .push(need("python".to_owned(), file, shell)),
+            "python" => {}
             "pwsh" | "powershell" | "cmd" => {
                 let message = format!("the shell `{text}` is not supported");
                 let help = "use bash, sh or python; if the image has PowerShell, write `shell: pwsh -File {0}`";
-                self.error(file, shell.spot, message, help);
+                self.cannot(file, shell.spot, message, help);
             }
             _ if text.contains("{0}") || text.contains("${{") => {}
             _ => {

@@ -1,9 +1,14 @@
+use super::needs::Reached;
 use super::*;
+use crate::equipment::{Equipment, Known};
 use crate::expr::{inspect, inspect_condition};
+use crate::labels::Meaning;
 use crate::replace::{Choice, Choices, StandIn};
+use crate::spec::JobBody;
 use proptest::prelude::*;
 use std::fmt::Write as _;
 use std::time::Instant;
+use vmint_model::{ErrorKind, Fault};
 
 mod fields;
 
@@ -37,6 +42,9 @@ impl Repository {
             repository: self.0.path(),
             actions: &mirror,
             left_out: &left_out,
+            labels: None,
+            slug: "o/own",
+            selection: Selection::default(),
         };
         check(Path::new("ci.yml"), text.as_bytes(), &options)
     }
@@ -91,6 +99,151 @@ jobs:
         if: ${{ !cancelled() && matrix.os != 'debian' }}
 "#;
 
+/// What the jobs of a workflow need, in order.
+fn needs(checked: &Checked) -> Vec<(String, Equipment, Reached)> {
+    let jobs = checked.workflow.jobs.values();
+    let needs = jobs.flat_map(|job| match &job.body {
+        JobBody::Steps(steps) => needs::of_job(steps, &checked.actions),
+        JobBody::Call(_) => Vec::new(),
+    });
+    needs
+        .map(|need| (need.who, need.what, need.reached))
+        .collect()
+}
+
+/// Machines of two images: `bare`, which has nothing, and `some`, which has Node.js; and nothing for other labels.
+struct TwoImages;
+
+impl Labels for TwoImages {
+    fn meaning(&self, labels: &[String]) -> Result<Meaning, Fault> {
+        let known = match labels.first().map(String::as_str) {
+            Some("bare") => Known::Bare,
+            Some("some") => Known::Packages(vec![Equipment::Node]),
+            _ => {
+                let message = format!("no machine is known for {labels:?}");
+                return Err(Fault::new(ErrorKind::Usage, message).hint("say it"));
+            }
+        };
+        let note = (labels.len() > 1).then(|| "it is another one".to_owned());
+        let target = labels[0].clone();
+        Ok(Meaning {
+            target,
+            note,
+            known,
+        })
+    }
+}
+
+/// What is said of a workflow of which this is to be run, with these machines.
+fn said_of(text: &str, jobs: &[&str], matrix: &[(&str, &str)]) -> String {
+    let repository = Repository::new(&[
+        (
+            "mirror/o/node@v1/action.yml",
+            "runs: {using: node20, main: m.js}",
+        ),
+        ("mirror/o/node@v1/m.js", ""),
+    ]);
+    let mirror = Mirror {
+        folder: Some(repository.0.path().join("mirror")),
+        ..Mirror::default()
+    };
+    let jobs: Vec<String> = jobs.iter().map(|&job| job.to_owned()).collect();
+    let matrix = matrix
+        .iter()
+        .map(|&(name, value)| (name.to_owned(), value.to_owned()));
+    let matrix: Vec<_> = matrix.collect();
+    let options = Options {
+        repository: repository.0.path(),
+        actions: &mirror,
+        left_out: &LeftOut::default(),
+        labels: Some(&TwoImages),
+        slug: "o/own",
+        selection: Selection {
+            jobs: &jobs,
+            matrix: &matrix,
+        },
+    };
+    let found = match check(Path::new("ci.yml"), text.as_bytes(), &options) {
+        Ok(checked) => checked.warnings,
+        Err(wrong) => wrong.0,
+    };
+    let found = found.iter().map(|one| {
+        format!(
+            "{}: {}: {}",
+            one.spot.line,
+            one.severity.as_str(),
+            one.message
+        )
+    });
+    found.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn labels_are_looked_up_and_what_their_image_lacks_is_told() {
+    let text = r"
+on: push
+jobs:
+  a:
+    runs-on: nothing
+    steps: [{run: x}]
+  b:
+    strategy: {matrix: {on: [bare, [some, other], gone, bare]}}
+    runs-on: ${{ matrix.on }}
+    steps:
+      - {uses: o/node@v1}
+      - {uses: actions/setup-go@v5, if: false}
+      - {uses: actions/checkout@v4, with: {repository: other/one}}
+      - {uses: actions/checkout@v4, with: {repository: O/Own}}
+      - {uses: actions/checkout@v4, with: {repository: '${{ env.X }}'}}
+  c:
+    runs-on: ${{ vars.ON }}
+    steps: [{uses: o/node@v1}]
+";
+    insta::assert_snapshot!(said_of(text, &[], &[]), @r#"
+    5: error: no machine is known for ["nothing"]
+    8: error: no machine is known for ["gone"]
+    9: warning: it is another one
+    11: error: `o/node@v1` (`using: node20`) needs Node.js, which `bare` does not have
+    12: warning: `actions/setup-go@v5` needs Go if it is reached, and `bare` does not have it
+    12: warning: `actions/setup-go@v5` needs Go, and no package of `some` is known to bring it
+    13: error: the repository other/one is not o/own, and vmint fetches nothing
+    "#);
+}
+
+#[test]
+fn what_is_not_selected_gives_notes_and_what_both_use_is_an_error() {
+    let text = r"
+on: push
+jobs:
+  mac:
+    runs-on: macos-14
+    steps: [{uses: o/absent@v1}, {uses: o/shared@v1}]
+  lint:
+    runs-on: some
+    needs: before
+    steps: [{run: x}]
+  before:
+    strategy: {matrix: {on: [some, windows-2022]}}
+    runs-on: ${{ matrix.on }}
+    steps: [{run: x}]
+";
+    insta::assert_snapshot!(said_of(text, &["lint"], &[("on", "some")]), @r"
+    5: note: `macos-14` is macOS, but machines run Linux
+    6: note: the action `o/absent@v1` is not available
+    6: note: the action `o/shared@v1` is not available
+    12: note: `windows-2022` is Windows, but machines run Linux
+    ");
+    let both = text.replace("{run: x}", "{uses: o/shared@v1}");
+    insta::assert_snapshot!(said_of(&both, &["LINT"], &[]), @r"
+    5: note: `macos-14` is macOS, but machines run Linux
+    6: note: the action `o/absent@v1` is not available
+    6: note: the action `o/shared@v1` is not available
+    10: error: the action `o/shared@v1` is not available
+    12: error: `windows-2022` is Windows, but machines run Linux
+    14: error: the action `o/shared@v1` is not available
+    ");
+}
+
 #[test]
 fn what_stands_in_for_an_action_is_told_and_settings_win_over_builtins_copies_and_defaults() {
     let mut repository = Repository::new(&[
@@ -128,6 +281,7 @@ fn what_stands_in_for_an_action_is_told_and_settings_win_over_builtins_copies_an
         Resolved::Builtin(_) => "builtin",
         Resolved::Action(_) => "action",
         Resolved::Replaced(_) => "replaced",
+        Resolved::AtRun | Resolved::Missing(_) => "later",
     };
     assert_eq!(kind(&checked, "codecov/codecov-action@v4"), "action");
     assert_eq!(kind(&checked, "actions/cache@v4"), "builtin");
@@ -252,17 +406,22 @@ fn a_sound_workflow_passes_with_all_that_it_uses() {
         (node.origin, node.folder.ends_with("mirror/o/node@v1")),
         (Origin::Mirror, true)
     );
-    let what = |needs: &[Need]| {
-        needs
-            .iter()
-            .map(|need| need.what.clone())
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(what(&checked.requirements.node), ["node20"]);
-    assert_eq!(what(&checked.requirements.tools), ["rust", "python"]);
     assert_eq!(
-        checked.requirements.node[0].file,
-        Path::new(".github/actions/greet/action.yml")
+        needs(&checked),
+        [
+            (
+                "`dtolnay/rust-toolchain@stable`",
+                Equipment::Rust,
+                Reached::Surely
+            ),
+            ("the shell `python`", Equipment::Python, Reached::Surely),
+            (
+                "`o/node@v1` (`using: node20`)",
+                Equipment::Node,
+                Reached::Surely
+            ),
+        ]
+        .map(|(who, what, reached)| (who.to_owned(), what, reached))
     );
 }
 
@@ -270,13 +429,14 @@ fn a_sound_workflow_passes_with_all_that_it_uses() {
 fn containers_are_required_or_refused() {
     let text = "on: push\njobs:\n  a:\n    runs-on: x\n    services: {db: {image: postgres}}\n    steps: [{uses: docker://alpine}]\n";
     let checked = Repository::new(&[]).check(text).unwrap();
-    let images: Vec<&str> = checked
-        .requirements
-        .container_engine
-        .iter()
-        .map(|need| &*need.what)
-        .collect();
-    assert_eq!(images, ["postgres", "alpine"]);
+    assert_eq!(
+        needs(&checked)[0],
+        (
+            "the service `db`".to_owned(),
+            Equipment::ContainerEngine,
+            Reached::Surely
+        )
+    );
     insta::assert_snapshot!(said("on: push\njobs:\n  a:\n    runs-on: windows-latest\n    container: x\n    steps: [{run: x}]\n  b:\n    strategy: {matrix: {os: [ubuntu-latest, macos-14]}}\n    runs-on: ${{ matrix.os }}\n    steps: [{run: x}]\n"), @r#"
     ci.yml:4:14: error: `windows-latest` is Windows, but machines run Linux
         help: run the job on Linux, or skip it: `skip-runs-on = ["windows-*"]` in `[workflow]` of vmint.toml
@@ -482,32 +642,53 @@ fn what_is_used_is_found_and_given_its_inputs() {
     b/action.yml:1:41: error: `./a` uses itself: `./a` → `./b` → `./a`
         help: break the circle
     bad/action.yaml:4:5: error: a step with `run` in an action needs the key `shell`
-    ci.yml:6:15: error: `./ok` needs the input `who`
-        help: add `who` to `with`
-    ci.yml:6:15: warning: no step before this one checks out the repository, so `./ok` is not there
-        help: on GitHub this fails; add a step with `uses: actions/checkout@v4` before it
+    ci.yml:6:15: error: no step before this one checks out the repository, so `./ok` is not there
+        help: add a step with `uses: actions/checkout@v4` before it
     ci.yml:8:29: warning: `actions/checkout@v4` has no input `fetch_depth`
         help: did you mean `fetch-depth`?
-    ci.yml:9:15: error: `./ok` needs the input `who`
+    ci.yml:9:15: warning: `./ok` needs the input `who`
         help: add `who` to `with`
     ci.yml:10:21: warning: `./ok` has no input `woh`
         help: did you mean `who`?
     ci.yml:10:29: warning: the input `old` of `./ok` is deprecated
         help: use who
-    ci.yml:12:15: error: `image` holds a Dockerfile, but no action.yml
-        help: add an action.yml with `using: docker` and `image: Dockerfile`
-    ci.yml:15:15: error: `empty` holds no action.yml
-        help: an action is a folder with an action.yml or action.yaml
-    ci.yml:16:15: error: there is no folder `nowhere`
-        help: paths of local actions begin at the root of the repository
-    ci.yml:17:15: error: `./../x` leads out of the repository
-        help: name a path below the root of the repository, without `..`
+    ci.yml:15:15: warning: `./empty` is not in the repository; it is looked for in the workspace when the step runs
+        help: fine if a step before puts it there; else correct the path
+    ci.yml:16:15: warning: `./nowhere` is not in the repository; it is looked for in the workspace when the step runs
+        help: fine if a step before puts it there; else correct the path
+    ci.yml:17:15: warning: `./../x` is not in the repository; it is looked for in the workspace when the step runs
+        help: fine if a step before puts it there; else correct the path
     ci.yml:19:15: error: the action `some/thing@v1` is not available
         help: fetch it with `vmint workflow fetch-actions FILE`, put the repository at that ref into `REPO/mirror/some/thing@v1`, or say in `[workflow.replace]` what stands in for it
     ci.yml:20:15: error: `actions/cache@v4` needs the input `path`
         help: add `path` to `with`
     image2/action.yml:1:30: warning: the action names the file `Dockerfile`, which is not there
         help: fine if the workflow makes it before the action is used; else correct the path
+    ");
+    // Behind a checkout alone, all is known of the workspace.
+    let alone = |uses: &str| {
+        repository.said(&steps(&format!(
+            "- uses: actions/checkout@v4\n- uses: {uses}"
+        )))
+    };
+    let all = ["./empty", "./nowhere", "./ok/action.yml", "./image"].map(alone);
+    insta::assert_snapshot!(all.join("\n"), @r"
+    ci.yml:7:15: error: `empty` holds no action.yml
+        help: an action is a folder with an action.yml, an action.yaml or a Dockerfile
+    ci.yml:7:15: error: there is no folder `nowhere`
+        help: paths of local actions begin at the root of the workspace
+    ci.yml:7:15: error: `ok/action.yml` is a file
+        help: name the folder of the action; a workflow is called by `uses` of a job, not of a step
+    ");
+    // What another folder has is of the repository, too.
+    let sub = "- uses: actions/checkout@v4\n  with: {path: sub}\n- {uses: ./sub/ok, with: {woh: x}}\n- uses: ./ok";
+    insta::assert_snapshot!(repository.said(&steps(sub)), @r"
+    ci.yml:8:16: warning: `./sub/ok` needs the input `who`
+        help: add `who` to `with`
+    ci.yml:8:38: warning: `./sub/ok` has no input `woh`
+        help: did you mean `who`?
+    ci.yml:9:15: warning: `./ok` is not in the repository; it is looked for in the workspace when the step runs
+        help: fine if a step before puts it there; else correct the path
     ");
 }
 
@@ -705,7 +886,8 @@ fn very_many_inputs_are_compared_with_very_many_that_are_declared() {
         (".github/workflows/c.yml", &called),
     ]);
     let uses = |uses: &str| format!("uses: {uses}\nwith:\n{}{}", many("x", "1"), many("I", "1"));
-    let step = steps(&format!("- {}", uses("./a").replace('\n', "\n  ")));
+    let step = uses("./a").replace('\n', "\n  ");
+    let step = steps(&format!("- uses: actions/checkout@v4\n- {step}"));
     let job = uses("./.github/workflows/c.yml").replace('\n', "\n    ");
     let job = format!("on: push\njobs:\n  a:\n    {job}");
     for text in [step, job] {

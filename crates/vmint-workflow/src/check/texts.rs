@@ -1,6 +1,7 @@
 //! Visits every text that may hold an expression, with the field that it stands in.
 
-use crate::expr::Field;
+use crate::diagnostic::Spot;
+use crate::expr::{Field, is_computed, is_insert};
 use crate::spec::{
     Action, CallSecrets, Concurrency, Defaults, Job, JobBody, Map, Runs, Step, StepBody, Text,
     Workflow,
@@ -154,7 +155,21 @@ fn optional(text: Option<&Text>, field: Field, visit: Visit<'_>) {
 fn map(map: &Map, field: Field, visit: Visit<'_>) {
     match map {
         Map::Expression(text) => visit(field, text),
-        Map::Entries(entries) => entries.iter().for_each(|(_, text)| visit(field, text)),
+        Map::Entries(entries) => {
+            for (name, text) in entries {
+                let spot = text.spot;
+                key(name, spot, field, visit);
+                visit(field, text);
+            }
+        }
+    }
+}
+
+/// A key that is an expression, unless that is a word of its own.
+fn key(name: &str, spot: Spot, field: Field, visit: Visit<'_>) {
+    if is_computed(name) && !is_insert(name) {
+        let text = name.to_owned();
+        visit(field, &Text { text, spot });
     }
 }
 
@@ -186,9 +201,12 @@ fn node(node: Option<&Node>, field: Field, visit: Visit<'_>) {
         Data::Sequence(items) => items
             .iter()
             .for_each(|item| self::node(Some(item), field, visit)),
-        Data::Mapping(entries) => entries
-            .iter()
-            .for_each(|(_, value)| self::node(Some(value), field, visit)),
+        Data::Mapping(entries) => {
+            for (name, value) in entries {
+                key(&name.text, name.spot, field, visit);
+                self::node(Some(value), field, visit);
+            }
+        }
         Data::Null | Data::Bool(_) | Data::Number(..) => {}
     }
 }

@@ -1,28 +1,80 @@
 //! What steps use: actions are found, loaded and checked in their turn, and their inputs are compared with `with`.
 
 use super::actions::{Builtin, Found};
+use super::late::{self, Lookup};
+use super::needs::Reached;
 use super::texts;
 use super::{
-    Checker, File, Home, LoadedAction, MAX_NESTING, Need, Origin, Resolved, inside, listed, read,
+    Checker, File, Home, LoadedAction, MAX_NESTING, Origin, Resolved, inside, listed, read,
 };
 use crate::diagnostic::{Severity, Spot};
+use crate::expr::is_computed;
 use crate::load;
-use crate::spec::{Map, Runs, Text};
+use crate::spec::{Action, Map, Runs, Step, StepBody, Text};
 use crate::yaml::shown;
 use crate::yaml::source::Source;
 use github_actions_models::common::Uses;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-/// Whether the repository is in the workspace when a step begins.
-#[derive(Clone, Copy, PartialEq)]
-pub(super) enum Workspace {
-    /// A checkout came before.
-    Filled,
-    /// No checkout came before.
-    Empty,
-    /// Unknown, as in an action.
-    Unknown,
+/// What may lie in the workspace when a step begins.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Workspace {
+    /// Where the repository was checked out to, as far as that stands in the file.
+    checkouts: Vec<PathBuf>,
+    others: Others,
+}
+
+/// Whether something else may lie there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Others {
+    /// No step has run but for checkouts.
+    #[default]
+    None,
+    /// A step may have put it there; or it is not known what came before, as in an action.
+    Some,
+}
+
+impl Workspace {
+    /// What the steps before have done is not known.
+    pub(super) fn unknown() -> Self {
+        Self {
+            checkouts: vec![PathBuf::new()],
+            others: Others::Some,
+        }
+    }
+
+    /// After a step.
+    pub(super) fn after(&mut self, step: &Step, resolved: Option<&Resolved>) {
+        let StepBody::Uses { with, .. } = &step.body else {
+            self.others = Others::Some;
+            return;
+        };
+        let Some(Resolved::Builtin(Builtin::Checkout)) = resolved else {
+            self.others = Others::Some;
+            return;
+        };
+        let input = |name: &str| match with {
+            Map::Entries(given) => given
+                .iter()
+                .find(|(key, _)| key.eq_ignore_ascii_case(name))
+                .map(|(_, text)| text.text.trim()),
+            Map::Expression(text) => Some(text.text.as_str()),
+        };
+        let path = input("path").unwrap_or_default();
+        // Another commit, or one that is known later, may have other actions.
+        let is_plain = |name| input(name).is_none_or(str::is_empty);
+        match inside(path) {
+            Some(path)
+                if is_plain("ref")
+                    && is_plain("repository")
+                    && !is_computed(&path.to_string_lossy()) =>
+            {
+                self.checkouts.push(path);
+            }
+            _ => self.others = Others::Some,
+        }
+    }
 }
 
 /// An input that is declared.
@@ -33,22 +85,9 @@ struct Input<'a> {
 }
 
 impl Checker<'_> {
-    /// Checks `uses` and `with` of a step. Says whether it is a checkout.
-    pub(super) fn used(
-        &mut self,
-        file: &File<'_>,
-        uses: &Text,
-        with: &Map,
-        workspace: Workspace,
-    ) -> bool {
+    /// Checks `uses` and `with` of a step.
+    pub(super) fn used(&mut self, file: &File<'_>, uses: &Text, with: &Map, workspace: &Workspace) {
         match Uses::parse(uses.text.as_str()) {
-            Ok(Uses::Docker(image)) => {
-                let what = image.raw().to_owned();
-                self.requirements
-                    .container_engine
-                    .push(need(what, file, uses));
-                false
-            }
             Ok(Uses::Local(local)) => {
                 self.local(
                     file,
@@ -58,16 +97,11 @@ impl Checker<'_> {
                     workspace,
                 );
                 self.inputs(file, uses, with);
-                false
             }
             Ok(Uses::Repository(repository)) => {
                 match self.options.actions.find(&repository) {
                     Found::Builtin(builtin) => {
-                        if let Some(tool) = builtin.tool() {
-                            self.requirements
-                                .tools
-                                .push(need(tool.to_owned(), file, uses));
-                        }
+                        self.refused(file, builtin, with);
                         self.actions
                             .insert(uses.text.clone(), Resolved::Builtin(builtin));
                     }
@@ -98,15 +132,29 @@ impl Checker<'_> {
                     Found::Nothing { help } => {
                         let message =
                             format!("the action `{}` is not available", shown(&uses.text));
-                        self.error(file, uses.spot, message, help);
+                        let missing = Resolved::Missing(format!("{message}: {help}"));
+                        self.actions.insert(uses.text.clone(), missing);
+                        self.cannot(file, uses.spot, message, help);
                     }
                 }
                 self.inputs(file, uses, with);
-                let resolved = self.actions.get(&uses.text);
-                matches!(resolved, Some(Resolved::Builtin(Builtin::Checkout)))
             }
-            // The tables have refused it.
-            Err(_) => false,
+            // The tables have refused the latter.
+            Ok(Uses::Docker(_)) | Err(_) => {}
+        }
+    }
+
+    /// Inputs with which vmint cannot do what it does itself.
+    fn refused(&mut self, file: &File<'_>, builtin: Builtin, with: &Map) {
+        let Map::Entries(given) = with else { return };
+        for (name, value) in given {
+            if is_computed(&value.text) {
+                continue;
+            }
+            if let Some(why) = builtin.refuses(name, &value.text, self.options.slug) {
+                let (what, help) = why.split_once(": ").unwrap_or((&why, ""));
+                self.cannot(file, value.spot, what, help);
+            }
         }
     }
 
@@ -120,7 +168,7 @@ impl Checker<'_> {
         );
     }
 
-    fn local(&mut self, file: &File<'_>, uses: &Text, raw: &str, own: bool, workspace: Workspace) {
+    fn local(&mut self, file: &File<'_>, uses: &Text, raw: &str, own: bool, workspace: &Workspace) {
         if own && file.home == Home::Elsewhere {
             let message = "`$/` in an action of another repository is not supported";
             self.error(
@@ -131,22 +179,78 @@ impl Checker<'_> {
             );
             return;
         }
-        if !own && workspace == Workspace::Empty {
-            let message = format!(
-                "no step before this one checks out the repository, so `{}` is not there",
-                shown(raw)
-            );
-            let help =
-                "on GitHub this fails; add a step with `uses: actions/checkout@v4` before it";
-            self.warning(file, uses.spot, message, help);
-        }
-        match inside(raw.trim_start_matches(['.', '$']).trim_start_matches('/')) {
-            Some(path) => {
-                let folder = self.options.repository.join(&path);
-                self.action(file, uses, &folder, &path, Origin::Local);
+        let path = raw.trim_start_matches(['.', '$']).trim_start_matches('/');
+        if own {
+            match inside(path) {
+                Some(path) => {
+                    let folder = self.options.repository.join(&path);
+                    self.action(file, uses, &folder, &path, Origin::Local);
+                }
+                None => self.outside(file, uses),
             }
-            None => self.outside(file, uses),
+            return;
         }
+        // What lies in the workspace, and what of it is known to be of the repository.
+        let below = inside(path);
+        let of_repository = below.as_ref().and_then(|path| {
+            let mut checkouts = workspace.checkouts.iter();
+            let found = checkouts.find_map(|checkout| path.strip_prefix(checkout).ok());
+            let found = found.map(Path::to_owned);
+            found.filter(|path| is_action(&self.options.repository.join(path)))
+        });
+        if let (Some(path), Lookup::Repository) = (&of_repository, self.home) {
+            let folder = self.options.repository.join(path);
+            self.action(file, uses, &folder, path, Origin::Local);
+            return;
+        }
+        self.actions
+            .entry(uses.text.clone())
+            .or_insert(Resolved::AtRun);
+        if self.home == Lookup::Late {
+            return;
+        }
+        match (workspace.others, &below) {
+            (Others::None, Some(_)) if workspace.checkouts.is_empty() => {
+                let message = format!(
+                    "no step before this one checks out the repository, so `{}` is not there",
+                    shown(raw)
+                );
+                let help = "add a step with `uses: actions/checkout@v4` before it";
+                self.cannot(file, uses.spot, message, help);
+            }
+            (Others::None, Some(path)) => self.no_action(file, uses, path),
+            _ => {
+                let message = format!(
+                    "`{}` is not in the repository; it is looked for in the workspace when the step runs",
+                    shown(raw)
+                );
+                let help = "fine if a step before puts it there; else correct the path";
+                self.warning(file, uses.spot, message, help);
+            }
+        }
+    }
+
+    /// Says what is where an action should be.
+    fn no_action(&mut self, file: &File<'_>, uses: &Text, path: &Path) {
+        let folder = self.options.repository.join(path);
+        let at = path.display();
+        let (message, help) = if folder.is_dir() {
+            (
+                format!("`{at}` holds no action.yml"),
+                "an action is a folder with an action.yml, an action.yaml or a Dockerfile",
+            )
+        } else if folder.is_file() {
+            (
+                format!("`{at}` is a file"),
+                "name the folder of the action; a workflow is called by `uses` of a job, not of a step",
+            )
+        } else {
+            (
+                format!("there is no folder `{at}`"),
+                "paths of local actions begin at the root of the workspace",
+            )
+        };
+        self.cannot(file, uses.spot, message, help);
     }
 
     /// Loads and checks the action in a folder, which is shown to the user as `shown_as`.
@@ -161,32 +265,11 @@ impl Checker<'_> {
         if self.nested(file, uses) {
             return;
         }
-        let names = ["action.yml", "action.yaml"];
-        let found = names.iter().find(|name| folder.join(name).is_file());
+        let found = FILES.iter().find(|name| folder.join(name).is_file());
         let Some(name) = found else {
-            let docker = folder.join("Dockerfile").is_file();
             let at = shown_as.display();
-            let (message, help) = if docker {
-                (
-                    format!("`{at}` holds a Dockerfile, but no action.yml"),
-                    "add an action.yml with `using: docker` and `image: Dockerfile`".to_owned(),
-                )
-            } else if folder.is_dir() {
-                (
-                    format!("`{at}` holds no action.yml"),
-                    "an action is a folder with an action.yml or action.yaml".to_owned(),
-                )
-            } else if folder.is_file() {
-                (
-                    format!("`{at}` is a file"),
-                    "name the folder of the action; a workflow is called by `uses` of a job, not of a step".to_owned(),
-                )
-            } else {
-                (
-                    format!("there is no folder `{at}`"),
-                    "paths of local actions begin at the root of the repository".to_owned(),
-                )
-            };
+            let message = format!("`{at}` holds no action.yml");
+            let help = "an action is a folder with an action.yml, an action.yaml or a Dockerfile";
             self.error(file, uses.spot, message, help);
             return;
         };
@@ -199,16 +282,20 @@ impl Checker<'_> {
                 return;
             }
         };
-        let action = match load::action(&path, &bytes) {
-            Ok((action, warnings)) => {
-                self.findings.extend(warnings);
-                action
-            }
-            Err(wrong) => {
-                self.findings.extend(wrong.0);
-                // It is not told twice, and its inputs are unknown.
-                self.heights.insert(uses.text.clone(), 1);
-                return;
+        let action = if *name == "Dockerfile" {
+            late::of_dockerfile(&path)
+        } else {
+            match load::action(&path, &bytes) {
+                Ok((action, warnings)) => {
+                    self.findings.extend(warnings);
+                    action
+                }
+                Err(wrong) => {
+                    self.findings.extend(wrong.0);
+                    // It is not told twice, and its inputs are unknown.
+                    self.heights.insert(uses.text.clone(), (1, self.reached));
+                    return;
+                }
             }
         };
         let source = Source::new(&bytes);
@@ -222,47 +309,55 @@ impl Checker<'_> {
             },
         };
         self.nesting.push(uses.text.clone());
+        self.content(&inner, &action);
+        self.files(&inner, folder, &action.runs);
+        self.nesting.pop();
+        let height = 1 + self.tallest(&action.runs);
+        self.heights
+            .insert(uses.text.clone(), (height, self.reached));
+        let loaded = LoadedAction {
+            action,
+            folder: folder.to_owned(),
+            origin,
+            file: (*name).to_owned(),
+            bytes,
+        };
+        self.actions
+            .insert(uses.text.clone(), Resolved::Action(Box::new(loaded)));
+    }
+
+    /// Checks what an action says.
+    pub(super) fn content(&mut self, file: &File<'_>, action: &Action) {
         let mut found = Vec::new();
-        texts::of_action(&action, &mut |field, text| {
+        texts::of_action(action, &mut |field, text| {
             found.push((field, text.clone()));
         });
-        let read = self.expressions(&inner, found);
-        match &action.runs {
-            Runs::Composite(steps) => self.composite(&inner, steps, &read),
+        let read = self.expressions(file, found);
+        if let Runs::Composite(steps) = &action.runs {
+            self.composite(file, steps, &read);
+        }
+    }
+
+    /// Looks for the files that an action names.
+    fn files(&mut self, file: &File<'_>, folder: &Path, runs: &Runs) {
+        match runs {
+            Runs::Composite(_) => {}
             Runs::Node(node) => {
-                self.requirements
-                    .node
-                    .push(need(node.using.text.clone(), file, uses));
                 let hooks = [&node.pre, &node.post]
                     .into_iter()
                     .flatten()
                     .map(|(script, _)| script);
                 for script in hooks.chain([&node.main]) {
-                    self.script(&inner, folder, script, node.using.spot);
+                    self.script(file, folder, script, node.using.spot);
                 }
             }
             Runs::Docker(docker) => {
-                self.requirements.container_engine.push(need(
-                    docker.image.text.clone(),
-                    file,
-                    uses,
-                ));
                 let image = docker.image.text.trim();
                 if !image.starts_with("docker://") && !image.contains("${{") {
-                    self.script(&inner, folder, image, docker.image.spot);
+                    self.script(file, folder, image, docker.image.spot);
                 }
             }
         }
-        self.nesting.pop();
-        let height = 1 + self.tallest(&action.runs);
-        self.heights.insert(uses.text.clone(), height);
-        let loaded = LoadedAction {
-            action,
-            folder: folder.to_owned(),
-            origin,
-        };
-        self.actions
-            .insert(uses.text.clone(), Resolved::Action(Box::new(loaded)));
     }
 
     /// A file that an action names.
@@ -291,7 +386,7 @@ impl Checker<'_> {
             crate::spec::StepBody::Uses { uses, .. } => self.heights.get(&uses.text),
             crate::spec::StepBody::Run { .. } => None,
         });
-        used.copied().max().unwrap_or(0)
+        used.map(|(height, _)| *height).max().unwrap_or(0)
     }
 
     /// Whether there is nothing to do for what is used here: it is known already, or nested in a way that is refused.
@@ -306,14 +401,15 @@ impl Checker<'_> {
             self.error(file, uses.spot, message, "break the circle");
             return true;
         }
-        let height = self.heights.get(&uses.text).copied();
-        if self.nesting.len() + height.unwrap_or(1) > MAX_NESTING {
+        let known = self.heights.get(&uses.text).copied();
+        if self.nesting.len() + known.map_or(1, |(height, _)| height) > MAX_NESTING {
             let message =
                 format!("actions or workflows are nested more than {MAX_NESTING} deep here");
             self.error(file, uses.spot, message, "use fewer levels");
             return true;
         }
-        height.is_some()
+        // What was only perhaps come to is checked again when it surely is.
+        known.is_some_and(|(_, reached)| reached == Reached::Surely || self.reached == reached)
     }
 
     fn inputs(&mut self, file: &File<'_>, uses: &Text, with: &Map) {
@@ -329,6 +425,7 @@ impl Checker<'_> {
             }
         };
         let (declared, docker): (Vec<Input<'_>>, _) = match &resolved {
+            Resolved::AtRun | Resolved::Missing(_) => return,
             Resolved::Builtin(builtin) => {
                 let needed = builtin.required().iter().map(input(true));
                 (
@@ -359,7 +456,12 @@ impl Checker<'_> {
             .collect();
         let there = given.iter().map(|(key, _)| key.to_ascii_lowercase());
         let there: HashSet<String> = there.collect();
+        // What stands behind `${{ insert }}` is known only when the step runs.
+        let computed = given.iter().any(|(key, _)| is_computed(key));
         for (key, value) in given {
+            if is_computed(key) {
+                continue;
+            }
             // These two replace what a docker action says itself.
             if docker && ["args", "entrypoint"].contains(&key.as_str()) {
                 continue;
@@ -386,23 +488,23 @@ impl Checker<'_> {
             }
         }
         for input in declared.iter().filter(|input| input.needed) {
-            if !there.contains(&input.name.to_ascii_lowercase()) {
+            if !computed && !there.contains(&input.name.to_ascii_lowercase()) {
                 let message = format!("`{name}` needs the input `{}`", input.name);
-                self.error(
-                    file,
-                    uses.spot,
-                    message,
-                    format!("add `{}` to `with`", input.name),
-                );
+                let help = format!("add `{}` to `with`", input.name);
+                match &resolved {
+                    // It fails without.
+                    Resolved::Builtin(_) => self.cannot(file, uses.spot, message, help),
+                    // GitHub does not enforce it, and the action may do without.
+                    _ => self.warning(file, uses.spot, message, help),
+                }
             }
         }
     }
 }
 
-pub(super) fn need(what: String, file: &File<'_>, text: &Text) -> Need {
-    Need {
-        what,
-        file: PathBuf::from(file.path),
-        spot: text.spot,
-    }
+/// The files by which a folder is an action.
+const FILES: [&str; 3] = ["action.yml", "action.yaml", "Dockerfile"];
+
+fn is_action(folder: &Path) -> bool {
+    FILES.iter().any(|name| folder.join(name).is_file())
 }

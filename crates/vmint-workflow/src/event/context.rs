@@ -66,6 +66,9 @@ pub fn arch(machine: &str) -> &str {
     }
 }
 
+/// What of `github` is known only once a job has a machine.
+pub const OF_MACHINE: &[&str] = &["workspace", "event_path"];
+
 /// The `github` context. What belongs to a single step or action (`action`, `action_path`, `env`, `path`, …) is empty, for
 /// the engine to set.
 pub fn github(scene: &Scene<'_>) -> Object {
@@ -119,6 +122,9 @@ pub fn runner(machine: &Machine<'_>) -> Object {
     }
     runner
 }
+
+/// Variables that are set unless the workflow sets them itself, as on GitHub.
+pub const YIELDING: &[&str] = &["CI", "RUNNER_TRACKING_ID"];
 
 /// The variables that every step of a job has. Those of a single step (`GITHUB_ACTION`, `GITHUB_ENV`, …) are the engine's.
 pub fn variables(scene: &Scene<'_>) -> Vec<(String, String)> {

@@ -109,6 +109,29 @@ impl Field {
     }
 }
 
+impl Field {
+    /// Whether it is evaluated when the job has a machine, so that what the machine tells is known.
+    pub fn has_machine(self) -> bool {
+        !matches!(
+            self,
+            Self::RunName
+                | Self::Concurrency
+                | Self::CallInputDefault
+                | Self::CallOutputValue
+                | Self::JobName
+                | Self::JobIf
+                | Self::JobStrategy
+                | Self::JobRunsOn
+                | Self::JobConcurrency
+                | Self::JobTimeoutMinutes
+                | Self::JobContinueOnError
+                | Self::JobEnvironment
+                | Self::JobWith
+                | Self::JobSecrets
+        )
+    }
+}
+
 impl fmt::Display for Field {
     /// For messages: “`if` of a step”.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

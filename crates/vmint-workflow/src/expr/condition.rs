@@ -68,6 +68,12 @@ pub fn condition(text: Option<&str>, scope: &Scope) -> Result<bool, EvalError> {
     Ok(value.is_truthy())
 }
 
+/// Whether an `if` holds only when all went well so far: it names no status function.
+pub fn implies_success(text: Option<&str>) -> bool {
+    let parsed = parse(text.unwrap_or_default());
+    parsed.is_ok_and(|template| !template.expressions().any(asks_for_status))
+}
+
 /// Whether the `pre-if` or `post-if` of an action holds. Without one it does, and none implies `success()`: the runner
 /// evaluates these as they stand.
 pub fn hook_condition(text: Option<&str>, scope: &Scope) -> Result<bool, EvalError> {

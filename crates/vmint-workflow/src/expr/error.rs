@@ -74,6 +74,18 @@ pub enum EvalError {
         /// Where.
         offset: usize,
     },
+    /// A value that is known only once there is a machine.
+    #[error(
+        "`{context}.{name}` is not known before the job has a machine, at offset {offset} of the text"
+    )]
+    NotKnownYet {
+        /// The context.
+        context: ContextName,
+        /// What of it.
+        name: String,
+        /// Where.
+        offset: usize,
+    },
     /// A function cannot be used here.
     #[error("the function `{function}` is not available here, at offset {offset} of the text")]
     FunctionNotAvailable {
@@ -99,13 +111,19 @@ pub enum EvalError {
     /// The value grew beyond what is allowed.
     #[error("the expression makes more than {} MB", MAX_BYTES / 1024 / 1024)]
     TooLarge,
-    /// A key of a mapping is an expression: `${{ insert }}` and its like.
-    #[error(
-        "a key cannot be an expression: `{key}`; write the key out, or make the whole mapping with `fromJSON`"
-    )]
-    KeyIsExpression {
+    /// A key that is computed is there already.
+    #[error("the key `{key}` comes twice")]
+    KeyTwice {
         /// The key.
         key: String,
+    },
+    /// What should give a mapping gives something else.
+    #[error("`{text}` gives {kind}, and a mapping is expected")]
+    NotMapping {
+        /// The expression.
+        text: String,
+        /// What it gives.
+        kind: &'static str,
     },
     /// The digest of these files is wanted: [give it](super::Scope::remember_hash) and evaluate again.
     #[error("the digest of {} is not known yet", .0.join(", "))]
@@ -123,6 +141,7 @@ impl EvalError {
         | Self::UnknownContext { offset, .. }
         | Self::UnknownFunction { offset, .. }
         | Self::ContextNotAvailable { offset, .. }
+        | Self::NotKnownYet { offset, .. }
         | Self::FunctionNotAvailable { offset, .. } = &mut self
         {
             *offset += by;
@@ -140,6 +159,7 @@ impl EvalError {
             | Self::UnknownContext { offset, .. }
             | Self::UnknownFunction { offset, .. }
             | Self::ContextNotAvailable { offset, .. }
+            | Self::NotKnownYet { offset, .. }
             | Self::FunctionNotAvailable { offset, .. } => Some(*offset),
             _ => None,
         }

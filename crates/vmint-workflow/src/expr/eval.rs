@@ -154,12 +154,26 @@ impl<'s> Evaluation<'s> {
 
     /// `value[index]`.
     fn index(&mut self, left: &Node, index: &Node) -> Result<Found, EvalError> {
+        let of_context = match left {
+            Node::Context(context, offset) => Some((*context, *offset)),
+            _ => None,
+        };
         let left = self.find(left)?;
         // GitHub evaluates no index into what is neither a list nor a mapping.
         if matches!(&left, Found::One(value) if value.is_primitive()) {
             return Ok(Found::One(Value::Null));
         }
         let index = self.value(index)?;
+        if let (Some((context, offset)), true) = (of_context, index.is_primitive()) {
+            let name = index.to_text();
+            if self.scope.lacks(context, &name) {
+                return Err(EvalError::NotKnownYet {
+                    context,
+                    name: name.into_owned(),
+                    offset,
+                });
+            }
+        }
         match left {
             Found::One(value) => Ok(Found::One(item(&value, &index).unwrap_or_default())),
             Found::Gathered(items) => {
@@ -309,6 +323,29 @@ mod tests {
         assert_eq!(evaluate(text, &scope).unwrap_err(), wanted(&["c"]));
         scope.remember_hash(vec!["c".into()], "");
         assert_eq!(evaluate(text, &scope).unwrap().to_text(), "12-");
+    }
+
+    #[test]
+    fn what_is_not_known_yet_is_an_error_and_never_nothing() {
+        let github = Value::from_json(r#"{"ref": "r", "workspace": null}"#).unwrap();
+        let known = scope().with(ContextName::Github, github);
+        let scope = known.clone().without(&["workspace"]);
+        for text in [
+            "github.workspace",
+            "github['WorkSpace']",
+            "github[format('work{0}', 'space')]",
+            "!github.workspace.x",
+        ] {
+            let error = evaluate(text, &scope).unwrap_err();
+            assert!(
+                matches!(error, EvalError::NotKnownYet { .. }),
+                "{text}: {error}"
+            );
+            assert!(evaluate(text, &known).is_ok(), "{text}");
+        }
+        for text in ["github.ref", "false && github.workspace", "toJSON(github)"] {
+            assert!(evaluate(text, &scope).is_ok(), "{text}");
+        }
     }
 
     #[test]

@@ -31,11 +31,13 @@ mod tree;
 pub mod value;
 
 pub use availability::{Availability, Field, availability};
-pub use condition::{ConditionForm, condition, condition_form, hook_condition};
+pub use condition::{ConditionForm, condition, condition_form, hook_condition, implies_success};
 pub use error::EvalError;
 pub use eval::evaluate;
 pub use inspect::{Inspection, PathPart, Use, Used, Wrong, inspect, inspect_condition};
 pub use names::{ContextName, Function};
 pub use scope::{Scope, Status};
-pub use template::{NodeError, evaluate_node, evaluate_text, interpolate};
+pub use template::{
+    NodeError, evaluate_map, evaluate_node, evaluate_text, interpolate, is_computed, is_insert,
+};
 pub use value::{Object, Value};

@@ -43,6 +43,8 @@ pub struct Scope {
     contexts: [Option<Value>; ContextName::ALL.len()],
     status: Option<Status>,
     hashes: Option<HashMap<Vec<String>, String>>,
+    /// Of `github`, what is not known yet.
+    unknown: &'static [&'static str],
 }
 
 impl Scope {
@@ -70,6 +72,19 @@ impl Scope {
     pub fn with_hash_files(mut self) -> Self {
         self.hashes = Some(HashMap::new());
         self
+    }
+
+    /// Without these values of `github`: they are not known yet, and to read one is an error rather than nothing.
+    #[must_use]
+    pub fn without(mut self, unknown: &'static [&'static str]) -> Self {
+        self.unknown = unknown;
+        self
+    }
+
+    /// Whether a value of a context is not known yet.
+    pub(super) fn lacks(&self, context: ContextName, name: &str) -> bool {
+        let mut unknown = self.unknown.iter();
+        context == ContextName::Github && unknown.any(|known| known.eq_ignore_ascii_case(name))
     }
 
     /// With only what a field may use. Contexts that it may use and that are not there stay away.

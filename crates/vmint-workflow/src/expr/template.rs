@@ -6,7 +6,9 @@ use super::scope::Scope;
 use super::tree::Node;
 use super::value::{Object, Value};
 use crate::diagnostic::Spot;
+use crate::spec::Map;
 use crate::yaml;
+use indexmap::IndexMap;
 use std::ops::Range;
 
 /// What opens an expression.
@@ -179,21 +181,112 @@ fn node_value(node: &yaml::Node, evaluation: &mut Evaluation<'_>) -> Result<Valu
             .and_then(|template| template.evaluate(evaluation))
             .map_err(at(node.spot)),
         yaml::Data::Sequence(items) => {
-            let items = items.iter().map(|item| node_value(item, evaluation));
-            Ok(items.collect::<Result<Vec<_>, _>>()?.into())
+            let mut values = Vec::with_capacity(items.len());
+            for item in items {
+                let value = node_value(item, evaluation)?;
+                match (value, &item.data) {
+                    // A list by an expression is spread in the list that it stands in.
+                    (Value::Array(spread), yaml::Data::String(_)) => {
+                        values.extend(spread.iter().cloned());
+                    }
+                    (value, _) => values.push(value),
+                }
+            }
+            Ok(values.into())
         }
         yaml::Data::Mapping(entries) => {
-            let mut object = Object::new();
+            let mut mapping = Mapping::default();
             for (key, value) in entries {
-                if key.text.contains(OPEN) {
-                    let key_text = key.text.clone();
-                    return Err(at(key.spot)(EvalError::KeyIsExpression { key: key_text }));
-                }
-                object.insert(&*key.text, node_value(value, evaluation)?);
+                let value = node_value(value, evaluation)?;
+                mapping
+                    .add(&key.text, value, evaluation)
+                    .map_err(at(key.spot))?;
             }
-            Ok(object.into())
+            Ok(mapping.0.into_iter().collect::<Object>().into())
         }
         yaml::Data::Null | yaml::Data::Bool(_) | yaml::Data::Number(..) => Ok(node.into()),
+    }
+}
+
+/// Whether a key is an expression: it is evaluated, or stands for the entries of its value.
+pub fn is_computed(key: &str) -> bool {
+    key.contains(OPEN)
+}
+
+/// Whether a key is `${{ insert }}`: the entries of its value take its place.
+pub fn is_insert(key: &str) -> bool {
+    let inner = key.trim().strip_prefix(OPEN);
+    let inner = inner.and_then(|text| text.strip_suffix("}}"));
+    inner.is_some_and(|text| text.trim().eq_ignore_ascii_case("insert"))
+}
+
+/// The entries of a mapping, each with the type of its value.
+///
+/// # Errors
+/// When a text cannot be evaluated, when what should be a mapping is none, or when a key comes twice.
+pub fn evaluate_map(map: &Map, scope: &Scope) -> Result<IndexMap<String, Value>, EvalError> {
+    let entries = match map {
+        Map::Entries(entries) => entries,
+        Map::Expression(text) => {
+            let value = evaluate_text(&text.text, scope)?;
+            return entries_of(&value, &text.text);
+        }
+    };
+    let mut mapping = Mapping::default();
+    for (key, text) in entries {
+        let mut evaluation = Evaluation::new(scope);
+        let value = Template::parse(&text.text)?.evaluate(&mut evaluation)?;
+        mapping.add(key, value, &mut evaluation)?;
+    }
+    Ok(mapping.0)
+}
+
+/// A mapping that is made.
+#[derive(Default)]
+struct Mapping(IndexMap<String, Value>);
+
+impl Mapping {
+    /// Adds what stands at a key of the file.
+    fn add(
+        &mut self,
+        key: &str,
+        value: Value,
+        evaluation: &mut Evaluation<'_>,
+    ) -> Result<(), EvalError> {
+        if is_insert(key) {
+            for (key, value) in entries_of(&value, key)? {
+                self.add_once(key, value)?;
+            }
+            return Ok(());
+        }
+        if !is_computed(key) {
+            return self.add_once(key.to_owned(), value);
+        }
+        let key = Template::parse(key)?.evaluate(evaluation)?;
+        self.add_once(key.to_text().into_owned(), value)
+    }
+
+    /// The file itself has no key twice; one that is computed may be there already.
+    fn add_once(&mut self, key: String, value: Value) -> Result<(), EvalError> {
+        if self.0.keys().any(|known| known.eq_ignore_ascii_case(&key)) {
+            return Err(EvalError::KeyTwice { key });
+        }
+        self.0.insert(key, value);
+        Ok(())
+    }
+}
+
+fn entries_of(value: &Value, text: &str) -> Result<IndexMap<String, Value>, EvalError> {
+    match value {
+        Value::Null => Ok(IndexMap::new()),
+        Value::Object(object) => Ok(object
+            .iter()
+            .map(|(name, value)| (name.to_owned(), value.clone()))
+            .collect()),
+        other => Err(EvalError::NotMapping {
+            text: text.to_owned(),
+            kind: other.kind(),
+        }),
     }
 }
 
@@ -277,7 +370,7 @@ mod tests {
         let items = vec![text("${{ matrix.os }}"), text("a-${{ matrix.n }}"), number];
         let tree = mapping("k", node(yaml::Data::Sequence(items)));
         let value = evaluate_node(&tree, &scope()).unwrap();
-        insta::assert_snapshot!(serde_json::to_string(&value).unwrap(), @r#"{"k":[["a","b"],"a-3",1.5]}"#);
+        insta::assert_snapshot!(serde_json::to_string(&value).unwrap(), @r#"{"k":["a","b","a-3",1.5]}"#);
     }
 
     #[test]
@@ -286,7 +379,36 @@ mod tests {
         assert_eq!(error.spot, Spot { line: 3, column: 7 });
         let error = evaluate_node(&mapping("${{ insert }}", text("x")), &scope()).unwrap_err();
         assert_eq!(error.spot, Spot { line: 2, column: 1 });
-        insta::assert_snapshot!(error, @"a key cannot be an expression: `${{ insert }}`; write the key out, or make the whole mapping with `fromJSON`");
+        insta::assert_snapshot!(error, @"`${{ insert }}` gives a string, and a mapping is expected");
+    }
+
+    #[test]
+    fn keys_are_evaluated_and_inserted_mappings_take_the_place_of_theirs() {
+        let spot = Spot { line: 1, column: 1 };
+        let entry = |(key, value): (&str, &str)| {
+            let text = value.to_owned();
+            (key.to_owned(), crate::spec::Text { text, spot })
+        };
+        let evaluated = |entries: &[(&str, &str)]| {
+            let map = Map::Entries(entries.iter().copied().map(entry).collect());
+            let map = evaluate_map(&map, &scope())?;
+            let map: Object = map.into_iter().collect();
+            Ok::<_, EvalError>(serde_json::to_string(&Value::from(map)).unwrap())
+        };
+        let all = [
+            ("A", "1"),
+            ("x-${{ matrix.n }}", "${{ matrix.n }}"),
+            ("${{insert}}", "${{ env }}"),
+            ("Z", "z"),
+        ];
+        assert_eq!(
+            evaluated(&all).unwrap(),
+            r#"{"A":"1","x-3":3,"NAME":"vmint","}}":"braces","Z":"z"}"#
+        );
+        let twice = [("name", "1"), ("${{ insert }}", "${{ env }}")];
+        insta::assert_snapshot!(evaluated(&twice).unwrap_err(), @"the key `NAME` comes twice");
+        let list = [("${{ insert }}", "${{ matrix.os }}")];
+        insta::assert_snapshot!(evaluated(&list).unwrap_err(), @"`${{ insert }}` gives an array, and a mapping is expected");
     }
 
     #[test]

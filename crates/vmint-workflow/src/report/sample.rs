@@ -106,6 +106,7 @@ pub(crate) fn step(name: &str, from: i64, to: i64, code: u8) -> StepRecord {
         _ => Outcome::Failure,
     };
     StepRecord {
+        reason: None,
         number: 0,
         kind: StepKind::Main,
         id: None,

@@ -206,6 +206,7 @@ pub fn step_note(run: &RunRecord, step: &StepRecord) -> Option<String> {
         Some(StepEnd::Cancelled) => None,
         Some(StepEnd::Invalid { reason }) => Some(reason.clone()),
         Some(StepEnd::Fault { fault }) => Some(fault.message.clone()),
+        None if step.reason.is_some() => step.reason.clone(),
         None if verdict == Verdict::Skipped => Some("its condition was false".to_owned()),
         None if verdict == Verdict::Fault => Some("cut short".to_owned()),
         None => None,

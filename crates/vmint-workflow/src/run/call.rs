@@ -77,6 +77,7 @@ impl<'r> Run<'r> {
         };
         let inner = Caller {
             workflow,
+            file: call.uses.text.trim_start_matches("./").to_owned(),
             constant: Constant {
                 github: caller.constant.github.clone(),
                 vars: caller.constant.vars.clone(),
@@ -130,18 +131,7 @@ impl<'r> Run<'r> {
 
 /// A mapping whose values keep their types.
 fn values(map: &Map, scope: &Scope, field: &str) -> Result<Object, String> {
-    let wrong = |e: expr::EvalError| format!("`{field}` cannot be evaluated: {e}");
-    match map {
-        Map::Entries(entries) => entries
-            .iter()
-            .map(|(name, text)| {
-                let value = expr::evaluate_text(&text.text, scope).map_err(wrong)?;
-                Ok((name.clone(), value))
-            })
-            .collect(),
-        Map::Expression(text) => {
-            let value = expr::evaluate_text(&text.text, scope).map_err(wrong)?;
-            Ok(value.as_object().cloned().unwrap_or_default())
-        }
-    }
+    let values = expr::evaluate_map(map, scope);
+    let values = values.map_err(|e| format!("`{field}` cannot be evaluated: {e}"))?;
+    Ok(values.into_iter().collect())
 }

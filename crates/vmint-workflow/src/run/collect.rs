@@ -1,13 +1,13 @@
 //! Files of a machine that patterns name, taken out of it as one tar.
 
-use super::guest_files::Listed;
+use super::found::{self, Listed, Mount};
 use super::instance::{Instance, Trouble};
 use bytes::Bytes;
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use vmint_model::{ErrorKind, Fault};
 use vmint_protocol::archive::{Entry, EntryKind, Reader};
 
@@ -16,45 +16,50 @@ const WAITING: usize = 8;
 /// About how large a piece is, in bytes.
 const PIECE: usize = 128 << 10;
 
+/// What becomes of links in what is collected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Links {
+    /// They are files and folders, and of files with several names each is one of its own: as in the archives of artifacts.
+    Followed,
+    /// They stay links, as in a tar.
+    Kept,
+}
+
 impl Instance<'_> {
-    /// Packs files and folders that were [listed](super::guest_files::list), found below these roots, with their paths
-    /// relative to `base`. The tar goes to `pieces`, which is closed when all was sent.
+    /// Packs files and folders that were [listed](super::guest_files::list), with their paths relative to `base`. The tar goes
+    /// to `pieces`, which is closed when all was sent.
     pub(super) async fn collect(
         &self,
-        roots: &[String],
+        mounts: &[Mount],
         listed: &[Listed],
         base: &str,
+        links: Links,
         pieces: mpsc::Sender<Bytes>,
     ) -> Result<(), Trouble> {
-        let wanted: HashSet<String> = listed.iter().map(|file| file.path.clone()).collect();
+        let mounts = found::used(mounts, listed);
+        let picker = Picker {
+            wanted: listed.iter().map(|file| file.path.clone()).collect(),
+            base: base.trim_end_matches('/').to_owned(),
+            links,
+            sent: HashSet::new(),
+            again: Vec::new(),
+        };
         let (sender, receiver) = mpsc::channel::<Packed>(WAITING);
-        let base = base.trim_end_matches('/').to_owned();
-        let pick = tokio::task::spawn_blocking(move || pick(receiver, &wanted, &base, pieces));
+        let pick = tokio::task::spawn_blocking(move || picker.pick(receiver, pieces));
         let fetch = async {
-            for root in roots {
-                let parent = root
-                    .rsplit_once('/')
-                    .map_or("", |(parent, _)| parent)
-                    .to_owned();
-                let (tar, mut packed) = mpsc::channel(WAITING);
-                let forward = async {
-                    // Whoever picks has gone: why, it says itself.
-                    let mut open = sender.send(Packed::Begin(parent)).await.is_ok();
-                    while let Some(piece) = packed.recv().await {
-                        open = open && sender.send(Packed::Piece(piece)).await.is_ok();
-                    }
-                };
-                let get = self.session.guest().get(root, tar);
-                let (got, ()) = futures_util::future::join(get, forward).await;
-                match got {
-                    Ok(()) => {}
-                    // Nothing is there to be matched.
-                    Err(fault) if fault.kind == ErrorKind::NotFound => {}
-                    Err(fault) => return Err(fault),
+            for mount in mounts {
+                self.fetch(mount, &sender).await?;
+            }
+            let (ask, answer) = oneshot::channel();
+            if sender.send(Packed::Ask(ask)).await.is_ok()
+                && let Ok(again) = answer.await
+            {
+                for mount in again {
+                    self.fetch(mount, &sender).await?;
                 }
             }
             drop(sender);
-            Ok(())
+            Ok::<_, Fault>(())
         };
         let (picked, fetched) = futures_util::future::join(pick, fetch).await;
         fetched?;
@@ -68,68 +73,159 @@ impl Instance<'_> {
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
     }
+
+    /// Fetches what really lies at a mount.
+    async fn fetch(&self, mount: Mount, sender: &mpsc::Sender<Packed>) -> Result<(), Fault> {
+        let path = if mount.is_folder {
+            format!("{}/.", mount.real.trim_end_matches('/'))
+        } else {
+            mount.real.clone()
+        };
+        let (tar, mut packed) = mpsc::channel(WAITING);
+        let forward = async {
+            // Whoever picks has gone: why, it says itself.
+            let mut open = sender.send(Packed::Begin(mount)).await.is_ok();
+            while let Some(piece) = packed.recv().await {
+                open = open && sender.send(Packed::Piece(piece)).await.is_ok();
+            }
+        };
+        let get = self.session.guest().get(&path, tar);
+        let (got, ()) = futures_util::future::join(get, forward).await;
+        match got {
+            // Nothing is there any more.
+            Err(fault) if fault.kind == ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
 }
 
 /// What comes out of a machine.
 enum Packed {
-    /// A tar begins, of something in this folder.
-    Begin(String),
+    /// A tar begins, of this.
+    Begin(Mount),
     /// A piece of it.
     Piece(Bytes),
+    /// All was sent: which files are to be sent again, each by itself, for their content?
+    Ask(oneshot::Sender<Vec<Mount>>),
 }
 
 /// Copies what is wanted from the tars that come to the one that goes.
-fn pick(
-    mut tars: mpsc::Receiver<Packed>,
-    wanted: &HashSet<String>,
-    base: &str,
-    pieces: mpsc::Sender<Bytes>,
-) -> io::Result<()> {
-    let mut builder = tar::Builder::new(Outlet {
-        pieces,
-        waiting: Vec::with_capacity(PIECE),
-    });
-    let mut next = tars.blocking_recv();
-    while let Some(packed) = next.take() {
-        let Packed::Begin(parent) = packed else {
-            next = tars.blocking_recv();
-            continue;
-        };
-        let mut inlet = Inlet {
-            tars: &mut tars,
-            piece: Bytes::new(),
-            after: None,
-        };
-        let mut archive = Reader::new(&mut inlet);
-        while let Some(entry) = archive.next_entry()? {
-            let path = String::from_utf8_lossy(&entry.path);
-            let full = format!("{parent}/{}", path.trim_end_matches('/'));
-            let relative = full
-                .strip_prefix(base)
-                .map(|path| path.trim_start_matches('/'));
-            let Some(relative) = relative.filter(|path| !path.is_empty()) else {
-                continue;
-            };
-            if !wanted.contains(&full) {
-                continue;
-            }
-            let Some(mut header) = header(&entry) else {
-                continue;
-            };
-            match entry.kind {
-                EntryKind::Symlink | EntryKind::HardLink => {
-                    let target = OsStr::from_bytes(&entry.link);
-                    builder.append_link(&mut header, relative, target)?;
+struct Picker {
+    wanted: HashSet<String>,
+    base: String,
+    links: Links,
+    /// Files that went on with their content.
+    sent: HashSet<String>,
+    /// Other names of files, which came without content.
+    again: Vec<Mount>,
+}
+
+impl Picker {
+    fn pick(
+        mut self,
+        mut tars: mpsc::Receiver<Packed>,
+        pieces: mpsc::Sender<Bytes>,
+    ) -> io::Result<()> {
+        let mut builder = tar::Builder::new(Outlet {
+            pieces,
+            waiting: Vec::with_capacity(PIECE),
+        });
+        let mut next = tars.blocking_recv();
+        while let Some(packed) = next.take() {
+            let mount = match packed {
+                Packed::Begin(mount) => mount,
+                Packed::Ask(answer) => {
+                    // Who asks is gone when the run ends in haste.
+                    let _ = answer.send(std::mem::take(&mut self.again));
+                    next = tars.blocking_recv();
+                    continue;
                 }
-                _ => builder.append_data(&mut header, relative, archive.content())?,
+                Packed::Piece(_) => {
+                    next = tars.blocking_recv();
+                    continue;
+                }
+            };
+            let mut inlet = Inlet {
+                tars: &mut tars,
+                piece: Bytes::new(),
+                after: None,
+            };
+            let mut archive = Reader::new(&mut inlet);
+            while let Some(entry) = archive.next_entry()? {
+                self.entry(&mount, &entry, &mut archive, &mut builder)?;
+            }
+            // What is behind the end of the archive is of no interest.
+            archive.drain()?;
+            next = inlet.after.take();
+        }
+        builder.finish()?;
+        builder.get_mut().flush()
+    }
+
+    fn entry<R: Read, W: Write>(
+        &mut self,
+        mount: &Mount,
+        entry: &Entry,
+        archive: &mut Reader<R>,
+        builder: &mut tar::Builder<W>,
+    ) -> io::Result<()> {
+        let full = at(mount, &mount.path, &entry.path);
+        if !self.wanted.contains(&full) {
+            return Ok(());
+        }
+        let Some(relative) = self.relative(&full) else {
+            return Ok(());
+        };
+        let Some(mut header) = header(entry) else {
+            return Ok(());
+        };
+        match (entry.kind, self.links) {
+            // What it leads to comes by itself.
+            (EntryKind::Symlink, Links::Followed) => {}
+            (EntryKind::Symlink, Links::Kept) => {
+                let target = OsStr::from_bytes(&entry.link);
+                builder.append_link(&mut header, relative, target)?;
+            }
+            (EntryKind::HardLink, links) => {
+                let first = at(mount, &mount.path, &entry.link);
+                match self.relative(&first) {
+                    Some(target) if links == Links::Kept && self.sent.contains(&first) => {
+                        builder.append_link(&mut header, relative, target)?;
+                    }
+                    _ => self.again.push(Mount {
+                        real: at(mount, &mount.real, &entry.path),
+                        path: full,
+                        is_folder: false,
+                    }),
+                }
+            }
+            _ => {
+                builder.append_data(&mut header, relative, archive.content())?;
+                if entry.kind == EntryKind::File {
+                    self.sent.insert(full);
+                }
             }
         }
-        // What is behind the end of the archive is of no interest.
-        archive.drain()?;
-        next = inlet.after.take();
+        Ok(())
     }
-    builder.finish()?;
-    builder.get_mut().flush()
+
+    /// A path below `base`.
+    fn relative<'p>(&self, full: &'p str) -> Option<&'p str> {
+        let relative = full.strip_prefix(&self.base)?;
+        let relative = relative.strip_prefix('/')?;
+        (!relative.is_empty()).then_some(relative)
+    }
+}
+
+/// Where an entry of a mount's tar belongs, below this path.
+fn at(mount: &Mount, path: &str, entry: &[u8]) -> String {
+    let entry = String::from_utf8_lossy(entry);
+    let below = entry.strip_prefix("./").unwrap_or(&entry);
+    let below = below.trim_matches('/');
+    if !mount.is_folder || below.is_empty() || below == "." {
+        return path.to_owned();
+    }
+    format!("{}/{below}", path.trim_end_matches('/'))
 }
 
 /// The header of an entry that goes on. `None` for what is neither file, folder nor link: nobody takes it.

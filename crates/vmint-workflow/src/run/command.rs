@@ -7,6 +7,7 @@ use super::supervise::{Allowed, Obeys, Seen, Supervised};
 use super::transfer::{self, Parcel};
 use crate::commands::{Commands, Echo, Unsecure};
 use crate::containers::folders::Folders;
+use crate::event::context::YIELDING;
 use crate::guest::Command;
 use crate::limits::{Deadline, Phase};
 use crate::lines::{Debugging, Event, Interpreter, Job};
@@ -348,18 +349,45 @@ impl<'r> Instance<'r> {
         id: &str,
     ) -> Vec<(String, String)> {
         let mut all = env.clone();
-        all.extend(self.added_variables(folder, id));
+        all.extend(self.added_variables(folder, id, env));
         all.insert("PATH".into(), self.search_path(env));
         all.into_iter().collect()
     }
 
-    /// What GitHub's runner adds to the environment of each command.
-    pub(super) fn added_variables(&self, folder: &str, id: &str) -> Vec<(String, String)> {
-        let mut added = self.facts.clone();
+    /// What GitHub's runner adds to the environment of each command. Some of it yields to what the step has.
+    pub(super) fn added_variables(
+        &self,
+        folder: &str,
+        id: &str,
+        env: &IndexMap<String, String>,
+    ) -> Vec<(String, String)> {
+        let facts = self.facts.iter();
+        let facts = facts.filter(|(name, _)| !(yields(name) && env.contains_key(name)));
+        let mut added: Vec<_> = facts.cloned().collect();
         added.push(("GITHUB_ACTION".into(), id.to_owned()));
         let files = FILES.map(|(name, file)| (name.to_owned(), format!("{folder}/{file}")));
         added.extend(files);
         added
+    }
+
+    /// A step's environment as its process has it, for its log: what GitHub's runner sets over it is shown as that. The files
+    /// through which a step talks back have no names yet.
+    pub(super) fn shown_env(&self, around: &Surroundings<'_, 'r>) -> Vec<(String, String)> {
+        let fact = |name: &str| {
+            let mut facts = self.facts.iter();
+            let fact = facts.find(|(known, _)| known == name && !yields(known));
+            fact.map(|(_, value)| value.clone())
+        };
+        let shown = around.env.iter().filter_map(|(name, value)| {
+            let value = match name.as_str() {
+                "PATH" => self.search_path(&around.env),
+                "GITHUB_ACTION" => around.id.clone(),
+                name if FILES.iter().any(|(file, _)| *file == name) => return None,
+                name => fact(name).unwrap_or_else(|| value.clone()),
+            };
+            Some((name.clone(), value))
+        });
+        shown.collect()
     }
 
     /// `PATH`: what steps have added, the step's own or the image's, and vmint's.
@@ -369,6 +397,11 @@ impl<'r> Instance<'r> {
         let path: Vec<_> = path.chain([base.as_str(), super::paths::BIN]).collect();
         path.join(":")
     }
+}
+
+/// Whether a variable is set only where the step does not set it.
+fn yields(name: &str) -> bool {
+    YIELDING.contains(&name)
 }
 
 /// Whether a command of this environment may use the workflow commands that GitHub has withdrawn.

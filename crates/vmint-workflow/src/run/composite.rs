@@ -1,13 +1,23 @@
 //! Composite actions: steps with inputs and outputs of their own.
 
 use super::instance::{ActionPlace, Done, Frame, Instance, Trouble};
+use super::recorder::StepLog;
 use super::state::{Standing, Steps};
 use super::step::Surroundings;
 use crate::check::{LoadedAction, Origin};
 use crate::expr::{Object, Value};
+use crate::limits::Deadline;
 use crate::record::Outcome;
 use crate::spec::Step;
 use indexmap::IndexMap;
+
+/// How the steps of an action ended.
+#[derive(Default)]
+struct Ended {
+    cancelled: bool,
+    /// Which failed first, and how.
+    failed: Option<String>,
+}
 
 impl<'r> Instance<'r> {
     /// Runs the steps of a composite action.
@@ -34,14 +44,15 @@ impl<'r> Instance<'r> {
             action: Some(place),
             path: around.path,
         };
-        let mut cancelled = false;
-        for (index, step) in steps.iter().enumerate() {
-            let mut path = frame.path.clone();
-            path.push(index);
-            let inner = self.inner_step(step, &mut frame, around.log, path, around.limit);
-            cancelled |= inner.await? == Outcome::Cancelled;
-        }
-        let mut scope = self.scope(&frame, &self.state.env, &around.id);
+        let mut ended = Ended::default();
+        let ran = self
+            .inner_steps(steps, &mut frame, around.log, around.limit, &mut ended)
+            .await;
+        self.keep_inner(&frame);
+        ran?;
+        let mut env = self.state.env.clone();
+        env.extend(frame.env.clone());
+        let mut scope = self.scope(&frame, &env, &around.id);
         let mut outputs = IndexMap::new();
         for (name, value) in &action.action.outputs {
             if let Some(value) = value {
@@ -49,7 +60,7 @@ impl<'r> Instance<'r> {
             }
         }
         let outcome = match frame.standing {
-            _ if cancelled => Outcome::Cancelled,
+            _ if ended.cancelled => Outcome::Cancelled,
             Standing::Well => Outcome::Success,
             Standing::Failed => Outcome::Failure,
         };
@@ -57,6 +68,39 @@ impl<'r> Instance<'r> {
             outcome,
             end: None,
             outputs,
+            reason: ended.failed.filter(|_| outcome == Outcome::Failure),
         })
+    }
+
+    async fn inner_steps(
+        &mut self,
+        steps: &'r [Step],
+        frame: &mut Frame,
+        log: &StepLog<'r>,
+        limit: Option<Deadline>,
+        ended: &mut Ended,
+    ) -> Result<(), Trouble> {
+        for (index, step) in steps.iter().enumerate() {
+            let mut path = frame.path.clone();
+            path.push(index);
+            let (conclusion, reason) = self.inner_step(step, frame, log, path, limit).await?;
+            ended.cancelled |= conclusion == Outcome::Cancelled;
+            if conclusion == Outcome::Failure && ended.failed.is_none() {
+                let (number, name) = (index + 1, super::step::raw_name(step));
+                let why = reason.unwrap_or_else(|| "it failed".to_owned());
+                let why = why.trim_end_matches('.');
+                ended.failed = Some(format!("step {number} of the action ({name}): {why}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// What its steps have given is kept for their `post`s.
+    fn keep_inner(&mut self, frame: &Frame) {
+        let mut posts = self.state.posts.iter();
+        if posts.any(|post| post.step.starts_with(&frame.path)) {
+            let kept = (frame.path.clone(), frame.steps.clone());
+            self.state.inner.push(kept);
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The contexts that expressions see, put together.
 
 use super::state::{JobResult, Steps, steps_context};
+use crate::event::context::OF_MACHINE;
 use crate::expr::{ContextName, Object, Scope, Status, Value};
 use indexmap::IndexMap;
 
@@ -29,9 +30,12 @@ pub struct OfJob {
 }
 
 impl Constant {
-    /// What a job's own fields see.
+    /// What a job's own fields see. Before there is a machine, what only it can tell is not known.
     pub fn scope(&self, job: &OfJob) -> Scope {
+        let has_machine = self.github.get("workspace").is_some_and(Value::is_truthy);
+        let unknown: &[&str] = if has_machine { &[] } else { OF_MACHINE };
         Scope::new()
+            .without(unknown)
             .with(ContextName::Github, self.github.clone())
             .with(ContextName::Vars, self.vars.clone())
             .with(ContextName::Secrets, self.secrets.clone())

@@ -113,7 +113,9 @@ impl<'r> Instance<'r> {
         let Contained { image, key, .. } = contained;
         let image = self.image(&engine, image, key, &folders, around).await?;
         let folder = self.lay(Parcel::default()).await?;
-        let mut added = self.added_variables(&folder, &around.id);
+        let mut set = around.env.clone();
+        set.extend(contained.action_env.iter().cloned());
+        let mut added = self.added_variables(&folder, &around.id, &set);
         added.extend(contained.added);
         let environment = Environment {
             step: &pairs(&around.env),

@@ -49,21 +49,10 @@ impl Instance<'_> {
         scope: &mut Scope,
         map: &Map,
     ) -> Result<IndexMap<String, String>, Trouble> {
-        let mut evaluated = IndexMap::new();
-        match map {
-            Map::Entries(entries) => {
-                for (name, text) in entries {
-                    evaluated.insert(name.clone(), self.text(scope, text).await?);
-                }
-            }
-            Map::Expression(text) => {
-                let value = self
-                    .evaluate(scope, |scope| expr::evaluate_text(&text.text, scope))
-                    .await?;
-                evaluated = entries(&value, &text.text).map_err(Trouble::Step)?;
-            }
-        }
-        Ok(evaluated)
+        let values = self
+            .evaluate(scope, |scope| expr::evaluate_map(map, scope))
+            .await?;
+        Ok(texts(values))
     }
 
     /// Whether a step is to run.
@@ -116,17 +105,10 @@ pub(super) fn truth(value: &Value, field: &str) -> Result<bool, String> {
     }
 }
 
-/// The entries of an object, as text.
-pub(super) fn entries(value: &Value, text: &str) -> Result<IndexMap<String, String>, String> {
-    match value {
-        Value::Null => Ok(IndexMap::new()),
-        Value::Object(object) => Ok(object
-            .iter()
-            .map(|(name, value)| (name.to_owned(), value.to_text().into_owned()))
-            .collect()),
-        other => Err(format!(
-            "{text} gives {}, where a mapping is wanted",
-            other.kind()
-        )),
-    }
+/// The values of a mapping as text.
+pub(super) fn texts(values: IndexMap<String, Value>) -> IndexMap<String, String> {
+    let texts = values.into_iter();
+    texts
+        .map(|(name, value)| (name, value.to_text().into_owned()))
+        .collect()
 }

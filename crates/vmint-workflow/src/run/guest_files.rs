@@ -1,22 +1,14 @@
 //! Files of a machine that patterns name: listed, digested, fetched.
 
+use super::found::{Follow, LIST, Target, Tree, Walked};
 use super::instance::{Instance, Trouble};
-use crate::glob::{Entry, Patterns};
+use crate::glob::Patterns;
 use crate::guest::Command;
 use crate::record::StepEnd;
 use sha2::{Digest, Sha256};
 
 /// What a list of files may take, in bytes.
 const MOST_LISTED: usize = 64 << 20;
-
-/// Lists what is below each argument, each path followed by a zero byte, with `d` or `f` before it.
-const LIST: &str = r#"
-for root do
-    [ -e "$root" ] || [ -L "$root" ] || continue
-    find "$root" -type d -exec sh -c 'for p do printf "d%s\0" "$p"; done' sh {} +
-    find "$root" ! -type d -exec sh -c 'for p do printf "f%s\0" "$p"; done' sh {} +
-done
-"#;
 
 /// Digests each file that an argument names.
 const DIGEST: &str = r#"
@@ -26,52 +18,50 @@ for file do
 done
 "#;
 
-/// A file or folder of a machine.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Listed {
-    pub path: String,
-    pub is_folder: bool,
-}
+/// How often links may lead to folders that were not looked into yet.
+const MOST_ROUNDS: usize = 40;
 
-/// Lists what patterns match, sorted.
+/// What patterns name, in the order of the walk.
 pub(super) async fn list(
     instance: &mut Instance<'_>,
     patterns: &Patterns,
-) -> Result<Vec<Listed>, Trouble> {
-    let mut argv = vec!["sh".to_owned(), "-c".into(), LIST.into(), "sh".into()];
-    argv.extend(patterns.search_roots().iter().cloned());
-    if argv.len() == 4 {
-        return Ok(Vec::new());
+    follow: Follow,
+) -> Result<Walked, Trouble> {
+    let mut tree = Tree::default();
+    let mut wanted: Vec<String> = patterns.search_roots().to_vec();
+    let mut room = MOST_LISTED;
+    for _ in 0..MOST_ROUNDS {
+        if wanted.is_empty() {
+            break;
+        }
+        let mut argv = vec!["sh".to_owned(), "-c".into(), LIST.into(), "sh".into()];
+        argv.append(&mut wanted);
+        let command = Command {
+            argv,
+            ..Command::default()
+        };
+        let (end, output) = instance.ask(command, room).await?;
+        if !matches!(end, StepEnd::Exited { .. }) {
+            return Err(Trouble::Step(format!(
+                "the files of the machine cannot be listed: {end:?}"
+            )));
+        }
+        room = room.saturating_sub(output.len());
+        tree.add(&output);
+        let mut walked = tree.walk(patterns, follow);
+        if walked.missing.is_empty() {
+            return Ok(walked);
+        }
+        wanted = std::mem::take(&mut walked.missing);
+        wanted.sort();
+        wanted.dedup();
     }
-    let command = Command {
-        argv,
-        ..Command::default()
-    };
-    let (end, output) = instance.ask(command, MOST_LISTED).await?;
-    if !matches!(end, StepEnd::Exited { .. }) {
-        return Err(Trouble::Step(format!(
-            "the files of the machine cannot be listed: {end:?}"
-        )));
+    if wanted.is_empty() {
+        return Ok(Walked::default());
     }
-    let output = String::from_utf8_lossy(&output);
-    let mut listed: Vec<_> = output
-        .split('\0')
-        .filter_map(|entry| {
-            let path = entry.get(1..).filter(|path| !path.is_empty())?;
-            let kind = if entry.starts_with('d') {
-                Entry::Folder
-            } else {
-                Entry::File
-            };
-            patterns.matches(path, kind).then(|| Listed {
-                path: path.to_owned(),
-                is_folder: kind == Entry::Folder,
-            })
-        })
-        .collect();
-    listed.sort();
-    listed.dedup();
-    Ok(listed)
+    Err(Trouble::Step(format!(
+        "links lead from folder to folder more than {MOST_ROUNDS} times"
+    )))
 }
 
 /// `hashFiles`: a digest over the digests of all files that match; nothing when none does.
@@ -82,15 +72,24 @@ pub(super) async fn hash(
     /// As many arguments as surely fit.
     const AT_ONCE: usize = 500;
     let workspace = instance.workspace();
+    let (follow, patterns) = option(patterns);
     let parsed = Patterns::parse(&patterns.join("\n"), &workspace, &instance.inventory.home);
     let parsed = parsed.map_err(|e| Trouble::Step(format!("hashFiles: {e}")))?;
-    let listed = list(instance, &parsed).await?;
+    let listed = list(instance, &parsed, follow).await?.files;
     let inside = format!("{workspace}/");
     // GitHub takes only files of the workspace.
-    let files: Vec<_> = listed
-        .into_iter()
-        .filter(|file| !file.is_folder && file.path.starts_with(&inside))
-        .collect();
+    let files = listed.into_iter();
+    let files = files.filter(|file| !file.is_folder && file.path.starts_with(&inside));
+    // Of a link, what it leads to is read; folders have no digest.
+    let files = files.filter(|file| !matches!(file.link, Some(Target::Folder(_))));
+    let files: Vec<_> = files.collect();
+    let mut links = files.iter();
+    if let Some(broken) = links.find(|file| file.link == Some(Target::Nothing)) {
+        let path = &broken.path;
+        return Err(Trouble::Step(format!(
+            "hashFiles: {path} is a link to something that is not there"
+        )));
+    }
     if files.is_empty() {
         return Ok(String::new());
     }
@@ -122,4 +121,12 @@ pub(super) async fn hash(
         .finalize()
         .iter()
         .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}")))
+}
+
+/// Whether links are followed, as the first argument may say, and the patterns. Other options were refused where they stand.
+fn option(patterns: &[String]) -> (Follow, &[String]) {
+    match patterns {
+        [first, rest @ ..] if first.starts_with("--") => (Follow::All, rest),
+        patterns => (Follow::Never, patterns),
+    }
 }

@@ -5,6 +5,7 @@ use super::contexts::{Constant, OfJob};
 use super::recorder::{JobAt, StepAt, StepLog, now_ms};
 use super::session::Session;
 use super::state::{JobState, Post, Standing, StepResult, Steps};
+use crate::check::Resolved;
 use crate::containers::Engine;
 use crate::containers::teardown::Teardown;
 use crate::expr::{ContextName, Field, Object, Scope, Status, Value, availability};
@@ -16,6 +17,7 @@ use crate::record::{Annotation, Level, Limit, Outcome, StepEnd, StepKind, StepRe
 use crate::setup::probe::Inventory;
 use crate::spec::{self, Text};
 use indexmap::IndexMap;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 use vmint_model::{ErrorKind, Fault};
@@ -24,6 +26,14 @@ use vmint_model::{ErrorKind, Fault};
 pub(super) struct Instance<'r> {
     pub run: &'r Run<'r>,
     pub constant: Constant,
+    /// What `uses` of steps stands for that was read from the workspace.
+    pub late: HashMap<String, &'r Resolved>,
+    /// The file of the workflow, as the user knows it.
+    pub file: String,
+    /// What of its machine is not as on GitHub.
+    pub place_note: Option<String>,
+    /// `env` of the workflow, as it stands in the file.
+    pub workflow_env: &'r spec::Map,
     pub job: &'r spec::Job,
     pub body: &'r spec::StepsJob,
     pub of_job: OfJob,
@@ -111,6 +121,8 @@ pub(super) struct Done {
     pub outcome: Outcome,
     pub end: Option<StepEnd>,
     pub outputs: IndexMap<String, String>,
+    /// What failed inside of it; its log has it already.
+    pub reason: Option<String>,
 }
 
 impl Done {
@@ -119,6 +131,7 @@ impl Done {
             outcome: Outcome::Success,
             end: None,
             outputs,
+            reason: None,
         }
     }
 
@@ -129,6 +142,7 @@ impl Done {
                 reason: reason.into(),
             }),
             outputs: IndexMap::new(),
+            reason: None,
         }
     }
 
@@ -145,6 +159,7 @@ impl Done {
             outcome,
             end: Some(end),
             outputs,
+            reason: None,
         }
     }
 }
@@ -282,11 +297,13 @@ impl<'r> Instance<'r> {
             },
             other => other,
         });
+        let reason = done.reason.as_deref().map(|reason| self.run.mask(reason));
         self.run.recorder.change(what, |run| {
             let step = &mut run.jobs[job].steps[step];
             step.outcome = Some(done.outcome);
             step.conclusion = Some(conclusion);
             step.ended = ended;
+            step.reason = reason;
             step.ended_at_ms = Some(now_ms());
         });
         Ok(())
@@ -308,14 +325,15 @@ impl<'r> Instance<'r> {
         });
     }
 
-    /// Notes that a step was not run.
-    pub(super) fn skip(&self, at: StepAt) {
+    /// Notes that a step was not run: for its condition, or for another reason.
+    pub(super) fn skip(&self, at: StepAt, reason: Option<&str>) {
         let StepAt { job, step } = at;
         let recorder = self.run.recorder;
         recorder.change(Change::StepStarted { job, step }, |run| {
             let step = &mut run.jobs[job].steps[step];
             step.outcome = Some(Outcome::Skipped);
             step.conclusion = Some(Outcome::Skipped);
+            step.reason = reason.map(str::to_owned);
         });
         recorder.change(Change::StepEnded { job, step }, |_| {});
     }
@@ -355,6 +373,7 @@ impl<'r> Instance<'r> {
             kind,
             id: None,
             name: name.into(),
+            reason: None,
             line: None,
             outcome: None,
             conclusion: None,

@@ -18,6 +18,8 @@ use vmint_model::{ErrorKind, Fault};
 #[derive(Debug)]
 pub(super) struct Caller<'r> {
     pub workflow: &'r Workflow,
+    /// Its file, as the user knows it.
+    pub file: String,
     pub constant: Constant,
     /// Stands before the keys of its jobs: `release / `.
     pub prefix: String,

@@ -1,6 +1,6 @@
 //! One combination of a job, from its name to its machine and back.
 
-use super::contexts::{OfJob, env_context};
+use super::contexts::OfJob;
 use super::fields;
 use super::instance::{Instance, Trouble};
 use super::jobs::{Caller, Counts, field_scope};
@@ -8,7 +8,7 @@ use super::request::MachinePer;
 use super::session::Session;
 use super::state::{JobResult, JobState};
 use super::{Cancel, Run, now_ms};
-use crate::expr::{self, ContextName, Field, Scope, Value};
+use crate::expr::{self, Field, Scope, Value};
 use crate::guest::{GroupMode, Place};
 use crate::limits::{self, Limits};
 use crate::matcher::Matchers;
@@ -18,6 +18,7 @@ use crate::record::{JobRecord, Outcome};
 use crate::setup::probe::Inventory;
 use crate::spec::{Job, Map, StepsJob, Text};
 use indexmap::IndexMap;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vmint_model::{ErrorKind, Fault, Name};
@@ -26,7 +27,8 @@ use vmint_model::{ErrorKind, Fault, Name};
 struct Prepared {
     record: JobRecord,
     place: Place,
-    env: IndexMap<String, String>,
+    /// What of it is not as on GitHub.
+    place_note: Option<String>,
     limit: Option<Duration>,
     counts: Counts,
     /// The concurrency group that it waits for.
@@ -198,7 +200,8 @@ impl<'r> Run<'r> {
             move |e: expr::EvalError| Trouble::Step(format!("`{field}` cannot be evaluated: {e}"))
         };
         record.runs_on = labels(&body.runs_on, &scope(Field::JobRunsOn))?;
-        let place = self.site.resolve(&record.runs_on).map_err(Trouble::Fault)?;
+        let place = self.site.resolve(&record.runs_on).map_err(of_file)?;
+        let place_note = self.site.note(&record.runs_on);
         let value = |text: Option<&Text>, field, name: &str| -> Result<Option<Value>, Trouble> {
             let value = text.map(|text| expr::evaluate_text(&text.text, &scope(field)));
             value.transpose().map_err(wrong(name))
@@ -219,12 +222,6 @@ impl<'r> Run<'r> {
         let limit = limit
             .transpose()
             .map_err(|e| Trouble::Step(e.to_string()))?;
-        let outer = scope(Field::Env);
-        let env = map(&caller.workflow.env, &outer, "env");
-        let mut env = env.map_err(Trouble::Step)?;
-        let mut job_scope = scope(Field::JobEnv);
-        job_scope.set(ContextName::Env, env_context(&env));
-        env.extend(map(&body.env, &job_scope, "env").map_err(Trouble::Step)?);
         let group = match &job.concurrency {
             Some(concurrency) => {
                 let group = Self::group(concurrency, &scope(Field::JobConcurrency));
@@ -250,7 +247,7 @@ impl<'r> Run<'r> {
         Ok(Prepared {
             record,
             place,
-            env,
+            place_note,
             limit,
             counts,
             group,
@@ -270,12 +267,15 @@ impl<'r> Run<'r> {
         let Prepared {
             record,
             place,
-            env,
+            place_note,
             limit,
             group,
             ..
         } = prepared;
         let key = record.key.clone();
+        if let Some(note) = &place_note {
+            self.recorder.note(&self.mask(&format!("{key}: {note}")));
+        }
         let mut member = None;
         if let Some((group, mode)) = group {
             let say = |text: &str| self.recorder.waiting(&self.mask(text));
@@ -340,8 +340,8 @@ impl<'r> Run<'r> {
                 run.jobs[at.0].started_at_ms = Some(now_ms());
             });
         let state = match resume {
-            Some(resume) => resume.saved.state.clone().with_edited(env),
-            None => JobState::beginning(env),
+            Some(resume) => resume.saved.state.clone(),
+            None => JobState::default(),
         };
         for mask in &state.masks {
             // Those that were refused were refused then.
@@ -351,6 +351,10 @@ impl<'r> Run<'r> {
         let instance = Instance {
             run: self,
             constant: caller.constant.clone(),
+            late: HashMap::new(),
+            file: caller.file.clone(),
+            place_note,
+            workflow_env: &caller.workflow.env,
             job,
             body,
             of_job,
@@ -452,29 +456,20 @@ enum Acquiring {
 
 /// The labels of `runs-on`.
 pub(super) fn labels(texts: &[Text], scope: &Scope) -> Result<Vec<String>, Trouble> {
-    let mut labels = Vec::new();
-    for text in texts {
-        let value = expr::evaluate_text(&text.text, scope)
-            .map_err(|e| Trouble::Step(format!("`runs-on` cannot be evaluated: {e}")))?;
-        match &value {
-            Value::Array(items) => labels.extend(items.iter().map(|i| i.to_text().into_owned())),
-            Value::Object(object) => {
-                let inner = object.get("labels").cloned().unwrap_or_default();
-                match &inner {
-                    Value::Array(items) => {
-                        labels.extend(items.iter().map(|i| i.to_text().into_owned()));
-                    }
-                    other => labels.push(other.to_text().into_owned()),
-                }
-            }
-            other => labels.push(other.to_text().into_owned()),
+    crate::labels::evaluate(texts, scope).map_err(Trouble::Step)
+}
+
+/// Labels that no machine has are the file's fault; all else is not.
+fn of_file(fault: Fault) -> Trouble {
+    match fault.kind {
+        ErrorKind::Usage => {
+            let hint = fault
+                .hint
+                .map_or(String::new(), |hint| format!(" ({hint})"));
+            Trouble::Step(format!("{}{hint}", fault.message))
         }
+        _ => Trouble::Fault(fault),
     }
-    labels.retain(|label| !label.trim().is_empty());
-    if labels.is_empty() {
-        return Err(Trouble::Step("`runs-on` names no label".into()));
-    }
-    Ok(labels)
 }
 
 /// A mapping of a field outside of steps.
@@ -483,18 +478,7 @@ pub(super) fn map(
     scope: &Scope,
     field: &str,
 ) -> Result<IndexMap<String, String>, String> {
-    let wrong = |e: expr::EvalError| format!("`{field}` cannot be evaluated: {e}");
-    match map {
-        Map::Entries(entries) => entries
-            .iter()
-            .map(|(name, text)| {
-                let value = expr::interpolate(&text.text, scope).map_err(wrong)?;
-                Ok((name.clone(), value))
-            })
-            .collect(),
-        Map::Expression(text) => {
-            let value = expr::evaluate_text(&text.text, scope).map_err(wrong)?;
-            fields::entries(&value, &text.text)
-        }
-    }
+    expr::evaluate_map(map, scope)
+        .map(fields::texts)
+        .map_err(|e| format!("`{field}` cannot be evaluated: {e}"))
 }

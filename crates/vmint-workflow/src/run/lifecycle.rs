@@ -3,6 +3,7 @@
 use super::instance::{Done, Frame, Instance, Trouble};
 use super::recorder::now_ms;
 use super::request::Moments;
+use super::set_up::Begun;
 use super::state::{JobResult, Standing};
 use crate::expr::{self, ContextName, Field, availability};
 use crate::files::OutputBudget;
@@ -52,7 +53,13 @@ impl<'r> Instance<'r> {
         if let Some(from) = from {
             self.note_changes(from);
         }
-        self.set_up(frame, from).await?;
+        if self.set_up(frame, from).await? == Begun::NoSteps {
+            let planned = self.planned_services.iter();
+            for at in planned.chain(&self.planned_pres).chain(&self.planned) {
+                self.skip(*at, Some("the environment of the job cannot be evaluated"));
+            }
+            return Ok(());
+        }
         self.start_services(frame).await?;
         for (pre, at) in pres.into_iter().zip(self.planned_pres.clone()) {
             self.pre(pre, at, frame).await?;

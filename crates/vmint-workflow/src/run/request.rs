@@ -1,7 +1,7 @@
 //! What is to be run, and how.
 
 use super::state::Saved;
-use crate::check::Checked;
+use crate::check::{Checked, Mirror};
 use crate::event::payload::Event;
 use crate::expr::Object;
 use crate::labels::LeftOut;
@@ -20,6 +20,8 @@ pub struct Request {
     pub owner: ProcessRef,
     /// The workflow, checked.
     pub checked: Checked,
+    /// Where actions are found that are read only when they are used.
+    pub actions: Mirror,
     /// The file, absolute.
     pub file: PathBuf,
     /// The file's path in the repository: `.github/workflows/ci.yml`.

@@ -119,20 +119,29 @@ impl<'r> Instance<'r> {
             say(Kind::Text, line)?;
         }
         say(Kind::Text, &format!("shell: {shell}"))?;
-        if !around.env.is_empty() {
-            say(Kind::Text, "env:")?;
+        self.say_pairs(around, "env", &self.shown_env(around))?;
+        say(Kind::EndGroup, "")?;
+        Ok(())
+    }
+
+    /// Lists names and values in a log.
+    pub(super) fn say_pairs(
+        &self,
+        around: &Surroundings<'_, 'r>,
+        title: &str,
+        pairs: &[(String, String)],
+    ) -> Result<(), Trouble> {
+        let say = |text: &str| around.log.say(Kind::Text, self.run.mask(text));
+        if !pairs.is_empty() {
+            say(&format!("{title}:"))?;
         }
-        for (name, value) in &around.env {
-            for (n, line) in value.lines().enumerate() {
-                let start = if n == 0 {
-                    format!("  {name}: ")
-                } else {
-                    "    ".into()
-                };
-                say(Kind::Text, &format!("{start}{line}"))?;
+        for (name, value) in pairs {
+            let mut lines = value.lines();
+            say(&format!("  {name}: {}", lines.next().unwrap_or_default()))?;
+            for line in lines {
+                say(&format!("    {line}"))?;
             }
         }
-        say(Kind::EndGroup, "")?;
         Ok(())
     }
 }

@@ -49,7 +49,7 @@ impl<'r> Instance<'r> {
             return Ok(());
         };
         if self.status(frame.standing) != Status::Success {
-            self.skip(at);
+            self.skip(at, None);
             return Ok(());
         }
         let log = self.begin(at)?;

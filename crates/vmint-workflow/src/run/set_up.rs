@@ -4,47 +4,49 @@
 //! that a job was in before, it ends what that job has left running and removes its workspace: as on GitHub, a job begins
 //! with an empty one.
 
-use super::instance::{Frame, Instance, Trouble};
+use super::contexts::env_context;
+use super::instance::{Done, Frame, Instance, Trouble};
+use super::launch;
 use super::paths;
 use super::recorder::StepLog;
 use super::session::Used;
 use super::supervise::{Seen, Supervised};
 use super::transfer::Parcel;
-use crate::check::Need;
+use crate::check::needs::{self, Reached};
+use crate::equipment::Equipment;
 use crate::event::context::{self, Machine, Scene};
-use crate::expr::Value;
+use crate::expr::{ContextName, Field, Value, availability};
 use crate::guest::Command;
 use crate::lines::{Piece, Splitter};
 use crate::log::{Kind, Line};
 use crate::record::{Outcome, StepEnd};
+use crate::setup;
 use crate::setup::probe;
 use crate::setup::probe::Inventory;
 use indexmap::IndexMap;
+use std::collections::HashSet;
 use vmint_model::{ErrorKind, Fault};
 
-/// Programs that are looked for.
-const PROGRAMS: [&str; 20] = [
-    "bash",
-    "sh",
-    "git",
-    "tar",
-    "sudo",
-    "node",
-    "npm",
-    "docker",
-    "podman",
-    "python",
-    "python3",
-    "go",
-    "java",
-    "ruby",
-    "rustc",
-    "cargo",
-    "rustup",
-    "uv",
-    "find",
-    "sha256sum",
-];
+/// Programs that are looked for besides those of [`setup::TOOLS`] and [`Equipment`].
+const PROGRAMS: [&str; 7] = ["bash", "sh", "git", "tar", "sudo", "find", "sha256sum"];
+
+/// All programs that are looked for, each once.
+fn programs() -> Vec<&'static str> {
+    let equipment = Equipment::ALL.into_iter().flat_map(Equipment::programs);
+    let tools = setup::TOOLS.iter().flat_map(|tool| {
+        let companions = tool.companions.iter().flat_map(|(programs, _)| *programs);
+        tool.programs.iter().chain(companions)
+    });
+    let mut all: Vec<&str> = PROGRAMS
+        .iter()
+        .chain(equipment)
+        .chain(tools)
+        .copied()
+        .collect();
+    let mut seen = HashSet::new();
+    all.retain(|program| seen.insert(*program));
+    all
+}
 
 /// What comes before the probe.
 const BEFORE: &str = include_str!("set_up_before.sh");
@@ -57,29 +59,50 @@ const SUDO: &str = include_str!("sudo.sh");
 /// The last line of the probe.
 const PROBED: &str = "vmint-probe end";
 
+/// Whether a job comes to its steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Begun {
+    /// It does; those behind a failure decide for themselves.
+    Steps,
+    /// Its environment cannot be evaluated, so nothing can run in it.
+    NoSteps,
+}
+
 impl<'r> Instance<'r> {
     /// Makes the machine ready. A failure of the settings' own script is a failure of the job.
     pub(super) async fn set_up(
         &mut self,
         frame: &mut Frame,
         from: Option<usize>,
-    ) -> Result<(), Fault> {
+    ) -> Result<Begun, Fault> {
         let at = self.planned_set_up;
         let log = self.begin(at)?;
         let done = self.set_up_body(&log, from).await;
         let done = match done {
             // Nothing of the file has run: what the machine cannot do is not the workflow's failure.
             Err(Trouble::Step(reason)) => Err(Trouble::Fault(Fault::new(ErrorKind::Guest, reason))),
-            Ok(end) => Ok(super::instance::Done::of(end, IndexMap::new())),
+            Ok(end) => Ok(Done::of(end, IndexMap::new())),
             other => other.map(|_| unreachable!("handled above")),
         };
-        let done = self.done(done, &log)?;
+        let mut done = self.done(done, &log)?;
+        let mut begun = Begun::Steps;
+        match self.job_env() {
+            Ok(env) => self.state = std::mem::take(&mut self.state).with_edited(env),
+            Err(reason) => {
+                let text = self.run.mask(&reason);
+                self.run
+                    .recorder
+                    .job(self.at, |job| job.reason = Some(text));
+                done = Done::invalid(reason);
+                begun = Begun::NoSteps;
+            }
+        }
         self.end(&log, &done, done.outcome)?;
         Self::settle(frame, None, done.outcome, done.outcome, IndexMap::new());
         if done.outcome != Outcome::Success {
             frame.standing = super::state::Standing::Failed;
         }
-        Ok(())
+        Ok(begun)
     }
 
     async fn set_up_body(
@@ -109,7 +132,7 @@ impl<'r> Instance<'r> {
             .as_deref()
             .filter(|_| from.is_none());
         self.lay_out(&workspace, setup.unwrap_or_default()).await?;
-        let mut env = probe::environment(&[], &PROGRAMS, identity.user.as_deref());
+        let mut env = probe::environment(&[], &programs(), identity.user.as_deref());
         let begins = match (from, used) {
             (Some(_), _) => "resumed",
             (None, Used::Before) => "used",
@@ -165,8 +188,24 @@ impl<'r> Instance<'r> {
             )?;
         }
         self.facts = self.variables_of_job();
+        if let Some(note) = &self.place_note {
+            log.say(Kind::Warning, note.as_str())?;
+        }
         self.require()?;
         Ok(end)
+    }
+
+    /// Evaluates `env` of workflow and job, now that all is known that they may name.
+    fn job_env(&self) -> Result<IndexMap<String, String>, String> {
+        let scope = |field| {
+            let scope = self.constant.scope(&self.of_job);
+            scope.limited_to(&availability(field))
+        };
+        let mut env = launch::map(self.workflow_env, &scope(Field::Env), "env")?;
+        let mut of_job = scope(Field::JobEnv);
+        of_job.set(ContextName::Env, env_context(&env));
+        env.extend(launch::map(&self.body.env, &of_job, "env")?);
+        Ok(env)
     }
 
     /// Puts the folders of the session and vmint's own files into the machine, all at once.
@@ -200,40 +239,20 @@ impl<'r> Instance<'r> {
         Ok(parcel.put(self.session.guest(), "/").await?)
     }
 
-    /// Refuses what the image lacks.
+    /// Refuses what the image lacks and the job surely needs. What a condition guards is refused when it is reached.
     fn require(&self) -> Result<(), Trouble> {
-        let needs = &self.run.request.checked.requirements;
-        let refuse = |need: &Need, who: &str, what: &str, packages: &str| {
-            let (file, spot, image) = (need.file.display(), need.spot, &self.session.place().image);
-            let message =
-                format!("{file}:{spot}: {who} needs {what}, which the image {image} does not have");
-            let hint = format!("add {packages} to the packages of the image in vmint.toml");
-            Err(Trouble::Fault(
-                Fault::new(ErrorKind::Image, message).hint(hint),
-            ))
-        };
-        let has = |names: &[&str]| self.inventory.first(names).is_some();
-        if let Some(need) = needs.node.first().filter(|_| !has(&["node"])) {
-            let who = format!("an action with `using: {}`", need.what);
-            return refuse(need, &who, "Node.js", "\"nodejs\"");
-        }
-        let engine = needs.container_engine.first();
-        if let Some(need) = engine.filter(|_| !has(&["docker", "podman"])) {
-            let packages = "\"podman\", \"crun\", \"netavark\", \"aardvark-dns\" and \"iptables\"";
-            return refuse(need, &need.what, "a container engine", packages);
-        }
-        for need in &needs.tools {
-            let (programs, what, packages): (&[&str], _, _) = match need.what.as_str() {
-                "python" => (&["python", "python3"], "Python", "\"python3\""),
-                "node" => (&["node"], "Node.js", "\"nodejs\""),
-                "go" => (&["go"], "Go", "\"golang-go\""),
-                "java" => (&["java"], "Java", "\"default-jdk-headless\""),
-                "ruby" => (&["ruby"], "Ruby", "\"ruby\""),
-                "rust" => (&["rustc", "rustup"], "Rust", "\"rustc\" and \"cargo\""),
-                _ => continue,
-            };
-            if !has(programs) {
-                return refuse(need, "this step", what, packages);
+        let needs = needs::of_job(self.body, &self.run.request.checked.actions);
+        for need in needs {
+            let lacks = self.inventory.first(need.what.programs()).is_none();
+            if need.reached == Reached::Surely && lacks {
+                let image = &self.session.place().image;
+                let (file, spot, who, what) =
+                    (&self.file, need.spot, &need.who, need.what.as_str());
+                let message = format!(
+                    "{file}:{spot}: {who} needs {what}, which the image {image} does not have"
+                );
+                let fault = Fault::new(ErrorKind::Image, message).hint(need.what.hint());
+                return Err(Trouble::Fault(fault));
             }
         }
         Ok(())

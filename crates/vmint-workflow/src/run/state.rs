@@ -55,8 +55,6 @@ pub struct Post {
     pub inputs: IndexMap<String, String>,
     /// What it has left in `GITHUB_STATE`.
     pub state: IndexMap<String, String>,
-    /// The step's own environment.
-    pub env: IndexMap<String, String>,
 }
 
 /// How a job stands.
@@ -86,6 +84,9 @@ pub struct JobState {
     pub standing: Standing,
     /// `post`s to come, in the order in which they were registered.
     pub posts: Vec<Post>,
+    /// What the steps of composite actions have given, by the index paths of these: their `post`s see it.
+    #[serde(default)]
+    pub inner: Vec<(Vec<usize>, Steps)>,
     /// `GITHUB_STATE` of `pre`s, by the step's index path.
     pub states: Vec<(Vec<usize>, IndexMap<String, String>)>,
     /// Where actions were copied to.
@@ -113,16 +114,8 @@ pub struct Containers {
 }
 
 impl JobState {
-    /// Of a job that begins with this environment.
-    pub fn beginning(env: IndexMap<String, String>) -> Self {
-        Self {
-            given: env.clone(),
-            env,
-            ..Self::default()
-        }
-    }
-
-    /// The same with the environment of a file that was edited since; what steps have set stays.
+    /// The same with the environment that the file gives: of one that begins, all of it; of one that goes on, what was edited
+    /// since. What steps have set stays.
     pub fn with_edited(mut self, env: IndexMap<String, String>) -> Self {
         let given = std::mem::replace(&mut self.given, env);
         let is_of_file = |name: &String, value: &String| given.get(name) == Some(value);
@@ -205,7 +198,8 @@ mod tests {
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
             pairs.collect()
         };
-        let mut state = JobState::beginning(env(&[("GONE", "1"), ("EDITED", "1"), ("SET", "1")]));
+        let mut state =
+            JobState::default().with_edited(env(&[("GONE", "1"), ("EDITED", "1"), ("SET", "1")]));
         state.env.insert("SET".into(), "by a step".into());
         state.env.insert("NEW".into(), "by a step".into());
         let state = state.with_edited(env(&[("EDITED", "2"), ("SET", "2"), ("ADDED", "2")]));

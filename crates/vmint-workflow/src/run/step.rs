@@ -2,11 +2,11 @@
 
 use super::instance::{Done, Frame, Instance, Trouble};
 use super::jobs::Counts;
-use super::pre::Pre;
 use super::recorder::{StepAt, StepLog};
 use super::script::Within;
 use super::services::Services;
-use crate::expr::{ContextName, Scope, Value};
+use super::stage::Pre;
+use crate::expr::{self, ContextName, Scope, Status, Value};
 use crate::limits::{self, Deadline};
 use crate::log::Kind;
 use crate::record::{Limit, Outcome, StepEnd, StepKind};
@@ -82,7 +82,7 @@ impl<'r> Instance<'r> {
         let mut prepared = match self.prepare(step, frame, id).await {
             Ok(Some(prepared)) => prepared,
             Ok(None) => {
-                self.skip(at);
+                self.skip(at, self.why_skipped(step, frame));
                 let skipped = Outcome::Skipped;
                 Self::settle(frame, step.id.as_deref(), skipped, skipped, IndexMap::new());
                 return Ok(());
@@ -131,15 +131,15 @@ impl<'r> Instance<'r> {
         log: &StepLog<'r>,
         path: Vec<usize>,
         limit: Option<Deadline>,
-    ) -> Result<Outcome, Trouble> {
+    ) -> Result<(Outcome, Option<String>), Trouble> {
         if self.cancel.is_hastened() {
-            return Ok(Outcome::Cancelled);
+            return Ok((Outcome::Cancelled, None));
         }
         let id = self.action_id(step);
         let Some(mut prepared) = self.prepare(step, frame, id).await? else {
             let skipped = Outcome::Skipped;
             Self::settle(frame, step.id.as_deref(), skipped, skipped, IndexMap::new());
-            return Ok(skipped);
+            return Ok((skipped, None));
         };
         if let Some(name) = &step.name {
             let name = self.text(&mut prepared.scope, name).await?;
@@ -147,13 +147,14 @@ impl<'r> Instance<'r> {
         }
         let performed = self.perform(step, frame, prepared, log, path, limit);
         let (done, conclusion) = performed.await?;
-        if let Some(text) = done.end.as_ref().and_then(super::instance::why_failed) {
-            log.say(Kind::Error, self.run.mask(&text))?;
-            self.annotate(log.at(), crate::record::Level::Error, &text);
+        let why = done.end.as_ref().and_then(super::instance::why_failed);
+        if let Some(text) = &why {
+            log.say(Kind::Error, self.run.mask(text))?;
+            self.annotate(log.at(), crate::record::Level::Error, text);
         }
         let outcome = done.outcome;
         Self::settle(frame, step.id.as_deref(), outcome, conclusion, done.outputs);
-        Ok(conclusion)
+        Ok((conclusion, why.or(done.reason)))
     }
 
     /// Evaluates a step's environment, and whether it is to run; nothing if not.
@@ -182,6 +183,17 @@ impl<'r> Instance<'r> {
             own,
             id,
         }))
+    }
+
+    /// Why a step was not run, if it was not for a condition of its own.
+    fn why_skipped(&self, step: &Step, frame: &Frame) -> Option<&'static str> {
+        let condition = step.condition.as_ref().map(|text| text.text.as_str());
+        match self.status(frame.standing) {
+            _ if !expr::implies_success(condition) => None,
+            Status::Failure => Some("skipped after a failure"),
+            Status::Cancelled => Some("skipped after a cancellation"),
+            Status::Success | Status::Skipped => None,
+        }
     }
 
     /// Where a step runs, for a shell before it. One that cannot be told is told when the step runs.
@@ -292,7 +304,7 @@ impl<'r> Instance<'r> {
     }
 
     /// When a step's own time will be over.
-    async fn limit_of(
+    pub(super) async fn limit_of(
         &mut self,
         step: &Step,
         scope: &mut Scope,
@@ -369,7 +381,7 @@ pub(super) fn base_id(step: &Step) -> String {
 }
 
 /// How a step counts, when it may fail or not.
-fn conclude(done: &Done, counts: Counts) -> Outcome {
+pub(super) fn conclude(done: &Done, counts: Counts) -> Outcome {
     match (done.outcome, counts) {
         (Outcome::Failure, Counts::NotAtAll) => Outcome::Success,
         (outcome, _) => outcome,
@@ -377,7 +389,7 @@ fn conclude(done: &Done, counts: Counts) -> Outcome {
 }
 
 /// What a step is called before its expressions are evaluated.
-fn raw_name(step: &Step) -> String {
+pub(super) fn raw_name(step: &Step) -> String {
     match (&step.name, &step.body) {
         (Some(name), _) => name.text.clone(),
         (None, StepBody::Run { script, .. }) => run_name(&script.text),

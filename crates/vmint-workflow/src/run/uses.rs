@@ -1,6 +1,7 @@
 //! Steps that use an action: which it is, and what it is given.
 
 use super::instance::{ActionPlace, Done, Frame, Instance, Trouble};
+use super::late;
 use super::parts::Program;
 use super::step::Surroundings;
 use crate::check::{LoadedAction, Origin, Resolved};
@@ -21,11 +22,16 @@ impl<'r> Instance<'r> {
         mut around: Surroundings<'_, 'r>,
     ) -> Result<Done, Trouble> {
         let with = self.map(&mut around.scope, with).await?;
-        let checked = &self.run.request.checked;
-        match checked.actions.get(&uses.text) {
+        let resolved = if late::is_of_workspace(&uses.text) {
+            let place = self.place(&uses.text);
+            Some(self.in_workspace(uses, &place, around.log).await?)
+        } else {
+            self.resolved(&uses.text)
+        };
+        match resolved {
             Some(Resolved::Builtin(builtin)) => self.builtin(*builtin, uses, with, around).await,
             Some(Resolved::Action(action)) => {
-                let place = self.place(uses, action);
+                let place = self.place(&uses.text);
                 let inputs = self.inputs(action, with, &mut around, &place).await?;
                 self.group(&around, &uses.text, &inputs)?;
                 match &action.action.runs {
@@ -46,38 +52,39 @@ impl<'r> Instance<'r> {
             Some(Resolved::Replaced(replaced)) => {
                 self.replaced(replaced, uses, with, frame, around).await
             }
+            Some(Resolved::Missing(why)) => Err(Trouble::Step(why.clone())),
+            Some(Resolved::AtRun) => Err(Trouble::Step(format!("{} is not there", uses.text))),
             None => self.docker_image(uses, with, around).await,
         }
     }
 
     /// Where an action is in the machine.
-    pub(super) fn place(&self, uses: &Text, action: &LoadedAction) -> ActionPlace {
-        let (repository, reference, path) = match Uses::parse(uses.text.as_str()) {
+    pub(super) fn place(&self, uses: &str) -> ActionPlace {
+        match Uses::parse(uses) {
             Ok(Uses::Repository(uses)) => {
                 let subpath = uses.subpath().unwrap_or_default().trim_matches('/');
-                (
-                    uses.slug().to_owned(),
-                    uses.git_ref().to_owned(),
-                    subpath.to_owned(),
-                )
-            }
-            Ok(Uses::Local(local)) => {
-                let path = local.raw().trim_start_matches(['.', '$']).to_owned();
-                (String::new(), String::new(), path)
-            }
-            _ => Default::default(),
-        };
-        let path = match action.origin {
-            Origin::Local => super::paths::below(&self.workspace(), path.trim_start_matches('/')),
-            Origin::Mirror => {
+                let (repository, reference) = (uses.slug().to_owned(), uses.git_ref().to_owned());
                 let root = format!("{}/{repository}/{reference}", super::paths::ACTIONS);
-                super::paths::below(&root, &path)
+                ActionPlace {
+                    path: super::paths::below(&root, subpath),
+                    repository,
+                    reference,
+                }
             }
-        };
-        ActionPlace {
-            path,
-            repository,
-            reference,
+            other => {
+                let path = match &other {
+                    Ok(Uses::Local(local)) => local.raw(),
+                    _ => uses,
+                };
+                // `./x`, `./../x`; `$/x` is that of the repository itself.
+                let path = path.strip_prefix(['.', '$']).unwrap_or(path);
+                let path = path.trim_start_matches('/');
+                ActionPlace {
+                    path: super::paths::below(&self.workspace(), path),
+                    repository: String::new(),
+                    reference: String::new(),
+                }
+            }
         }
     }
 
@@ -158,20 +165,10 @@ impl<'r> Instance<'r> {
     ) -> Result<(), Trouble> {
         let say = |kind, text: String| around.log.say(kind, self.run.mask(&text));
         say(Kind::Group, format!("Run {what}"))?;
-        let shown: Vec<_> = inputs.iter().filter(|(_, v)| !v.is_empty()).collect();
-        if !shown.is_empty() {
-            say(Kind::Text, "with:".into())?;
-        }
-        for (name, value) in shown {
-            for (n, line) in value.lines().enumerate() {
-                let start = if n == 0 {
-                    format!("  {name}: ")
-                } else {
-                    "    ".to_owned()
-                };
-                say(Kind::Text, format!("{start}{line}"))?;
-            }
-        }
+        let given = inputs.iter().filter(|(_, value)| !value.is_empty());
+        let given: Vec<_> = given.map(|(n, v)| (n.clone(), v.clone())).collect();
+        self.say_pairs(around, "with", &given)?;
+        self.say_pairs(around, "env", &self.shown_env(around))?;
         say(Kind::EndGroup, String::new())?;
         Ok(())
     }

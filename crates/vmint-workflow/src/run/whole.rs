@@ -4,10 +4,12 @@ use super::cancel::Cancel;
 use super::contexts::{self, Constant};
 use super::fields;
 use super::jobs::{self, Caller};
+use super::late::Late;
 use super::recorder::{Recorder, now_ms};
 use super::request::{MachinePer, Request, Resume};
 use super::session::Session;
 use super::state::JobResult;
+use crate::check::Resolved;
 use crate::event::context::{self, Scene};
 use crate::expr::{self, Field, Object, Value, availability};
 use crate::guest::Site;
@@ -31,6 +33,8 @@ pub(crate) struct Run<'a> {
     pub(super) machine: tokio::sync::Mutex<Option<Arc<Session>>>,
     /// Jobs that have ended, by their keys.
     pub(super) results: Mutex<IndexMap<String, JobResult>>,
+    /// Actions that were read from workspaces.
+    pub(super) late: Late<Resolved>,
     /// When the run's own time is over.
     pub(super) deadline: Option<Deadline>,
     /// How it ends, when it is paused.
@@ -118,6 +122,7 @@ async fn carry_out(
         machine: tokio::sync::Mutex::new(None),
         results: Mutex::new(IndexMap::new()),
         paused: OnceLock::new(),
+        late: Late::default(),
         deadline: limit.map(|limit| Deadline::new(Limit::Workflow, began, limit)),
     };
     let end = run.whole().await;
@@ -138,6 +143,7 @@ impl<'a> Run<'a> {
     async fn whole(&'a self) -> RunEnd {
         let caller = Caller {
             workflow: &self.request.checked.workflow,
+            file: self.request.path.clone(),
             constant: self.constant(),
             prefix: String::new(),
             cancel: self.cancel.clone(),
@@ -302,7 +308,9 @@ impl<'a> Run<'a> {
     fn check_places(&self) -> Result<(), Fault> {
         let workflow = &self.request.checked.workflow;
         let mut first: Option<(&str, crate::guest::Place)> = None;
-        for job in workflow.jobs.values() {
+        let asked = &self.request.jobs;
+        let jobs = workflow.jobs.values();
+        for job in jobs.filter(|job| asked.is_empty() || asked.contains(&job.id)) {
             let crate::spec::JobBody::Steps(body) = &job.body else {
                 continue;
             };

@@ -1,10 +1,11 @@
 //! Events of the YAML parser to a tree, within bounds.
 
+use super::lenient::Lenient;
 use super::scalar::{number, plain};
 use super::source::lines;
 use super::{Data, Key, Node};
 use crate::diagnostic::{Diagnostic, Diagnostics, Spot};
-use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Tag};
+use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
@@ -22,30 +23,71 @@ const MAX_COPIED: usize = 10_000_000;
 pub fn parse(file: &Path, bytes: &[u8]) -> Result<Node, Diagnostics> {
     let text = decode(bytes)
         .map_err(|(spot, message, help)| Diagnostic::error(file, spot, message).help(help))?;
+    let mut lenient = Lenient::new(text);
+    let mut first = None;
+    loop {
+        let problem = match read(&lenient) {
+            Ok(node) => return Ok(node),
+            Err(Refused::Scan(error)) => {
+                let marker = error.marker();
+                let column = lenient.column(marker.line(), marker.col());
+                let problem = explain(text, spot(marker.line(), column), error.info());
+                if lenient.mend(&error) {
+                    first.get_or_insert(problem);
+                    continue;
+                }
+                // What was mended was not what is wrong.
+                match first.take() {
+                    Some(first) if is_indentation(&error) => first,
+                    _ => problem,
+                }
+            }
+            Err(Refused::Built(problem)) => problem,
+        };
+        let error = Diagnostic::error(file, problem.spot, problem.message);
+        return Err(Diagnostic {
+            help: problem.help,
+            ..error
+        }
+        .into());
+    }
+}
+
+/// Why a text is refused.
+enum Refused {
+    /// By the parser.
+    Scan(ScanError),
+    /// By what is made of it.
+    Built(Problem),
+}
+
+fn is_indentation(error: &ScanError) -> bool {
+    error.info().starts_with("invalid indentation")
+}
+
+fn read(lenient: &Lenient) -> Result<Node, Refused> {
+    let text = lenient.text();
     let mut builder = Builder::default();
     let unfinished = !text.ends_with(['\n', '\r']);
     let characters = if unfinished { text.chars().count() } else { 0 };
     let mut parser = Parser::new_from_str(text);
     while let Some(event) = parser.next_event() {
-        let step = match event {
-            Ok((Event::Scalar(text, style, anchor, tag), span))
-                if is_block(style) && unfinished =>
-            {
+        let (event, span) = event.map_err(Refused::Scan)?;
+        let start = &span.start;
+        let spot = spot(start.line(), lenient.column(start.line(), start.col()));
+        let event = match event {
+            Event::Scalar(text, style, anchor, tag) if is_block(style) && unfinished => {
                 let at_end = span.end.index() >= characters;
                 let text = if at_end {
                     without_added_break(text)
                 } else {
                     text
                 };
-                builder.event(Event::Scalar(text, style, anchor, tag), spot(&span.start))
+                Event::Scalar(text, style, anchor, tag)
             }
-            Ok((event, span)) => builder.event(event, spot(&span.start)),
-            Err(error) => Err(explain(text, spot(error.marker()), error.info())),
+            event => event,
         };
-        step.map_err(|problem| Diagnostic {
-            help: problem.help,
-            ..Diagnostic::error(file, problem.spot, problem.message)
-        })?;
+        builder.event(event, spot).map_err(Refused::Built)?;
     }
     Ok(builder.root.unwrap_or(Node {
         spot: Spot::START,
@@ -115,10 +157,11 @@ fn end_of(text: &str) -> Spot {
     Spot { line, column }
 }
 
-fn spot(marker: &Marker) -> Spot {
+/// A place of the parser's, whose columns begin with 0.
+fn spot(line: usize, column: usize) -> Spot {
     Spot {
-        line: u32::try_from(marker.line()).unwrap_or(u32::MAX).max(1),
-        column: u32::try_from(marker.col()).unwrap_or(u32::MAX - 1) + 1,
+        line: u32::try_from(line).unwrap_or(u32::MAX).max(1),
+        column: u32::try_from(column).unwrap_or(u32::MAX - 1) + 1,
     }
 }
 

@@ -4,6 +4,7 @@
 //! writes it as text; [`source`] finds the place of a piece of a scalar in the file.
 
 mod build;
+mod lenient;
 mod node;
 pub mod scalar;
 pub mod source;

@@ -160,7 +160,7 @@ fn what_is_refused_is_refused_with_place_and_advice() {
         help: check the indentation, the quotes and the brackets here and on the line above
     ci.yml:1:3: error: a key must be text, but this is a list
         help: put quotes around it if it is meant as text
-    ci.yml:1:4: error: this is not valid YAML: invalid indentation in quoted scalar
+    ci.yml:1:4: error: this is not valid YAML: found unexpected end of stream
         help: check the indentation, the quotes and the brackets here and on the line above
     "#);
 }

@@ -123,6 +123,9 @@ fn checked(text: &str) -> Result<(), Fault> {
         repository: Path::new("/nonexistent"),
         actions: &Mirror::default(),
         left_out: &LeftOut::default(),
+        labels: None,
+        slug: "",
+        selection: check::Selection::default(),
     };
     let checked = check::check(Path::new("long.yml"), text.as_bytes(), &options);
     let checked = checked.map_err(|e| Fault::new(ErrorKind::Internal, e.to_string()))?;

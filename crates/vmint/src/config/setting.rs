@@ -13,7 +13,7 @@ use vmint_workflow::replace::{Choice, StandIn};
 
 /// One line of `vmint config show`.
 ///
-/// In JSON `{"key", "value", "source"}`; sizes are bytes, and a duration is `value_ms` in place of `value`.
+/// In JSON `{"key", "value", "unit", "source"}`; the unit is `bytes` for a size, `ms` for a duration, and null for all else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
     /// As in the file, with its table: `defaults.memory`.
@@ -78,6 +78,17 @@ pub enum Value {
     Duration(Duration),
 }
 
+impl Value {
+    /// What a number in JSON counts, where that is not things.
+    fn unit(&self) -> Option<&'static str> {
+        match self {
+            Self::Size(_) => Some("bytes"),
+            Self::Duration(_) => Some("ms"),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let quoted = |text: &str| toml::Value::from(text).to_string();
@@ -123,7 +134,7 @@ fn duration_text(duration: Duration) -> String {
 
 impl Serialize for Setting {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(3))?;
+        let mut map = serializer.serialize_map(Some(4))?;
         map.serialize_entry("key", &self.key)?;
         match &self.value {
             Value::Unset => map.serialize_entry("value", &())?,
@@ -134,8 +145,9 @@ impl Serialize for Setting {
             Value::Processors(limit) => map.serialize_entry("value", limit)?,
             Value::Flag(flag) => map.serialize_entry("value", flag)?,
             Value::Size(size) => map.serialize_entry("value", size)?,
-            Value::Duration(d) => map.serialize_entry("value_ms", &(d.as_millis() as u64))?,
+            Value::Duration(d) => map.serialize_entry("value", &(d.as_millis() as u64))?,
         }
+        map.serialize_entry("unit", &self.value.unit())?;
         map.serialize_entry("source", &self.source)?;
         map.end()
     }
@@ -225,15 +237,15 @@ mod tests {
         for (setting, expected) in [
             (
                 setting(Value::Size(ByteSize::mib(1)), Source::Default),
-                r#"{"key":"k","value":1048576,"source":{"kind":"default"}}"#,
+                r#"{"key":"k","value":1048576,"unit":"bytes","source":{"kind":"default"}}"#,
             ),
             (
                 setting(Value::Duration(Duration::from_secs(1)), file),
-                r#"{"key":"k","value_ms":1000,"source":{"kind":"file","path":"/w/vmint.toml","line":3}}"#,
+                r#"{"key":"k","value":1000,"unit":"ms","source":{"kind":"file","path":"/w/vmint.toml","line":3}}"#,
             ),
             (
                 setting(Value::Unset, Source::Environment { name: "VMINT_NET" }),
-                r#"{"key":"k","value":null,"source":{"kind":"environment","name":"VMINT_NET"}}"#,
+                r#"{"key":"k","value":null,"unit":null,"source":{"kind":"environment","name":"VMINT_NET"}}"#,
             ),
         ] {
             assert_eq!(serde_json::to_string(&setting).unwrap(), expected);

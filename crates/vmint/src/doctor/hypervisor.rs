@@ -334,6 +334,7 @@ mod tests {
             board: String::new(),
             boards: Vec::new(),
             features: Vec::new(),
+            panic: vmint_qemu::PanicDevice::Pvpanic,
         };
         let accelerator_reason = reason.map(str::to_owned);
         Host {

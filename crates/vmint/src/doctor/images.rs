@@ -3,7 +3,7 @@
 use super::ask;
 use super::check::Check;
 use std::path::Path;
-use vmint_image::{Arch, ImageStore};
+use vmint_image::{Arch, ImageStore, Kit};
 use vmint_model::Home;
 
 /// What is known of the images that are there.
@@ -75,7 +75,7 @@ fn kernel_packages() -> [String; 2] {
     [cloud, "linux-image-virtual".to_owned()]
 }
 
-pub(super) async fn kernel(stored: &Result<Stored, String>) -> Check {
+pub(super) async fn kernel(stored: &Result<Stored, String>, kit: Option<&Kit>) -> Check {
     const NAME: &str = "kernel";
     if let Ok(Stored {
         kernel: Some(version),
@@ -84,14 +84,20 @@ pub(super) async fn kernel(stored: &Result<Stored, String>) -> Check {
     {
         return Check::ok(NAME, format!("Linux {version} is in the image store"));
     }
+    if let Some(kernel) = kit.and_then(|kit| kit.kernel().ok()) {
+        return Check::ok(NAME, format!("{kernel} came with vmint-tiny"));
+    }
     let [debian, ubuntu] = kernel_packages();
     obtainable(NAME, "guest kernel", &[&debian, &ubuntu]).await
 }
 
-pub(super) async fn busybox(stored: &Result<Stored, String>) -> Check {
+pub(super) async fn busybox(stored: &Result<Stored, String>, kit: Option<&Kit>) -> Check {
     const NAME: &str = "busybox";
     if stored.as_ref().is_ok_and(|stored| stored.has_tiny) {
         return Check::ok(NAME, "tiny is in the image store");
+    }
+    if kit.is_some() {
+        return Check::ok(NAME, "busybox came with vmint-tiny");
     }
     obtainable(NAME, "busybox for tiny", &["busybox-static"]).await
 }
@@ -106,7 +112,7 @@ async fn obtainable(name: &'static str, what: &str, packages: &[&str]) -> Check 
                 "no {what} yet, and none can be fetched: {} not installed",
                 missing.join(", ")
             ),
-            "build the images on Debian or Ubuntu, or install apt and dpkg",
+            "install the package vmint-tiny, which brings them, or apt and dpkg",
         );
     }
     let args: Vec<_> = ["policy"].iter().chain(packages).copied().collect();
@@ -329,10 +335,10 @@ mod tests {
             ..Stored::default()
         });
         assert_eq!(
-            kernel(&stored).await.summary,
+            kernel(&stored, None).await.summary,
             "Linux 6.1.0-x is in the image store"
         );
-        assert_eq!(busybox(&stored).await.status, Status::Ok);
+        assert_eq!(busybox(&stored, None).await.status, Status::Ok);
     }
 
     #[test]

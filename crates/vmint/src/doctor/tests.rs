@@ -88,6 +88,7 @@ async fn a_host_is_checked_in_full_and_nothing_is_left_behind() {
         board: String::new(),
         boards: Vec::new(),
         features: Vec::new(),
+        panic: vmint_qemu::PanicDevice::Pvpanic,
     };
     let host = Host {
         qemu,
@@ -102,6 +103,7 @@ async fn a_host_is_checked_in_full_and_nothing_is_left_behind() {
         store: Ok(()),
         host: Ok(&host),
         accelerator: AcceleratorChoice::Auto,
+        kit: None,
         swept: &[],
     };
     let checks = doctor(&input).await;
@@ -142,6 +144,7 @@ async fn a_home_that_cannot_be_opened_does_not_end_the_other_checks() {
         store: Err(&fault),
         host: Err(&fault),
         accelerator: AcceleratorChoice::Auto,
+        kit: None,
         swept: &[],
     };
     fn from_any_thread<F: Future + Send>(future: F) -> F {

@@ -33,7 +33,7 @@ impl Vmint {
                 let kind = if is_up {
                     fault.kind
                 } else {
-                    ErrorKind::MachineLost
+                    ErrorKind::LeaseLost
                 };
                 return Fault { kind, ..fault };
             }

@@ -171,12 +171,16 @@ impl Lease {
         Ok(renewed)
     }
 
-    /// What is on the machine's console.
+    /// What is on the machine's console; of one that was lost, the end of it.
     pub fn console(&self) -> Result<String, Fault> {
         let path = self.vmint.home.machine(&self.machine()).console_log();
         match vmint_qemu::log::read_settled(&path) {
             Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
             Err(e) => {
+                let known = self.vmint.store().lease(&self.id());
+                if let Ok(Some(kept)) = known.map(|lease| lease.console) {
+                    return Ok(kept);
+                }
                 let fault = Fault::from_error(ErrorKind::Host, &e);
                 Err(self.vmint.blame_lease_now(&self.id(), fault))
             }

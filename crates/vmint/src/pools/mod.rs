@@ -31,6 +31,7 @@ pub use local::{HostWorld, LocalBackend};
 pub use tend::{detach_tending, wait_for_tenders};
 
 use crate::Vmint;
+use crate::undo::Undo;
 use std::sync::Arc;
 use std::time::Duration;
 use vmint_image::Progress;
@@ -98,7 +99,8 @@ impl Vmint {
         Ok(here)
     }
 
-    /// Makes a pool and fills it. What could not be made does not undo the rest; it is in [`Filled::failed`].
+    /// Makes a pool and fills it. What could not be made does not undo the rest; it is in [`Filled::failed`]. If this future is dropped
+    /// before it is done, the pool is not left behind.
     pub async fn create_pool(
         self: &Arc<Self>,
         name: &Name,
@@ -120,8 +122,10 @@ impl Vmint {
             self.expect_image(&record.spec.image)?;
             here.declare(&record).await?;
         }
-        let filled = here.fill(name, deadline).await?;
-        Ok((self.pool_status(name)?, filled))
+        let undo = Undo::pool(self, name);
+        let filled = here.fill(name, deadline).await;
+        undo.claim();
+        Ok((self.pool_status(name)?, filled?))
     }
 
     fn expect_image(&self, name: &str) -> Result<(), Fault> {

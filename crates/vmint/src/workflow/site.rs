@@ -1,6 +1,7 @@
 //! Leases on pools as machines for workflows.
 
 use super::groups::{Entrance, InProgress, Membership};
+use super::meaning::Meanings;
 use crate::config::Config;
 use crate::exec::Running;
 use crate::pools::suit::{of_image, pool_name};
@@ -21,11 +22,6 @@ use vmint_workflow::guest::{
     Want,
 };
 use vmint_workflow::run::Cancel;
-
-/// Labels of GitHub's own Linux runners, by how they begin.
-const GITHUB_LINUX: &str = "ubuntu-";
-/// Labels that every runner of one's own has, or that only say what all machines here are.
-const OF_EVERY_RUNNER: [&str; 4] = ["self-hosted", "linux", "x64", "arm64"];
 
 /// Where a workflow's machines come from.
 #[derive(Debug)]
@@ -71,36 +67,8 @@ impl<P: Progress + Send + Sync> Pools<P> {
         }
     }
 
-    /// The pool or image that labels stand for, by its name.
-    fn target(&self, labels: &[String]) -> Result<String, Fault> {
-        let settings = &self.config.workflow;
-        let meant = |label: &String| {
-            let mut known = settings.runs_on.iter();
-            known.find(|(known, _)| known.eq_ignore_ascii_case(label))
-        };
-        if let Some((_, target)) = labels.iter().find_map(meant) {
-            return Ok(target.clone());
-        }
-        let usual = || {
-            let image = settings.image.as_ref();
-            image.unwrap_or(&self.config.defaults.image).to_string()
-        };
-        let of_every_runner = |label: &String| {
-            OF_EVERY_RUNNER
-                .iter()
-                .any(|l| l.eq_ignore_ascii_case(label))
-        };
-        match labels.iter().find(|label| !of_every_runner(label)) {
-            None => Ok(usual()),
-            Some(label) if label.to_ascii_lowercase().starts_with(GITHUB_LINUX) => Ok(usual()),
-            Some(label) => Err(Fault::new(
-                ErrorKind::Usage,
-                format!("no machine is known for the label {label:?} of runs-on"),
-            )
-            .hint(format!(
-                "say in vmint.toml which image or pool it stands for: [workflow.runs-on] {label:?} = \"IMAGE\""
-            ))),
-        }
+    fn meanings(&self) -> Meanings<'_> {
+        Meanings::new(&self.config, &self.options)
     }
 
     /// A pool that a name stands for, if it does.
@@ -184,9 +152,16 @@ impl<P: Progress + Send + Sync> Site for Pools<P> {
         if let Some(image) = &self.options.image {
             return Ok(self.own_pool(image));
         }
-        let target = self.target(labels)?;
+        let (target, _) = self.meanings().target(labels)?;
         let pool = self.pool_of(&target)?;
         Ok(pool.unwrap_or_else(|| self.own_pool(&target)))
+    }
+
+    fn note(&self, labels: &[String]) -> Option<String> {
+        self.meanings()
+            .target(labels)
+            .ok()
+            .and_then(|(_, note)| note)
     }
 
     fn enter_group<'a>(

@@ -1,12 +1,13 @@
 //! From what a user asks to a run: the file is checked, the event made, the moment found where it goes on.
 
 use super::again;
-use super::check::{self, Checked, Mirror};
+use super::check::{self, Checked, Mirror, Selection};
 use super::diagnostic::Diagnostics;
 use super::event::inputs::{self, Of};
 use super::event::payload::{Details, Event};
 use super::event::{Decision, On, choose, decide, trigger};
 use super::graph::Graph;
+use super::meaning::Meanings;
 use super::mirror::lock::Lock;
 use super::mirror::{self, FetchError, Refs};
 use super::observe::Observer;
@@ -75,6 +76,7 @@ pub async fn check_file(
     file: &Path,
     shown: &Path,
     config: &Config,
+    asked: &Asked,
 ) -> Result<(Checked, Repository), CannotRun> {
     let repository = Repository::discover(file).await.map_err(unreadable)?;
     let bytes = check::read(file).map_err(|e| {
@@ -85,9 +87,16 @@ pub async fn check_file(
         Fault::from_error(kind, &e).context(format!("cannot read {}", file.display()))
     })?;
     let mirror = mirror(config)?;
+    let slug = format!("{}/{}", repository.slug.owner, repository.slug.name);
     let options = check::Options {
         repository: &repository.root,
         actions: &mirror,
+        labels: Some(&Meanings::new(config, &asked.pools)),
+        slug: &slug,
+        selection: Selection {
+            jobs: &asked.jobs,
+            matrix: &asked.matrix,
+        },
         left_out: &config.workflow.skip_runs_on,
     };
     let checked = check::check(shown, &bytes, &options)?;
@@ -166,7 +175,7 @@ impl Vmint {
             Fault::from_error(kind, &e).context(format!("cannot find {}", asked.file.display()))
         })?;
         let shown = shown(&file);
-        let (checked, repository) = check_file(&file, &shown, config).await?;
+        let (checked, repository) = check_file(&file, &shown, config, asked).await?;
         let on = On::read(&checked.workflow.on_node);
         let on = on.map_err(|e| usage(format!("{}:{}: {}", shown.display(), e.spot, e.problem)))?;
         let (event, inputs, decision) = make_event(asked, &on, &repository)?;
@@ -188,6 +197,7 @@ impl Vmint {
             .count_up(&format!("workflow-runs:{}", file.display()));
         let run_number = count.map_err(vmint_runner::machine::store_fault)?;
         let settings = &config.workflow;
+        let actions = mirror(config)?;
         // Nothing can fail from here on that would leave it behind.
         let owner = process::current().map_err(|e| Fault::from_error(ErrorKind::Host, &e))?;
         let folder = self.run_folder(&id)?;
@@ -203,6 +213,7 @@ impl Vmint {
             path: path.display().to_string(),
             id,
             checked,
+            actions,
             file,
             repository,
             event,

@@ -178,6 +178,7 @@ pub(crate) fn step(number: u32, name: &str) -> StepRecord {
         outcome: None,
         conclusion: None,
         ended: None,
+        reason: None,
         started_at_ms: None,
         ended_at_ms: None,
         log: None,

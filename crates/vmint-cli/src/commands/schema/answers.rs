@@ -54,20 +54,21 @@ pub struct Garbage {
     freed: u64,
 }
 
-/// A setting: its `value`, or, for a duration, `value_ms`.
+/// A setting.
 #[derive(JsonSchema)]
 pub struct Setting {
     key: String,
-    #[schemars(flatten)]
-    value: SettingValue,
+    value: Option<Plain>,
+    /// What a number counts, where that is not things.
+    unit: Option<SettingUnit>,
     source: SettingSource,
 }
 
 #[derive(JsonSchema)]
-#[schemars(untagged)]
-pub enum SettingValue {
-    Value { value: Option<Plain> },
-    Duration { value_ms: u64 },
+#[schemars(rename_all = "snake_case", inline)]
+pub enum SettingUnit {
+    Bytes,
+    Ms,
 }
 
 #[derive(JsonSchema)]
@@ -106,6 +107,7 @@ pub struct Diagnostic {
 #[derive(JsonSchema)]
 #[schemars(rename_all = "lowercase", inline)]
 pub enum Severity {
+    Note,
     Warning,
     Error,
 }

@@ -192,7 +192,7 @@ fn words_are_those_of_the_real_types() {
         "Check/properties/status",
         every!(Status: Ok Warning Failure),
     );
-    let severity = every!(Severity: Warning Error);
+    let severity = every!(Severity: Note Warning Error);
     words("Diagnostic/properties/severity", severity);
     words(
         "NetworkEntry/properties/what",

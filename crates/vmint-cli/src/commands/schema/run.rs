@@ -35,9 +35,7 @@ pub struct Run {
 
 #[derive(JsonSchema)]
 pub struct RunTimes {
-    started_at_ms: i64,
     started_at: Time,
-    ended_at_ms: Option<i64>,
     ended_at: Option<Time>,
     #[schemars(skip_serializing_if = "absent")]
     duration_ms: u64,
@@ -46,9 +44,7 @@ pub struct RunTimes {
 /// Times of what may never have begun.
 #[derive(JsonSchema)]
 pub struct Times {
-    started_at_ms: Option<i64>,
     started_at: Option<Time>,
-    ended_at_ms: Option<i64>,
     ended_at: Option<Time>,
     #[schemars(skip_serializing_if = "absent")]
     duration_ms: u64,
@@ -102,9 +98,7 @@ pub struct RunMachine {
     accelerator: Option<Accelerator>,
     boot_id: Option<String>,
     acquire_ms: f64,
-    acquired_at_ms: i64,
     acquired_at: Time,
-    released_at_ms: Option<i64>,
     released_at: Option<Time>,
     executions: u32,
 }
@@ -175,6 +169,8 @@ pub struct Step {
     /// How it counts, after `continue-on-error`.
     conclusion: Option<Outcome>,
     ended: Option<StepEnd>,
+    /// Why it was skipped, unless for its condition; which step of a composite action failed.
+    reason: Option<String>,
     #[schemars(flatten)]
     times: Times,
     /// Relative to the run's folder.

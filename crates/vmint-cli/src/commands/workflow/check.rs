@@ -7,10 +7,10 @@ use crate::output::printable;
 use std::collections::HashMap;
 use std::io::Write;
 use std::path::Path;
-use vmint::workflow::CannotRun;
 use vmint::workflow::check;
 use vmint::workflow::diagnostic::{Diagnostic, Diagnostics, Severity};
 use vmint::workflow::start::check_file;
+use vmint::workflow::{Asked, CannotRun};
 use vmint::{ErrorKind, Fault};
 
 /// Of a longer line, a part around the place is shown.
@@ -31,7 +31,9 @@ pub fn check(context: Context, args: &Check) -> Result<u8, Fault> {
     let (mut all, mut files) = (Vec::new(), 0);
     for path in wanted {
         let shown = path.strip_prefix(&here).unwrap_or(&path);
-        let checked = wait(async { Ok(check_file(&here.join(&path), shown, &config).await) })?;
+        let checked = wait(async {
+            Ok(check_file(&here.join(&path), shown, &config, &Asked::default()).await)
+        })?;
         all.extend(match checked {
             Ok((checked, _)) => checked.warnings,
             Err(CannotRun::Invalid(Diagnostics(diagnostics))) => diagnostics,
@@ -74,10 +76,7 @@ fn source(path: &Path) -> Vec<u8> {
 
 /// `ci.yml:12:9: error: …`, the line with a mark under the place, and what to do.
 pub fn render(diagnostic: &Diagnostic, source: &[u8]) -> String {
-    let severity = match diagnostic.severity {
-        Severity::Warning => "warning",
-        Severity::Error => "error",
-    };
+    let severity = diagnostic.severity.as_str();
     let (file, spot) = (diagnostic.file.display().to_string(), diagnostic.spot);
     let mut text = printable(&format!(
         "{file}:{spot}: {severity}: {}",

@@ -8,6 +8,8 @@ use crate::artifacts::{
 use crate::glob::Patterns;
 use crate::log::Kind;
 use crate::record::Level;
+use crate::run::collect::Links;
+use crate::run::found::Follow;
 use crate::run::guest_files;
 use crate::run::instance::{Done, Instance, Trouble};
 use crate::run::paths;
@@ -52,7 +54,8 @@ impl<'r> Instance<'r> {
         );
         let patterns = patterns.map_err(|e| Trouble::Step(format!("`path`: {e}")))?;
         let hidden = inputs.flag("include-hidden-files", false)?;
-        let mut listed = guest_files::list(self, &patterns).await?;
+        let found = guest_files::list(self, &patterns, Follow::All).await?;
+        let (mut listed, mounts) = (found.files, found.mounts);
         listed.retain(|file| hidden || !patterns.is_hidden(&file.path));
         let found: Vec<&str> = listed
             .iter()
@@ -79,8 +82,7 @@ impl<'r> Instance<'r> {
         let artifacts = self.artifacts();
         let draft = artifacts.begin(&name, taken).map_err(own)?;
         let (sender, receiver) = mpsc::channel(WAITING);
-        let roots = patterns.search_roots();
-        let collected = self.collect(roots, &listed, &base, sender);
+        let collected = self.collect(&mounts, &listed, &base, Links::Followed, sender);
         let (draft, collected) = futures_util::future::join(draft.fill(receiver), collected).await;
         let draft = draft.map_err(|e| Fault::from_error(ErrorKind::Host, &e))?;
         collected?;
@@ -105,13 +107,6 @@ impl<'r> Instance<'r> {
         inputs: &Inputs,
         around: &Surroundings<'_, 'r>,
     ) -> Result<Done, Trouble> {
-        for elsewhere in ["repository", "run-id", "artifact-ids"] {
-            if let Some(value) = inputs.get(elsewhere) {
-                return Err(Trouble::Step(format!(
-                    "`{elsewhere}: {value}`: vmint has only the artifacts of this run, by their names"
-                )));
-            }
-        }
         let target = paths::below(&self.workspace(), inputs.get("path").unwrap_or_default());
         let target = match inputs.get("path").and_then(|path| path.strip_prefix("~/")) {
             Some(path) => paths::below(&self.inventory.home, path),

@@ -5,6 +5,8 @@ use super::checkout::size;
 use crate::cache::{CacheError, Caches, Exact, Saved, version};
 use crate::glob::Patterns;
 use crate::log::Kind;
+use crate::run::collect::Links;
+use crate::run::found::Follow;
 use crate::run::guest_files;
 use crate::run::instance::{Done, Instance, Trouble};
 use crate::run::step::Surroundings;
@@ -100,7 +102,8 @@ impl<'r> Instance<'r> {
             &self.inventory.home,
         );
         let patterns = patterns.map_err(|e| Trouble::Step(format!("`path`: {e}")))?;
-        let listed = guest_files::list(self, &patterns).await?;
+        let found = guest_files::list(self, &patterns, Follow::UntilMatched).await?;
+        let (listed, mounts) = (found.files, found.mounts);
         if listed.is_empty() {
             around.log.say(
                 Kind::Warning,
@@ -110,8 +113,7 @@ impl<'r> Instance<'r> {
         }
         let draft = caches.begin(&key).map_err(own)?;
         let (sender, receiver) = mpsc::channel(WAITING);
-        let roots = patterns.search_roots();
-        let collected = self.collect(roots, &listed, "/", sender);
+        let collected = self.collect(&mounts, &listed, "/", Links::Kept, sender);
         let (draft, collected) = futures_util::future::join(draft.fill(receiver), collected).await;
         collected?;
         let draft = draft.map_err(|e| Trouble::Step(format!("the cache cannot be saved: {e}")))?;

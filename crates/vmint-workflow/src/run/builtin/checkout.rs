@@ -23,14 +23,6 @@ impl<'r> Instance<'r> {
         inputs: &Inputs,
         around: &Surroundings<'_, 'r>,
     ) -> Result<Done, Trouble> {
-        let own = self.run.repository_name();
-        if let Some(other) = inputs.get("repository")
-            && !other.eq_ignore_ascii_case(&own)
-        {
-            return Err(Trouble::Step(format!(
-                "the repository {other} is not {own}, and vmint fetches nothing: clone it in a `run` step, or bring it in the image"
-            )));
-        }
         for (name, useless) in [("sparse-checkout", ""), ("filter", "")] {
             if inputs.get(name).is_some_and(|value| value != useless) {
                 let text = format!("`{name}` has no effect here: all files are copied");

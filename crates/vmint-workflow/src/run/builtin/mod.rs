@@ -52,6 +52,11 @@ impl<'r> Instance<'r> {
     ) -> Result<Done, Trouble> {
         self.group(&around, &uses.text, &with)?;
         let inputs = Inputs::new(with);
+        let own = self.run.repository_name();
+        let mut refused = inputs.0.iter();
+        if let Some(why) = refused.find_map(|(name, value)| builtin.refuses(name, value, &own)) {
+            return Err(Trouble::Step(why));
+        }
         match builtin {
             Builtin::Checkout => self.checkout(&inputs, &around).await,
             Builtin::UploadArtifact => self.upload_artifact(&inputs, &around).await,
@@ -63,19 +68,12 @@ impl<'r> Instance<'r> {
                     id: around.id.clone(),
                     inputs: inputs.0,
                     state: done.outputs.clone(),
-                    env: IndexMap::new(),
                 });
                 Ok(done)
             }
             Builtin::CacheRestore => self.restore_cache(&inputs, &around).await,
             Builtin::CacheSave => self.save_cache(&inputs, &around).await,
-            Builtin::SetupPython
-            | Builtin::SetupNode
-            | Builtin::SetupGo
-            | Builtin::SetupJava
-            | Builtin::SetupRuby
-            | Builtin::RustToolchain
-            | Builtin::SetupRustToolchain => self.tool(&uses.text, &inputs, &around).await,
+            Builtin::Setup(tool) => self.tool(tool, &uses.text, &inputs, &around).await,
         }
     }
 

@@ -3,6 +3,7 @@
 use super::Inputs;
 use crate::guest::Command;
 use crate::log::Kind;
+use crate::record::Level;
 use crate::run::instance::{Done, Instance, Trouble};
 use crate::run::step::Surroundings;
 use crate::run::{paths, transfer};
@@ -15,14 +16,12 @@ const MOST: usize = 64 << 10;
 impl<'r> Instance<'r> {
     pub(super) async fn tool(
         &mut self,
+        tool: &'static Tool,
         uses: &str,
         inputs: &Inputs,
         around: &Surroundings<'_, 'r>,
     ) -> Result<Done, Trouble> {
-        let (action, reference) = uses.split_once('@').unwrap_or((uses, ""));
-        let Some(tool) = Tool::of(action) else {
-            return Err(Trouble::Step(format!("{uses} is not known")));
-        };
+        let (_, reference) = uses.split_once('@').unwrap_or((uses, ""));
         let input = |name: &str| inputs.get(name).map(str::to_owned);
         let wanted = match tool.source(reference, input) {
             Source::Any => None,
@@ -50,6 +49,17 @@ impl<'r> Instance<'r> {
                 let version = output.lines().next().unwrap_or_default();
                 let text = format!("{} of the image: {path} ({version})", tool.name);
                 around.log.say(Kind::Text, self.run.mask(&text))?;
+                for (programs, package) in tool.companions {
+                    if self.inventory.first(programs).is_none() {
+                        let missing = programs[0];
+                        let text = format!(
+                            "the image has {}, but no {missing}: add {package} to `packages` of its recipe in vmint.toml",
+                            tool.name
+                        );
+                        around.log.say(Kind::Warning, &text)?;
+                        self.annotate(around.log.at(), Level::Warning, &text);
+                    }
+                }
                 for (name, value) in ready.env {
                     self.state.env.insert(name, value);
                 }
