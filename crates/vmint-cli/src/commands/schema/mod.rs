@@ -103,6 +103,11 @@ const ANSWERS: &[Answer] = &[
     ("workflow fetch-actions", Whole, of::<Vec<Fetched>>),
     ("workflow ls", Whole, of::<Vec<run::Run>>),
     ("workflow retry", Whole, of::<run::Run>),
+    (
+        "workflow retry --format ndjson",
+        Lines,
+        of::<WorkflowEvent<'static>>,
+    ),
     ("workflow rm", Whole, of::<Vec<Each<Removed>>>),
     ("workflow run", Whole, of::<run::Run>),
     (
