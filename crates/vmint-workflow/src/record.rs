@@ -84,6 +84,15 @@ pub enum RunEnd {
         /// What failed.
         fault: Fault,
     },
+    /// A step has failed, and the machine is kept as it was then. Nothing was run after it.
+    Paused {
+        /// The job, as [`JobRecord::key`].
+        job: String,
+        /// The step, as [`StepRecord::number`].
+        step: u32,
+        /// The step, as [`StepRecord::name`].
+        name: String,
+    },
     /// The process that ran it was killed, and its machine was taken back.
     Abandoned,
 }
@@ -94,6 +103,7 @@ impl RunEnd {
         match self {
             Self::Success | Self::NotTriggered { .. } => 0,
             Self::Failure | Self::TimedOut { .. } => 1,
+            Self::Paused { .. } => 77,
             Self::Cancelled { .. } => 130,
             Self::Fault { .. } | Self::Abandoned => 125,
         }
@@ -108,6 +118,7 @@ impl RunEnd {
             Self::TimedOut { .. } => "timed_out",
             Self::NotTriggered { .. } => "not_triggered",
             Self::Fault { .. } => "fault",
+            Self::Paused { .. } => "paused",
             Self::Abandoned => "abandoned",
         }
     }

@@ -83,12 +83,12 @@ pub enum Resolved {
     Builtin(Builtin),
     /// An action.
     Action(Box<LoadedAction>),
+    /// What stands in for an action.
+    Replaced(Replaced),
     /// It is known only in the workspace, when the step runs.
     AtRun,
     /// There is none, which matters when a step that uses it is reached: why, and what to do.
     Missing(String),
-    /// What stands in for an action.
-    Replaced(Replaced),
 }
 
 /// An action that was loaded and checked.

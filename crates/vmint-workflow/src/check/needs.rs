@@ -138,7 +138,7 @@ impl Needs<'_> {
                 }
                 Runs::Composite(_) => {}
             },
-            Some(Resolved::AtRun | Resolved::Missing(_) | Resolved::Replaced(_)) => {}
+            Some(Resolved::Replaced(_) | Resolved::AtRun | Resolved::Missing(_)) => {}
             None => {
                 if matches!(Uses::parse(uses.text.as_str()), Ok(Uses::Docker(_))) {
                     self.add(

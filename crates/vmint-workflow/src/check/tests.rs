@@ -281,7 +281,7 @@ fn what_stands_in_for_an_action_is_told_and_settings_win_over_builtins_copies_an
         Resolved::Builtin(_) => "builtin",
         Resolved::Action(_) => "action",
         Resolved::Replaced(_) => "replaced",
-        Resolved::AtRun | Resolved::Missing(_) => "none",
+        Resolved::AtRun | Resolved::Missing(_) => "later",
     };
     assert_eq!(kind(&checked, "codecov/codecov-action@v4"), "action");
     assert_eq!(kind(&checked, "actions/cache@v4"), "builtin");

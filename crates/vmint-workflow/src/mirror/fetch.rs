@@ -6,7 +6,9 @@ use super::wanted::{self, Wanted};
 use crate::check::{Actions as _, Builtin, Found, MAX_NESTING, Mirror};
 use crate::diagnostic::Diagnostics;
 use crate::replace;
+use crate::workspace::git::GitError;
 use github_actions_models::common::RepositoryUses;
+use rustix::fs::{FlockOperation, flock};
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::fs;
 use std::io;
@@ -117,6 +119,36 @@ pub async fn fetch(
         source,
     };
     fs::create_dir_all(folder).map_err(failed)?;
+    // One at a time: each writes the whole lock file.
+    let alone = fs::File::open(folder).map_err(failed)?;
+    if flock(&alone, FlockOperation::NonBlockingLockExclusive).is_err() {
+        say("waiting for another fetch-actions");
+        let waited = tokio::task::spawn_blocking(move || {
+            flock(&alone, FlockOperation::LockExclusive).map(|()| alone)
+        });
+        let waited = waited.await.map_err(io::Error::other).map_err(failed)?;
+        return fill(
+            what,
+            folder,
+            &waited.map_err(io::Error::from).map_err(failed)?,
+            say,
+        )
+        .await;
+    }
+    fill(what, folder, &alone, say).await
+}
+
+/// Fetches, while nobody else does.
+async fn fill(
+    what: &Fetch<'_>,
+    folder: &Path,
+    _alone: &fs::File,
+    say: &(dyn Fn(&str) + Send + Sync),
+) -> Result<Vec<Entry>, FetchError> {
+    let failed = |source| FetchError::Mirror {
+        path: folder.to_owned(),
+        source,
+    };
     let mut filler = Filler {
         what,
         folder,
@@ -133,6 +165,16 @@ pub async fn fetch(
         filler.one(&uses, depth, say).await?;
     }
     Ok(filler.entries.into_values().collect())
+}
+
+/// Where the files of an action are, in the folder beside the mirror's.
+const FILES: &str = "files";
+
+/// An action that came from its remote, and is not placed yet.
+struct Came {
+    beside: tempfile::TempDir,
+    locked: Locked,
+    fate: Fate,
 }
 
 struct Filler<'a> {
@@ -238,14 +280,19 @@ impl Filler<'_> {
             return Ok(());
         }
         say(&format!("fetching {action}"));
-        match self.ask_remote(uses, locked.as_ref(), &target).await {
-            Ok((new, fate)) => {
-                let commit = new.commit.clone();
-                self.lock.set(action, new);
-                // At once: what is placed is locked, also if the next one ends this process.
-                self.lock.write(self.folder)?;
-                self.end(action, Some(commit), fate);
+        let came = match self.ask_remote(uses, locked.as_ref()).await {
+            Ok(came) => came,
+            Err(why) => {
+                self.end(action, None, wrong(why));
+                return Ok(());
             }
+        };
+        let commit = came.locked.commit.clone();
+        self.lock.set(action, came.locked);
+        // Before it is placed: should this process end between the two, the copy is missing, and not there unlocked.
+        self.lock.write(self.folder)?;
+        match self.place(&came.beside.path().join(FILES), &target) {
+            Ok(()) => self.end(action, Some(commit), came.fate),
             Err(why) => self.end(action, None, wrong(why)),
         }
         Ok(())
@@ -255,8 +302,7 @@ impl Filler<'_> {
         &self,
         uses: &RepositoryUses,
         locked: Option<&Locked>,
-        target: &Path,
-    ) -> Result<(Locked, Fate), String> {
+    ) -> Result<Came, String> {
         let host = |what: &str, path: &Path, e: &io::Error| {
             format!("cannot {what} {}: {e}", path.display())
         };
@@ -271,12 +317,18 @@ impl Filler<'_> {
             scratch: &scratch,
             limits: self.what.limits,
         };
-        let told = |e: RemoteError| told(&e);
+        let told = |e: RemoteError| match e {
+            // What was called, and where, is of no interest.
+            RemoteError::Git(GitError::Failed { stderr, .. }) => {
+                format!("git cannot fetch it: {}", stderr.replace('\n', " "))
+            }
+            other => told(&other),
+        };
         let commit = match (locked, self.what.refs) {
             (Some(locked), Refs::Locked) => locked.commit.clone(),
             _ => remote.resolve(uses.git_ref()).await.map_err(told)?,
         };
-        let files = beside.path().join("files");
+        let files = beside.path().join(FILES);
         let links = remote.unpack(&commit, &files).await.map_err(told)?;
         let digest = digest(&files).map_err(|e| host("read", &files, &e))?;
         let before = locked.filter(|locked| locked.commit == commit);
@@ -285,14 +337,17 @@ impl Filler<'_> {
                 "the files of {commit} are not those that the lock file has the digest of"
             ));
         }
-        self.place(&files, target)?;
         let fate = match locked {
             Some(locked) if locked.commit != commit => Fate::Updated {
                 from: locked.commit.clone(),
             },
             _ => Fate::Fetched { links },
         };
-        Ok((Locked { commit, digest }, fate))
+        Ok(Came {
+            beside,
+            locked: Locked { commit, digest },
+            fate,
+        })
     }
 
     /// Puts the files where the mirror has them. A folder that is there gives way.

@@ -466,6 +466,59 @@ async fn what_is_too_large_is_given_up_and_leaves_nothing() {
     );
 }
 
+#[tokio::test]
+async fn two_at_once_lock_what_both_have_fetched() {
+    let world = World::new();
+    for name in ["o/a", "o/b"] {
+        world.remote(name, "v1", &[("action.yml", NODE)]);
+    }
+    let (mut left, mut right) = (Vec::new(), Vec::new());
+    // Each in a file of its own.
+    let fetch_one = async |uses: &str, file: &str| {
+        let text =
+            format!("on: push\njobs:\n  a:\n    runs-on: x\n    steps:\n      - uses: {uses}\n");
+        let file = world.path("project").join(file);
+        fs::write(&file, text).expect("a file");
+        let what = Fetch {
+            repository: &world.path("project"),
+            files: &[(file.clone(), file)],
+            mirror: &world.mirror(),
+            base: &format!("file://{}", world.path("remotes").display()),
+            refs: Refs::Locked,
+            limits: Limits::default(),
+        };
+        fetch(&what, &|_| {}).await.expect("a mirror")
+    };
+    tokio::join!(async { left = fetch_one("o/a@v1", "a.yml").await }, async {
+        right = fetch_one("o/b@v1", "b.yml").await
+    });
+    let fetched = Fate::Fetched { links: 0 };
+    assert_eq!((&left[0].fate, &right[0].fate), (&fetched, &fetched));
+    let lock = world.mirror().lock;
+    assert!(
+        lock.get("o/a@v1").is_some() && lock.get("o/b@v1").is_some(),
+        "{lock:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_copy_that_was_never_placed_is_not_there_unlocked() {
+    let world = World::new();
+    world.remote("o/r", "v1", &[("action.yml", NODE)]);
+    fs::create_dir_all(world.path("project/actions")).unwrap();
+    // What is in the way of the folder ends the call between the two.
+    fs::write(world.mirrored("o"), "").unwrap();
+    let why = world.refused("o/r@v1").await;
+    assert!(why.contains("cannot place"), "{why}");
+    assert!(world.mirror().lock.get("o/r@v1").is_some());
+    assert!(matches!(world.finds("o/r@v1"), Found::Nothing { .. }));
+    fs::remove_file(world.mirrored("o")).unwrap();
+    assert_eq!(
+        world.fetch(&["o/r@v1"]).await[0].fate,
+        Fate::Fetched { links: 0 }
+    );
+}
+
 #[test]
 fn a_lock_file_of_another_form_is_refused() {
     let folder = tempfile::tempdir().unwrap();

@@ -45,7 +45,9 @@ impl Verdict {
         match &run.end {
             None => Self::Running,
             Some(RunEnd::Success) => Self::Success,
-            Some(RunEnd::Failure | RunEnd::TimedOut { .. }) => Self::Failure,
+            Some(RunEnd::Failure | RunEnd::TimedOut { .. } | RunEnd::Paused { .. }) => {
+                Self::Failure
+            }
             Some(RunEnd::Cancelled { .. }) => Self::Cancelled,
             Some(RunEnd::NotTriggered { .. }) => Self::Skipped,
             Some(RunEnd::Fault { .. } | RunEnd::Abandoned) => Self::Fault,
@@ -162,6 +164,9 @@ pub fn run_note(run: &RunRecord) -> Option<String> {
         RunEnd::Cancelled { by } => format!("cancelled by {by}"),
         RunEnd::TimedOut { limit_ms } => {
             format!("ran past the workflow's limit of {}", duration(*limit_ms))
+        }
+        RunEnd::Paused { job, step, name } => {
+            format!("paused at step {step} of {job} ({name}); its machine is kept as it was then")
         }
         RunEnd::NotTriggered { reason } => format!("nothing was run: {reason}"),
         RunEnd::Fault { fault } => fault.message.clone(),

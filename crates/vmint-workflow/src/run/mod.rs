@@ -60,7 +60,7 @@ mod whole;
 
 pub use cancel::Cancel;
 pub use recorder::now_ms;
-pub use request::{MachinePer, Moments, Options, Request, Resume};
+pub use request::{MachinePer, Moments, OnFailure, Options, Request, Resume};
 pub use whole::run;
 
 use whole::Run;

@@ -356,7 +356,7 @@ impl<'r> Instance<'r> {
             Some(Resolved::Builtin(builtin)) => {
                 return self.post_builtin(*builtin, post, around).await;
             }
-            Some(Resolved::AtRun | Resolved::Missing(_) | Resolved::Replaced(_)) | None => {
+            Some(Resolved::Replaced(_) | Resolved::AtRun | Resolved::Missing(_)) | None => {
                 return Ok(None);
             }
         };

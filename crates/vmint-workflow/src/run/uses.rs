@@ -49,11 +49,11 @@ impl<'r> Instance<'r> {
                     }
                 }
             }
-            Some(Resolved::Missing(why)) => Err(Trouble::Step(why.clone())),
-            Some(Resolved::AtRun) => Err(Trouble::Step(format!("{} is not there", uses.text))),
             Some(Resolved::Replaced(replaced)) => {
                 self.replaced(replaced, uses, with, frame, around).await
             }
+            Some(Resolved::Missing(why)) => Err(Trouble::Step(why.clone())),
+            Some(Resolved::AtRun) => Err(Trouble::Step(format!("{} is not there", uses.text))),
             None => self.docker_image(uses, with, around).await,
         }
     }

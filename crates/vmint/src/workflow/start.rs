@@ -1,5 +1,6 @@
 //! From what a user asks to a run: the file is checked, the event made, the moment found where it goes on.
 
+use super::again;
 use super::check::{self, Checked, Mirror, Selection};
 use super::diagnostic::Diagnostics;
 use super::event::inputs::{self, Of};
@@ -12,7 +13,7 @@ use super::mirror::{self, FetchError, Refs};
 use super::observe::Observer;
 use super::record::RunRecord;
 use super::run::state::Saved;
-use super::run::{self, Cancel, MachinePer, Moments, Options, Request, Resume};
+use super::run::{self, Cancel, MachinePer, Moments, OnFailure, Options, Request, Resume};
 use super::runs::Keeper;
 use super::site::{PoolOptions, Pools};
 use super::workspace::Repository;
@@ -55,6 +56,8 @@ pub struct Asked {
     pub timeout: Option<Duration>,
     /// Which moments are kept.
     pub moments: Moments,
+    /// What a failure does.
+    pub on_failure: OnFailure,
 }
 
 /// Why a workflow cannot be run.
@@ -83,8 +86,8 @@ pub async fn check_file(
         };
         Fault::from_error(kind, &e).context(format!("cannot read {}", file.display()))
     })?;
-    let slug = format!("{}/{}", repository.slug.owner, repository.slug.name);
     let mirror = mirror(config)?;
+    let slug = format!("{}/{}", repository.slug.owner, repository.slug.name);
     let options = check::Options {
         repository: &repository.root,
         actions: &mirror,
@@ -182,7 +185,6 @@ impl Vmint {
             (Decision::NotTriggered(reason), Some(_)) => (Some(reason), None),
             (Decision::NotTriggered(reason), None) => (None, Some(reason)),
         };
-        let actions = mirror(config)?;
         let jobs = selected(&checked, &asked.jobs)?;
         let id = RunId::random();
         let resume = match &asked.resume {
@@ -195,9 +197,16 @@ impl Vmint {
             .count_up(&format!("workflow-runs:{}", file.display()));
         let run_number = count.map_err(vmint_runner::machine::store_fault)?;
         let settings = &config.workflow;
+        let actions = mirror(config)?;
         // Nothing can fail from here on that would leave it behind.
         let owner = process::current().map_err(|e| Fault::from_error(ErrorKind::Host, &e))?;
         let folder = self.run_folder(&id)?;
+        again::keep(&folder, asked, &file).map_err(|e| {
+            // Without a record nobody would remove it for a day.
+            let _ = std::fs::remove_dir_all(&folder);
+            let fault = Fault::from_error(ErrorKind::Host, &e);
+            fault.context(format!("cannot write into {}", folder.display()))
+        })?;
         Ok(Request {
             run_number,
             owner,
@@ -217,7 +226,12 @@ impl Vmint {
             matrix: asked.matrix.clone(),
             options: Options {
                 machine_per: asked.machine_per,
-                moments: asked.moments,
+                moments: match asked.on_failure {
+                    OnFailure::GoOn => asked.moments,
+                    // To go on from any step.
+                    OnFailure::Pause => Moments::Steps,
+                },
+                on_failure: asked.on_failure,
                 commit: asked.commit.clone(),
                 timeout: asked.timeout.or(settings.timeout),
                 setup: settings.setup.clone(),

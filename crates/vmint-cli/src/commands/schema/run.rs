@@ -64,10 +64,26 @@ pub struct Resumed {
 pub enum RunEnd {
     Success,
     Failure,
-    Cancelled { by: String },
-    TimedOut { limit_ms: u64 },
-    NotTriggered { reason: String },
-    Fault { fault: Fault },
+    Cancelled {
+        by: String,
+    },
+    TimedOut {
+        limit_ms: u64,
+    },
+    NotTriggered {
+        reason: String,
+    },
+    /// A step has failed, and its machine is kept: exit code 77.
+    Paused {
+        /// Its `key`.
+        job: String,
+        /// Its `number`.
+        step: u32,
+        name: String,
+    },
+    Fault {
+        fault: Fault,
+    },
     Abandoned,
 }
 
