@@ -53,6 +53,10 @@ impl Document {
                 return self.answers.get(&format!("{command} {option}")).copied();
             }
         }
+        if words.contains(&"ndjson") {
+            let name = format!("{} --format ndjson", words[..words.len().min(2)].join(" "));
+            return self.answers.get(&name).copied();
+        }
         let named = (1..=words.len().min(2)).rev();
         let mut answers = named.filter_map(|n| self.answers.get(&words[..n].join(" ")));
         answers.next().copied()

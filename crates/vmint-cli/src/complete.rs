@@ -236,6 +236,7 @@ mod tests {
             "image import source",
             "pool create name",
             "snapshot create snapshot",
+            "workflow retry from",
             "workflow run from",
         ];
         assert_eq!(without, new);

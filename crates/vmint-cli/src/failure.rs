@@ -62,7 +62,7 @@ pub fn report(fault: &Fault, codes: Codes, format: Format, writes_raw: bool) -> 
         return signal_code(signal);
     }
     tell(fault);
-    if format == Format::Json {
+    if format != Format::Table {
         let body = ErrorBody {
             error: fault.clone(),
         };

@@ -74,6 +74,7 @@ pub fn show(
 ) -> Result<(), Fault> {
     match format {
         Format::Json => json(value),
+        Format::Ndjson => json_line(value),
         Format::Table => match text() {
             text if text.is_empty() => Ok(()),
             // Each part was made printable where it was put together, or else it is here.

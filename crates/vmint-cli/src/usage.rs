@@ -118,7 +118,7 @@ fn writes_raw(named: &[&str]) -> bool {
 /// The exit code of a line that could not be parsed. A 2 of `run` would be taken for the command's own.
 fn usage_code(named: &[&str]) -> u8 {
     match named {
-        ["run" | "exec" | "shell" | "with", ..] | ["workflow", "run" | "shell", ..] => {
+        ["run" | "exec" | "shell" | "with", ..] | ["workflow", "run" | "retry" | "shell", ..] => {
             failure::VMINT_FAILED
         }
         _ => 2,
@@ -129,7 +129,10 @@ fn usage_code(named: &[&str]) -> u8 {
 fn wants_json(args: &[OsString]) -> bool {
     let ours = args.iter().take_while(|arg| *arg != "--");
     let words: Vec<_> = ours.filter_map(|arg| arg.to_str()).collect();
-    words.contains(&"--format=json") || words.windows(2).any(|pair| pair == ["--format", "json"])
+    ["json", "ndjson"].iter().any(|format| {
+        words.contains(&&*format!("--format={format}"))
+            || words.windows(2).any(|pair| pair == ["--format", format])
+    })
 }
 
 /// The command that was meant, of a line that could not be parsed, and what is written behind it, without flags.
@@ -188,7 +191,7 @@ mod tests {
         assert_eq!(hint, "a similar argument exists: '--all'");
         let (message, _) = told("vmint ls --format yaml");
         assert!(
-            message.contains("[possible values: table, json]"),
+            message.contains("[possible values: table, json, ndjson]"),
             "{message}"
         );
         let (message, hint) = told("vmint create box --memory -1");

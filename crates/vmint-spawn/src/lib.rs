@@ -31,6 +31,42 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
+/// What a program, and each that it starts, may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// The longest file that it may write, in bytes. What writes more is killed by `SIGXFSZ`.
+    pub file: u64,
+    /// Its address space, in bytes.
+    pub memory: u64,
+}
+
+/// Has a command run within bounds.
+pub fn bound(command: &mut Command, bounds: Bounds) {
+    let limit = |resource, most: u64| {
+        let limit = libc::rlimit {
+            rlim_cur: most as libc::rlim_t,
+            rlim_max: most as libc::rlim_t,
+        };
+        // SAFETY: the structure is initialised and outlives the call.
+        if unsafe { libc::setrlimit(resource, &raw const limit) } == 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        // A caller's own limit is lower and cannot be raised: then that holds.
+        match error.raw_os_error() {
+            Some(libc::EPERM) => Ok(()),
+            _ => Err(error),
+        }
+    };
+    // SAFETY: the closure makes two system calls that are async-signal-safe, and allocates nothing.
+    unsafe {
+        command.pre_exec(move || {
+            limit(libc::RLIMIT_FSIZE, bounds.file)?;
+            limit(libc::RLIMIT_AS, bounds.memory)
+        });
+    }
+}
+
 /// Keeps a process that runs from now on from leaving a core: the memory of a guest, or of a runner that passes its
 /// bytes on, is no file that lies around on its host.
 ///

@@ -84,6 +84,15 @@ pub enum RunEnd {
         /// What failed.
         fault: Fault,
     },
+    /// A step has failed, and the machine is kept as it was then. Nothing was run after it.
+    Paused {
+        /// The job, as [`JobRecord::key`].
+        job: String,
+        /// The step, as [`StepRecord::number`].
+        step: u32,
+        /// The step, as [`StepRecord::name`].
+        name: String,
+    },
     /// The process that ran it was killed, and its machine was taken back.
     Abandoned,
 }
@@ -94,6 +103,7 @@ impl RunEnd {
         match self {
             Self::Success | Self::NotTriggered { .. } => 0,
             Self::Failure | Self::TimedOut { .. } => 1,
+            Self::Paused { .. } => 77,
             Self::Cancelled { .. } => 130,
             Self::Fault { .. } | Self::Abandoned => 125,
         }
@@ -108,6 +118,7 @@ impl RunEnd {
             Self::TimedOut { .. } => "timed_out",
             Self::NotTriggered { .. } => "not_triggered",
             Self::Fault { .. } => "fault",
+            Self::Paused { .. } => "paused",
             Self::Abandoned => "abandoned",
         }
     }
@@ -166,6 +177,17 @@ impl Outcome {
     }
 }
 
+/// What a job has waited for before it began.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wait {
+    /// What, as the object of a sentence: “a machine of image ci”.
+    pub what: String,
+    /// Milliseconds since 1970 in UTC.
+    pub from_ms: i64,
+    /// Milliseconds since 1970 in UTC.
+    pub to_ms: i64,
+}
+
 /// A job of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JobRecord {
@@ -195,6 +217,9 @@ pub struct JobRecord {
     pub started_at_ms: Option<i64>,
     /// Milliseconds since 1970 in UTC.
     pub ended_at_ms: Option<i64>,
+    /// What it has waited for before it began.
+    #[serde(default)]
+    pub waits: Vec<Wait>,
     /// Its outputs, masked.
     pub outputs: Vec<(String, String)>,
     /// Its steps, in the order in which they were planned: set-up, `pre`, main, `post`, clean-up.
@@ -264,6 +289,9 @@ pub struct StepRecord {
     pub summary: Option<PathBuf>,
     /// The branch of the machine that was taken before it.
     pub snapshot: Option<StepSnapshot>,
+    /// What was run in place of its action, to be read after “replaced by”.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaced: Option<String>,
 }
 
 /// How a step's command ended.

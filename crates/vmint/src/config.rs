@@ -58,6 +58,9 @@
 //!
 //! [workflow.runs-on]                # labels to images and pools
 //! gpu = "cuda"
+//!
+//! [workflow.replace]                # what stands in for actions
+//! "Swatinem/rust-cache" = "nothing" # or { run = "a script" }, or "itself"
 //! ```
 //!
 //! * `document`: finds the file, reads it, and knows where in it everything is.

@@ -95,6 +95,8 @@ pub enum Format {
     Table,
     /// For programs: JSON on standard output, and nothing else there
     Json,
+    /// For programs that follow a run of a workflow: a JSON object on each line, as things happen
+    Ndjson,
 }
 
 /// What to do.
@@ -153,15 +155,20 @@ impl Command {
                 | Self::Exec(_)
                 | Self::Shell(_)
                 | Self::With(_)
-                | Self::Workflow(Workflow::Run(_) | Workflow::Shell(_))
+                | Self::Workflow(Workflow::Run(_) | Workflow::Retry(_) | Workflow::Shell(_))
         )
+    }
+
+    /// Whether it runs a workflow, so that its output can be events.
+    pub fn has_events(&self) -> bool {
+        use workflow::Workflow;
+        matches!(self, Self::Workflow(Workflow::Run(_) | Workflow::Retry(_)))
     }
 
     /// Whether standard output carries something else than results.
     pub fn writes_raw(&self) -> bool {
         // Of a workflow, JSON is the result.
-        let is_result = matches!(self, Self::Workflow(workflow::Workflow::Run(_)));
-        self.runs_a_command() && !is_result
+        self.runs_a_command() && !self.has_events()
             || matches!(
                 self,
                 Self::Cp(_) | Self::Logs(_) | Self::Completions(_) | Self::Man(_)

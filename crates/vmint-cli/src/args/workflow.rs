@@ -12,9 +12,11 @@ use vmint::Name;
 pub enum Workflow {
     Run(Box<Run>),
     Check(Check),
+    FetchActions(FetchActions),
     Ls(List),
     Show(Show),
     Shell(Shell),
+    Retry(Box<Retry>),
     Rm(Remove),
 }
 
@@ -26,7 +28,7 @@ pub enum Workflow {
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Exit codes: 0 all jobs succeeded, or nothing was to be run; 1 a job failed; 125 vmint or the machine
-failed, or the file cannot be run; 130 cancelled. The first Ctrl-C cancels the run, and steps that clean up
+failed, or the file cannot be run; 130 cancelled; 77 paused at a step that failed. The first Ctrl-C cancels the run, and steps that clean up
 still run; the second ends it at once.
 
 Examples:
@@ -129,6 +131,13 @@ pub struct Run {
     /// Keep the machine as it is when a step has failed
     #[arg(long, help_heading = "What is kept")]
     pub keep_on_failure: bool,
+    /// End at the first step that fails, with exit code 77, and keep its machine as it is then
+    ///
+    /// Nothing more is run: no later step, no `always()`, no clean-up of actions, no other job. `vmint workflow shell RUN` opens the
+    /// machine as the failure left it, `--before STEP` as it was before a step, and `vmint workflow retry RUN` goes on. A
+    /// snapshot is taken before each step, as with --snapshot-steps. A step or a job with `continue-on-error` pauses nothing.
+    #[arg(long, help_heading = "What is kept")]
+    pub pause_on_failure: bool,
     /// Write a report into this folder: a page, JUnit XML and JSON
     #[arg(long, value_name = "DIR", help_heading = "What is kept")]
     pub report: Option<PathBuf>,
@@ -157,6 +166,48 @@ pub struct Check {
     /// Workflow files; a name without a folder is looked up in .github/workflows
     #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
+}
+
+/// Fetch the actions that workflow files use into the mirror
+///
+/// The mirror is the folder that `[workflow] actions` of vmint.toml names. What files use, and what that uses in its turn, is
+/// fetched from git remotes, each at one commit, which is noted in a lock file beside the folder, with a digest of the files: commit that
+/// file. Later calls fetch the same commits; check and run refuse a copy that is not what the lock file says. What vmint does
+/// itself, or what something else stands in for, is not fetched. Git runs without hooks, prompts, passwords and submodules.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Exit codes: 0 all that is needed is there; 1 something could not be had; 125 vmint failed.
+
+Examples:
+  vmint workflow fetch-actions ci
+  vmint workflow fetch-actions ci release --update                 follow refs that have moved
+  vmint workflow fetch-actions ci --remote https://git.example.com
+  vmint workflow fetch-actions ci --remote file:///srv/mirrors     /srv/mirrors/OWNER/REPOSITORY")]
+pub struct FetchActions {
+    /// Workflow files; a name without a folder is looked up in .github/workflows
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Ask again which commits locked refs are, and fetch those that have moved
+    #[arg(long)]
+    pub update: bool,
+    /// Where repositories are: https://… or file:///…, before /OWNER/REPOSITORY
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "https://github.com",
+        value_parser = remote
+    )]
+    pub remote: String,
+}
+
+/// A remote that git may be sent to.
+fn remote(text: &str) -> Result<String, String> {
+    let known = ["https://", "file:///"];
+    if known.iter().any(|start| text.starts_with(start)) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("it must begin with {}", known.join(" or ")))
+    }
 }
 
 /// List the runs that are kept, the newest first
@@ -198,6 +249,39 @@ pub struct Shell {
     /// A command instead of a shell
     #[arg(last = true, value_name = "CMD")]
     pub command: Vec<OsString>,
+}
+
+/// Run a workflow again from a step on, in the machine as it was before that step
+///
+/// The run is started as the earlier one was: the same file, as it is now, with the same event, inputs, variables, jobs and
+/// machines. Steps before are not run again. A secret that is not given is taken from the variable of its name, or asked for.
+/// What a step has checked out is part of the machine: to have files that were edited since, go on from the step that checks
+/// them out.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Exit codes: those of `vmint workflow run`.
+
+Examples:
+  vmint workflow run ci --pause-on-failure          ends with 77 at the first step that fails
+  vmint workflow shell latest                       look at it
+  vmint workflow retry latest                       that step again, with the edited file
+  vmint workflow retry latest --from test:checkout  with the edited sources, too")]
+pub struct Retry {
+    /// Run: its id, the beginning of it, or latest
+    #[arg(value_name = "RUN")]
+    pub run: String,
+    /// The step to go on from: its number, id or name, or JOB:STEP [default: the one that failed first]
+    #[arg(long, value_name = "STEP")]
+    pub from: Option<String>,
+    /// A secret; without =V it is this process's variable K, or is asked for on the terminal
+    #[arg(long = "secret", value_name = "K[=V]")]
+    pub secrets: Vec<SecretArg>,
+    /// A file with secrets: lines of K=V, with quotes and comments as in .env files
+    #[arg(long = "secret-file", value_name = "FILE")]
+    pub secret_files: Vec<PathBuf>,
+    /// Write a report into this folder: a page, JUnit XML and JSON
+    #[arg(long, value_name = "DIR")]
+    pub report: Option<PathBuf>,
 }
 
 /// Remove runs with their logs and snapshots

@@ -245,7 +245,7 @@ fn print_events(context: Context, vmint: &Vmint, last: &mut i64) -> Result<bool,
     for event in &events {
         let view = EventView::from(event);
         match context.format {
-            Format::Json => output::json_line(&view)?,
+            Format::Json | Format::Ndjson => output::json_line(&view)?,
             Format::Table => output::line(&view.text())?,
         }
         *last = event.sequence;

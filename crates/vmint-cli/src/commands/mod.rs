@@ -60,12 +60,23 @@ pub fn run(args: &[OsString]) -> u8 {
         Codes::Own
     };
     let writes_raw = cli.command.writes_raw();
-    let result = crate::context::trust(&cli.trust).and_then(|()| dispatch(context, cli.command));
+    let result = events_alone(cli.format, &cli.command)
+        .and_then(|()| crate::context::trust(&cli.trust))
+        .and_then(|()| dispatch(context, cli.command));
     vmint::pools::wait_for_tenders();
     match result {
         Ok(code) => code,
         Err(fault) => failure::report(&fault, codes, cli.format, writes_raw),
     }
+}
+
+/// Refuses events of what has none.
+fn events_alone(format: crate::args::Format, command: &Command) -> Result<(), Fault> {
+    if format != crate::args::Format::Ndjson || command.has_events() {
+        return Ok(());
+    }
+    let message = "--format ndjson is for `workflow run` and `workflow retry`";
+    Err(Fault::new(vmint::ErrorKind::Usage, message).hint("use --format json"))
 }
 
 fn dispatch(context: Context, command: Command) -> Result<u8, Fault> {

@@ -2,9 +2,13 @@
 
 use super::inside;
 use crate::equipment::Equipment;
+use crate::mirror::lock::{Lock, digest};
+use crate::replace::{self, Choice, Choices, Replaced, Why};
 use crate::setup;
 use github_actions_models::common::RepositoryUses;
-use std::path::PathBuf;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 /// Looks up actions and workflows of other repositories.
 pub trait Actions: Send + Sync {
@@ -19,6 +23,8 @@ pub enum Found {
     Builtin(Builtin),
     /// The folder of the whole repository.
     Repository(PathBuf),
+    /// Something else stands in for it.
+    Replaced(Replaced),
     /// Nothing; the help says what to do.
     Nothing {
         /// What to do.
@@ -198,28 +204,48 @@ impl Builtin {
 }
 
 /// vmint's own equivalents, then a folder with `OWNER/REPO@REF/` or `OWNER/REPO/`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Mirror {
     /// The folder, if there is one.
     pub folder: Option<PathBuf>,
+    /// What the user says of actions.
+    pub choices: Choices,
+    /// What its lock file says of the copies.
+    pub lock: Lock,
+    /// Which copies are as they are locked: looked at once, for that reads all of their files.
+    pub seen: Mutex<HashMap<String, bool>>,
 }
 
 impl Actions for Mirror {
     fn find(&self, uses: &RepositoryUses) -> Found {
-        let name = match uses.subpath() {
-            Some(path) => format!("{}/{}", uses.slug(), path.trim_matches('/')),
-            None => uses.slug().to_owned(),
-        };
-        if let Some(builtin) = Builtin::named(&name) {
+        let name = replace::name(uses);
+        let choice = self.choices.of(uses);
+        if let Some(Choice::Replaced(stand_in)) = choice {
+            return Found::Replaced(Replaced {
+                stand_in: stand_in.clone(),
+                why: Why::Settings,
+            });
+        }
+        let itself = choice == Some(&Choice::Itself);
+        if let Some(builtin) = Builtin::named(&name).filter(|_| !itself) {
             return Found::Builtin(builtin);
         }
+        match (self.copy(uses), replace::usual(&name)) {
+            (Found::Nothing { .. }, Some(replaced)) if !itself => Found::Replaced(replaced),
+            (found, _) => found,
+        }
+    }
+}
+
+impl Mirror {
+    /// The copy of an action in the folder.
+    fn copy(&self, uses: &RepositoryUses) -> Found {
         let (slug, git_ref) = (uses.slug(), uses.git_ref());
         let Some(mirror) = &self.folder else {
             return Found::Nothing {
-                help: format!(
-                    "vmint fetches no actions; name a mirror folder that holds it as `{slug}@{git_ref}/`, or replace \
-                     it by a `run` step or a local action"
-                ),
+                help: "name a folder for copies of actions, `[workflow] actions = \"actions\"` in vmint.toml, and fetch it \
+                     with `vmint workflow fetch-actions FILE`; or say in `[workflow.replace]` what stands in for it"
+                        .to_owned(),
             };
         };
         let candidates = [format!("{slug}@{git_ref}"), slug.to_owned()];
@@ -228,13 +254,31 @@ impl Actions for Mirror {
             .map(|name| mirror.join(name))
             .find(|folder| folder.is_dir())
         {
+            Some(folder) if !self.is_as_locked(&candidates[0], &folder) => Found::Nothing {
+                help: format!(
+                    "its copy in `{}` is not what `{}` has the digest of; `vmint workflow fetch-actions FILE` fetches it again",
+                    folder.display(),
+                    Lock::path(mirror).display()
+                ),
+            },
             Some(folder) => Found::Repository(folder),
             None => Found::Nothing {
                 help: format!(
-                    "put the repository at that ref into `{}`, or replace it by a `run` step or a local action",
+                    "fetch it with `vmint workflow fetch-actions FILE`, put the repository at that ref into `{}`, or say in \
+                     `[workflow.replace]` what stands in for it",
                     mirror.join(format!("{slug}@{git_ref}")).display()
                 ),
             },
         }
+    }
+
+    /// Whether a copy is what the lock file says. One that is not in there was put there by hand, and is what it is.
+    fn is_as_locked(&self, action: &str, folder: &Path) -> bool {
+        let Some(locked) = self.lock.get(action) else {
+            return true;
+        };
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let look = || digest(folder).is_ok_and(|digest| digest == locked.digest);
+        *seen.entry(action.to_owned()).or_insert_with(look)
     }
 }

@@ -9,7 +9,7 @@ mod called;
 mod expressions;
 mod jobs;
 pub mod late;
-pub mod needs;
+pub(crate) mod needs;
 mod places;
 mod steps;
 #[cfg(test)]
@@ -24,6 +24,7 @@ use crate::event::On;
 use crate::event::inputs::{self, Of};
 use crate::labels::{Labels, LeftOut};
 use crate::load;
+use crate::replace::Replaced;
 use crate::spec::{Action, Text, Workflow};
 use crate::yaml::source::Source;
 use crate::yaml::{MAX_BYTES, shown};
@@ -82,6 +83,8 @@ pub enum Resolved {
     Builtin(Builtin),
     /// An action.
     Action(Box<LoadedAction>),
+    /// What stands in for an action.
+    Replaced(Replaced),
     /// It is known only in the workspace, when the step runs.
     AtRun,
     /// There is none, which matters when a step that uses it is reached: why, and what to do.
@@ -294,7 +297,7 @@ fn listed<'n>(names: impl IntoIterator<Item = &'n str>) -> String {
 }
 
 /// A path below a folder, if it does not lead out of it.
-fn inside(path: &str) -> Option<PathBuf> {
+pub(crate) fn inside(path: &str) -> Option<PathBuf> {
     let mut inside = PathBuf::new();
     for component in Path::new(path).components() {
         match component {

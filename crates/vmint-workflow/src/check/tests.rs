@@ -3,6 +3,7 @@ use super::*;
 use crate::equipment::{Equipment, Known};
 use crate::expr::{inspect, inspect_condition};
 use crate::labels::Meaning;
+use crate::replace::{Choice, Choices, StandIn};
 use crate::spec::JobBody;
 use proptest::prelude::*;
 use std::fmt::Write as _;
@@ -12,7 +13,7 @@ use vmint_model::{ErrorKind, Fault};
 mod fields;
 
 /// A repository of files, and a mirror beside it.
-struct Repository(tempfile::TempDir);
+struct Repository(tempfile::TempDir, Choices);
 
 impl Repository {
     fn new(files: &[(&str, &str)]) -> Self {
@@ -22,7 +23,7 @@ impl Repository {
             std::fs::create_dir_all(path.parent().expect("a file has a folder")).expect("a folder");
             std::fs::write(path, content).expect("a file");
         }
-        Self(folder)
+        Self(folder, Choices::default())
     }
 
     fn check(&self, text: &str) -> Result<Checked, Diagnostics> {
@@ -34,6 +35,8 @@ impl Repository {
         let left_out = LeftOut::new(skipped.iter().map(|&pattern| pattern.to_owned()));
         let mirror = Mirror {
             folder: Some(self.0.path().join("mirror")),
+            choices: self.1.clone(),
+            ..Mirror::default()
         };
         let options = Options {
             repository: self.0.path(),
@@ -142,6 +145,7 @@ fn said_of(text: &str, jobs: &[&str], matrix: &[(&str, &str)]) -> String {
     ]);
     let mirror = Mirror {
         folder: Some(repository.0.path().join("mirror")),
+        ..Mirror::default()
     };
     let jobs: Vec<String> = jobs.iter().map(|&job| job.to_owned()).collect();
     let matrix = matrix
@@ -238,6 +242,69 @@ jobs:
     12: error: `windows-2022` is Windows, but machines run Linux
     14: error: the action `o/shared@v1` is not available
     ");
+}
+
+#[test]
+fn what_stands_in_for_an_action_is_told_and_settings_win_over_builtins_copies_and_defaults() {
+    let mut repository = Repository::new(&[
+        (
+            "mirror/codecov/codecov-action@v4/action.yml",
+            "runs: {using: composite, steps: [{run: x, shell: sh}]}",
+        ),
+        (
+            "mirror/actions/cache@v4/action.yml",
+            "runs: {using: composite, steps: [{run: x, shell: sh}]}",
+        ),
+    ]);
+    let text = steps(
+        "- uses: Swatinem/rust-cache@v2\n  with: {workspaces: x}\n- uses: codecov/codecov-action@v4\n- uses: actions/cache@v4\n  with: {path: x, key: y}\n- uses: o/own@v1",
+    );
+    let message = repository.said(&text);
+    assert!(
+        message.contains("the action `o/own@v1` is not available"),
+        "{message}"
+    );
+    let script = || Choice::Replaced(StandIn::Run("true".to_owned()));
+    repository.1 = Choices::new([("o/own".to_owned(), script())]);
+    let checked = repository
+        .check(&text)
+        .unwrap_or_else(|wrong| panic!("{wrong}"));
+    let messages: Vec<&str> = checked.warnings.iter().map(|one| &*one.message).collect();
+    assert_eq!(
+        messages,
+        [
+            "the action `Swatinem/rust-cache@v2` is replaced by nothing",
+            "the action `o/own@v1` is replaced by a script of vmint.toml"
+        ]
+    );
+    let kind = |checked: &Checked, uses: &str| match &checked.actions[uses] {
+        Resolved::Builtin(_) => "builtin",
+        Resolved::Action(_) => "action",
+        Resolved::Replaced(_) => "replaced",
+        Resolved::AtRun | Resolved::Missing(_) => "later",
+    };
+    assert_eq!(kind(&checked, "codecov/codecov-action@v4"), "action");
+    assert_eq!(kind(&checked, "actions/cache@v4"), "builtin");
+    repository.1 = Choices::new([
+        ("o/own".to_owned(), script()),
+        ("actions/cache".to_owned(), Choice::Itself),
+        ("codecov/codecov-action@v4".to_owned(), script()),
+    ]);
+    let checked = repository
+        .check(&text)
+        .unwrap_or_else(|wrong| panic!("{wrong}"));
+    assert_eq!(kind(&checked, "codecov/codecov-action@v4"), "replaced");
+    assert_eq!(kind(&checked, "actions/cache@v4"), "action");
+    // Without a copy there is nothing that could be run as itself.
+    repository.1 = Choices::new([
+        ("o/own".to_owned(), script()),
+        ("Swatinem/rust-cache".to_owned(), Choice::Itself),
+    ]);
+    let message = repository.said(&text);
+    assert!(
+        message.contains("error: the action `Swatinem/rust-cache@v2` is not available"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -592,7 +659,7 @@ fn what_is_used_is_found_and_given_its_inputs() {
     ci.yml:17:15: warning: `./../x` is not in the repository; it is looked for in the workspace when the step runs
         help: fine if a step before puts it there; else correct the path
     ci.yml:19:15: error: the action `some/thing@v1` is not available
-        help: put the repository at that ref into `REPO/mirror/some/thing@v1`, or replace it by a `run` step or a local action
+        help: fetch it with `vmint workflow fetch-actions FILE`, put the repository at that ref into `REPO/mirror/some/thing@v1`, or say in `[workflow.replace]` what stands in for it
     ci.yml:20:15: error: `actions/cache@v4` needs the input `path`
         help: add `path` to `with`
     image2/action.yml:1:30: warning: the action names the file `Dockerfile`, which is not there
@@ -691,7 +758,7 @@ fn called_workflows_are_checked_and_given_their_inputs() {
     ci.yml:11:11: error: `./workflows/x.yml` is not a file of .github/workflows
         help: workflows that are called stand directly in that folder and end in .yml or .yaml
     ci.yml:13:11: error: the workflow `o/r/.github/workflows/x.yml@v1` is not available
-        help: put the repository at that ref into `REPO/mirror/o/r@v1`, or replace it by a `run` step or a local action
+        help: fetch it with `vmint workflow fetch-actions FILE`, put the repository at that ref into `REPO/mirror/o/r@v1`, or say in `[workflow.replace]` what stands in for it
     ci.yml:15:11: error: the workflow `.github/workflows/gone.yml` cannot be read: No such file or directory (os error 2)
         help: paths of local workflows begin at the root of the repository
     ci.yml:18:32: error: unknown context `x`

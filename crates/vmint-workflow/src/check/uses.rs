@@ -118,6 +118,17 @@ impl Checker<'_> {
                             None => self.outside(file, uses),
                         }
                     }
+                    Found::Replaced(replaced) => {
+                        let message = format!(
+                            "the action `{}` is replaced by {}",
+                            shown(&uses.text),
+                            replaced.by()
+                        );
+                        let help = replaced.help(&crate::replace::name(&repository));
+                        self.warning(file, uses.spot, message, help);
+                        let resolved = Resolved::Replaced(replaced);
+                        self.actions.insert(uses.text.clone(), resolved);
+                    }
                     Found::Nothing { help } => {
                         let message =
                             format!("the action `{}` is not available", shown(&uses.text));
@@ -355,6 +366,10 @@ impl Checker<'_> {
         if inside(name).is_some_and(|path| folder.join(path).is_file()) {
             return;
         }
+        // Actions of one repository share what lies beside them.
+        if file.home == Home::Elsewhere && folder.join(name).is_file() {
+            return;
+        }
         let message = format!(
             "the action names the file `{}`, which is not there",
             shown(name)
@@ -420,6 +435,8 @@ impl Checker<'_> {
                     false,
                 )
             }
+            // What stands in takes what it is given.
+            Resolved::Replaced(_) => return,
             Resolved::Action(loaded) => {
                 let inputs = loaded.action.inputs.iter().map(|(name, input)| Input {
                     name,

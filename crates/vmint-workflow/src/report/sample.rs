@@ -78,6 +78,7 @@ pub(crate) fn job(key: &str, outcome: Option<Outcome>) -> JobRecord {
         machine: None,
         started_at_ms: None,
         ended_at_ms: None,
+        waits: Vec::new(),
         outputs: Vec::new(),
         steps: Vec::new(),
         left_out: None,
@@ -122,6 +123,7 @@ pub(crate) fn step(name: &str, from: i64, to: i64, code: u8) -> StepRecord {
         annotations: Vec::new(),
         annotations_dropped: 0,
         summary: None,
+        replaced: None,
         snapshot: None,
     }
 }

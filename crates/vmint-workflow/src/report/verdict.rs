@@ -45,7 +45,9 @@ impl Verdict {
         match &run.end {
             None => Self::Running,
             Some(RunEnd::Success) => Self::Success,
-            Some(RunEnd::Failure | RunEnd::TimedOut { .. }) => Self::Failure,
+            Some(RunEnd::Failure | RunEnd::TimedOut { .. } | RunEnd::Paused { .. }) => {
+                Self::Failure
+            }
             Some(RunEnd::Cancelled { .. }) => Self::Cancelled,
             Some(RunEnd::NotTriggered { .. }) => Self::Skipped,
             Some(RunEnd::Fault { .. } | RunEnd::Abandoned) => Self::Fault,
@@ -163,6 +165,9 @@ pub fn run_note(run: &RunRecord) -> Option<String> {
         RunEnd::TimedOut { limit_ms } => {
             format!("ran past the workflow's limit of {}", duration(*limit_ms))
         }
+        RunEnd::Paused { job, step, name } => {
+            format!("paused at step {step} of {job} ({name}); its machine is kept as it was then")
+        }
         RunEnd::NotTriggered { reason } => format!("nothing was run: {reason}"),
         RunEnd::Fault { fault } => fault.message.clone(),
         RunEnd::Abandoned => {
@@ -205,6 +210,11 @@ pub fn step_note(run: &RunRecord, step: &StepRecord) -> Option<String> {
         None if verdict == Verdict::Skipped => Some("its condition was false".to_owned()),
         None if verdict == Verdict::Fault => Some("cut short".to_owned()),
         None => None,
+    };
+    let note = match (&step.replaced, note) {
+        (Some(by), Some(note)) => Some(format!("{note}; the action is replaced by {by}")),
+        (Some(by), None) => Some(format!("the action is replaced by {by}")),
+        (None, note) => note,
     };
     match (verdict, note) {
         (Verdict::AllowedFailure, Some(note)) => Some(format!("{note}; continue-on-error")),

@@ -69,7 +69,11 @@ impl<'r> Instance<'r> {
                 self.take_over(index, frame);
                 continue;
             }
+            let before = frame.standing;
             self.main_step(index, frame).await?;
+            if before == Standing::Well && frame.standing == Standing::Failed {
+                self.pause_at(index, frame).await?;
+            }
         }
         Ok(())
     }
@@ -92,7 +96,9 @@ impl<'r> Instance<'r> {
     /// What comes of the job.
     fn conclude(&mut self, frame: Frame) -> JobResult {
         let mut reason = None;
-        let outcome = if let Some(by) = self.cancel.by() {
+        let outcome = if self.is_paused_here() {
+            Outcome::Failure
+        } else if let Some(by) = self.cancel.by() {
             reason = Some(by);
             Outcome::Cancelled
         } else if let Some(over) = self.ending.and_then(|now| self.limits.over(now)) {
@@ -193,7 +199,8 @@ impl<'r> Instance<'r> {
 
     async fn freeze_failure(&mut self, frame: &mut Frame) -> Result<(), Fault> {
         let wanted = self.run.request.options.moments != Moments::None;
-        if frame.standing == Standing::Failed && wanted {
+        // A run that is paused has frozen it before.
+        if frame.standing == Standing::Failed && wanted && self.run.paused.get().is_none() {
             self.freeze_end(frame).await?;
         }
         Ok(())

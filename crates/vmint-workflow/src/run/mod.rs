@@ -43,6 +43,7 @@ mod parts;
 pub mod paths;
 mod patient;
 mod recorder;
+mod replaced;
 mod request;
 mod script;
 mod services;
@@ -52,13 +53,14 @@ mod stage;
 pub mod state;
 mod step;
 mod supervise;
+mod token;
 mod transfer;
 mod uses;
 mod whole;
 
 pub use cancel::Cancel;
 pub use recorder::now_ms;
-pub use request::{MachinePer, Moments, Options, Request, Resume};
+pub use request::{MachinePer, Moments, OnFailure, Options, Request, Resume};
 pub use whole::run;
 
 use whole::Run;

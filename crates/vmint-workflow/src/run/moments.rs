@@ -2,10 +2,10 @@
 
 use super::instance::{Frame, Instance};
 use super::recorder::StepAt;
-use super::request::Moments;
+use super::request::{Moments, OnFailure};
 use super::state::Saved;
 use crate::moment::ShellState;
-use crate::record::StepSnapshot;
+use crate::record::{RunEnd, StepSnapshot};
 use crate::spec::{Map, Step, StepBody, Text};
 use indexmap::IndexMap;
 use sha2::{Digest, Sha256};
@@ -48,6 +48,42 @@ impl Instance<'_> {
             .recorder
             .job(self.at, |job| job.failed = Some(snapshot));
         Ok(())
+    }
+
+    /// Ends the run here if a failure is to pause it: the moment is frozen, and nothing more is run.
+    pub(super) async fn pause_at(&mut self, index: usize, frame: &Frame) -> Result<(), Fault> {
+        let may_fail = (self.run.recorder).job(self.at, |job| job.continue_on_error);
+        let wanted = self.run.request.options.on_failure == OnFailure::Pause;
+        if !wanted || may_fail || self.cancel.by().is_some() {
+            return Ok(());
+        }
+        self.freeze_end(frame).await?;
+        let at = self.planned[index];
+        let (number, name) = (self.run.recorder).step(at, |step| (step.number, step.name.clone()));
+        // A shell begins as the step did, not as the next one would.
+        let folder = self.run.recorder.folder();
+        let shell = ShellState::read(folder, self.at.0, number);
+        let kept = shell.and_then(|shell| match shell {
+            Some(shell) => shell.write(folder, self.at.0, crate::moment::AT_FAILURE),
+            None => Ok(()),
+        });
+        kept.map_err(|e| Fault::from_error(ErrorKind::Host, &e))?;
+        let end = RunEnd::Paused {
+            job: self.run.recorder.job(self.at, |job| job.key.clone()),
+            step: number,
+            name,
+        };
+        // Another job may have been faster: then this one ends with it.
+        if self.run.paused.set(end).is_ok() {
+            self.run.cancel.hasten("the run is paused");
+        }
+        Ok(())
+    }
+
+    /// Whether the run is paused at a step of this job.
+    pub(super) fn is_paused_here(&self) -> bool {
+        let key = self.run.recorder.job(self.at, |job| job.key.clone());
+        matches!(self.run.paused.get(), Some(RunEnd::Paused { job, .. }) if *job == key)
     }
 
     async fn freeze(&self, number: u32) -> Result<StepSnapshot, Fault> {

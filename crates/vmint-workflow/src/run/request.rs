@@ -86,6 +86,8 @@ pub struct Options {
     pub cleanup: Option<String>,
     /// How much room caches may take, in bytes.
     pub cache_quota: u64,
+    /// What a failure does.
+    pub on_failure: OnFailure,
     /// Jobs that are not run.
     pub left_out: LeftOut,
 }
@@ -98,6 +100,16 @@ pub enum MachinePer {
     Workflow,
     /// Each job.
     Job,
+}
+
+/// What the failure of a step does to its run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnFailure {
+    /// The job goes on to what is to run in spite of it.
+    #[default]
+    GoOn,
+    /// Nothing more is run: the run ends as [paused](crate::record::RunEnd::Paused), with the moment of the failure kept.
+    Pause,
 }
 
 /// Which moments of the machine are kept.

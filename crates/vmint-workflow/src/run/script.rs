@@ -39,6 +39,19 @@ impl<'r> Instance<'r> {
         let wanted = own_shell.or(default);
         let wanted = self.optional(&mut around.scope, wanted).await?;
         let cwd = self.directory(&mut around.scope, directory, within).await?;
+        self.run_script(&text, wanted.as_deref(), cwd, frame, around)
+            .await
+    }
+
+    /// Runs a script whose expressions are evaluated.
+    pub(super) async fn run_script(
+        &mut self,
+        text: &str,
+        wanted: Option<&str>,
+        cwd: String,
+        frame: &Frame,
+        around: Surroundings<'_, 'r>,
+    ) -> Result<Done, Trouble> {
         let number = self.state.commands + 1;
         let has = |name| match self.inventory.program(name) {
             Some(_) => Found::Yes,
@@ -48,7 +61,7 @@ impl<'r> Instance<'r> {
             bash: has("bash"),
             python: has("python"),
         };
-        let shell = Shell::new(wanted.as_deref(), has).map_err(|e| Trouble::Step(e.to_string()))?;
+        let shell = Shell::new(wanted, has).map_err(|e| Trouble::Step(e.to_string()))?;
         let file = format!("{number}{}", shell.extension());
         let path = format!("{}/{file}", super::paths::TEMP);
         let mut launch = Launch {
@@ -68,8 +81,8 @@ impl<'r> Instance<'r> {
         }
         launch
             .files
-            .file(&file, 0o755, shell.script(&text).as_bytes());
-        self.announce(&text, &shell.to_string(), &around)?;
+            .file(&file, 0o755, shell.script(text).as_bytes());
+        self.announce(text, &shell.to_string(), &around)?;
         let ran = self.command(&around, launch).await?;
         Ok(Done::of(ran.end, ran.outputs))
     }

@@ -356,7 +356,9 @@ impl<'r> Instance<'r> {
             Some(Resolved::Builtin(builtin)) => {
                 return self.post_builtin(*builtin, post, around).await;
             }
-            Some(Resolved::AtRun | Resolved::Missing(_)) | None => return Ok(None),
+            Some(Resolved::Replaced(_) | Resolved::AtRun | Resolved::Missing(_)) | None => {
+                return Ok(None);
+            }
         };
         let Some(program) = Program::of(&action.action.runs) else {
             return Ok(None);

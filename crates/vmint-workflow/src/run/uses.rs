@@ -4,12 +4,11 @@ use super::instance::{ActionPlace, Done, Frame, Instance, Trouble};
 use super::late;
 use super::parts::Program;
 use super::step::Surroundings;
-use crate::check::{LoadedAction, Resolved};
+use crate::check::{LoadedAction, Origin, Resolved};
 use crate::expr::ContextName;
 use crate::log::Kind;
 use crate::spec::{Map, Runs, Text};
-use crate::workspace::Repository;
-use crate::workspace::folder::{self, GitFolder};
+use crate::workspace::folder;
 use github_actions_models::common::Uses;
 use indexmap::IndexMap;
 
@@ -49,6 +48,9 @@ impl<'r> Instance<'r> {
                         self.main_part(program, action, place, inputs, around).await
                     }
                 }
+            }
+            Some(Resolved::Replaced(replaced)) => {
+                self.replaced(replaced, uses, with, frame, around).await
             }
             Some(Resolved::Missing(why)) => Err(Trouble::Step(why.clone())),
             Some(Resolved::AtRun) => Err(Trouble::Step(format!("{} is not there", uses.text))),
@@ -124,19 +126,33 @@ impl<'r> Instance<'r> {
         Ok(inputs)
     }
 
-    /// Copies an action into the machine, unless it is there.
+    /// Copies an action into the machine, unless it is there: with all of its repository, for one in a folder of it may use
+    /// what lies beside.
     pub(super) async fn bring(
         &mut self,
         action: &LoadedAction,
         place: &ActionPlace,
     ) -> Result<(), Trouble> {
-        if self.state.brought.contains(&place.path) {
+        let root = format!(
+            "{}/{}/{}",
+            super::paths::ACTIONS,
+            place.repository,
+            place.reference
+        );
+        let (target, source) = match (action.origin, place.path.strip_prefix(&root)) {
+            (Origin::Mirror, Some(sub)) => {
+                let depth = sub.split('/').filter(|part| !part.is_empty()).count();
+                let source = action.folder.ancestors().nth(depth);
+                (root, source.unwrap_or(&action.folder))
+            }
+            _ => (place.path.clone(), action.folder.as_path()),
+        };
+        if self.state.brought.contains(&target) {
             return Ok(());
         }
-        let source = Repository::plain(action.folder.clone());
-        let pack = |pieces| folder::pack(&source, GitFolder::LeftOut, pieces);
-        self.send(&place.path, pack).await?;
-        self.state.brought.push(place.path.clone());
+        let pack = |pieces| folder::pack_copy(source.to_owned(), pieces);
+        self.send(&target, pack).await?;
+        self.state.brought.push(target);
         Ok(())
     }
 

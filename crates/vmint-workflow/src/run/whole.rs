@@ -18,7 +18,7 @@ use crate::mask::Masks;
 use crate::observe::{Change, Observer};
 use crate::record::{Limit, Outcome, Resumed, RunEnd, RunRecord, StepKind, StepRecord};
 use indexmap::IndexMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Instant;
 use vmint_model::{ErrorKind, Fault};
 
@@ -37,6 +37,8 @@ pub(crate) struct Run<'a> {
     pub(super) late: Late<Resolved>,
     /// When the run's own time is over.
     pub(super) deadline: Option<Deadline>,
+    /// How it ends, when it is paused.
+    pub(super) paused: OnceLock<RunEnd>,
 }
 
 /// Runs a workflow to its end, whatever that is.
@@ -119,6 +121,7 @@ async fn carry_out(
         masks: Mutex::new(masks),
         machine: tokio::sync::Mutex::new(None),
         results: Mutex::new(IndexMap::new()),
+        paused: OnceLock::new(),
         late: Late::default(),
         deadline: limit.map(|limit| Deadline::new(Limit::Workflow, began, limit)),
     };
@@ -198,6 +201,9 @@ impl<'a> Run<'a> {
 
     fn conclude(&self) -> RunEnd {
         let ended = self.recorder.record();
+        if let Some(paused) = self.paused.get() {
+            return paused.clone();
+        }
         // In haste nothing is waited for, and what was cut off is no fault.
         if self.cancel.is_hastened() {
             let by = self.cancel.by().unwrap_or_default();

@@ -69,6 +69,21 @@ pub async fn pack(
     close(&pieces, &root, result.await).await
 }
 
+/// Packs a copy of a repository's files, whatever is ignored: an action is what was committed, and what it builds for
+/// itself is often both committed and ignored. Paths are relative to the folder.
+pub async fn pack_copy(root: PathBuf, pieces: Pieces) -> Result<Packed, WorkspaceError> {
+    let (own, outlet) = (root.clone(), Outlet::new(pieces.clone()));
+    let result = blocking(move || {
+        let mut packer = Packer::new(&own, outlet);
+        let mut walk = WalkBuilder::new(&own);
+        walk.standard_filters(false)
+            .filter_entry(|entry| entry.depth() != 1 || entry.file_name() != ".git");
+        packer.walk(&mut walk)?;
+        packer.finish()
+    });
+    close(&pieces, &root, result.await).await
+}
+
 /// Packs all below a folder, whatever is ignored. Paths are relative to the folder.
 pub(super) async fn pack_all(root: PathBuf, pieces: Pieces) -> Result<Packed, WorkspaceError> {
     let (own, outlet) = (root.clone(), Outlet::new(pieces.clone()));

@@ -93,8 +93,18 @@ pub async fn run<S: AsRef<OsStr>>(
     work: Work,
     args: &[S],
 ) -> Result<Vec<u8>, GitError> {
-    let what = || named(args);
-    let mut child = command(root, args).spawn().map_err(GitError::Start)?;
+    run_command(command(root, args), root, work, named(args)).await
+}
+
+/// Runs a command of [`command`] that may have been changed.
+pub(crate) async fn run_command(
+    mut command: Command,
+    root: &Path,
+    work: Work,
+    named: String,
+) -> Result<Vec<u8>, GitError> {
+    let what = || named.clone();
+    let mut child = command.spawn().map_err(GitError::Start)?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let limit = match work {
         Work::Question => QUESTION,
@@ -134,7 +144,7 @@ pub async fn ask<S: AsRef<OsStr>>(root: &Path, args: &[S]) -> Result<Option<Vec<
 }
 
 /// The error of a command that failed.
-pub(super) fn failed(root: &Path, what: String, stderr: &[u8]) -> GitError {
+pub(crate) fn failed(root: &Path, what: String, stderr: &[u8]) -> GitError {
     const SHOWN: usize = 2_000;
     let text = String::from_utf8_lossy(&stderr[..stderr.len().min(SHOWN)]);
     let text = text.trim();
@@ -150,7 +160,7 @@ pub(super) fn failed(root: &Path, what: String, stderr: &[u8]) -> GitError {
 }
 
 /// The first arguments, which say what was done.
-pub(super) fn named<S: AsRef<OsStr>>(args: &[S]) -> String {
+pub(crate) fn named<S: AsRef<OsStr>>(args: &[S]) -> String {
     let shown = args
         .iter()
         .take(3)

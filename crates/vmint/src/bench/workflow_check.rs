@@ -121,7 +121,7 @@ pub fn check(rig: &Rig<'_>, rows: &mut Vec<Row>) -> Result<(), Fault> {
 fn checked(text: &str) -> Result<(), Fault> {
     let options = check::Options {
         repository: Path::new("/nonexistent"),
-        actions: &Mirror { folder: None },
+        actions: &Mirror::default(),
         left_out: &LeftOut::default(),
         labels: None,
         slug: "",

@@ -308,6 +308,19 @@ impl<'d> Named<'d> {
         Ok(Some(document.given(value, items?)))
     }
 
+    /// The user's own keys, in the order of their names.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &'d str> {
+        let table = self.section.inner.map(|(_, table)| table);
+        let keys = table.into_iter().flat_map(|table| table.keys());
+        keys.map(|key| &**key.get_ref())
+    }
+
+    /// Whether there is a table under a key.
+    pub(super) fn is_table(&self, key: &str) -> bool {
+        let entry = self.entry(key);
+        entry.is_some_and(|(_, value, _)| matches!(value.get_ref(), DeValue::Table(_)))
+    }
+
     /// All that is in it, when each key is the user's own and each value a text.
     pub(super) fn texts<T>(
         &self,

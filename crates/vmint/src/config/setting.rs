@@ -9,6 +9,7 @@ use std::time::Duration;
 use vmint_image::{CopyIn, ImageName, ImportSource};
 use vmint_model::{ByteSize, Confine, CpuLimit, DiskLimit, IoLimit, NetMode};
 use vmint_pool::admission::Factor;
+use vmint_workflow::replace::{Choice, StandIn};
 
 /// One line of `vmint config show`.
 ///
@@ -188,6 +189,11 @@ values! {
         x.iter().map(|copy| format!("{}:{}", copy.source.display(), copy.target)).collect()
     );
     Confine: |x| Value::Text(x.to_string());
+    Choice: |x| Value::Text(match x {
+        Choice::Itself => "itself".to_owned(),
+        Choice::Replaced(StandIn::Nothing) => "nothing".to_owned(),
+        Choice::Replaced(StandIn::Run(script)) => format!("run: {script}"),
+    });
     AcceleratorChoice: |x| Value::Text(match x {
         AcceleratorChoice::Auto => "auto".to_owned(),
         AcceleratorChoice::Only(accelerator) => accelerator.to_string(),

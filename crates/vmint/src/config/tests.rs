@@ -137,6 +137,27 @@ fn workflows_have_images_limits_and_labels_of_their_own() {
 }
 
 #[test]
+fn what_stands_in_for_actions_is_nothing_itself_or_a_script() {
+    let text = "[workflow.replace]\n\"o/a\" = \"nothing\"\n\"o/b@v1\" = { run = \"make b\" }\n\"o/c\" = \"itself\"\n";
+    let config = World::with(text).load();
+    let shown = |name: &str| source(&config, &format!("workflow.replace.{name}")).0;
+    assert_eq!(shown("o/a"), "\"nothing\"");
+    assert_eq!(shown("o/b@v1"), "\"run: make b\"");
+    assert_eq!(shown("o/c"), "\"itself\"");
+    for (line, why) in [
+        ("\"o/a\" = \"noting\"", "nothing"),
+        ("\"o/a\" = 1", "a string"),
+        ("\"o/a\" = {}", "needs `run`"),
+        ("\"o/a\" = { rnu = \"x\" }", "`run`"),
+        ("\"a\" = \"nothing\"", "OWNER/REPOSITORY"),
+        ("\"./a\" = { run = \"x\" }", "OWNER/REPOSITORY"),
+    ] {
+        let error = World::with(format!("[workflow.replace]\n{line}\n")).error();
+        assert!(error.contains(why), "{line}: {error}");
+    }
+}
+
+#[test]
 fn every_variable_is_read() {
     let config = World::empty()
         .env("VMINT_IMAGE", "debian:12")

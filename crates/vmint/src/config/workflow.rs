@@ -9,6 +9,7 @@ use std::time::Duration;
 use vmint_image::ImageName;
 use vmint_model::{ByteSize, NetMode};
 use vmint_workflow::labels::LeftOut;
+use vmint_workflow::replace::{Choice, Choices, StandIn, is_name};
 
 const KEYS: &[&str] = &[
     "image",
@@ -22,6 +23,7 @@ const KEYS: &[&str] = &[
     "cleanup",
     "runs-on",
     "skip-runs-on",
+    "replace",
     "timeout",
     "keep-runs",
     "snapshot-age",
@@ -36,6 +38,8 @@ pub struct WorkflowSettings {
     pub runs_on: Vec<(String, String)>,
     /// Jobs with a label like these are not run, and are shown as skipped.
     pub skip_runs_on: LeftOut,
+    /// What stands in for actions.
+    pub replace: Choices,
     /// What the labels of GitHub's own Linux runners stand for unless they are in `runs_on`; the default image when
     /// absent.
     pub image: Option<ImageName>,
@@ -72,6 +76,7 @@ impl Default for WorkflowSettings {
         Self {
             runs_on: Vec::new(),
             skip_runs_on: LeftOut::default(),
+            replace: Choices::default(),
             image: None,
             memory: ByteSize::mib(1024),
             cpus: 1,
@@ -123,6 +128,7 @@ pub(super) fn workflow(
     Ok(WorkflowSettings {
         runs_on,
         skip_runs_on: LeftOut::new(skipped),
+        replace: replace(&table.table("replace")?, settings)?,
         image: settings.keep(table.key("image"), given.or(image), None),
         memory: setting!("memory", Form::TextOrNumber, parse::memory, usual.memory),
         cpus: setting!("cpus", Form::Number, parse::cpus, usual.cpus),
@@ -160,4 +166,35 @@ pub(super) fn workflow(
             usual.cache_quota
         ),
     })
+}
+
+/// `[workflow.replace]`: by the names of actions `"nothing"`, `"itself"`, or `{ run = "…" }`.
+fn replace(table: &Named<'_>, settings: &mut Settings) -> Result<Choices, ConfigError> {
+    let mut choices = Vec::new();
+    for name in table.keys() {
+        if !is_name(name) {
+            return Err(table.invalid(name, "an action is named as `OWNER/REPOSITORY`"));
+        }
+        let given = if table.is_table(name) {
+            let inner = table.table(name)?;
+            inner.only(&["run"], nowhere)?;
+            let run = inner.get("run", Form::Text, |s| {
+                parse::text(s).map(|s| Choice::Replaced(StandIn::Run(s)))
+            })?;
+            run.ok_or_else(|| inner.lacks("needs `run`"))?
+        } else {
+            let given = table.get(name, Form::Text, |s| match s {
+                "nothing" => Ok(Choice::Replaced(StandIn::Nothing)),
+                "itself" => Ok(Choice::Itself),
+                _ => Err("it must be \"nothing\", \"itself\" or { run = \"…\" }".to_owned()),
+            })?;
+            match given {
+                Some(given) => given,
+                None => continue,
+            }
+        };
+        let choice = settings.keep(table.key(name), Some(given), Choice::Itself);
+        choices.push((name.to_owned(), choice));
+    }
+    Ok(Choices::new(choices))
 }

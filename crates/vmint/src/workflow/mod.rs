@@ -21,8 +21,10 @@
 //! * [`start`]: from what a user asks to a run.
 //! * [`meaning`]: what labels stand for; [`site`]: leases on pools as the machines of a run.
 //! * [`runs`]: what is kept of runs; [`moments`]: back to the moment before a step.
+//! * [`again`]: what a run was asked to be, to try it again.
 //! * [`groups`]: `concurrency` among the runs of this host.
 
+pub mod again;
 pub mod groups;
 pub mod meaning;
 pub mod moments;

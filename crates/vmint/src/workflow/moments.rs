@@ -3,7 +3,7 @@
 use crate::{NewMachine, Progress, Vmint};
 use vmint_model::{ErrorKind, Fault, MachineRecord, Name, Origin, RunId};
 use vmint_workflow::moment::{AT_FAILURE, ShellState};
-use vmint_workflow::record::{JobRecord, Outcome, RunRecord, StepEnd, StepRecord};
+use vmint_workflow::record::{JobRecord, Outcome, RunEnd, RunRecord, StepEnd, StepRecord};
 
 /// How many steps a message names.
 const NAMED: usize = 12;
@@ -58,6 +58,10 @@ impl Vmint {
         // What a step has left behind when it failed, where nothing from before it was kept.
         let (kept, number) = match (&step.snapshot, &job.failed, which) {
             (None, Some(failed), None) => (Some(failed), AT_FAILURE),
+            // A run that is paused is looked at where it stands.
+            (_, Some(failed), None) if matches!(run.end, Some(RunEnd::Paused { .. })) => {
+                (Some(failed), AT_FAILURE)
+            }
             (snapshot, _, _) => (snapshot.as_ref(), step.number),
         };
         let Some(snapshot) = kept else {
@@ -86,6 +90,12 @@ impl Vmint {
             snapshot: snapshot.name.clone(),
             shell,
         })
+    }
+
+    /// The step that failed first, as `JOB:STEP`, which is found again.
+    pub fn failed_step(&self, run: &RunRecord) -> Result<String, Fault> {
+        let (_, job, step) = failed(run)?;
+        Ok(format!("{}:{}", job.key, step.number))
     }
 
     /// A machine as it was in this moment. It goes away with this process.

@@ -1,5 +1,6 @@
 //! From what a user asks to a run: the file is checked, the event made, the moment found where it goes on.
 
+use super::again;
 use super::check::{self, Checked, Mirror, Selection};
 use super::diagnostic::Diagnostics;
 use super::event::inputs::{self, Of};
@@ -7,10 +8,12 @@ use super::event::payload::{Details, Event};
 use super::event::{Decision, On, choose, decide, trigger};
 use super::graph::Graph;
 use super::meaning::Meanings;
+use super::mirror::lock::Lock;
+use super::mirror::{self, FetchError, Refs};
 use super::observe::Observer;
 use super::record::RunRecord;
 use super::run::state::Saved;
-use super::run::{self, Cancel, MachinePer, Moments, Options, Request, Resume};
+use super::run::{self, Cancel, MachinePer, Moments, OnFailure, Options, Request, Resume};
 use super::runs::Keeper;
 use super::site::{PoolOptions, Pools};
 use super::workspace::Repository;
@@ -53,6 +56,8 @@ pub struct Asked {
     pub timeout: Option<Duration>,
     /// Which moments are kept.
     pub moments: Moments,
+    /// What a failure does.
+    pub on_failure: OnFailure,
 }
 
 /// Why a workflow cannot be run.
@@ -81,12 +86,7 @@ pub async fn check_file(
         };
         Fault::from_error(kind, &e).context(format!("cannot read {}", file.display()))
     })?;
-    if let Some(folder) = &config.workflow.actions {
-        config.refuse_path("`actions` of [workflow]", folder)?;
-    }
-    let mirror = Mirror {
-        folder: config.workflow.actions.clone(),
-    };
+    let mirror = mirror(config)?;
     let slug = format!("{}/{}", repository.slug.owner, repository.slug.name);
     let options = check::Options {
         repository: &repository.root,
@@ -101,6 +101,58 @@ pub async fn check_file(
     };
     let checked = check::check(shown, &bytes, &options)?;
     Ok((checked, repository))
+}
+
+/// The mirror of actions, as the settings say.
+fn mirror(config: &Config) -> Result<Mirror, Fault> {
+    let folder = config.workflow.actions.clone();
+    let mut lock = Lock::default();
+    if let Some(folder) = &folder {
+        config.refuse_path("`actions` of [workflow]", folder)?;
+        lock = Lock::read(folder).map_err(|e| {
+            let fault = Fault::from_error(ErrorKind::Corrupt, &e);
+            fault.hint("restore it, or remove it and run `vmint workflow fetch-actions FILE`")
+        })?;
+    }
+    Ok(Mirror {
+        folder,
+        choices: config.workflow.replace.clone(),
+        lock,
+        ..Mirror::default()
+    })
+}
+
+/// Fills the mirror of actions with what workflow files use, from the git remotes below `base`.
+pub async fn fetch_actions(
+    files: &[PathBuf],
+    config: &Config,
+    base: &str,
+    refs: Refs,
+    say: &(dyn Fn(&str) + Send + Sync),
+) -> Result<Vec<mirror::Entry>, CannotRun> {
+    let Some(first) = files.first() else {
+        return Ok(Vec::new());
+    };
+    let repository = Repository::discover(first).await.map_err(unreadable)?;
+    let files: Vec<_> = files.iter().map(|f| (f.clone(), shown(f))).collect();
+    let what = mirror::Fetch {
+        repository: &repository.root,
+        files: &files,
+        mirror: &mirror(config)?,
+        base,
+        refs,
+        limits: mirror::Limits::default(),
+    };
+    mirror::fetch(&what, say)
+        .await
+        .map_err(|error| match error {
+            FetchError::Invalid(wrong) => CannotRun::Invalid(wrong),
+            FetchError::NoMirror => CannotRun::Fault(
+                Fault::new(ErrorKind::Usage, error.to_string())
+                    .hint("add `actions = \"actions\"` to `[workflow]` of vmint.toml"),
+            ),
+            error => CannotRun::Fault(Fault::from_error(ErrorKind::Host, &error)),
+        })
 }
 
 fn unreadable(error: super::workspace::WorkspaceError) -> Fault {
@@ -145,18 +197,23 @@ impl Vmint {
             .count_up(&format!("workflow-runs:{}", file.display()));
         let run_number = count.map_err(vmint_runner::machine::store_fault)?;
         let settings = &config.workflow;
+        let actions = mirror(config)?;
         // Nothing can fail from here on that would leave it behind.
         let owner = process::current().map_err(|e| Fault::from_error(ErrorKind::Host, &e))?;
         let folder = self.run_folder(&id)?;
+        again::keep(&folder, asked, &file).map_err(|e| {
+            // Without a record nobody would remove it for a day.
+            let _ = std::fs::remove_dir_all(&folder);
+            let fault = Fault::from_error(ErrorKind::Host, &e);
+            fault.context(format!("cannot write into {}", folder.display()))
+        })?;
         Ok(Request {
             run_number,
             owner,
             path: path.display().to_string(),
             id,
             checked,
-            actions: Mirror {
-                folder: config.workflow.actions.clone(),
-            },
+            actions,
             file,
             repository,
             event,
@@ -169,7 +226,12 @@ impl Vmint {
             matrix: asked.matrix.clone(),
             options: Options {
                 machine_per: asked.machine_per,
-                moments: asked.moments,
+                moments: match asked.on_failure {
+                    OnFailure::GoOn => asked.moments,
+                    // To go on from any step.
+                    OnFailure::Pause => Moments::Steps,
+                },
+                on_failure: asked.on_failure,
                 commit: asked.commit.clone(),
                 timeout: asked.timeout.or(settings.timeout),
                 setup: settings.setup.clone(),

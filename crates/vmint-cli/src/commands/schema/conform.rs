@@ -5,7 +5,7 @@
 
 use super::document;
 use crate::commands::care::EventView;
-use crate::commands::workflow::sample_run;
+use crate::commands::workflow::{sample_events, sample_run};
 use crate::top::draw::tests::snapshot;
 use crate::view::{self, Machine};
 use serde::Serialize;
@@ -471,6 +471,11 @@ fn a_run_of_a_workflow_is_of_its_form() {
         RunEnd::NotTriggered {
             reason: "no".into(),
         },
+        RunEnd::Paused {
+            job: "test".to_owned(),
+            step: 3,
+            name: "Run tests".to_owned(),
+        },
         RunEnd::Fault { fault: fault() },
         RunEnd::Abandoned,
     ];
@@ -485,6 +490,11 @@ fn a_run_of_a_workflow_is_of_its_form() {
     }
     (run.end, run.ended_at_ms) = (None, None);
     are("Run", [report::json(&run)]);
+}
+
+#[test]
+fn events_of_a_run_are_of_their_form() {
+    are("WorkflowEvent", sample_events());
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod conform;
 pub(crate) mod foreign;
 pub(crate) mod run;
 
+use super::workflow::{Fetched, WorkflowEvent};
 use super::{care, images, pools, templates};
 use crate::args::Cli;
 use crate::top::snapshot as top;
@@ -99,9 +100,21 @@ const ANSWERS: &[Answer] = &[
     ("top", Whole, of::<top::Snapshot>),
     ("wait", Whole, of::<Machine>),
     ("workflow check", Whole, of::<Vec<answers::Diagnostic>>),
+    ("workflow fetch-actions", Whole, of::<Vec<Fetched>>),
     ("workflow ls", Whole, of::<Vec<run::Run>>),
+    ("workflow retry", Whole, of::<run::Run>),
+    (
+        "workflow retry --format ndjson",
+        Lines,
+        of::<WorkflowEvent<'static>>,
+    ),
     ("workflow rm", Whole, of::<Vec<Each<Removed>>>),
     ("workflow run", Whole, of::<run::Run>),
+    (
+        "workflow run --format ndjson",
+        Lines,
+        of::<WorkflowEvent<'static>>,
+    ),
     ("workflow show", Whole, of::<run::Run>),
 ];
 

@@ -64,10 +64,26 @@ pub struct Resumed {
 pub enum RunEnd {
     Success,
     Failure,
-    Cancelled { by: String },
-    TimedOut { limit_ms: u64 },
-    NotTriggered { reason: String },
-    Fault { fault: Fault },
+    Cancelled {
+        by: String,
+    },
+    TimedOut {
+        limit_ms: u64,
+    },
+    NotTriggered {
+        reason: String,
+    },
+    /// A step has failed, and its machine is kept: exit code 77.
+    Paused {
+        /// Its `key`.
+        job: String,
+        /// Its `number`.
+        step: u32,
+        name: String,
+    },
+    Fault {
+        fault: Fault,
+    },
     Abandoned,
 }
 
@@ -119,6 +135,8 @@ pub struct Job {
     machine: Option<usize>,
     #[schemars(flatten)]
     times: Times,
+    /// What it has waited for before it began.
+    waits: Vec<Wait>,
     /// Names and values.
     outputs: Vec<(String, String)>,
     steps: Vec<Step>,
@@ -127,6 +145,16 @@ pub struct Job {
     permissions: Value,
     /// As in the file.
     environment: Value,
+}
+
+/// Something that a job has waited for.
+#[derive(JsonSchema)]
+pub struct Wait {
+    what: String,
+    /// Milliseconds since 1970.
+    from_ms: i64,
+    /// Milliseconds since 1970.
+    to_ms: i64,
 }
 
 #[derive(JsonSchema)]
@@ -165,6 +193,9 @@ pub struct Step {
     /// Relative to the run's folder.
     summary: Option<String>,
     snapshot: Option<StepSnapshot>,
+    /// What was run in place of its action: `nothing`; absent for others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    replaced: Option<String>,
 }
 
 /// How a step's command ended.

@@ -13,10 +13,7 @@ use vmint::{ErrorKind, Fault};
 
 /// What a run is asked to be, and where a report is written.
 pub fn read(context: Context, args: Run) -> Result<(Asked, Option<PathBuf>), Fault> {
-    let host = |e: std::io::Error| {
-        Fault::from_error(ErrorKind::Host, &e).context("cannot tell the working directory")
-    };
-    let here = std::env::current_dir().map_err(host)?;
+    let here = here()?;
     let file = here.join(files::find(&here, &args.file)?);
     let pairs = |all: Vec<Assignment>| {
         let pairs = all.into_iter().map(|one| (one.name, one.value));
@@ -47,13 +44,32 @@ pub fn read(context: Context, args: Run) -> Result<(Asked, Option<PathBuf>), Fau
             wait: (!args.no_wait).then_some(args.wait),
         },
         timeout: args.timeout,
+        on_failure: if args.pause_on_failure {
+            run::OnFailure::Pause
+        } else {
+            run::OnFailure::GoOn
+        },
         moments: match (args.snapshot_steps, args.keep_on_failure) {
             (true, _) => run::Moments::Steps,
             (false, true) => run::Moments::Failures,
             (false, false) => run::Moments::None,
         },
     };
-    Ok((asked, args.report.map(|folder| here.join(folder))))
+    Ok((asked, report(args.report)?))
+}
+
+/// Where a report is written.
+pub fn report(folder: Option<PathBuf>) -> Result<Option<PathBuf>, Fault> {
+    match folder {
+        Some(folder) => Ok(Some(here()?.join(folder))),
+        None => Ok(None),
+    }
+}
+
+fn here() -> Result<PathBuf, Fault> {
+    std::env::current_dir().map_err(|e| {
+        Fault::from_error(ErrorKind::Host, &e).context("cannot tell the working directory")
+    })
 }
 
 /// Reads a file that a flag names, if it is not longer than it may be.

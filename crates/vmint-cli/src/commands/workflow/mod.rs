@@ -2,16 +2,19 @@
 //!
 //! * [`asked`]: what a run is asked to be, with all values at hand; [`secrets`], [`dotenv`]: where secrets come from;
 //!   [`files`]: which file is meant.
-//! * [`live`]: a run as it happens; [`show`], [`list`]: what came of runs.
-//! * [`run`](mod@run), [`check`], [`shell`], [`remove`]: the commands of these names.
+//! * [`live`]: a run as it happens; [`events`]: the same for programs; [`show`], [`list`]: what came of runs.
+//! * [`run`](mod@run), [`retry`](mod@retry), [`check`], [`fetch_actions`], [`shell`], [`remove`]: the commands of these names.
 
 mod asked;
 mod check;
 mod dotenv;
+mod events;
+mod fetch_actions;
 mod files;
 mod list;
 mod live;
 mod remove;
+mod retry;
 mod run;
 mod secrets;
 mod shell;
@@ -24,6 +27,10 @@ use vmint::Fault;
 use vmint::workflow::report;
 
 #[cfg(test)]
+pub(super) use events::{WorkflowEvent, tests::all as sample_events};
+#[cfg(test)]
+pub(super) use fetch_actions::Fetched;
+#[cfg(test)]
 pub(super) use show::tests::run as sample_run;
 
 /// `vmint workflow`.
@@ -31,8 +38,10 @@ pub fn workflow(context: Context, args: Workflow) -> Result<u8, Fault> {
     match args {
         Workflow::Run(args) => run::run(context, *args),
         Workflow::Check(args) => check::check(context, &args),
+        Workflow::FetchActions(args) => fetch_actions::fetch_actions(context, &args),
         Workflow::Ls(args) => ls(context, &args).map(|()| 0),
         Workflow::Show(args) => show(context, &args).map(|()| 0),
+        Workflow::Retry(args) => retry::retry(context, *args),
         Workflow::Shell(args) => shell::shell(context, args),
         Workflow::Rm(args) => remove::remove(context, &args),
     }

@@ -1,5 +1,6 @@
 //! `workflow run`.
 
+use super::events::{self, Events};
 use super::live::{Face, Live};
 use super::{asked, check};
 use crate::args::Format;
@@ -8,19 +9,26 @@ use crate::context::{Context, block_on};
 use crate::failure::{self, VMINT_FAILED};
 use crate::signals::{self, Signals};
 use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
+use vmint::workflow::observe::{Change, Observer};
 use vmint::workflow::record::{RunEnd, RunRecord};
 use vmint::workflow::run::Cancel;
-use vmint::workflow::{CannotRun, report};
+use vmint::workflow::{Asked, CannotRun, report};
 use vmint::{ErrorKind, Fault};
 
 /// `vmint workflow run`.
 pub fn run(context: Context, args: Run) -> Result<u8, Fault> {
     let (asked, target) = asked::read(context, args)?;
+    carry_out(context, &asked, target.as_deref())
+}
+
+/// Runs what is asked for.
+pub fn carry_out(context: Context, asked: &Asked, target: Option<&Path>) -> Result<u8, Fault> {
     let (vmint, config) = context.open_configured()?;
     let (vmint, config) = (Arc::new(vmint), Arc::new(config));
     block_on(async |received| {
-        let request = match vmint.prepare_run(&config, &asked).await {
+        let request = match vmint.prepare_run(&config, asked).await {
             Ok(request) => request,
             Err(CannotRun::Fault(fault)) => return Err(fault),
             Err(CannotRun::Invalid(wrong)) => {
@@ -34,13 +42,7 @@ pub fn run(context: Context, args: Run) -> Result<u8, Fault> {
         }
         let cancel = Cancel::new();
         let pools = asked.pools.clone();
-        // The steps' output is the result, unless that is JSON.
-        let (face, out): (_, Box<dyn Write + Send>) = if context.format == Format::Json {
-            (Face::of(&std::io::stderr()), Box::new(std::io::stderr()))
-        } else {
-            (Face::of(&std::io::stdout()), Box::new(std::io::stdout()))
-        };
-        let watching = (Live::new(face, out), context.progress());
+        let watching = (Watch::of(context.format), context.progress());
         let ended = {
             let running = vmint.run_workflow(&config, &request, pools, watching, &cancel);
             tokio::pin!(running);
@@ -52,7 +54,7 @@ pub fn run(context: Context, args: Run) -> Result<u8, Fault> {
             }
         };
         let (record, unkept) = ended;
-        if let Some(target) = &target {
+        if let Some(target) = target {
             write_report(context, &record, &request.folder, target)?;
         }
         conclude(context, &record)?;
@@ -62,6 +64,38 @@ pub fn run(context: Context, args: Run) -> Result<u8, Fault> {
             None => Ok(exit_code(&record)),
         }
     })
+}
+
+/// How a run is followed.
+enum Watch {
+    Live(Live<Box<dyn Write + Send>>),
+    Events(Events<std::io::Stdout>),
+}
+
+impl Watch {
+    /// The steps' output is the result, unless that is JSON.
+    fn of(format: Format) -> Self {
+        match format {
+            Format::Table => Self::Live(Live::new(
+                Face::of(&std::io::stdout()),
+                Box::new(std::io::stdout()),
+            )),
+            Format::Json => Self::Live(Live::new(
+                Face::of(&std::io::stderr()),
+                Box::new(std::io::stderr()),
+            )),
+            Format::Ndjson => Self::Events(Events::new(std::io::stdout())),
+        }
+    }
+}
+
+impl Observer for Watch {
+    fn happened(&self, run: &RunRecord, what: Change<'_>) {
+        match self {
+            Self::Live(live) => live.happened(run, what),
+            Self::Events(events) => events.happened(run, what),
+        }
+    }
 }
 
 /// The first signal cancels the run, the second ends it without clean-up, the third ends this process: the machine goes with
@@ -98,6 +132,11 @@ fn write_report(
 fn conclude(context: Context, record: &RunRecord) -> Result<(), Fault> {
     if context.format == Format::Json {
         context.show(&report::json(record), String::new)?;
+    }
+    if let [shell, retry] = &events::next(record)[..] {
+        context.note(&format!(
+            "the machine is kept as the failure left it: look at it with `{shell}`, go on with `{retry}`"
+        ));
     }
     if let Some(RunEnd::Fault { fault }) = &record.end {
         failure::tell(fault);
