@@ -38,7 +38,7 @@ fuzz_target!(|bytes: &[u8]| {
     let path = Path::new("ci.yml");
     let options = Options {
         repository: EMPTY.path(),
-        actions: &Mirror { folder: None },
+        actions: &Mirror::default(),
         left_out: &LeftOut::default(),
         labels: None,
         slug: "",

@@ -22,7 +22,7 @@ const FLOORS: [(&str, u32); 22] = [
     ("vmint-store", 1),
     ("vmint-model", 0),
     ("vmint-protocol", 0),
-    ("vmint-macros", 0),
+    ("vmint-macros", 1),
     ("vmint-spawn", 0),
     ("vmint-confine", 1),
     ("vmint-egress", 1),

@@ -17,7 +17,7 @@ fn install(prefix: &Path, home: &Home) -> PathBuf {
         images.join(kind).join(digest)
     };
     let (kernel, busybox) = (default("kernels"), default("busybox"));
-    let (bin, tiny) = (prefix.join("bin"), prefix.join("share/vmint/tiny"));
+    let (bin, tiny) = (prefix.join("bin"), prefix.join("lib/vmint/tiny"));
     for folder in [&bin, &tiny] {
         fs::create_dir_all(folder).unwrap();
     }
@@ -69,7 +69,7 @@ fn a_machine_runs_without_apt_or_a_network_when_its_parts_came_along() {
     let run = call(&["run", "--", "uname", "-s"]).run().ok();
     assert_eq!(run.text(), "Linux\n");
     // The store has it now, and the program needs its kit no more.
-    fs::remove_dir_all(folder.path().join("share")).unwrap();
+    fs::remove_dir_all(folder.path().join("lib")).unwrap();
     let run = call(&["run", "--", "echo", "again"]).run().ok();
     assert_eq!(run.text(), "again\n");
     let kernels = fs::read_dir(empty.root().join("images/kernels")).unwrap();
@@ -87,7 +87,7 @@ fn a_kit_whose_kernel_is_none_is_told_by_its_path() {
     let home = Home::new();
     let folder = tempfile::tempdir_in(home.root()).unwrap();
     let program = install(folder.path(), &home);
-    let kernel = folder.path().join("share/vmint/tiny/vmlinuz");
+    let kernel = folder.path().join("lib/vmint/tiny/vmlinuz");
     fs::write(&kernel, "no kernel").unwrap();
     let empty = Home::with(Seed::Empty);
     let run = empty

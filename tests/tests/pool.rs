@@ -346,3 +346,53 @@ fn a_pool_whose_maker_is_killed_is_put_right_by_the_next_command() {
         assert_eq!(home.left(), [] as [String; 0], "after {delay} ms");
     }
 }
+
+/// The machine, and its parked forks.
+fn hypervisors(home: &Home) -> Vec<u32> {
+    let mut found = home.processes();
+    found.retain(vmint_tests::Process::is_hypervisor);
+    found.iter().map(|process| process.pid).collect()
+}
+
+#[test]
+fn a_burst_of_short_leases_has_more_forks_parked_for_the_next_and_no_more_than_were_asked_for() {
+    let home = Home::new();
+    pool(&home, "--min 1 --max 1 --standby 3");
+    let parked = |n: usize| {
+        until(SOON, &format!("there are {n} parked"), || {
+            hypervisors(&home).len() == 1 + n
+        });
+    };
+    parked(1);
+    let mut seen = BTreeSet::new();
+    // One after the other, and each sees a fresh machine.
+    let mut use_one = || {
+        let lease = acquire(&home, "");
+        let name = &lease.machine;
+        let handle = format!("{name}@{}", lease.generation);
+        let script = "test ! -e /tmp/dirt && touch /tmp/dirt; cat /run/vmint/generation /etc/machine-id; echo $?";
+        let said = home.sh(&handle, script);
+        assert!(said.starts_with(&lease.generation.to_string()), "{said}");
+        assert!(said.ends_with("\n0"), "{said}");
+        assert!(seen.insert(said), "two are the same: {seen:?}");
+        home.ok(&format!("lease release {}", lease.id));
+    };
+    // However slow this host is, a reset that follows at once finds the next standby not made.
+    for _ in 0..12 {
+        use_one();
+    }
+    parked(3);
+    for _ in 0..3 {
+        use_one();
+    }
+    parked(3);
+    // One that dies is made anew, with those that come after it.
+    let (runner, now) = home.pids(&slots(&home, "ready")[0]);
+    let victim = hypervisors(&home).into_iter().find(|pid| *pid != now);
+    kill(victim.expect("one is parked"));
+    parked(3);
+    use_one();
+    assert!(lives(runner), "it was none the worse");
+    home.ok("pool rm p");
+    assert!(hypervisors(&home).is_empty());
+}

@@ -247,3 +247,127 @@ fn a_named_pool_is_lent_from_instead_and_other_machines_than_asked_for_are_refus
     home.ok("pool rm mine");
     home.ok("pool rm other");
 }
+
+/// What is built of the library, and of what its users use beside it: `--extern` and `-L` for the compiler.
+fn built(home: &Home) -> Vec<String> {
+    let args = "build --workspace --lib --message-format json";
+    let (said, output) = cargo(home, &args.split(' ').collect::<Vec<_>>());
+    assert!(output.status.success(), "{said}");
+    let out = String::from_utf8_lossy(&output.stdout).into_owned();
+    let mut found = BTreeMap::new();
+    for artifact in out
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+    {
+        let name = artifact["target"]["name"].as_str().unwrap_or_default();
+        let files = artifact["filenames"].as_array().into_iter().flatten();
+        let mut files = files.filter_map(Value::as_str);
+        if let (true, Some(file)) = (
+            ["vmint", "tokio"].contains(&name),
+            files.find(|f| Path::new(f).extension() == Some("rlib".as_ref())),
+        ) {
+            found.insert(name.to_owned(), PathBuf::from(file));
+        }
+    }
+    let folder = found["tokio"].parent().expect("it lies in a folder");
+    let mut args = vec!["-L".to_owned(), folder.display().to_string()];
+    for (name, file) in &found {
+        args.extend(["--extern".to_owned(), format!("{name}={}", file.display())]);
+    }
+    args
+}
+
+/// Each of these is wrong in one place, which is marked, and told there when it is compiled.
+#[test]
+fn what_is_wrong_with_a_test_is_told_where_it_is_written_when_it_is_compiled() {
+    let home = Home::new();
+    let built = built(&home);
+    let compile = |name: &str, source: &str| {
+        let file = home.runtime().join(format!("{name}.rs"));
+        std::fs::write(&file, source.replace('¶', "")).unwrap();
+        let mut rustc = Command::new("rustc");
+        rustc
+            .args(["--edition", "2024", "--test", "--emit", "metadata"])
+            .args(["--error-format", "short", "-A", "warnings"])
+            .args(&built)
+            .arg("--out-dir")
+            .arg(home.runtime())
+            .arg(&file);
+        run(&home, rustc)
+    };
+    for (name, source, told) in [
+        (
+            "reference",
+            "#[vmint::test]\nfn t(vm: ¶&vmint::Vm) {}\n",
+            "by value",
+        ),
+        (
+            "size",
+            "#[vmint::test(memory = ¶\"12X\")]\nfn t(vm: vmint::Vm) {}\n",
+            "12X",
+        ),
+        (
+            "little",
+            "#[vmint::test(memory = ¶\"1M\")]\nfn t(vm: vmint::Vm) {}\n",
+            "64 MiB",
+        ),
+        (
+            "time",
+            "#[vmint::test(\n    timeout = ¶\"soon\",\n)]\nfn t(vm: vmint::Vm) {}\n",
+            "soon",
+        ),
+        (
+            "other",
+            "#[vmint::test]\nfn t(vm: ¶String) {}\n",
+            "a `vmint::Vm` or a `vmint::AsyncVm`, not a",
+        ),
+        (
+            "verdict",
+            "#[vmint::test]\nfn t(vm: vmint::Vm) -> ¶u8 { 1 }\n",
+            "returns nothing or a `Result",
+        ),
+        (
+            "awaited",
+            "#[vmint::test]\nfn t(vm: ¶vmint::AsyncVm) {}\n",
+            "async fn",
+        ),
+        (
+            "runtime",
+            "#[vmint::test]\n¶#[tokio::test(flavor = \"multi_thread\")]\nasync fn t(vm: vmint::AsyncVm) {}\n",
+            "leave this attribute out",
+        ),
+    ] {
+        let (said, output) = compile(name, source);
+        assert!(!output.status.success(), "{name}: it was compiled");
+        let before = &source[..source.find('¶').expect("a mark")];
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().expect("a line").chars().count() + 1;
+        let place = format!("{name}.rs:{line}:{column}: error");
+        let error = said.lines().find(|line| line.contains(&place));
+        assert!(
+            error.is_some_and(|line| line.contains(told)),
+            "{name}: {said}"
+        );
+    }
+    for (name, source) in [
+        ("plain", "#[vmint::test]\nfn t(vm: vmint::Vm) {}\n"),
+        (
+            "below",
+            "#[vmint::test]\n#[tokio::test]\nasync fn t(vm: vmint::AsyncVm) {}\n",
+        ),
+        (
+            "doubled",
+            "#[vmint::test]\n#[test]\nfn t(vm: vmint::Vm) {}\n",
+        ),
+    ] {
+        let (said, output) = compile(name, source);
+        assert!(output.status.success(), "{name}: {said}");
+    }
+    // The other way round the other attribute comes first, and does with it what it does.
+    let above = "#[tokio::test]\n#[vmint::test]\nasync fn t(vm: vmint::AsyncVm) {}\n";
+    let (said, output) = compile("above", above);
+    assert!(
+        !output.status.success() && said.contains("above.rs:"),
+        "{said}"
+    );
+}

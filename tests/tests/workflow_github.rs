@@ -56,6 +56,8 @@ jobs:
         "/home/runner/work/w/w/j\n".replace("/w/w/", &workspace_part(&ran))
     );
     assert_eq!(ran.record.job("bad")["outcome"], "failure");
+    let waits = &ran.record.job("one")["waits"];
+    assert_eq!(waits[0]["what"], "a machine of image tiny", "{waits}");
     assert_eq!(ran.record.outcome("bad", "never"), "skipped");
     let reason = ran.record.job("bad")["reason"].as_str().unwrap();
     assert!(reason.starts_with("`env` cannot be evaluated"), "{reason}");
@@ -146,6 +148,26 @@ jobs:
     ] {
         assert!(said.contains(line), "{said}");
     }
+}
+
+#[test]
+fn the_github_context_names_the_files_of_its_step() {
+    let home = Home::new();
+    let project = Project::with(
+        TINY,
+        &steps(
+            r#"
+      - {id: first, run: "echo a=1 >>${{ github.output }}; echo B=2 >>${{ github.env }}; echo /three >>${{ github.path }}; echo four >>${{ github.step_summary }}"}
+      - id: see
+        run: |
+          echo "${{ steps.first.outputs.a }} $B ${PATH%%:*}"
+          [ "$GITHUB_OUTPUT" = "${{ github.output }}" ] && [ "$GITHUB_STATE" = "${{ github.state }}" ] && echo same
+"#,
+        ),
+    );
+    let ran = project.run(&home, "ci").ok();
+    assert_eq!(said(&ran, "one", "see"), "1 2 /three\nsame\n");
+    assert!(ran.record.step("one", "first")["summary"].is_string());
 }
 
 #[test]
@@ -369,11 +391,11 @@ fn a_label_that_is_computed_and_not_there_is_the_files_fault() {
 fn what_a_condition_guards_is_asked_of_the_image_when_it_is_reached() {
     let home = Home::new();
     let text = steps(
-        r#"
+        r"
       - {uses: actions/setup-node@v4, if: runner.os == 'Windows'}
       - {uses: acme/tool@v1, if: runner.os == 'Windows'}
       - {id: there, run: echo there}
-"#,
+",
     );
     let project = Project::with(&format!("{TINY}\nactions = \"mirror\""), &text);
     project.file(

@@ -306,3 +306,71 @@ fn every_stage_of_a_step_is_a_step() {
         assert_eq!(outcome == "failure", fails, "{step}");
     }
 }
+
+/// Dies of an empty token, as most do.
+const ASKS: &str = "
+name: asks
+inputs: {github-token: {default: '${{ github.token }}'}}
+runs: {using: node24, main: asks.js}
+";
+
+const TOOLS: &str = r#"
+on: push
+jobs:
+  one:
+    runs-on: ubuntu-latest
+    steps:
+      - {id: python, uses: actions/setup-python@v5}
+      - {id: node, uses: actions/setup-node@v4}
+      - {id: asks, uses: acme/asks@v1, continue-on-error: true}
+      - {id: env, run: '[ -n "$T" ]', continue-on-error: true, env: {T: "${{ secrets.GITHUB_TOKEN }}"}}
+      - {id: unrelated, run: exit 1, continue-on-error: true}
+      - {id: uv, uses: astral-sh/setup-uv@v5, continue-on-error: true}
+"#;
+
+#[test]
+fn what_a_step_lacks_is_said_at_the_step() {
+    let home = Home::with(Seed::Workshop);
+    let project = Project::new("");
+    project.file("vmint.toml", SETTINGS);
+    project.file("mirror/acme/asks@v1/action.yml", ASKS);
+    project.file(
+        "mirror/acme/asks@v1/asks.js",
+        "process.exit(process.env['INPUT_GITHUB-TOKEN'] ? 0 : 1)",
+    );
+    project.workflow("ci", TOOLS);
+    let call = |args: &str| project.vmint(&home, args).deadline(RUN_WITHIN);
+    let record = project.record_of(&home, &call("workflow run ci").run().exits(0));
+    let log = |step: &str| record.log(&home, "one", step);
+    for (step, text) in [
+        (
+            "python",
+            "the image has Python, but no pip: add python3-pip to `packages`",
+        ),
+        (
+            "node",
+            "the image has Node.js, but no npm: add npm to `packages`",
+        ),
+        (
+            "asks",
+            "the action is written for Node.js 24, and the image has v",
+        ),
+        (
+            "asks",
+            "it was given an empty token: there is none unless you give it: --secret GITHUB_TOKEN",
+        ),
+        ("env", "--secret GITHUB_TOKEN"),
+        ("uv", "the image has no uv"),
+    ] {
+        let log = log(step);
+        let text = text.strip_prefix("it was").unwrap_or(text);
+        assert!(log.contains(text), "{step}: no {text:?} in {log}");
+    }
+    assert!(!log("unrelated").contains("GITHUB_TOKEN"));
+    let given = call("workflow run ci --secret GITHUB_TOKEN=t0ken")
+        .run()
+        .exits(0);
+    let record = project.record_of(&home, &given);
+    assert_eq!(record.outcome("one", "asks"), "success");
+    assert_eq!(record.outcome("one", "env"), "success");
+}

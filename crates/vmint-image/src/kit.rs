@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! PREFIX/bin/vmint
-//! PREFIX/share/vmint/tiny/architecture     as dpkg names it
-//!                         vmlinuz          the kernel
-//!                         modules/         what /lib/modules/VERSION holds
-//!                         busybox          static
-//!                         PACKAGES         what they are of: a line `NAME VERSION SOURCE SOURCE-VERSION` each
+//! PREFIX/lib/vmint/tiny/architecture       as dpkg names it
+//!                       vmlinuz            the kernel
+//!                       modules/           what /lib/modules/VERSION holds
+//!                       busybox            static
+//!                       PACKAGES           what they are of: a line `NAME VERSION SOURCE SOURCE-VERSION` each
 //! ```
 //!
 //! It is looked for beside the program alone, so it is as trusted as that, whoever installed both. What is in it goes into the
@@ -28,7 +28,7 @@ impl Kit {
     pub fn beside(program: &Path) -> Option<Self> {
         let program = fs::canonicalize(program).ok()?;
         let prefix = program.parent()?.parent()?;
-        let folder = prefix.join("share/vmint/tiny");
+        let folder = prefix.join("lib/vmint/tiny");
         let architecture = fs::read_to_string(folder.join("architecture")).ok()?;
         (architecture.trim() == Arch::HOST.debian()).then_some(Self { folder })
     }
@@ -64,7 +64,7 @@ mod tests {
         let prefix = tempfile::tempdir().unwrap();
         let (bin, tiny) = (
             prefix.path().join("bin"),
-            prefix.path().join("share/vmint/tiny"),
+            prefix.path().join("lib/vmint/tiny"),
         );
         for folder in [&bin, &tiny] {
             fs::create_dir_all(folder).unwrap();

@@ -4,6 +4,8 @@ use proc_macro2::TokenStream;
 use quote::quote;
 use syn::parse::{Parse, ParseStream};
 use syn::{Error, Ident, LitInt, LitStr, Token};
+use vmint_model::spec::{check_cpus, check_memory};
+use vmint_model::{ByteSize, Name, NetMode, parse_duration};
 
 /// Keys whose values are strings.
 const TEXTS: [&str; 6] = ["image", "memory", "net", "pool", "timeout", "wait"];
@@ -23,12 +25,8 @@ impl Parse for Asked {
             input.parse::<Token![=]>()?;
             if key == "cpus" {
                 let number: LitInt = input.parse()?;
-                if number.base10_parse::<u32>()? == 0 {
-                    return Err(Error::new(
-                        number.span(),
-                        "a machine has at least one processor",
-                    ));
-                }
+                let cpus = number.base10_parse::<u32>()?;
+                check_cpus(cpus).map_err(|e| Error::new(number.span(), e))?;
                 if asked.cpus.replace(number).is_some() {
                     return Err(Error::new(key.span(), "`cpus` is given twice"));
                 }
@@ -53,22 +51,21 @@ impl Parse for Asked {
     }
 }
 
-/// What can be told to be wrong before there is a machine.
+/// What can be told to be wrong before there is a machine: by the rules of those who read it then.
 fn check(key: &Ident, value: &LitStr) -> syn::Result<()> {
     let text = value.value();
-    let fail = |message: &str| Err(Error::new(value.span(), message));
-    if text.is_empty() {
-        return fail("an empty string names nothing");
-    }
-    if key == "net" && text != "none" && text != "nat" && !text.starts_with("allow:") {
-        return fail("a network is \"none\", \"nat\" or \"allow:DOMAIN,…\"");
-    }
-    if (key == "memory" || key == "timeout" || key == "wait")
-        && !text.starts_with(|c: char| c.is_ascii_digit())
-    {
-        return fail("begins with a number: \"256M\", \"60s\"");
-    }
-    Ok(())
+    let told = match key.to_string().as_str() {
+        _ if text.is_empty() => Err("an empty string names nothing".to_owned()),
+        "memory" => text
+            .parse::<ByteSize>()
+            .map_err(|e| e.to_string())
+            .and_then(check_memory),
+        "net" => text.parse::<NetMode>().map(drop).map_err(|e| e.to_string()),
+        "timeout" | "wait" => parse_duration(&text).map(drop).map_err(|e| e.to_string()),
+        "image" | "pool" => text.parse::<Name>().map(drop).map_err(|e| e.to_string()),
+        _ => Ok(()),
+    };
+    told.map_err(|message| Error::new(value.span(), message))
 }
 
 impl Asked {

@@ -40,7 +40,8 @@ pub struct PoolSpec {
     pub min: u32,
     /// Machines that may be alive at once, in whatever state.
     pub max: u32,
-    /// Forks that each machine keeps parked, to be swapped in when it is reset: 0 or 1.
+    /// Forks that each machine keeps parked at most, to be swapped in when it is reset: none, or one, and more as resets come faster than
+    /// one is made.
     pub standby: u32,
     /// After this long a machine is replaced, when it is not lent.
     #[serde(default)]

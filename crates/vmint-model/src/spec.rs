@@ -328,6 +328,30 @@ pub struct ExecDefaults {
     pub command: Vec<String>,
 }
 
+/// Refuses memory that no machine can have; says why.
+pub fn check_memory(memory: ByteSize) -> Result<(), String> {
+    if !(LEAST_MEMORY..=MOST_MEMORY).contains(&memory) {
+        return Err(format!(
+            "{memory} of memory: a machine has {LEAST_MEMORY} to {MOST_MEMORY}"
+        ));
+    }
+    if !memory.0.is_multiple_of(2 << 20) {
+        return Err(format!(
+            "{} bytes of memory: must be a multiple of 2 MiB",
+            memory.0
+        ));
+    }
+    Ok(())
+}
+
+/// Refuses a number of processors that no machine can have; says why.
+pub fn check_cpus(cpus: u32) -> Result<(), String> {
+    if (1..=MOST_CPUS).contains(&cpus) {
+        return Ok(());
+    }
+    Err(format!("{cpus} processors: a machine has 1 to {MOST_CPUS}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

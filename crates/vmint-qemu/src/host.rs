@@ -282,9 +282,10 @@ fn abilities(answers: &str) -> Abilities {
         .collect();
     features.sort();
     let known = returned("panic").and_then(serde_json::Value::as_array);
-    let panic = match known.is_some_and(|types| types.iter().any(|t| t["name"] == "pvpanic")) {
-        true => PanicDevice::Pvpanic,
-        false => PanicDevice::Absent,
+    let panic = if known.is_some_and(|types| types.iter().any(|t| t["name"] == "pvpanic")) {
+        PanicDevice::Pvpanic
+    } else {
+        PanicDevice::Absent
     };
     Abilities {
         device_state,

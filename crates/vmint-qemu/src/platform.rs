@@ -64,6 +64,7 @@ pub enum PanicDevice {
 }
 
 impl PanicDevice {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde asks for")]
     fn is_absent(&self) -> bool {
         *self == Self::Absent
     }

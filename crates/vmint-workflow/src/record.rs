@@ -177,6 +177,17 @@ impl Outcome {
     }
 }
 
+/// What a job has waited for before it began.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wait {
+    /// What, as the object of a sentence: “a machine of image ci”.
+    pub what: String,
+    /// Milliseconds since 1970 in UTC.
+    pub from_ms: i64,
+    /// Milliseconds since 1970 in UTC.
+    pub to_ms: i64,
+}
+
 /// A job of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JobRecord {
@@ -206,6 +217,9 @@ pub struct JobRecord {
     pub started_at_ms: Option<i64>,
     /// Milliseconds since 1970 in UTC.
     pub ended_at_ms: Option<i64>,
+    /// What it has waited for before it began.
+    #[serde(default)]
+    pub waits: Vec<Wait>,
     /// Its outputs, masked.
     pub outputs: Vec<(String, String)>,
     /// Its steps, in the order in which they were planned: set-up, `pre`, main, `post`, clean-up.

@@ -35,7 +35,7 @@ async fn main() -> Result<(), Fault> {
         Box::new(times),
     ] {
         for cut in all {
-            if begun(&vmint, &what, cut).await? {
+            if Box::pin(begun(&vmint, &what, cut)).await? {
                 break;
             }
             cuts += 1;
@@ -66,15 +66,16 @@ async fn begun(vmint: &Arc<Vmint>, what: &str, cut: Cut) -> Result<bool, Fault> 
     };
     let [child, q] = ["child", "q"].map(|name| name.parse().expect("a name"));
     let made = match what {
-        "create" => dropped(cut, vmint.create_running(one, &Silent))
+        "create" => dropped(cut, Box::pin(vmint.create_running(one, &Silent)))
             .await
             .map(|made| made.map(|made| vec![made])),
-        "keep" => dropped(cut, vmint.create_running(kept, &Silent))
+        "keep" => dropped(cut, Box::pin(vmint.create_running(kept, &Silent)))
             .await
             .map(|made| made.map(|made| vec![made])),
-        "fork" => dropped(cut, vmint.fork("source", &child, 2, &Silent)).await,
+        "fork" => dropped(cut, Box::pin(vmint.fork("source", &child, 2, &Silent))).await,
         "pool" => {
-            let Some(made) = dropped(cut, vmint.create_pool(&q, pool, &Silent)).await else {
+            let Some(made) = dropped(cut, Box::pin(vmint.create_pool(&q, pool, &Silent))).await
+            else {
                 return Ok(false);
             };
             made?;
@@ -83,7 +84,7 @@ async fn begun(vmint: &Arc<Vmint>, what: &str, cut: Cut) -> Result<bool, Fault> 
         }
         "acquire" => {
             let pool = vmint.pool("p")?;
-            let lent = dropped(cut, pool.acquire(Acquire::default())).await;
+            let lent = dropped(cut, Box::pin(pool.acquire(Acquire::default()))).await;
             return lent.transpose().map(|lent| lent.is_some());
         }
         other => panic!("{other:?} is nothing to cancel"),

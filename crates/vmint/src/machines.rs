@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 use vmint_confine::Ground;
 use vmint_image::Progress;
-use vmint_model::spec::{LEAST_MEMORY, MOST_CPUS, MOST_MEMORY};
+use vmint_model::spec::{check_cpus, check_memory};
 use vmint_model::{
     ByteSize, Cause, DiskCache, ErrorKind, ExecDefaults, Fault, Generation, Limits, MachineDir,
     MachineId, MachineRecord, MachineSpec, MachineState, Name, NetMode, Origin, ProcessRef,
@@ -105,21 +105,9 @@ impl Vmint {
 
 /// What no machine can have is wrong; what this host could never carry is refused.
 pub(crate) fn check_hardware(memory: ByteSize, cpus: u32) -> Result<(), Fault> {
-    let usage = |message: String| Err(Fault::new(ErrorKind::Usage, message));
-    if !(LEAST_MEMORY..=MOST_MEMORY).contains(&memory) {
-        return usage(format!(
-            "{memory} of memory: a machine has {LEAST_MEMORY} to {MOST_MEMORY}"
-        ));
-    }
-    if !memory.0.is_multiple_of(2 << 20) {
-        return usage(format!(
-            "{} bytes of memory: must be a multiple of 2 MiB",
-            memory.0
-        ));
-    }
-    if !(1..=MOST_CPUS).contains(&cpus) {
-        return usage(format!("{cpus} processors: a machine has 1 to {MOST_CPUS}"));
-    }
+    let usage = |message| Fault::new(ErrorKind::Usage, message);
+    check_memory(memory).map_err(usage)?;
+    check_cpus(cpus).map_err(usage)?;
     let host = rustix::system::sysinfo();
     let host = ByteSize((host.totalram + host.totalswap) * u64::from(host.mem_unit));
     if memory > host {

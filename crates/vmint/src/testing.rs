@@ -139,6 +139,9 @@ fn said(script: &str, output: crate::Output) -> Result<String, Fault> {
 
 /// What a test function can take.
 #[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "a test is given a `vmint::Vm` or a `vmint::AsyncVm`, not a `{Self}`"
+)]
 pub trait Given {
     fn given(lease: &blocking::Lease) -> Self;
 }
@@ -157,6 +160,9 @@ impl Given for AsyncVm {
 
 /// What a test function can return.
 #[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "a test returns nothing or a `Result<(), E>`, not a `{Self}`"
+)]
 pub trait Verdict {
     fn failure(self) -> Option<String>;
 }
@@ -173,6 +179,14 @@ impl<E: Debug> Verdict for Result<(), E> {
             .map(|e| format!("the test returned an error: {e:?}"))
     }
 }
+
+/// Has the compiler say of a type that no test can take it where that is written.
+#[doc(hidden)]
+pub fn takes<M: Given>() {}
+
+/// The same of what it returns.
+#[doc(hidden)]
+pub fn gives<V: Verdict>() {}
 
 /// Runs a test.
 #[doc(hidden)]

@@ -22,6 +22,9 @@ from . import evidence, keeper, lost, marks, owner, settings
 from .figures import Figures
 from .settings import Wanted
 
+STANDBYS = 4
+"""Forks that each machine of the session's pool keeps parked at most: so many that the next tests of a burst of short ones find theirs."""
+
 RUN = pytest.StashKey[str]()
 
 
@@ -142,7 +145,7 @@ class Session:
         """The session's pool of such machines, made by whichever worker comes first."""
         name = f"{self.run}-{wanted.digest()}"
         workers = workers_of(self.config)
-        shape = Shape(min=workers, max=4 * workers, standby=1, ttl=None, max_uses=None)
+        shape = Shape(min=workers, max=4 * workers, standby=STANDBYS, ttl=None, max_uses=None)
         try:
             # What could not be made is tried again when a test asks for it, and then it counts.
             vmint._native.create_pool(name, wanted.hardware(), shape).wait()

@@ -35,7 +35,7 @@ pub struct Create {
     /// Machines alive at most, in whatever state [default: 8]
     #[arg(long, value_name = "N")]
     pub max: Option<u32>,
-    /// Forks that each machine keeps parked, for a quick reset: 0 or 1 [default: 1]
+    /// Forks that each machine keeps parked at most, for quick resets: 0 to 8 [default: 1]
     #[arg(long, value_name = "N")]
     pub standby: Option<u32>,
     #[command(flatten)]

@@ -107,7 +107,7 @@ impl Machine {
         }
         let status = self.store.pool(&pool)?;
         if status.pool.spec.standby > 0 && self.plan.is_apart() {
-            self.standby.want();
+            self.standby.want(status.pool.spec.standby);
         }
         Ok(())
     }

@@ -237,9 +237,9 @@ impl Machine {
     }
 
     /// Clears away what is left of a fork, in the background.
-    pub(super) fn clear_away(&mut self, leftover: Option<Leftover>) {
+    pub(super) fn clear_away(&mut self, leftovers: impl IntoIterator<Item = Leftover>) {
         while self.clearing.try_join_next().is_some() {}
-        if let Some(leftover) = leftover {
+        for leftover in leftovers {
             self.clearing.spawn(leftover.clear());
         }
     }

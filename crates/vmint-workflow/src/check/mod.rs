@@ -9,7 +9,7 @@ mod called;
 mod expressions;
 mod jobs;
 pub mod late;
-pub mod needs;
+pub(crate) mod needs;
 mod places;
 mod steps;
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 
 /// One thing that is needed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Need {
+pub(crate) struct Need {
     /// What.
     pub what: Equipment,
     /// By what, as the subject of a sentence.
@@ -24,7 +24,7 @@ pub struct Need {
 
 /// Whether a job comes to what needs something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reached {
+pub(crate) enum Reached {
     /// It does, unless it fails before.
     Surely,
     /// A condition decides, or the step may fail.
@@ -40,7 +40,7 @@ impl Reached {
 }
 
 /// What a job needs, each thing at the first place that surely needs it, else at the first.
-pub fn of_job(job: &StepsJob, actions: &HashMap<String, Resolved>) -> Vec<Need> {
+pub(crate) fn of_job(job: &StepsJob, actions: &HashMap<String, Resolved>) -> Vec<Need> {
     let mut needs = Needs {
         actions,
         found: Vec::new(),

@@ -5,7 +5,7 @@
 
 use super::text::{Escaped, accelerators, duration};
 use super::verdict::{Verdict, job_note, step_note};
-use crate::record::{JobRecord, RunRecord, StepRecord};
+use crate::record::{JobRecord, RunRecord, StepRecord, Wait};
 use std::fmt::Write as _;
 
 /// Steps beyond these have no row of their own, but are in the bar of their job.
@@ -30,6 +30,10 @@ pub(super) fn render(run: &RunRecord) -> Option<String> {
     for (j, job) in run.jobs.iter().enumerate().take(MOST_JOBS) {
         job_row(&mut rows, &scale, run, (j, job), y);
         y += JOB;
+        for wait in job.waits.iter().filter(|wait| scale.shows(wait)) {
+            wait_row(&mut rows, &scale, j, wait, y);
+            y += STEP;
+        }
         let mut last_end = job.started_at_ms;
         for (s, step) in job.steps.iter().enumerate() {
             steps += 1;
@@ -100,11 +104,18 @@ impl Scale {
             .copied()
             .max()?
             .max(run.ended_at_ms.unwrap_or(i64::MIN));
-        let first = times.iter().copied().min()?.min(run.started_at_ms);
+        let waits = run.jobs.iter().flat_map(|job| &job.waits);
+        let first = times.iter().copied().chain(waits.map(|wait| wait.from_ms));
+        let first = first.min()?.min(run.started_at_ms);
         Some(Self {
             from_ms: first,
             span_ms: last.saturating_sub(first).max(1),
         })
+    }
+
+    /// Whether something that was waited for has a row: it is as wide as a hair's breadth at least.
+    fn shows(&self, wait: &Wait) -> bool {
+        wait.to_ms.saturating_sub(wait.from_ms).saturating_mul(100) >= self.span_ms
     }
 
     /// In percent of the plot, with two digits: a tenth of a pixel.
@@ -190,12 +201,16 @@ fn job_row(
             job.started_at_ms,
             job.ended_at_ms,
         ),
-        verdict,
+        look: (verdict.sign(), verdict.class()),
         indent: 6,
         y,
         height: JOB,
     };
     let mut bars = String::new();
+    for wait in &job.waits {
+        let (from, to) = (Some(wait.from_ms), Some(wait.to_ms));
+        bars.push_str(&bar(scale, "bar waited", from, to, y + 11, 8));
+    }
     if job.steps.iter().any(|step| step.started_at_ms.is_some()) {
         // The job's own time, and in it its steps with a gap of a hair between them.
         bars.push_str(&bar(
@@ -248,7 +263,7 @@ fn step_row(
         class: "step",
         name: &step.name,
         title: title(&step.name, verdict, step_note(run, step), times.0, times.1),
-        verdict,
+        look: (verdict.sign(), verdict.class()),
         indent: 22,
         y,
         height: STEP,
@@ -256,6 +271,29 @@ fn step_row(
     let class = format!("bar {}", verdict.class());
     let bars = bar(scale, &class, times.0, times.1, y + 5, 12);
     row.write(out, &bars, &label(scale, times, last_end, verdict, y + 15));
+}
+
+/// What a job has waited for before it began.
+fn wait_row(out: &mut String, scale: &Scale, j: usize, wait: &Wait, y: usize) {
+    let name = format!("waited for {}", wait.what);
+    let times = (Some(wait.from_ms), Some(wait.to_ms));
+    let took = super::text::between(times.0, times.1).unwrap_or(0);
+    let row = Row {
+        href: format!("#j{j}"),
+        class: "step",
+        name: &name,
+        title: format!("{name}, {}", duration(took)),
+        look: ('…', "waited"),
+        indent: 22,
+        y,
+        height: STEP,
+    };
+    let bars = bar(scale, "bar waited", times.0, times.1, y + 5, 12);
+    row.write(
+        out,
+        &bars,
+        &label(scale, times, None, Verdict::Success, y + 15),
+    );
 }
 
 fn title(
@@ -280,7 +318,8 @@ struct Row<'a> {
     class: &'static str,
     name: &'a str,
     title: String,
-    verdict: Verdict,
+    /// Its sign, and the class of its look.
+    look: (char, &'static str),
     indent: usize,
     y: usize,
     height: usize,
@@ -294,10 +333,9 @@ impl Row<'_> {
             y,
             height,
             indent,
-            verdict,
+            look: (sign, look),
             ..
         } = self;
-        let (sign, look) = (verdict.sign(), verdict.class());
         let short: String = self.name.chars().take(120).collect();
         let baseline = height / 2 + 4;
         let _ = writeln!(
@@ -375,6 +413,12 @@ fn legend(run: &RunRecord) -> String {
              <span class=\"sign {class}\">{sign}</span> {words}</li>"
         );
     }
+    if run.jobs.iter().any(|job| !job.waits.is_empty()) {
+        html.push_str(
+            "<li><svg width=\"22\" height=\"12\" aria-hidden=\"true\"><rect class=\"bar waited\" x=\"1\" y=\"1\" width=\"20\" height=\"10\"/></svg> \
+             <span class=\"sign waited\">…</span> waited</li>",
+        );
+    }
     html.push_str("</ul>");
     html
 }
@@ -405,6 +449,37 @@ mod tests {
             svg.contains("aria-label=\"cargo test --workspace: failed (exit code 101), 10.5 s\""),
             "{svg}"
         );
+    }
+
+    #[test]
+    fn what_was_waited_for_is_a_bar_of_its_own() {
+        let mut run = sample::build_and_test();
+        let start = run.started_at_ms;
+        let wait = |what: &str, from: i64, to: i64| Wait {
+            what: what.to_owned(),
+            from_ms: start + from,
+            to_ms: start + to,
+        };
+        run.jobs[0].waits = vec![
+            wait("a machine of image <ci>", 0, 1_500),
+            wait("nothing long", 1_500, 1_501),
+        ];
+        let svg = render(&run).unwrap();
+        assert!(
+            svg.contains("waited for a machine of image &lt;ci&gt;, 1.5 s"),
+            "{svg}"
+        );
+        assert!(
+            !svg.contains("waited for nothing long"),
+            "it is no wider than a hair"
+        );
+        // In the bar of its job, and in a row of its own.
+        assert_eq!(
+            svg.matches("class=\"bar waited\" x=\"0%\"").count(),
+            2,
+            "{svg}"
+        );
+        assert!(svg.contains("</span> waited</li>"));
     }
 
     #[test]

@@ -78,6 +78,7 @@ pub(crate) fn job(key: &str, outcome: Option<Outcome>) -> JobRecord {
         machine: None,
         started_at_ms: None,
         ended_at_ms: None,
+        waits: Vec::new(),
         outputs: Vec::new(),
         steps: Vec::new(),
         left_out: None,

@@ -115,6 +115,20 @@ impl<'r> Instance<'r> {
         self.state.commands
     }
 
+    /// The files through which the next command talks back, by their names in the `github` context.
+    pub(super) fn files_of_next(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let folder = folder_of(self.state.commands + 1);
+        FILES.into_iter().map(move |(variable, name)| {
+            // `GITHUB_STEP_SUMMARY` is `step_summary` there, and `summary` on the disk.
+            let known = if variable == "GITHUB_STEP_SUMMARY" {
+                "step_summary"
+            } else {
+                name
+            };
+            (known, format!("{folder}/{name}"))
+        })
+    }
+
     /// Runs a command of a step.
     pub(super) async fn command(
         &mut self,
@@ -138,13 +152,14 @@ impl<'r> Instance<'r> {
 
     /// Puts a command's files into the machine, those through which it talks back among them; gives the folder of these.
     pub(super) async fn lay(&mut self, mut files: Parcel) -> Result<String, Trouble> {
-        let number = self.next_command();
-        let relative = format!("_runner_file_commands/{number}");
+        let folder = folder_of(self.next_command());
+        let relative = folder.trim_start_matches(super::paths::TEMP);
+        let relative = relative.trim_start_matches('/');
         for (_, name) in FILES {
             files.file(&format!("{relative}/{name}"), 0o666, b"");
         }
         files.put(self.session.guest(), super::paths::TEMP).await?;
-        Ok(format!("{}/{relative}", super::paths::TEMP))
+        Ok(folder)
     }
 
     /// Runs a command that is vmint's own, and gives what it writes. More than `most` bytes are a failure.
@@ -397,6 +412,11 @@ impl<'r> Instance<'r> {
         let path: Vec<_> = path.chain([base.as_str(), super::paths::BIN]).collect();
         path.join(":")
     }
+}
+
+/// The folder of a command's files.
+fn folder_of(number: u32) -> String {
+    format!("{}/_runner_file_commands/{number}", super::paths::TEMP)
 }
 
 /// Whether a variable is set only where the step does not set it.

@@ -1,14 +1,16 @@
 //! Composite actions: steps with inputs and outputs of their own.
 
 use super::instance::{ActionPlace, Done, Frame, Instance, Trouble};
+use super::parts::Program;
 use super::recorder::StepLog;
 use super::state::{Standing, Steps};
 use super::step::Surroundings;
-use crate::check::{LoadedAction, Origin};
+use crate::check::{LoadedAction, Origin, Resolved};
 use crate::expr::{Object, Value};
 use crate::limits::Deadline;
+use crate::log::Kind;
 use crate::record::Outcome;
-use crate::spec::Step;
+use crate::spec::{Step, StepBody};
 use indexmap::IndexMap;
 
 /// How the steps of an action ended.
@@ -30,8 +32,13 @@ impl<'r> Instance<'r> {
         outer: &Frame,
         around: Surroundings<'_, 'r>,
     ) -> Result<Done, Trouble> {
-        if action.origin == Origin::Mirror {
-            self.bring(action, &place).await?;
+        match action.origin {
+            Origin::Mirror => self.bring(action, &place).await?,
+            Origin::Local if steps.iter().any(|step| self.has_pre(step)) => {
+                let text = "`pre` of actions inside of an action of the repository itself is not run, as on GitHub";
+                around.log.say(Kind::Warning, text)?;
+            }
+            Origin::Local => {}
         }
         let inputs: Object = inputs.into_iter().collect();
         let mut env = outer.env.clone();
@@ -93,6 +100,20 @@ impl<'r> Instance<'r> {
             }
         }
         Ok(())
+    }
+
+    /// Whether a step uses an action with a `pre`.
+    fn has_pre(&self, step: &Step) -> bool {
+        let StepBody::Uses { uses, .. } = &step.body else {
+            return false;
+        };
+        match self.resolved(&uses.text) {
+            Some(Resolved::Action(action)) => {
+                let program = Program::of(&action.action.runs);
+                program.is_some_and(|program| program.pre().is_some())
+            }
+            _ => false,
+        }
     }
 
     /// What its steps have given is kept for their `post`s.

@@ -175,7 +175,8 @@ impl<'r> Instance<'r> {
         }
         let scope = self.container_scope();
         // A `pre` has no `github.action`.
-        let name = format!("action{}_{}", around.id, self.next_command());
+        let number = self.state.containers.images.len();
+        let name = format!("action{}_{number}", around.id);
         let mut prepare = Prepare::new(engine.clone(), &scope, &name, image, folders);
         let next = |answer| {
             if let Some(answer) = answer {

@@ -26,6 +26,8 @@ use vmint_model::{ErrorKind, Fault};
 pub(super) struct Instance<'r> {
     pub run: &'r Run<'r>,
     pub constant: Constant,
+    /// What Node.js says of its version, once it was asked.
+    pub node: Option<String>,
     /// What `uses` of steps stands for that was read from the workspace.
     pub late: HashMap<String, &'r Resolved>,
     /// The file of the workflow, as the user knows it.
@@ -230,6 +232,9 @@ impl<'r> Instance<'r> {
         let mut github = self.constant.github.clone();
         github.insert("job", self.job.id.clone());
         github.insert("action", id);
+        for (name, path) in self.files_of_next() {
+            github.insert(name, path);
+        }
         if let Some(action) = &frame.action {
             github.insert("action_path", action.path.clone());
             github.insert("action_repository", action.repository.clone());

@@ -126,6 +126,7 @@ impl<'r> Run<'r> {
             machine: None,
             started_at_ms: None,
             ended_at_ms: None,
+            waits: Vec::new(),
             outputs: Vec::new(),
             steps: Vec::new(),
             failed: None,

@@ -14,7 +14,7 @@ use crate::limits::{self, Limits};
 use crate::matcher::Matchers;
 use crate::matrix::Combination;
 use crate::observe::Change;
-use crate::record::{JobRecord, Outcome};
+use crate::record::{JobRecord, Outcome, Wait};
 use crate::setup::probe::Inventory;
 use crate::spec::{Job, Map, StepsJob, Text};
 use indexmap::IndexMap;
@@ -277,10 +277,15 @@ impl<'r> Run<'r> {
             self.recorder.note(&self.mask(&format!("{key}: {note}")));
         }
         let mut member = None;
+        let mut waits = Waits::default();
         if let Some((group, mode)) = group {
+            let since = now_ms();
             let say = |text: &str| self.recorder.waiting(&self.mask(text));
             match self.site.enter_group(&group, mode, &say, &cancel).await {
-                Ok(entered) => member = Some(entered),
+                Ok(entered) => {
+                    waits.add("its concurrency group", since);
+                    member = Some(entered);
+                }
                 Err(fault) if fault.kind == ErrorKind::Interrupted => {
                     return Some(self.cancelled(record, &fault.message));
                 }
@@ -291,6 +296,7 @@ impl<'r> Run<'r> {
             }
         }
         // In one machine the jobs follow each other; who waits for it holds nothing.
+        let since = now_ms();
         let mut shared = match self.request.options.machine_per {
             MachinePer::Workflow => Some(self.machine.lock().await),
             MachinePer::Job => None,
@@ -298,7 +304,9 @@ impl<'r> Run<'r> {
         if let Some(by) = cancel.by() {
             return Some(self.cancelled(record, &by));
         }
+        waits.add("the machine that all jobs share", since);
         let at = self.recorder.add_job(record);
+        let since = now_ms();
         let resume = self.resume_of(&key);
         let from = match (&self.request.resume, self.request.options.machine_per) {
             (Some(resume), MachinePer::Workflow) => Some(&resume.snapshot),
@@ -332,11 +340,13 @@ impl<'r> Run<'r> {
                 return None;
             }
         };
+        waits.add(&format!("a machine of image {}", place.image), since);
         let index = session.index();
         let own = shared.is_none().then(|| session.clone());
         self.recorder
             .change(Change::JobStarted { job: at.0 }, |run| {
                 run.jobs[at.0].machine = Some(index);
+                run.jobs[at.0].waits = waits.0;
                 run.jobs[at.0].started_at_ms = Some(now_ms());
             });
         let state = match resume {
@@ -351,6 +361,7 @@ impl<'r> Run<'r> {
         let instance = Instance {
             run: self,
             constant: caller.constant.clone(),
+            node: None,
             late: HashMap::new(),
             file: caller.file.clone(),
             place_note,
@@ -444,6 +455,25 @@ impl<'r> Run<'r> {
                 session.map(Arc::new).map_err(Acquiring::Failed)
             }
             by = cancel.cancelled() => Err(Acquiring::Cancelled(by)),
+        }
+    }
+}
+
+/// What a job waits for before it begins.
+#[derive(Default)]
+struct Waits(Vec<Wait>);
+
+impl Waits {
+    /// Adds something that was waited for until now; what was there at once is none.
+    fn add(&mut self, what: &str, from_ms: i64) {
+        let to_ms = now_ms();
+        if to_ms > from_ms {
+            let what = what.to_owned();
+            self.0.push(Wait {
+                what,
+                from_ms,
+                to_ms,
+            });
         }
     }
 }

@@ -53,6 +53,7 @@ mod stage;
 pub mod state;
 mod step;
 mod supervise;
+mod token;
 mod transfer;
 mod uses;
 mod whole;

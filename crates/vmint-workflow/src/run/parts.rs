@@ -138,6 +138,7 @@ impl<'r> Instance<'r> {
     ) -> Result<Ran, Trouble> {
         match program {
             Program::Node(node) => {
+                self.node_ready(node, around).await?;
                 let launch = self.node(node, part, &given, around);
                 self.command(around, launch).await
             }

@@ -299,6 +299,9 @@ impl<'r> Instance<'r> {
             Err(Trouble::Ended(end)) => Done::of(end, IndexMap::new()),
             other => other?,
         };
+        if done.outcome == Outcome::Failure {
+            self.tell_empty_token(step, log)?;
+        }
         let conclusion = conclude(&done, counts);
         Ok((done, conclusion))
     }

@@ -10,7 +10,7 @@ use saphyr_parser::ScanError;
 use std::collections::HashMap;
 
 /// How much is read again at the most, in bytes: each line that is mended costs the length of the file.
-const MOST: usize = 64 << 20;
+const MOST: usize = 16 << 20;
 /// The parser's words for a line that stands too far to the left.
 const IN_BRACKETS: [&str; 2] = [
     "invalid indentation",

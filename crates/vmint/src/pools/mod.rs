@@ -45,6 +45,9 @@ use vmint_store::{InLine, LocalLedger, Store, bell, process};
 /// Pools over this host.
 pub type Here = Pools<LocalBackend, LocalLedger, HostWorld>;
 
+/// How many forks a machine keeps parked at most. Each costs some 25 MB, and 64 MiB are booked for it.
+const MOST_STANDBYS: u32 = 8;
+
 /// How long filling a pool may take, once its image and template are there.
 const FILL: Duration = Duration::from_secs(600);
 
@@ -400,9 +403,9 @@ fn check_spec(spec: &PoolSpec) -> Result<(), Fault> {
             "a minimum of {min} is more than the maximum, {max}"
         ));
     }
-    if spec.standby > 1 {
+    if spec.standby > MOST_STANDBYS {
         return usage(format!(
-            "{} standby forks: a machine keeps 0 or 1 parked",
+            "{} standby forks: a machine keeps 0 to {MOST_STANDBYS} parked",
             spec.standby
         ));
     }

@@ -75,7 +75,8 @@ fn wanted(config: &Config, asked: &Asked) -> Result<PoolSpec, Fault> {
         // None is made that no test asks for, and none is replaced that has gone.
         min: 0,
         max: at_once(|name| std::env::var(name).ok()),
-        standby: 1,
+        // More than one only while short tests take them.
+        standby: 4,
         ttl_ms: Some(MACHINE_TTL.as_millis() as u64),
         max_uses: None,
     })

@@ -108,6 +108,15 @@ impl<'a> Meanings<'a> {
         exact.or_else(family).map(|(_, target)| target.clone())
     }
 
+    /// Whether somebody has said which machine these labels get. What is only the default may be another for the run.
+    fn is_chosen(&self, labels: &[String]) -> bool {
+        self.options.pool.is_some()
+            || self.options.image.is_some()
+            || self.config.workflow.image.is_some()
+            || self.config.defaults.image.as_str() != Base::Tiny.as_str()
+            || self.mapped(labels).is_some()
+    }
+
     /// What is known of what an image has; nothing of a pool, or of an image that is not declared.
     fn known(&self, target: &str) -> Known {
         if self.config.workflow.setup.is_some() {
@@ -129,7 +138,11 @@ impl<'a> Meanings<'a> {
 impl Labels for Meanings<'_> {
     fn meaning(&self, labels: &[String]) -> Result<Meaning, Fault> {
         let (target, note) = self.target(labels)?;
-        let known = self.known(&target);
+        let known = if self.is_chosen(labels) {
+            self.known(&target)
+        } else {
+            Known::Nothing
+        };
         Ok(Meaning {
             target,
             note,
@@ -258,6 +271,16 @@ mod tests {
         let image = |rest: &str| format!("[images.ci]\nfrom = \"debian:12\"\n{rest}\n");
         assert_eq!(known(&image(""), "ci"), Known::Bare);
         assert_eq!(known(&image("run = [\"x\"]"), "ci"), Known::Nothing);
+        // An image that nobody has chosen may be another when the workflow is run.
+        for (text, chosen) in [
+            ("", Known::Nothing),
+            ("[workflow]\nimage = \"tiny\"\n", Known::Bare),
+        ] {
+            let config = config(text);
+            let options = PoolOptions::default();
+            let meaning = Meanings::new(&config, &options).meaning(&["ubuntu-latest".to_owned()]);
+            assert_eq!(meaning.unwrap().known, chosen, "{text}");
+        }
         let packages = known(&image("packages = [\"git\", \"nodejs\"]"), "ci");
         let brought = vec![Equipment::Node, Equipment::Python];
         assert_eq!(packages, Known::Packages(brought));

@@ -158,6 +158,7 @@ pub(crate) fn job(key: &str, id: &str, steps: Vec<StepRecord>) -> JobRecord {
         machine: None,
         started_at_ms: None,
         ended_at_ms: None,
+        waits: Vec::new(),
         outputs: Vec::new(),
         steps,
         left_out: None,

@@ -135,6 +135,8 @@ pub struct Job {
     machine: Option<usize>,
     #[schemars(flatten)]
     times: Times,
+    /// What it has waited for before it began.
+    waits: Vec<Wait>,
     /// Names and values.
     outputs: Vec<(String, String)>,
     steps: Vec<Step>,
@@ -143,6 +145,16 @@ pub struct Job {
     permissions: Value,
     /// As in the file.
     environment: Value,
+}
+
+/// Something that a job has waited for.
+#[derive(JsonSchema)]
+pub struct Wait {
+    what: String,
+    /// Milliseconds since 1970.
+    from_ms: i64,
+    /// Milliseconds since 1970.
+    to_ms: i64,
 }
 
 #[derive(JsonSchema)]
