@@ -489,9 +489,14 @@ async fn two_at_once_lock_what_both_have_fetched() {
         };
         fetch(&what, &|_| {}).await.expect("a mirror")
     };
-    tokio::join!(async { left = fetch_one("o/a@v1", "a.yml").await }, async {
-        right = fetch_one("o/b@v1", "b.yml").await
-    });
+    tokio::join!(
+        async {
+            left = fetch_one("o/a@v1", "a.yml").await;
+        },
+        async {
+            right = fetch_one("o/b@v1", "b.yml").await;
+        }
+    );
     let fetched = Fate::Fetched { links: 0 };
     assert_eq!((&left[0].fate, &right[0].fate), (&fetched, &fetched));
     let lock = world.mirror().lock;
