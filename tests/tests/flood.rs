@@ -84,8 +84,8 @@ fn a_guest_that_tells_of_panics_without_end_is_ended() {
     let program = attack_program(folder.path(), "panics");
     home.ok(&format!("cp {} box:/panics", program.display()));
     let told = home.call(["exec", "box", "--", "/panics"]).run();
-    assert_eq!(told.text(), "telling\n", "{told}");
-    assert_ne!(told.code, Some(0), "{told}");
+    // What it has said before may be lost with the machine.
+    assert_eq!(told.code, Some(125), "{told}");
     let event = home.event("box", "failed", Duration::from_secs(60));
     assert_eq!(event["cause"], "protocol_broken", "{event}");
 }
