@@ -35,6 +35,7 @@ runs:
   using: docker
   image: Dockerfile
   entrypoint: /greet.sh
+  # Of an action of the repository it is not run.
   pre-entrypoint: /greet.sh
   post-entrypoint: /greet.sh
   env: {FROM: "to ${{ inputs.who }}"}
@@ -238,7 +239,6 @@ fn all_is_well(home: &Home, project: &Project, engine: &str) {
         [
             "Set up job",
             "Initialize containers",
-            "Pre ./.github/actions/greet",
             "Run actions/checkout@v4",
             "Run echo \"id of ${#ID} ports 8080 true\"",
             "Run ./.github/actions/greet",
@@ -264,14 +264,12 @@ fn all_is_well(home: &Home, project: &Project, engine: &str) {
         &reached,
         &["\nid of 64 ports 8080 true\n", "\nof the service\n"],
     );
-    let pre = ran.log("all", "Pre ./.github/actions/greet");
-    holds(&pre, &["before: nothing\n"]);
     let greet = ran.log("all", "greet");
     holds(
         &greet,
         &[
             "##[group]Building the image of ",
-            "\n[one word] [you there] [you there] [to you there] [of the step] before: +\n",
+            "\n[one word] [you there] [you there] [to you there] [of the step] before: nothing\n",
             "\n/github/workspace /github/home /github/workspace /github/file_commands /github/workflow/event.json token 14 ***\n",
             "\nthe event is there\n",
             "\nthe page: of the service\n",
@@ -297,7 +295,7 @@ fn all_is_well(home: &Home, project: &Project, engine: &str) {
         &["\nin plain sight\n", "\nall workflow ***\n"],
     );
     let post = ran.log("all", "Post ./.github/actions/greet");
-    holds(&post, &["before: ++\n", &format!("{engine} run ")]);
+    holds(&post, &["before: +\n", &format!("{engine} run ")]);
     assert!(!post.contains("Building"), "it is built once: {post}");
     let stopped = ran.log("all", "Stop containers");
     holds(
