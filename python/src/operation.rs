@@ -123,6 +123,8 @@ impl Operation {
         let work = self.take()?;
         let (make, undo) = wait(py, work)?;
         let value = make(py)?;
+        // A signal that came just before the result is handled as soon as this returns; if its handler raises, nobody gets the value.
+        py.check_signals()?;
         undo.into_iter().for_each(Undo::claim);
         Ok(value)
     }
