@@ -134,6 +134,14 @@ impl Project {
     }
 }
 
+/// `[workflow]` of a project that runs in image `tiny`.
+pub const TINY: &str = "image = \"tiny\"";
+
+/// A workflow of one job, `one`, with these steps.
+pub fn steps(steps: &str) -> String {
+    format!("on: push\njobs:\n  one:\n    runs-on: ubuntu-latest\n    steps:\n{steps}")
+}
+
 /// How a run ended.
 #[derive(Clone, Debug)]
 pub struct Ran {
@@ -146,6 +154,16 @@ pub struct Ran {
 }
 
 impl Ran {
+    /// What a step wrote, without the lines that vmint puts before it.
+    #[track_caller]
+    pub fn said(&self, job: &str, step: &str) -> String {
+        let log = self.log(job, step);
+        match log.split_once("##[endgroup]\n") {
+            Some((_, said)) => said.to_owned(),
+            None => panic!("{step} of {job} does not say what it runs: {log}"),
+        }
+    }
+
     /// It must have ended so: `success`, with the exit code that belongs to it.
     #[track_caller]
     pub fn ends(self, kind: &str, code: i32) -> Self {

@@ -7,24 +7,8 @@
 use serde_json::Value;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use vmint_tests::bytes::hex;
+use vmint_tests::project::{TINY, steps};
 use vmint_tests::{Home, Project, Ran};
-
-const TINY: &str = "image = \"tiny\"";
-
-/// What a step wrote, without what vmint says at its beginning.
-#[track_caller]
-fn said(ran: &Ran, job: &str, step: &str) -> String {
-    let log = ran.log(job, step);
-    match log.split_once("##[endgroup]\n") {
-        Some((_, said)) => said.to_owned(),
-        None => panic!("{step} of {job} does not say what it runs: {log}"),
-    }
-}
-
-/// A workflow of one job with these steps.
-fn steps(steps: &str) -> String {
-    format!("on: push\njobs:\n  one:\n    runs-on: ubuntu-latest\n    steps:\n{steps}")
-}
 
 #[test]
 fn checkout_brings_the_files_as_they_lie_there_or_those_of_a_commit() {
@@ -68,11 +52,11 @@ fn checkout_brings_the_files_as_they_lie_there_or_those_of_a_commit() {
     project.file("kept.log", "");
     let ran = project.run(&home, "ci").ok();
     assert_eq!(
-        said(&ran, "one", "before"),
+        ran.said("one", "before"),
         "0\n",
         "a job begins with an empty workspace"
     );
-    let list = said(&ran, "one", "list");
+    let list = ran.said("one", "list");
     for there in [
         "./changed.txt\n",
         "./.gitignore\n",
@@ -90,7 +74,7 @@ fn checkout_brings_the_files_as_they_lie_there_or_those_of_a_commit() {
     let end =
         format!("not committed\nchanged.txt\n755\n644\nexecutable\nuntracked\n{second} {second}\n");
     assert!(list.ends_with(&end), "{list}");
-    let old = said(&ran, "one", "list-old");
+    let old = ran.said("one", "list-old");
     assert!(old.ends_with(&format!("committed\n{first}\n")), "{old}");
     assert!(
         !old.contains("second.txt") && !old.contains("run.sh"),
@@ -113,7 +97,7 @@ fn checkout_brings_the_files_as_they_lie_there_or_those_of_a_commit() {
         ),
     );
     let ran = project.run(&home, &format!("ci --commit {first}")).ok();
-    let see = said(&ran, "one", "see");
+    let see = ran.said("one", "see");
     assert!(
         see.starts_with("committed\n") && !see.contains("second.txt"),
         "{see}"
@@ -205,12 +189,9 @@ fn composite_actions_have_inputs_outputs_and_conditions_of_their_own() {
         outer.contains("\nouter 2 outside of the step [] data\n"),
         "{outer}"
     );
+    assert_eq!(ran.said("one", "see"), "Hello the world from sub|||set|\n");
     assert_eq!(
-        said(&ran, "one", "see"),
-        "Hello the world from sub|||set|\n"
-    );
-    assert_eq!(
-        said(&ran, "one", "after"),
+        ran.said("one", "after"),
         "failure success failure-skipped-success of the mirror w\n"
     );
     let failing = ran.log("one", "failing");
@@ -274,7 +255,7 @@ jobs:
         }
     }
     assert_eq!(ran.record.outcome("use", "missing"), "failure");
-    let list = said(&ran, "use", "list");
+    let list = ran.said("use", "list");
     for there in [
         "one/deep/file-1.txt",
         "folders/made-1/deep/file-1.txt",
@@ -321,7 +302,7 @@ fn caches_are_found_again_by_their_key_or_its_beginning_in_later_runs() {
     let project = Project::with(TINY, "");
     let see = |key: &str| {
         project.workflow("ci", &workflow(key));
-        said(&project.run(&home, "ci").ok(), "one", "see")
+        project.run(&home, "ci").ok().said("one", "see")
     };
     assert_eq!(see("a"), "nothing\nhit= matched=\n");
     assert_eq!(
@@ -518,7 +499,7 @@ jobs:
         ),
         ("after", "<of push>! success <b>!\n"),
     ] {
-        assert_eq!(said(&ran, key, "say"), text, "{key}");
+        assert_eq!(ran.said(key, "say"), text, "{key}");
     }
     project.workflow("wrong", "on: push\njobs:\n  a:\n    uses: ./.github/workflows/called.yml\n    with: {number: x, nonsense: 1}\n");
     let wrong = project.vmint(&home, "workflow run wrong").run().exits(125);
@@ -563,6 +544,6 @@ jobs:
         of(&["first", "second \u{e9}\n"]),
         of(&["made"])
     );
-    assert_eq!(said(&ran, "one", "say"), expected);
+    assert_eq!(ran.said("one", "say"), expected);
     assert_eq!(ran.record.outcome("one", "if"), "success");
 }

@@ -1,23 +1,7 @@
 //! What workflows get here and on GitHub is the same; where it cannot be, that is said.
 
+use vmint_tests::project::{TINY, steps};
 use vmint_tests::{Home, Project, Ran};
-
-const TINY: &str = "image = \"tiny\"";
-
-/// What a step wrote, without what vmint says at its beginning.
-#[track_caller]
-fn said(ran: &Ran, job: &str, step: &str) -> String {
-    let log = ran.log(job, step);
-    match log.split_once("##[endgroup]\n") {
-        Some((_, said)) => said.to_owned(),
-        None => panic!("{step} of {job} does not say what it runs: {log}"),
-    }
-}
-
-/// A workflow of one job with these steps.
-fn steps(steps: &str) -> String {
-    format!("on: push\njobs:\n  one:\n    runs-on: ubuntu-latest\n    steps:\n{steps}")
-}
 
 #[test]
 fn env_of_workflow_and_job_knows_the_machine_that_it_is_evaluated_for() {
@@ -52,7 +36,7 @@ jobs:
     );
     let ran = project.run(&home, "ci").ends("failure", 1);
     assert_eq!(
-        said(&ran, "one", "compare"),
+        ran.said("one", "compare"),
         "/home/runner/work/w/w/j\n".replace("/w/w/", &workspace_part(&ran))
     );
     assert_eq!(ran.record.job("bad")["outcome"], "failure");
@@ -111,7 +95,7 @@ jobs:
     let ran = project.run(&home, "ci").ok();
     for v in ["a", "b", "c"] {
         let job = format!("one ({v}, x)");
-        assert_eq!(said(&ran, &job, "say"), format!("12k {v} x\n"));
+        assert_eq!(ran.said(&job, "say"), format!("12k {v} x\n"));
     }
 }
 
@@ -166,7 +150,7 @@ fn the_github_context_names_the_files_of_its_step() {
         ),
     );
     let ran = project.run(&home, "ci").ok();
-    assert_eq!(said(&ran, "one", "see"), "1 2 /three\nsame\n");
+    assert_eq!(ran.said("one", "see"), "1 2 /three\nsame\n");
     assert!(ran.record.step("one", "first")["summary"].is_string());
 }
 
@@ -196,7 +180,7 @@ fn composite_actions_tell_what_they_give_and_why_they_fail() {
         "runs:\n  using: composite\n  steps:\n    - {shell: sh, run: 'true'}\n    - {name: Break, shell: sh, run: 'exit 7'}\n    - {shell: sh, run: 'true'}\n",
     );
     let ran = project.run(&home, "ci").ends("failure", 1);
-    assert_eq!(said(&ran, "one", "see"), "me and you\n");
+    assert_eq!(ran.said("one", "see"), "me and you\n");
     let reason = |step: &str| ran.record.step("one", step)["reason"].as_str();
     assert_eq!(
         reason("fails"),
@@ -246,7 +230,7 @@ fn artifacts_have_what_links_point_to() {
     );
     let ran = project.run(&home, "ci").ok();
     assert_eq!(
-        said(&ran, "one", "see"),
+        ran.said("one", "see"),
         "./globbed/deep/two two\n./other/twin-b twin\n./out/file three\n./out/folder/two two\n\
          ./out/twin-a twin\n./out/twin-b twin\n./result/deep/two two\n./result/one one\napart\n"
     );
@@ -280,10 +264,7 @@ fn digests_and_caches_take_links_as_github_does() {
         ),
     );
     let ran = project.run(&home, "ci").ok();
-    assert_eq!(
-        said(&ran, "one", "hashes"),
-        "unfollowed\nfollowed\nnothing\n"
-    );
+    assert_eq!(ran.said("one", "hashes"), "unfollowed\nfollowed\nnothing\n");
     let failed = |step: &str| ran.record.step("one", step)["ended"]["reason"].to_string();
     assert!(
         failed("broken").contains("kept/broken is a link to something that is not there"),
@@ -296,7 +277,7 @@ fn digests_and_caches_take_links_as_github_does() {
         failed("option")
     );
     assert_eq!(
-        said(&ran, "one", "see"),
+        ran.said("one", "see"),
         "k\nk\nnowhere\nkept\n2\nbroken\nk\nsoft\ntwin\n"
     );
 }
@@ -353,7 +334,7 @@ fn labels_of_another_processor_are_refused_or_told_and_families_share_an_image()
     );
     let ran = project.run(&home, "ci --job three").ok();
     assert_eq!(
-        said(&ran, "three", "Run uname -m"),
+        ran.said("three", "Run uname -m"),
         format!("{}\n", std::env::consts::ARCH)
     );
     let mapped = project.run(&home, "ci --job one").ok();
@@ -404,7 +385,7 @@ fn what_a_condition_guards_is_asked_of_the_image_when_it_is_reached() {
     );
     project.file("mirror/acme/tool@v1/main.js", "");
     let ran = project.run(&home, "ci").ok();
-    assert_eq!(said(&ran, "one", "there"), "there\n");
+    assert_eq!(ran.said("one", "there"), "there\n");
     project.workflow("ci", &text.replace(", if: runner.os == 'Windows'", ""));
     let checked = project.vmint(&home, "workflow check ci").run();
     for line in [

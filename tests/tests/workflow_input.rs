@@ -6,25 +6,9 @@ use std::io::BufRead;
 use std::time::Duration;
 use vmint_tests::fixture::SmallDisk;
 use vmint_tests::processes::most_memory;
+use vmint_tests::project::{TINY, steps};
 use vmint_tests::seed::Seed;
-use vmint_tests::{Home, Project, Ran, Record, Terminal, patient, until};
-
-const TINY: &str = "image = \"tiny\"";
-
-/// A workflow of one job with these steps.
-fn steps(steps: &str) -> String {
-    format!("on: push\njobs:\n  one:\n    runs-on: ubuntu-latest\n    steps:\n{steps}")
-}
-
-/// What a step wrote, without what vmint says at its beginning.
-#[track_caller]
-fn said(ran: &Ran, job: &str, step: &str) -> String {
-    let log = ran.log(job, step);
-    match log.split_once("##[endgroup]\n") {
-        Some((_, said)) => said.to_owned(),
-        None => panic!("{step} of {job} does not say what it runs: {log}"),
-    }
-}
+use vmint_tests::{Home, Project, Record, Terminal, patient, until};
 
 /// Files that are wrong, each with the place and words of what is said of it.
 fn wrong() -> Vec<(&'static str, Vec<u8>, &'static str, &'static [&'static str])> {
@@ -196,14 +180,14 @@ fn steps_that_come_to_harm_fail_alone_or_not_at_all() {
         assert!(reason(step).contains(words), "{step}: {}", reason(step));
     }
     assert_eq!(ran.record.step("one", "summary")["summary"], Value::Null);
-    let long = said(&ran, "one", "long");
+    let long = ran.said("one", "long");
     assert_eq!(
         long.matches('y').count(),
         3_000_000,
         "no byte of a long line is lost"
     );
     assert!(long.ends_with("\nbehind\n"));
-    let bytes = said(&ran, "one", "bytes");
+    let bytes = ran.said("one", "bytes");
     assert!(
         bytes.contains("over") && bytes.contains("written") && bytes.ends_with("no end\n"),
         "{bytes:?}"
@@ -217,7 +201,10 @@ fn steps_that_come_to_harm_fail_alone_or_not_at_all() {
         "success",
         "255 processes at once"
     );
-    assert!(said(&ran, "one", "still").starts_with("still failure failure ["));
+    assert!(
+        ran.said("one", "still")
+            .starts_with("still failure failure [")
+    );
 }
 
 /// Colours may be; what moves the cursor, sets titles or clears may not.
@@ -313,7 +300,7 @@ fn a_step_that_takes_its_machine_down_is_no_failed_step() {
         assert_eq!(ran.record.outcome("one", "never"), "none", "{how}");
         assert_eq!(ran.record.job("one")["outcome"], Value::Null, "{how}");
         assert!(
-            said(&ran, "one", "ends").starts_with("before\n"),
+            ran.said("one", "ends").starts_with("before\n"),
             "what it wrote is kept"
         );
     }

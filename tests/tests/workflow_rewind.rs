@@ -2,9 +2,8 @@
 
 use serde_json::Value;
 use std::fs;
-use vmint_tests::{Home, Outcome, Project, Ran};
-
-const TINY: &str = "image = \"tiny\"";
+use vmint_tests::project::TINY;
+use vmint_tests::{Home, Outcome, Project};
 
 /// Two jobs that succeed and fail, and one that is not reached. What is in memory tells what has run, and how often.
 const WORKFLOW: &str = r#"
@@ -66,13 +65,6 @@ fn shell(project: &Project, home: &Home, run: &str, before: &str, script: &str) 
 fn kept(home: &Home) -> (usize, usize) {
     let count = |folder: &str| fs::read_dir(home.root().join(folder)).map_or(0, Iterator::count);
     (count("snapshots"), count("runs"))
-}
-
-/// What a step wrote, without what vmint says at its beginning.
-fn said(ran: &Ran, job: &str, step: &str) -> String {
-    let log = ran.log(job, step);
-    log.split_once("##[endgroup]\n")
-        .map_or_else(|| panic!("{log}"), |(_, said)| said.to_owned())
 }
 
 #[test]
@@ -169,7 +161,7 @@ fn a_run_goes_on_from_a_step_with_the_edited_file_and_all_that_was_known() {
             &format!("ci --resume {} --from test:breaks", first.record.id()),
         )
         .ok();
-    let text = said(&second, "test", "breaks");
+    let text = second.said("test", "breaks");
     let (known, rest) = text.split_once('\n').unwrap();
     assert_eq!(
         known, "a b 1,2 1,2 of-before ***",
@@ -182,7 +174,7 @@ fn a_run_goes_on_from_a_step_with_the_edited_file_and_all_that_was_known() {
     );
     assert!(rest.ends_with("/sub dir\n"), "{text}");
     assert_eq!(first.record.machines()[0]["boot_id"], boot);
-    let later = said(&second, "later", "say");
+    let later = second.said("later", "say");
     assert!(
         later.starts_with("later: success 1,2 of-before\n"),
         "{later}"
@@ -206,7 +198,7 @@ fn a_run_goes_on_from_a_step_with_the_edited_file_and_all_that_was_known() {
             &format!("ci --resume {} --from breaks", first.record.id()),
         )
         .ok();
-    assert_eq!(said(&again, "later", "say"), later);
+    assert_eq!(again.said("later", "say"), later);
     // What stands before the step has changed: that is told, for it is not run again.
     project.workflow("ci", &edited.replace("echo make", "echo other"));
     let args = format!("ci --resume {} --from breaks", first.record.id());
@@ -374,5 +366,5 @@ fn each_machine_of_a_run_can_be_gone_back_to() {
     let second = project.run(&home, args).ok();
     assert_eq!(second.record.machines().len(), 2, "one goes on, one is new");
     assert_eq!(second.record.job("before")["machine"], Value::Null);
-    assert!(said(&second, "later", "say").starts_with("later: success"));
+    assert!(second.said("later", "say").starts_with("later: success"));
 }

@@ -1,9 +1,8 @@
 //! What must be seen nowhere: secrets, in whatever form a step prints them, in logs, records, reports and process lists.
 
 use vmint_tests::bytes::holding;
+use vmint_tests::project::TINY;
 use vmint_tests::{Home, Project};
-
-const TINY: &str = "image = \"tiny\"";
 
 const LEAKY: &str = r#"
 name: leaky

@@ -6,10 +6,9 @@
 use serde_json::{Value, json};
 use std::fmt::Write;
 use vmint_tests::bytes::hex;
+use vmint_tests::project::TINY;
 use vmint_tests::seed::Seed;
 use vmint_tests::{Home, Project, Ran};
-
-const TINY: &str = "image = \"tiny\"";
 
 /// A project on Debian's image, with the memory that the seed has a template of.
 fn debian(workflow: &str) -> Project {
@@ -19,16 +18,6 @@ fn debian(workflow: &str) -> Project {
         "[workflow]\nimage = \"deb\"\nmemory = \"256M\"\n",
     );
     project
-}
-
-/// What a step wrote, without what vmint says at its beginning.
-#[track_caller]
-fn said(ran: &Ran, job: &str, step: &str) -> String {
-    let log = ran.log(job, step);
-    match log.split_once("##[endgroup]\n") {
-        Some((_, said)) => said.to_owned(),
-        None => panic!("{step} of {job} does not say what it runs: {log}"),
-    }
 }
 
 /// Workflow, job, step, `GITHUB_ENV`: the nearest wins, and what vmint sets itself wins over all.
@@ -78,19 +67,16 @@ jobs:
     );
     let ran = project.run(&home, "ci --var GIVEN=given").ok();
     assert_eq!(
-        said(&ran, "one", "first")
-            .lines()
-            .take(2)
-            .collect::<Vec<_>>(),
+        ran.said("one", "first").lines().take(2).collect::<Vec<_>>(),
         [
             "workflow job step 12 true given given",
             "GitHub's own are GitHub's"
         ]
     );
-    let second = said(&ran, "one", "second");
+    let second = ran.said("one", "second");
     let expected = "file step file file+file file step\none = 1\n\n  two|\na reserved name is refused\nadded to the path\n";
     assert_eq!(second, expected);
-    let fresh = said(&ran, "two", "fresh");
+    let fresh = ran.said("two", "fresh");
     assert_eq!(fresh, "workflow workflow\nno path of another job\n");
     let first = ran.record.step("one", "first");
     let message = first["annotations"][0]["message"].to_string();
@@ -150,7 +136,7 @@ jobs:
     let ran = project.run(&home, "ci").ok();
     let lines = "first\n\n  third: \"$HOME\" `id`\nEND";
     let expected = format!("{lines}\nlast = wins-of b||success\n2 true\n");
-    assert_eq!(said(&ran, "use", "print"), expected);
+    assert_eq!(ran.said("use", "print"), expected);
     let outputs = &ran.record.job("make")["outputs"];
     assert!(
         outputs
@@ -249,7 +235,7 @@ jobs:
         "a job that may fail is shown as failed: {job}"
     );
     assert_eq!(record.step("all", "named")["name"], "Step a-2 {{0}}");
-    let said = |step| said(&ran, "all", step);
+    let said = |step| ran.said("all", step);
     let here = said("named");
     assert!(
         here.starts_with("1+2+3 Linux true true true\n") && here.ends_with("/default\n"),
@@ -342,7 +328,7 @@ jobs:
     ] {
         assert_eq!(ran.record.job(job)["outcome"], outcome, "{job}");
     }
-    let results = said(&ran, "after-always", "results");
+    let results = ran.said("after-always", "results");
     assert!(results.starts_with("failure skipped "), "{results}");
 }
 
@@ -396,9 +382,9 @@ fn scripts_reach_their_shell_byte_for_byte() {
         if !lines.ends_with('\n') {
             lines.push('\n');
         }
-        assert_eq!(said(&ran, "one", id), lines, "{id} of:\n{workflow}");
+        assert_eq!(ran.said("one", id), lines, "{id} of:\n{workflow}");
     }
-    let digest = said(&ran, "one", "digest");
+    let digest = ran.said("one", "digest");
     let expected = hex("a\r\nb\u{7}\t\u{e9} \"q\"".as_bytes());
     assert!(digest.starts_with(&expected), "{digest}");
 }
@@ -442,7 +428,7 @@ jobs:
 "#,
     );
     let ran = project.run(&home, "ci").ends("failure", 1);
-    let said = |step| said(&ran, "named", step);
+    let said = |step| ran.said("named", step);
     let of = |text: &str, flags: &str, command: &str| {
         let line = text.lines().next().unwrap_or_default();
         let (is, runs) = line.split_once(' ').unwrap_or_default();
@@ -488,7 +474,7 @@ jobs:
     assert_eq!(ran.record.outcome("named", "none"), "failure");
     let log = ran.log("named", "none");
     assert!(log.contains("##[error]") && log.contains("zsh"), "{log}");
-    let defaults = |step| self::said(&ran, "defaults", step);
+    let defaults = |step| ran.said("defaults", step);
     assert_eq!(defaults("given"), "pipefail\n/tmp\n");
     assert_eq!(defaults("own"), "/usr\nnone\n");
     assert_eq!(ran.record.outcome("defaults", "no-folder"), "failure");
@@ -550,13 +536,13 @@ jobs:
         ("dynamic (y)", "y  true", "success"),
         ("dynamic (z)", "z  true", "success"),
     ] {
-        let text = said(&ran, key, "say");
+        let text = ran.said(key, "say");
         let first = text.lines().next().unwrap_or_default();
         assert_eq!(first.trim_end(), line.trim_end(), "{key}");
         assert_eq!(ran.record.job(key)["outcome"], outcome, "{key}");
     }
     assert_eq!(ran.record.job("dynamic (y)")["name"], "D y");
-    assert_eq!(said(&ran, "after", "say"), "z\n");
+    assert_eq!(ran.said("after", "say"), "z\n");
     let one = project
         .run(&home, "ci --job fixed --matrix os=linux --matrix n=2")
         .ok();
@@ -618,7 +604,7 @@ jobs:
     );
     let report = project.root().join("out");
     let ran = project.run(&home, "ci --report out").ok();
-    let said = said(&ran, "one", "commands");
+    let said = ran.said("one", "commands");
     let expected = "##[group]Inside\nin the group\n##[endgroup]\n";
     assert!(said.starts_with(expected), "{said}");
     assert!(
