@@ -321,6 +321,12 @@ impl<'d> Named<'d> {
         entry.is_some_and(|(_, value, _)| matches!(value.get_ref(), DeValue::Table(_)))
     }
 
+    /// Whether there is a text under a key.
+    pub(super) fn is_text(&self, key: &str) -> bool {
+        let entry = self.entry(key);
+        entry.is_some_and(|(_, value, _)| matches!(value.get_ref(), DeValue::String(_)))
+    }
+
     /// All that is in it, when each key is the user's own and each value a text.
     pub(super) fn texts<T>(
         &self,

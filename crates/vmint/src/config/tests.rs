@@ -146,7 +146,7 @@ fn what_stands_in_for_actions_is_nothing_itself_or_a_script() {
     assert_eq!(shown("o/c"), "\"itself\"");
     for (line, why) in [
         ("\"o/a\" = \"noting\"", "nothing"),
-        ("\"o/a\" = 1", "a string"),
+        ("\"o/a\" = 1", "or { run"),
         ("\"o/a\" = {}", "needs `run`"),
         ("\"o/a\" = { rnu = \"x\" }", "`run`"),
         ("\"a\" = \"nothing\"", "OWNER/REPOSITORY"),

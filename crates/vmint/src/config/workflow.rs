@@ -170,6 +170,7 @@ pub(super) fn workflow(
 
 /// `[workflow.replace]`: by the names of actions `"nothing"`, `"itself"`, or `{ run = "…" }`.
 fn replace(table: &Named<'_>, settings: &mut Settings) -> Result<Choices, ConfigError> {
+    const FORMS: &str = "it must be \"nothing\", \"itself\" or { run = \"…\" }";
     let mut choices = Vec::new();
     for name in table.keys() {
         if !is_name(name) {
@@ -182,11 +183,13 @@ fn replace(table: &Named<'_>, settings: &mut Settings) -> Result<Choices, Config
                 parse::text(s).map(|s| Choice::Replaced(StandIn::Run(s)))
             })?;
             run.ok_or_else(|| inner.lacks("needs `run`"))?
+        } else if !table.is_text(name) {
+            return Err(table.invalid(name, FORMS));
         } else {
             let given = table.get(name, Form::Text, |s| match s {
                 "nothing" => Ok(Choice::Replaced(StandIn::Nothing)),
                 "itself" => Ok(Choice::Itself),
-                _ => Err("it must be \"nothing\", \"itself\" or { run = \"…\" }".to_owned()),
+                _ => Err(FORMS.to_owned()),
             })?;
             match given {
                 Some(given) => given,

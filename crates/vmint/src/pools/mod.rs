@@ -405,7 +405,7 @@ fn check_spec(spec: &PoolSpec) -> Result<(), Fault> {
     }
     if spec.standby > MOST_STANDBYS {
         return usage(format!(
-            "{} standby forks: a machine keeps 0 to {MOST_STANDBYS} parked",
+            "a pool keeps 0 to {MOST_STANDBYS} standbys for a machine, not {}",
             spec.standby
         ));
     }
