@@ -16,7 +16,7 @@
 //! ```
 //!
 //! * [`door`]: [`Vmint`], opened once per process.
-//! * [`machines`]: create, start, reset; [`ending`]: stop, remove; [`sweep`]: what was left by those that died.
+//! * [`machines`]: create, start; [`running`]: reset, pause, wait; [`ending`]: stop, remove; [`sweep`]: what was left by those that died.
 //! * [`admit`]: whether the host can carry one more, and waiting until it can.
 //! * `reach`: whom a machine serves.
 //! * [`exec`], [`files`]: commands in machines, files in and out.
@@ -46,6 +46,7 @@ pub mod machines;
 pub mod pools;
 mod reach;
 pub mod repair;
+pub mod running;
 pub mod snapshots;
 pub mod strays;
 pub mod sweep;
@@ -57,8 +58,9 @@ pub use admit::{Admission, OnPressure, Terms};
 pub use door::{Options, Vmint};
 pub use ending::{StopHow, StopOptions, Stopped};
 pub use exec::{Command, Output, Running};
-pub use machines::{NewMachine, WaitFor};
+pub use machines::NewMachine;
 pub use pools::{Acquire, Lease, Pool, process};
+pub use running::WaitFor;
 pub use sweep::Found;
 pub use testing::{AsyncVm, Vm};
 pub use undo::Undo;
