@@ -6,6 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use vmint_tests::Home;
 use vmint_tests::call::binary;
+use vmint_tests::fixture::SmallDisk;
 use vmint_tests::seed::Seed;
 
 /// A prefix with the program and a kit, whose parts are those of the tests' own images.
@@ -96,4 +97,25 @@ fn a_kit_whose_kernel_is_none_is_told_by_its_path() {
     assert!(run.error().contains("install vmint-tiny again"), "{run}");
     let message = run.fault(125, "image");
     assert!(message.contains(kernel.to_str().unwrap()), "{message}");
+}
+
+#[test]
+fn a_home_that_is_too_small_for_a_kit_is_told_as_that() {
+    let home = Home::new();
+    let folder = tempfile::tempdir_in(home.root()).unwrap();
+    let program = install(folder.path(), &home);
+    let mut empty = Home::with(Seed::Empty);
+    let Some(disk) = SmallDisk::mount(empty.root().join("small"), 20 << 20) else {
+        return;
+    };
+    empty.set_env("VMINT_HOME", disk.path());
+    let run = empty
+        .program(&program, ["run", "--format", "json", "--", "true"])
+        .run();
+    let message = run.fault(125, "no_space");
+    assert!(!message.contains("damaged"), "{message}");
+    let left = fs::read_dir(disk.path().join("images")).unwrap();
+    let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+    let is_left = |name: &&std::ffi::OsString| name.to_string_lossy().starts_with(".tmp-");
+    assert_eq!(left.iter().find(is_left), None, "nothing half is kept");
 }

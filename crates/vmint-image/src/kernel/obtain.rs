@@ -10,6 +10,7 @@ use crate::progress::Progress;
 use crate::store::{self, ImageStore};
 use std::fs;
 use std::path::{Path, PathBuf};
+use vmint_model::ErrorKind;
 
 /// Packages that have a small kernel with virtio drivers, best first.
 fn candidates() -> Vec<String> {
@@ -53,7 +54,11 @@ pub(crate) fn obtain(
                 progress.stage("taking the kernel of vmint-tiny");
                 let taken = take(&kit.vmlinuz(), Some(&kit.modules()), &dir)
                     .and_then(|()| Ok(kit.kernel()?));
-                taken.map_err(|e| KernelError::Kit(Box::new(e)))?
+                taken.map_err(|e| match e.kind() {
+                    // That is about where it goes, and not about what is copied.
+                    ErrorKind::NoSpace => e,
+                    _ => KernelError::Kit(Box::new(e)),
+                })?
             }
             None => fetch(temp.path(), &dir, progress)?,
         },
@@ -245,7 +250,6 @@ fn kernel_version(path: &Path) -> Result<String, KernelError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vmint_model::ErrorKind;
 
     #[test]
     fn files_of_a_kernel_package_go_where_they_belong() {
