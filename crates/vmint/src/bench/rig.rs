@@ -29,6 +29,10 @@ const PREFIX: &str = "bench";
 /// The memory of a machine that asks for none.
 pub const MEMORY: ByteSize = ByteSize::mib(512);
 
+/// The memory of each of many machines at once: 50 of them are admitted on a host of 8 GiB. What a parked fork takes, and how long a fork
+/// takes, do not depend on it.
+pub const MEMORY_OF_MANY: ByteSize = ByteSize::mib(128);
+
 /// More than a fork and its runner take, so that the host is not driven out of memory to find out.
 pub const RESERVE: u64 = 96 << 20;
 
