@@ -4,6 +4,7 @@
 
 mod command_line;
 mod configuration;
+mod mentioned;
 
 use std::fs;
 use std::path::Path;
