@@ -180,9 +180,9 @@ impl StoreError {
     /// What to do.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::NoMachine { .. } => Some("`vmint ls --all` shows the machines there are".into()),
+            Self::NoMachine { .. } => Some("run `vmint ls --all` to list machines".into()),
             Self::NoSnapshot { .. } => {
-                Some("`vmint snapshot ls` shows the snapshots there are".into())
+                Some("run `vmint snapshot ls` to list snapshots".into())
             }
             Self::NameTaken { name, .. } => Some(format!(
                 "choose another name, or delete it with `vmint rm {name}`"

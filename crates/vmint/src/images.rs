@@ -209,9 +209,7 @@ impl Vmint {
             Ok(None) => {}
             // Damaged: what can be built again is.
             Err(e) if e.kind() == ErrorKind::Corrupt && Recipe::for_name(name).is_some() => {
-                progress.stage(&format!(
-                    "image {name} cannot be used and is built anew: {e}"
-                ));
+                progress.stage(&format!("image {name} cannot be used and is rebuilt: {e}"));
             }
             Err(e) => return Err(fault!(e)),
         }

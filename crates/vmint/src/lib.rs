@@ -29,6 +29,16 @@
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
+/// Their examples are compiled with this crate's own.
+#[cfg(doctest)]
+mod documents {
+    #[doc = include_str!("../../../README.md")]
+    struct Readme;
+
+    #[doc = include_str!("../../../docs/rust.md")]
+    struct Rust;
+}
+
 pub mod admit;
 pub mod bench;
 pub mod blocking;

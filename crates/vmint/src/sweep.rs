@@ -243,7 +243,7 @@ fn why(record: &MachineRecord) -> (Cause, String) {
         .unwrap_or_default();
     (
         Cause::RunnerDied,
-        format!("its runner{pid} died without a word, and its hypervisor with it"),
+        format!("its runner{pid} died unexpectedly, and its hypervisor with it"),
     )
 }
 

@@ -88,7 +88,7 @@ impl<'a> PoolView<'a> {
             .map(|a| format!(", {a}"))
             .unwrap_or_default();
         format!(
-            "pool {} of {} ({}{accelerator}): {} of at most {} machines, {} ready, {} lent, {} waiting",
+            "pool {} of {} ({}{accelerator}): {} of at most {} machines, {} ready, {} leased, {} waiting",
             self.name,
             self.image,
             self.state,
@@ -364,7 +364,7 @@ fn status(context: Context, name: &Name) -> Result<(), Fault> {
             text.push_str(&slot_rows(&rows));
         }
         if !waiters.is_empty() {
-            text.push_str("\n\nIn line, the first first:\n");
+            text.push_str("\n\nQueue:\n");
             text.push_str(&waiter_rows(&waiters));
         }
         text
@@ -563,7 +563,7 @@ fn show_lease(context: Context, lease: &LeaseRecord) -> Result<(), Fault> {
     let view = LeaseView::from(lease);
     context.show(&view, || match &view.expires_at {
         Some(at) => format!("{} is renewed until {at}", lease.id),
-        None => format!("{} is renewed; it has no end of its own", lease.id),
+        None => format!("{} is renewed; it has no time limit", lease.id),
     })
 }
 

@@ -413,7 +413,7 @@ fn check_spec(spec: &PoolSpec) -> Result<(), Fault> {
         return usage("a machine's time to live is at least 1s".into());
     }
     if spec.max_uses == Some(0) {
-        return usage("a machine that may be lent 0 times is of no use: give 1 or more".into());
+        return usage("a machine must be usable for at least one lease, not 0".into());
     }
     Ok(())
 }
