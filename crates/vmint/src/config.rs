@@ -68,12 +68,10 @@
 //! * `parse`: what a single value may be; the same in the file and in the environment.
 //! * `trust`: how far a file is believed.
 //! * `setting`: a setting and where it comes from, for `vmint config show`.
-//! * `nearest`: which known key was meant.
 
 mod admission;
 mod document;
 mod error;
-mod nearest;
 mod parse;
 mod sections;
 mod setting;

@@ -1,7 +1,6 @@
 //! Finds the file, reads it, and knows where in it everything is.
 
 use super::error::{ConfigError, Place};
-use super::nearest::nearest;
 use super::parse::Parsed;
 use super::setting::Source;
 use std::fs::{self, File};
@@ -9,6 +8,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
+use vmint_model::nearest;
 
 /// The file's name.
 const FILE: &str = "vmint.toml";
@@ -234,7 +234,8 @@ impl<'d> Named<'d> {
             place: document.place(unknown.span().start).into(),
             key: shorten(key),
             table: self.place_name(),
-            nearest: elsewhere(key).or_else(|| nearest(key, known).map(|near| format!("`{near}`"))),
+            nearest: elsewhere(key)
+                .or_else(|| nearest(key, known.iter().copied()).map(|near| format!("`{near}`"))),
             known,
         })
     }
