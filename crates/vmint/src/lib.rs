@@ -40,7 +40,6 @@ mod documents {
 }
 
 pub mod admit;
-pub mod bench;
 pub mod blocking;
 pub mod config;
 pub mod declared;

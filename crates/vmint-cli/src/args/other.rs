@@ -72,7 +72,7 @@ pub struct Bench {
 }
 
 fn benchmarks() -> PossibleValuesParser {
-    let all = vmint::bench::names().iter();
+    let all = vmint_bench::names().iter();
     PossibleValuesParser::new(all.map(|(name, what)| PossibleValue::new(*name).help(*what)))
 }
 

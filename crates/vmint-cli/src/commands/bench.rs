@@ -6,8 +6,8 @@ use crate::context::{self, Context};
 use crate::output;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use vmint::bench::{self, BenchOptions, Figures, HostFacts, Report, Row, Told};
 use vmint::{ErrorKind, Fault};
+use vmint_bench::{self as bench, BenchOptions, Figures, HostFacts, Report, Row, Told};
 
 /// `vmint bench`.
 pub fn bench(context: Context, args: Bench) -> Result<u8, Fault> {

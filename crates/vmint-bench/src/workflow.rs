@@ -6,18 +6,18 @@ use super::report::{Row, Rows, Target, Unit};
 use super::rig::Rig;
 use super::workflow_rig::{self as flow, FIRST_OUTPUT, Mark, SAYS_IT};
 use super::{workflow_check, workflow_memory};
-use crate::exec::Happening;
-use crate::workflow::record::StepKind;
-use crate::workflow::run::Moments;
-use crate::{Lease, Vmint};
 use std::sync::Arc;
 use std::time::Instant;
+use vmint::exec::Happening;
+use vmint::workflow::record::StepKind;
+use vmint::workflow::run::Moments;
+use vmint::{Lease, Vmint};
 use vmint_model::{ErrorKind, Fault};
 use vmint_protocol::ExitStatus;
 
 /// All of `bench workflow`.
 pub async fn workflow(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
-    let vmint = Arc::new(Vmint::open(rig.vmint.options.clone())?);
+    let vmint = Arc::new(Vmint::open(rig.vmint.options().clone())?);
     clear_dead(&vmint).await?;
     flow::clear_dead(&vmint)?;
     stage(rig, "checking a file");

@@ -7,11 +7,11 @@ use super::rig::Rig;
 use super::stream::{expect, rate};
 use super::workflow::stage;
 use super::workflow_rig::{self as flow, Whole};
-use crate::exec::Happening;
-use crate::workflow::record::{RunRecord, StepKind};
-use crate::workflow::run::Moments;
 use std::sync::Mutex;
 use std::time::Instant;
+use vmint::exec::Happening;
+use vmint::workflow::record::{RunRecord, StepKind};
+use vmint::workflow::run::Moments;
 use vmint_model::{ErrorKind, Fault};
 
 /// Steps of the short run and of the long one.
@@ -167,7 +167,7 @@ async fn whole(rig: &Rig<'_>, file: &std::path::Path, lines: usize) -> Result<Wh
     Ok(ran)
 }
 
-fn main_step(record: &RunRecord) -> Result<&crate::workflow::record::StepRecord, Fault> {
+fn main_step(record: &RunRecord) -> Result<&vmint::workflow::record::StepRecord, Fault> {
     let mut steps = record.jobs.iter().flat_map(|job| &job.steps);
     let step = steps.find(|step| step.kind == StepKind::Main);
     step.ok_or_else(|| Fault::new(ErrorKind::Internal, "a run has no step"))

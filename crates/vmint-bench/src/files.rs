@@ -6,7 +6,7 @@ use super::rig::{MEMORY, Rig};
 use super::stream::expect;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-use vmint_files::Unpacked;
+use vmint::Unpacked;
 use vmint_model::{ErrorKind, Fault, Origin};
 
 /// Files in a folder.

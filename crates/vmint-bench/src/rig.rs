@@ -5,11 +5,10 @@
 
 use super::process::{self, ms};
 use super::suite::BenchOptions;
-use crate::folders::remove_folder;
-use crate::{Command, NewMachine, Vmint};
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use vmint::{Command, NewMachine, Vmint};
 use vmint_image::{Progress, Silent};
 use vmint_model::{
     ByteSize, ErrorKind, ExecDefaults, Fault, Generation, Link, MachineRecord, MachineSpec, Name,
@@ -59,7 +58,7 @@ impl<'a> Rig<'a> {
         host: Host,
     ) -> Result<Self, Fault> {
         let scratch = vmint
-            .home
+            .home()
             .root()
             .join(format!(".{PREFIX}-{}", std::process::id()));
         let rig = Self {
@@ -224,8 +223,8 @@ impl<'a> Rig<'a> {
         let mut command = bare_command(&self.options.program);
         command
             .args(arguments)
-            .env("VMINT_HOME", self.vmint.home.root())
-            .env("VMINT_RUNNER", &self.vmint.options.runner)
+            .env("VMINT_HOME", self.vmint.home().root())
+            .env("VMINT_RUNNER", &self.vmint.options().runner)
             .env("VMINT_ACCELERATOR", self.host.accelerator.as_str());
         command
     }
@@ -242,7 +241,7 @@ impl<'a> Rig<'a> {
 
     async fn clear_dead(&self) -> Result<(), Fault> {
         let dead = |pid| matches!(vmint_store::process::of(pid), Ok(None));
-        let folders = std::fs::read_dir(self.vmint.home.root())
+        let folders = std::fs::read_dir(self.vmint.home().root())
             .into_iter()
             .flatten()
             .flatten();
@@ -282,18 +281,15 @@ impl<'a> Rig<'a> {
     /// Removes a machine without asking anybody. One whose runner has only just been started does not say yet who its
     /// processes are, so this looks again until nobody has its lock.
     fn erase(&self, machine: &MachineRecord) {
-        let lock = self.vmint.home.machine(&machine.id).lock();
+        let lock = self.vmint.home().machine(&machine.id).lock();
         let end = Instant::now() + Duration::from_secs(10);
         while let Some(record) = self.current(machine)
             && Instant::now() < end
         {
-            belongs::kill_left_over(&self.vmint.home, &record);
+            belongs::kill_left_over(&self.vmint.home(), &record);
             let soon = Instant::now() + Duration::from_millis(100);
             let freed = FileLock::acquire_until(&lock, soon).map(drop);
-            if freed.is_ok() && self.vmint.sweep_one(&record).is_ok() {
-                if let Some(record) = self.current(machine) {
-                    let _ = self.vmint.erase(&record, vmint_model::Cause::Requested);
-                }
+            if freed.is_ok() && self.vmint.put_away(&record).is_ok() {
                 return;
             }
         }
@@ -302,6 +298,17 @@ impl<'a> Rig<'a> {
     /// A function of its own, so that the store is free again when its caller goes on.
     fn current(&self, machine: &MachineRecord) -> Option<MachineRecord> {
         self.vmint.store().get(&machine.id).ok().flatten()
+    }
+}
+
+/// Removes a folder, if there is one.
+fn remove_folder(path: &Path) -> Result<(), Fault> {
+    match std::fs::remove_dir_all(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            let fault = Fault::from_error(ErrorKind::Host, &e);
+            Err(fault.context(format!("cannot remove {}", path.display())))
+        }
+        _ => Ok(()),
     }
 }
 

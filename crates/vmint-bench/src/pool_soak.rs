@@ -6,7 +6,6 @@ use super::pool_worker::Said;
 use super::process::expect_memory;
 use super::report::{Row, Rows, Target, Unit};
 use super::rig::{RESERVE, Rig};
-use crate::Vmint;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::process::Stdio;
@@ -14,6 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
+use vmint::Vmint;
 use vmint_model::{ErrorKind, Fault, MachineId};
 use vmint_store::process::Killed;
 
@@ -160,7 +160,7 @@ pub async fn soak(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
         .options
         .leases
         .unwrap_or(if rig.options.quick { 200 } else { 10_000 }) as usize;
-    let vmint = Arc::new(Vmint::open(rig.vmint.options.clone())?);
+    let vmint = Arc::new(Vmint::open(rig.vmint.options().clone())?);
     clear_dead(&vmint).await?;
     expect_memory(u64::from(2 * MACHINES) * RESERVE)?;
     rig.template(POOL_MEMORY).await?;
@@ -381,7 +381,7 @@ fn memory(pool: &BenchPool) -> Result<BTreeMap<MachineId, f64>, Fault> {
 
 /// Bells in the folder of sockets.
 fn bells(vmint: &Vmint) -> Result<usize, Fault> {
-    let entries = fs::read_dir(vmint.home.runtime());
+    let entries = fs::read_dir(vmint.home().runtime());
     let entries = entries.map_err(|e| Fault::from_error(ErrorKind::Host, &e))?;
     let names = entries.flatten().map(|entry| entry.file_name());
     let is_bell = |name: &std::ffi::OsString| {
@@ -403,7 +403,7 @@ async fn left_over(
         vmint.sweep()?;
         let mut left = processes(machines);
         for id in machines {
-            let dir = vmint.home.machine(id);
+            let dir = vmint.home().machine(id);
             for path in [dir.path(), dir.socket()] {
                 if path.exists() {
                     left.push(format!("file {}", path.display()));

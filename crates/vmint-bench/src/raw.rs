@@ -4,7 +4,6 @@
 
 use super::rig::{MEMORY, Rig, spec, succeeded};
 use super::stream::{expect, rate};
-use crate::Vmint;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
@@ -48,7 +47,7 @@ impl RawGuest {
     pub async fn boot(rig: &Rig<'_>) -> Result<Self, Fault> {
         let image = rig.vmint.ensure_image("tiny", rig.progress).await?;
         let accelerator = rig.host.accelerator;
-        let boot = boot_spec(&Vmint::boot_files(&image)?, accelerator);
+        let boot = boot_spec(&image.boot_files()?, accelerator);
         let shape = shape(accelerator, MEMORY, 1, Link::None, false);
         let (ram, console) = (rig.scratch("raw.ram"), rig.scratch("raw.console.log"));
         create_ram(&ram, MEMORY.0)?;

@@ -6,9 +6,9 @@ use super::process::ms;
 use super::report::{Figures, Row, Rows, Target, Unit};
 use super::rig::{Rig, in_turn, kill, succeeded};
 use super::{pool_crowd, pool_ledger};
-use crate::{Command, Lease, Vmint};
 use std::sync::Arc;
 use std::time::Instant;
+use vmint::{Command, Lease, Vmint};
 use vmint_model::{ErrorKind, Fault};
 use vmint_runner::bringup::warm_up;
 use vmint_runner::machine::start_deadline;
@@ -18,7 +18,7 @@ const ARGV: [&str; 1] = ["true"];
 
 /// All of `bench pool`.
 pub async fn pool(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
-    let vmint = Arc::new(Vmint::open(rig.vmint.options.clone())?);
+    let vmint = Arc::new(Vmint::open(rig.vmint.options().clone())?);
     clear_dead(&vmint).await?;
     rig.template(POOL_MEMORY).await?;
     acquire(rig, rows).await?;
@@ -47,7 +47,7 @@ async fn acquire(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     stage(rig, "acquire against an empty transaction");
     let pool = BenchPool::new(rig, 4, 4, 1).await?;
     let mut store =
-        Store::open(&rig.vmint.home).map_err(|e| Fault::from_error(ErrorKind::Host, &e))?;
+        Store::open(&rig.vmint.home()).map_err(|e| Fault::from_error(ErrorKind::Host, &e))?;
     let n = rig.count(200, 20);
     let (mut acquired, mut empty) = (Vec::with_capacity(n), Vec::with_capacity(n));
     let acquire = async || {

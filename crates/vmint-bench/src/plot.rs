@@ -175,7 +175,7 @@ fn text(svg: &mut String, x: f64, y: f64, attributes: &str, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::report::{Target, Unit};
+    use crate::report::{Target, Unit};
     use vmint_model::{Accelerator, ByteSize};
 
     fn report(rows: Vec<Row>) -> Report {

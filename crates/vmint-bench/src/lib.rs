@@ -13,6 +13,8 @@
 //! * `pool` and its kin: pools and leases; [`worker`] is a process that contends for them.
 //! * `workflow` and its kin: what runs of workflows add to the commands of their steps.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 mod branch;
 mod commands;
 mod files;

@@ -1,13 +1,10 @@
 //! Pools to measure, and that none of them stays behind.
 
 use super::rig::Rig;
-use crate::{Acquire, Lease, Pool, Vmint};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use vmint_model::{
-    ByteSize, ErrorKind, Fault, MachineId, Name, PoolChange, PoolSpec, PoolState, SlotState,
-};
-use vmint_store::Moment;
+use vmint::{Acquire, Lease, Pool, Vmint};
+use vmint_model::{ByteSize, ErrorKind, Fault, MachineId, Name, PoolSpec, SlotState};
 
 /// Enough for a guest that runs `true`; many of them are up at once.
 pub const POOL_MEMORY: ByteSize = ByteSize::mib(128);
@@ -38,7 +35,7 @@ impl BenchPool {
 
     /// The same, when its machines are ready.
     pub async fn begin(rig: &Rig<'_>, min: u32, max: u32, standby: u32) -> Result<Self, Fault> {
-        let vmint = Arc::new(Vmint::open(rig.vmint.options.clone())?);
+        let vmint = Arc::new(Vmint::open(rig.vmint.options().clone())?);
         let spec = PoolSpec {
             memory: POOL_MEMORY,
             min,
@@ -101,7 +98,7 @@ impl BenchPool {
 
     /// Its runner says so in its log, and nowhere else.
     fn has_standby(&self, machine: &MachineId, generation: u64) -> bool {
-        let log = self.vmint.home.machine(machine).runner_log();
+        let log = self.vmint.home().machine(machine).runner_log();
         let line = format!("a standby is parked generation={} ", generation + 1);
         // It is among the last that a machine at rest has said.
         vmint_qemu::log::tail(&log).contains(&line)
@@ -116,18 +113,9 @@ impl BenchPool {
 
 impl Drop for BenchPool {
     fn drop(&mut self) {
-        if !self.is_up {
-            return;
-        }
-        let change = PoolChange {
-            state: Some(PoolState::Removing),
-            force: true,
-            ..PoolChange::default()
-        };
-        let moment = Moment::now();
-        let changed = self.vmint.store().change_pool(self.name(), change, moment);
-        if let Ok((_, rings)) = changed {
-            self.vmint.ring(rings);
+        if self.is_up {
+            // It is tried again by the next run.
+            let _ = self.vmint.abandon_pool(self.name());
         }
     }
 }

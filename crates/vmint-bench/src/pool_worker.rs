@@ -1,11 +1,11 @@
 //! An owner of leases: a process of its own, `vmint bench --worker POOL`. It takes one lease after the other, and makes
 //! sure of each from inside the guest: nobody else's mark is there, and its own stays.
 
-use crate::{Acquire, Command, Fault, Vmint};
 use serde::{Deserialize, Serialize};
 use std::io::{Read, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use vmint::{Acquire, Command, Fault, Vmint};
 use vmint_model::{ErrorKind, Generation, MachineId};
 use vmint_protocol::ExitStatus;
 

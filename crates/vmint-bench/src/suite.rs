@@ -6,8 +6,8 @@ use super::{
     branch, commands, files, fork, many, memory, pool, pool_soak, process, restore, stream,
     workflow,
 };
-use crate::Vmint;
 use std::path::PathBuf;
+use vmint::Vmint;
 use vmint_image::Progress;
 use vmint_model::{ErrorKind, Fault};
 use vmint_qemu::Host;

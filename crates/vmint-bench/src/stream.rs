@@ -3,10 +3,10 @@
 use super::raw::RawGuest;
 use super::report::{Row, Rows, Target, Unit};
 use super::rig::{MEMORY, Rig, succeeded};
-use crate::Command;
-use crate::exec::Happening;
 use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncReadExt};
+use vmint::Command;
+use vmint::exec::Happening;
 use vmint_model::{ErrorKind, Fault, MachineRecord, Origin};
 
 /// Bytes that a command or a tool moves at a time.

@@ -5,11 +5,11 @@ use super::report::{Rows, Target};
 use super::rig::Rig;
 use super::workflow::row;
 use super::workflow_rig::write;
-use crate::workflow::check::{self, Mirror};
-use crate::workflow::labels::LeftOut;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Instant;
+use vmint::workflow::check::{self, Mirror};
+use vmint::workflow::labels::LeftOut;
 use vmint_model::{ErrorKind, Fault};
 
 /// Lines of the workflow.
