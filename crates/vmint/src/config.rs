@@ -10,7 +10,6 @@
 //! * `parse`: what a single value may be; the same in the file and in the environment.
 //! * `trust`: how far a file is believed.
 //! * `setting`: a setting and where it comes from, for `vmint config show`.
-//! * `nearest`: which known key was meant.
 
 mod admission;
 mod document;
@@ -18,7 +17,6 @@ mod error;
 #[cfg(test)]
 mod key_tests;
 pub mod keys;
-mod nearest;
 mod parse;
 mod sections;
 mod setting;

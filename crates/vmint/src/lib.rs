@@ -17,7 +17,7 @@
 //!
 //! * [`door`]: [`Vmint`], opened once per process.
 //! * [`machines`]: create, start; [`running`]: reset, pause, wait; [`ending`]: stop, remove; [`sweep`]: what was left by those that died.
-//! * [`admit`]: whether the host can carry one more, and waiting until it can.
+//! * [`admit`]: whether the host can carry one more, and waiting until it can. [`memory`]: what the host has.
 //! * `reach`: whom a machine serves.
 //! * [`exec`], [`files`]: commands in machines, files in and out.
 //! * [`snapshots`]: freeze, restore, fork.
@@ -49,10 +49,12 @@ pub mod door;
 pub mod ending;
 pub mod exec;
 pub mod files;
+mod folders;
 pub mod garbage;
 pub mod images;
 mod lost;
 pub mod machines;
+pub mod memory;
 pub mod pools;
 mod reach;
 pub mod repair;
@@ -69,6 +71,7 @@ pub use door::{Options, Vmint};
 pub use ending::{StopHow, StopOptions, Stopped};
 pub use exec::{Command, Output, Running};
 pub use machines::NewMachine;
+pub use memory::HostMemory;
 pub use pools::{Acquire, Lease, Pool, process};
 pub use running::WaitFor;
 pub use sweep::Found;
@@ -88,8 +91,7 @@ pub use vmint_model::{
     span,
 };
 pub use vmint_pool::Filled;
-pub use vmint_pool::admission::host::HostMemory;
 pub use vmint_protocol as protocol;
 pub use vmint_qemu as qemu;
 pub use vmint_runner as runner;
-pub use vmint_store::InLine;
+pub use vmint_store::{InLine, now_ms};

@@ -41,7 +41,8 @@ pub struct Events {
 
 /// Measure what vmint costs on this host, each figure next to the least it could be
 ///
-/// Exit code 0 if all was measured, whether or not the targets were met; 1 if something could not be.
+/// Each figure is printed as soon as it is known. Exit code 0 if all was measured, whether or not the targets were met; 1 if something
+/// could not be.
 #[derive(Clone, Debug, Args)]
 pub struct Bench {
     /// Benchmarks [default: all of them]
@@ -50,6 +51,12 @@ pub struct Bench {
     /// Take fewer samples, and build no image for it
     #[arg(long)]
     pub quick: bool,
+    /// Write a picture of each benchmark into a folder, as DIR/NAME.svg
+    #[arg(long, value_name = "DIR")]
+    pub plot: Option<std::path::PathBuf>,
+    /// Exit with 1, too, if a target was missed
+    #[arg(long)]
+    pub check: bool,
     /// Number of leases of pool-soak [default: 10000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub leases: Option<u32>,

@@ -32,7 +32,7 @@ mod workflow;
 use crate::args::Command;
 use crate::context::Context;
 use crate::failure::{self, Codes};
-use crate::usage;
+use crate::{trace, usage};
 use std::ffi::OsString;
 use vmint::Fault;
 
@@ -62,14 +62,21 @@ pub fn run(args: &[OsString]) -> u8 {
         Codes::Own
     };
     let writes_raw = cli.command.writes_raw();
+    let _span = match trace::begin(|| usage::command_of(args)) {
+        Ok(span) => span,
+        Err(fault) => return failure::report(&fault, codes, cli.format, writes_raw),
+    };
+    tracing::info!("begins");
     let result = events_alone(cli.format, &cli.command)
         .and_then(|()| crate::context::trust(&cli.trust))
         .and_then(|()| dispatch(context, cli.command));
     vmint::pools::wait_for_tenders();
-    match result {
+    let code = match result {
         Ok(code) => code,
         Err(fault) => failure::report(&fault, codes, cli.format, writes_raw),
-    }
+    };
+    tracing::info!(code, "ends");
+    code
 }
 
 /// Refuses events of what has none.

@@ -1,6 +1,6 @@
 //! What a snapshot costs the machine that it is taken of.
 
-use super::report::{Row, Target, Unit};
+use super::report::{Row, Rows, Target, Unit};
 use super::rig::{Rig, kill};
 use vmint_model::{ByteSize, Fault, MachineRecord, Origin, SnapshotRecord};
 use vmint_qemu::Frozen;
@@ -22,7 +22,7 @@ struct Subject {
 
 /// How long a machine of which at most 10 MB have changed stands still for a snapshot, against a fork; with little and
 /// with much memory, in turn.
-pub async fn branch(rig: &Rig<'_>, rows: &mut Vec<Row>) -> Result<(), Fault> {
+pub async fn branch(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     let mut small = Subject::start(rig, ByteSize::mib(256)).await?;
     let mut large = Subject::start(rig, ByteSize::mib(4096)).await?;
     for _ in 0..rig.count(20, 6) {

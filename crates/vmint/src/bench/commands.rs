@@ -1,7 +1,7 @@
 //! `vmint` as a whole process against what it cannot do without.
 
 use super::process::ms;
-use super::report::{Row, Target, Unit};
+use super::report::{Row, Rows, Target, Unit};
 use super::rig::{MEMORY, Rig, bare_command, in_long_turns, in_turn, kill, spec, succeeded};
 use std::path::Path;
 use std::time::Instant;
@@ -9,7 +9,7 @@ use vmint_model::{Fault, Origin};
 use vmint_runner::Session;
 
 /// `vmint run -- true` against fork, first command and removal in this process, with the same runner.
-pub async fn run(rig: &Rig<'_>, rows: &mut Vec<Row>) -> Result<(), Fault> {
+pub async fn run(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     let template = rig.template(MEMORY).await?;
     let process = async || rig.time(rig.program(&["run", "--", "true"]));
     let library = async || {
@@ -45,7 +45,7 @@ pub async fn run(rig: &Rig<'_>, rows: &mut Vec<Row>) -> Result<(), Fault> {
 }
 
 /// `vmint exec NAME -- true` against the round trip of the same in a session that is open already.
-pub async fn exec(rig: &Rig<'_>, rows: &mut Vec<Row>) -> Result<(), Fault> {
+pub async fn exec(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     let template = rig.template(MEMORY).await?;
     let machine = rig
         .start(rig.machine("tiny", MEMORY, Origin::Template))
@@ -82,7 +82,7 @@ async fn timed_round_trip(session: &Session) -> Result<f64, Fault> {
 }
 
 /// `vmint --version` and `vmint ls` against `git --version`.
-pub async fn cli(rig: &Rig<'_>, rows: &mut Vec<Row>) -> Result<(), Fault> {
+pub async fn cli(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     // Something to list, and nothing that takes the processor.
     rig.template(MEMORY).await?;
     let machine = rig

@@ -1,7 +1,7 @@
 //! Many small files into a machine and out of it.
 
 use super::raw::RawGuest;
-use super::report::{Row, Target, Unit};
+use super::report::{Row, Rows, Target, Unit};
 use super::rig::{MEMORY, Rig};
 use super::stream::expect;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ const FOLDER: &str = "/tmp/many";
 
 /// `vmint cp` of a folder of small files, both ways, against the guest's `tar` on a second virtio-serial port. At its other
 /// end an archive comes from memory, and goes to `tar`.
-pub async fn files(rig: &Rig<'_>, rows: &mut Vec<Row>) -> Result<(), Fault> {
+pub async fn files(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     let count = rig.count(20_000, 2_000);
     // In memory on this side too: else the host's disk, and what else it has to do, is what is measured.
     let folder = folder(rig)?;

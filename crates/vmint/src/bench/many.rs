@@ -2,8 +2,8 @@
 
 use super::memory::{hypervisor, runner};
 use super::process::{cpu, cpus, expect_memory, ms};
-use super::report::{Row, Target, Unit};
-use super::rig::{MEMORY, RESERVE, Rig, succeeded};
+use super::report::{Row, Rows, Target, Unit};
+use super::rig::{MEMORY_OF_MANY, RESERVE, Rig, succeeded};
 use crate::Command;
 use crate::exec::{Happening, Running};
 use std::time::Instant;
@@ -17,11 +17,11 @@ const ARGV: [&str; 3] = ["sh", "-c", "true"];
 
 /// 50 forks of a snapshot at once until each has answered a command, against 50 times the processor time that one of
 /// them and its runner use for the same, spread over the processors. A fork that is lost fails the benchmark.
-pub async fn many(rig: &Rig<'_>, rows: &mut Vec<Row>) -> Result<(), Fault> {
+pub async fn many(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     expect_memory(u64::from(COUNT) * RESERVE)?;
-    rig.template(MEMORY).await?;
+    rig.template(MEMORY_OF_MANY).await?;
     let source = rig
-        .start(rig.machine("tiny", MEMORY, Origin::Template))
+        .start(rig.machine("tiny", MEMORY_OF_MANY, Origin::Template))
         .await?;
     rig.execute(&source, &ARGV).await?;
     let snapshot = rig.name();
@@ -73,7 +73,7 @@ pub async fn many(rig: &Rig<'_>, rows: &mut Vec<Row>) -> Result<(), Fault> {
 /// What one fork with its runner uses until it has answered a command, started while nothing else is.
 async fn alone(rig: &Rig<'_>, snapshot: &Name) -> Result<f64, Fault> {
     let machine = rig
-        .start(rig.machine("tiny", MEMORY, Origin::Snapshot(snapshot.clone())))
+        .start(rig.machine("tiny", MEMORY_OF_MANY, Origin::Snapshot(snapshot.clone())))
         .await?;
     rig.execute(&machine, &ARGV).await?;
     let used = used(&machine)?;

@@ -1,18 +1,18 @@
 //! What parked forks take of the host's memory.
 
 use super::process::{expect_memory, memory_available, own_memory};
-use super::report::{Row, Target, Unit};
-use super::rig::{MEMORY, RESERVE, Rig, spec, succeeded};
+use super::report::{Row, Rows, Target, Unit};
+use super::rig::{MEMORY_OF_MANY, RESERVE, Rig, spec, succeeded};
 use std::time::{Duration, Instant};
 use vmint_model::{ErrorKind, Fault, MachineRecord, Origin, ProcessRef};
 
 /// The fall of `MemAvailable` over many parked forks, divided by their number: first of forks without runners, then
 /// of machines. Each fork has executed a command before it is parked, as one that is kept ready has. No cache is
 /// dropped.
-pub async fn memory(rig: &Rig<'_>, rows: &mut Vec<Row>) -> Result<(), Fault> {
+pub async fn memory(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     let n = rig.count(50, 10);
     expect_memory(n as u64 * RESERVE)?;
-    let template = rig.template(MEMORY).await?;
+    let template = rig.template(MEMORY_OF_MANY).await?;
     let argv = ["sh", "-c", "true"];
     let each = |before: Reading, after: Reading| {
         (before.bytes as f64 - after.bytes as f64) / 1e6 / n as f64
@@ -45,7 +45,7 @@ pub async fn memory(rig: &Rig<'_>, rows: &mut Vec<Row>) -> Result<(), Fault> {
     rig.progress.stage(&format!("memory: {n} parked machines"));
     let start = async || {
         let machine = rig
-            .start(rig.machine("tiny", MEMORY, Origin::Template))
+            .start(rig.machine("tiny", MEMORY_OF_MANY, Origin::Template))
             .await?;
         rig.execute(&machine, &argv).await?;
         rig.vmint.pause(machine.id.as_str()).await?;

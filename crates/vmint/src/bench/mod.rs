@@ -6,6 +6,7 @@
 //!
 //! * [`suite`]: which benchmarks there are; runs them.
 //! * [`report`]: figures, targets, and whether they were met.
+//! * [`plot`]: figures as pictures.
 //! * `rig`: what benchmarks share: hypervisors and machines to measure, and that none of them stays behind.
 //! * `process`: whole processes timed; what processes and the host use.
 //! * `fork`, `commands`, `memory`, `many`, `branch`, `restore`, `stream`, `files`, `raw`: the benchmarks.
@@ -18,6 +19,7 @@ mod files;
 mod fork;
 mod many;
 mod memory;
+pub mod plot;
 mod pool;
 mod pool_crowd;
 mod pool_ledger;
@@ -37,5 +39,5 @@ mod workflow_memory;
 mod workflow_rig;
 
 pub use pool_worker::worker;
-pub use report::{Bound, Failure, Figures, Floor, HostFacts, Of, Report, Row, Target, Unit};
+pub use report::{Bound, Failure, Figures, Floor, HostFacts, Of, Report, Row, Target, Told, Unit};
 pub use suite::{BenchOptions, names, run};

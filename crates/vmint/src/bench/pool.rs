@@ -3,7 +3,7 @@
 
 use super::pool_rig::{BenchPool, POOL_MEMORY, clear_dead};
 use super::process::ms;
-use super::report::{Figures, Row, Target, Unit};
+use super::report::{Figures, Row, Rows, Target, Unit};
 use super::rig::{Rig, in_turn, kill, succeeded};
 use super::{pool_crowd, pool_ledger};
 use crate::{Command, Lease, Vmint};
@@ -17,7 +17,7 @@ use vmint_store::Store;
 const ARGV: [&str; 1] = ["true"];
 
 /// All of `bench pool`.
-pub async fn pool(rig: &Rig<'_>, rows: &mut Vec<Row>) -> Result<(), Fault> {
+pub async fn pool(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     let vmint = Arc::new(Vmint::open(rig.vmint.options.clone())?);
     clear_dead(&vmint).await?;
     rig.template(POOL_MEMORY).await?;
@@ -43,7 +43,7 @@ pub fn tail(what: &str, samples: &[f64], percentile: f64) -> Row {
 }
 
 /// A ready machine, lent in process, against an empty transaction on the same store.
-async fn acquire(rig: &Rig<'_>, rows: &mut Vec<Row>) -> Result<(), Fault> {
+async fn acquire(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     stage(rig, "acquire against an empty transaction");
     let pool = BenchPool::new(rig, 4, 4, 1).await?;
     let mut store =
@@ -114,7 +114,7 @@ async fn execute(lease: &Lease) -> Result<(), Fault> {
 }
 
 /// From the call of acquire to the first command's result, against a command in a machine that is held.
-async fn first_result(rig: &Rig<'_>, rows: &mut Vec<Row>) -> Result<(), Fault> {
+async fn first_result(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     stage(rig, "acquire to the first result against exec");
     let pool = BenchPool::new(rig, 4, 4, 1).await?;
     let held = pool.acquire().await?;
@@ -153,7 +153,7 @@ async fn first_result(rig: &Rig<'_>, rows: &mut Vec<Row>) -> Result<(), Fault> {
 }
 
 /// A reset that swaps in a standby, until the machine is ready for a command, against a command.
-async fn reset_with(rig: &Rig<'_>, rows: &mut Vec<Row>) -> Result<(), Fault> {
+async fn reset_with(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     stage(rig, "reset with a standby against exec");
     let pool = BenchPool::new(rig, 1, 1, 1).await?;
     let lease = pool.acquire().await?;
@@ -197,7 +197,7 @@ async fn reset_with(rig: &Rig<'_>, rows: &mut Vec<Row>) -> Result<(), Fault> {
 
 /// A reset that forks anew, against a fork without a runner that is brought to the same point: it has its identity, and
 /// has run a shell once, as every machine of a pool before it is lent.
-async fn reset_without(rig: &Rig<'_>, rows: &mut Vec<Row>) -> Result<(), Fault> {
+async fn reset_without(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     stage(rig, "reset without a standby against a fork");
     let pool = BenchPool::new(rig, 1, 1, 0).await?;
     let lease = pool.acquire().await?;
@@ -245,7 +245,7 @@ async fn reset_without(rig: &Rig<'_>, rows: &mut Vec<Row>) -> Result<(), Fault> 
 }
 
 /// Eight machines, all at once against one after the other.
-async fn fill(rig: &Rig<'_>, rows: &mut Vec<Row>) -> Result<(), Fault> {
+async fn fill(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     const COUNT: u32 = 8;
     stage(rig, "filling 8 machines");
     let (one_by_one, at_once) = in_turn(

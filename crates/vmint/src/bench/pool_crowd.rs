@@ -3,7 +3,7 @@
 use super::pool_rig::BenchPool;
 use super::pool_worker::Said;
 use super::process::expect_memory;
-use super::report::{Row, Target, Unit};
+use super::report::{Row, Rows, Target, Unit};
 use super::rig::{RESERVE, Rig};
 use std::collections::{BTreeMap, HashSet};
 use std::process::{Child, Stdio};
@@ -28,7 +28,7 @@ impl Drop for Crowd {
 
 /// 200 processes contend for 8 machines: no machine is lent twice, no lease is lost, and nobody waits much longer than
 /// the others.
-pub async fn crowd(rig: &Rig<'_>, rows: &mut Vec<Row>) -> Result<(), Fault> {
+pub async fn crowd(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     let (workers, each): (u32, u32) = if rig.options.quick {
         (20, 5)
     } else {

@@ -4,7 +4,7 @@
 use super::pool_rig::{BenchPool, POOL_MEMORY, clear_dead};
 use super::pool_worker::Said;
 use super::process::expect_memory;
-use super::report::{Row, Target, Unit};
+use super::report::{Row, Rows, Target, Unit};
 use super::rig::{RESERVE, Rig};
 use crate::Vmint;
 use std::collections::{BTreeMap, BTreeSet};
@@ -155,7 +155,7 @@ impl Tally {
 }
 
 /// `--leases N`, 10,000 unless said otherwise.
-pub async fn soak(rig: &Rig<'_>, rows: &mut Vec<Row>) -> Result<(), Fault> {
+pub async fn soak(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     let wanted = rig
         .options
         .leases

@@ -22,6 +22,41 @@ impl Report {
     }
 }
 
+/// What is told while benchmarks run, so that one who stops them has what was known by then.
+#[derive(Clone, Copy, Debug)]
+pub enum Told<'a> {
+    /// Where they run; first of all.
+    Host(&'a HostFacts),
+    /// A figure.
+    Row(&'a Row),
+    /// A benchmark could not be carried out.
+    Failure(&'a Failure),
+}
+
+/// Takes figures, and tells each as soon as it is known.
+pub(super) struct Rows<'a> {
+    known: Vec<Row>,
+    tell: &'a dyn Fn(Told<'_>),
+}
+
+impl<'a> Rows<'a> {
+    pub(super) fn new(tell: &'a dyn Fn(Told<'_>)) -> Self {
+        Self {
+            known: Vec::new(),
+            tell,
+        }
+    }
+
+    pub(super) fn push(&mut self, row: Row) {
+        (self.tell)(Told::Row(&row));
+        self.known.push(row);
+    }
+
+    pub(super) fn into_rows(self) -> Vec<Row> {
+        self.known
+    }
+}
+
 /// The host and the programs that were measured.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct HostFacts {

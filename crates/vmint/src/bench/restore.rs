@@ -4,7 +4,7 @@
 //! The peer has what vmint's command line has not: it is measured in this process, with a connection that is open.
 
 use super::process::ms;
-use super::report::{Row, Target, Unit};
+use super::report::{Row, Rows, Target, Unit};
 use super::rig::{MEMORY, Rig, kill, spec, succeeded};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ use vmint_runner::{Session, identity};
 const ROOM: &str = "8G";
 
 /// `vmint restore` and a first command, against `loadvm` and a first command, and against a fork until it runs.
-pub async fn restore(rig: &Rig<'_>, rows: &mut Vec<Row>) -> Result<(), Fault> {
+pub async fn restore(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     let template = rig.template(MEMORY).await?;
     let machine = rig
         .start(rig.machine("tiny", MEMORY, Origin::Template))

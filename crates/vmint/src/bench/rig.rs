@@ -5,7 +5,7 @@
 
 use super::process::{self, ms};
 use super::suite::BenchOptions;
-use crate::sweep::remove_folder;
+use crate::folders::remove_folder;
 use crate::{Command, NewMachine, Vmint};
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
@@ -21,13 +21,17 @@ use vmint_qemu::{Frozen, Host, Hypervisor, Launch, Start};
 use vmint_runner::belongs;
 use vmint_runner::bringup::{Live, bring_up, qmp_deadline};
 use vmint_runner::identity;
-use vmint_runner::machine::{start_deadline, store_fault};
+use vmint_runner::machine::start_deadline;
 use vmint_store::{FileLock, SnapshotFilter};
 
 const PREFIX: &str = "bench";
 
 /// The memory of a machine that asks for none.
 pub const MEMORY: ByteSize = ByteSize::mib(512);
+
+/// The memory of each of many machines at once: 50 of them are admitted on a host of 8 GiB. What a parked fork takes, and how long a fork
+/// takes, do not depend on it.
+pub const MEMORY_OF_MANY: ByteSize = ByteSize::mib(128);
 
 /// More than a fork and its runner take, so that the host is not driven out of memory to find out.
 pub const RESERVE: u64 = 96 << 20;
@@ -267,11 +271,7 @@ impl<'a> Rig<'a> {
             let removed = self.remove(&machine).await;
             outcome = outcome.and(removed);
         }
-        let snapshots = self
-            .vmint
-            .store()
-            .list_snapshots(&SnapshotFilter::All)
-            .map_err(store_fault)?;
+        let snapshots = self.vmint.store().list_snapshots(&SnapshotFilter::All)?;
         for snapshot in snapshots.into_iter().filter(|s| is_ours(&s.name)) {
             let removed = self.vmint.remove_snapshot(&snapshot.name);
             outcome = outcome.and(removed);

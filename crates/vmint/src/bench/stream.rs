@@ -1,7 +1,7 @@
 //! Bytes in and out of a guest.
 
 use super::raw::RawGuest;
-use super::report::{Row, Target, Unit};
+use super::report::{Row, Rows, Target, Unit};
 use super::rig::{MEMORY, Rig, succeeded};
 use crate::Command;
 use crate::exec::Happening;
@@ -14,7 +14,7 @@ const BLOCK: u64 = 64 << 10;
 
 /// A command's output to a reader in this process, and a tar stream into a tmpfs of the guest, both through the
 /// runner, against what a second virtio-serial port of such a guest carries when nobody does anything with the bytes.
-pub async fn stream(rig: &Rig<'_>, rows: &mut Vec<Row>) -> Result<(), Fault> {
+pub async fn stream(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     rig.template(MEMORY).await?;
     let machine = rig
         .start(rig.machine("tiny", MEMORY, Origin::Template))
@@ -84,7 +84,7 @@ impl Samples {
         self.raw.push(raw);
     }
 
-    fn report(&self, rows: &mut Vec<Row>, what: &str, floor: &str, target: Target) {
+    fn report(&self, rows: &mut Rows<'_>, what: &str, floor: &str, target: Target) {
         let row = |what: &str, samples| Row::new("stream", what, Unit::MegabytesPerSecond, samples);
         rows.push(
             row(what, &self.whole)

@@ -1,6 +1,6 @@
 //! Which benchmarks there are; runs them.
 
-use super::report::{Failure, HostFacts, Report, Row};
+use super::report::{Failure, HostFacts, Report, Rows, Told};
 use super::rig::Rig;
 use super::{
     branch, commands, files, fork, many, memory, pool, pool_soak, process, restore, stream,
@@ -97,30 +97,35 @@ pub fn names() -> &'static [(&'static str, &'static str)] {
 }
 
 /// Runs benchmarks one after the other. One that cannot be carried out is no obstacle to the others. Machines and
-/// snapshots that they make are removed, whatever happens, and so are those of a run that was killed.
+/// snapshots that they make are removed, whatever happens, and so are those of a run that was killed. `tell` is called with each
+/// figure as soon as it is known.
 pub async fn run(
     vmint: &Vmint,
     options: &BenchOptions,
     progress: &dyn Progress,
+    tell: &dyn Fn(Told<'_>),
 ) -> Result<Report, Fault> {
     let wanted = wanted(&options.names)?;
     let load = process::load()?;
     let host = vmint.host(progress).await?;
     let facts = facts(&host, load, options.quick)?;
     let rig = Rig::new(vmint, options, progress, host).await?;
-    let (mut rows, mut failures) = (Vec::new(), Vec::new());
+    tell(Told::Host(&facts));
+    let (mut rows, mut failures) = (Rows::new(tell), Vec::new());
     for (name, what) in wanted {
         progress.stage(&format!("{name}: {what}"));
         let outcome = Box::pin(one(&rig, name, &mut rows)).await;
         // What is still there would be in the next one's way, and in its figures.
         let cleared = rig.clear().await;
         if let Err(error) = outcome.and(cleared) {
-            failures.push(Failure { name, error });
+            let failure = Failure { name, error };
+            tell(Told::Failure(&failure));
+            failures.push(failure);
         }
     }
     Ok(Report {
         host: facts,
-        rows,
+        rows: rows.into_rows(),
         failures,
     })
 }
@@ -148,7 +153,7 @@ fn wanted(names: &[String]) -> Result<Vec<(&'static str, &'static str)>, Fault> 
         .collect())
 }
 
-async fn one(rig: &Rig<'_>, name: &str, rows: &mut Vec<Row>) -> Result<(), Fault> {
+async fn one(rig: &Rig<'_>, name: &str, rows: &mut Rows<'_>) -> Result<(), Fault> {
     match name {
         "fork" => fork::fork(rig, rows).await,
         "boot" => fork::boot(rig, rows).await,

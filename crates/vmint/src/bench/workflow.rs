@@ -2,7 +2,7 @@
 
 use super::pool_rig::{BenchPool, POOL_MEMORY, clear_dead};
 use super::process::ms;
-use super::report::{Row, Target, Unit};
+use super::report::{Row, Rows, Target, Unit};
 use super::rig::Rig;
 use super::workflow_rig::{self as flow, FIRST_OUTPUT, Mark, SAYS_IT};
 use super::{workflow_check, workflow_memory};
@@ -16,7 +16,7 @@ use vmint_model::{ErrorKind, Fault};
 use vmint_protocol::ExitStatus;
 
 /// All of `bench workflow`.
-pub async fn workflow(rig: &Rig<'_>, rows: &mut Vec<Row>) -> Result<(), Fault> {
+pub async fn workflow(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     let vmint = Arc::new(Vmint::open(rig.vmint.options.clone())?);
     clear_dead(&vmint).await?;
     flow::clear_dead(&vmint)?;
@@ -58,7 +58,7 @@ struct Way {
 /// From the run's beginning, with a machine ready, until the first step's output is seen; against the same script as the
 /// first command in another machine of the pool. The way to the run's beginning (the file is read and checked) is in the
 /// figure of the whole process.
-async fn first_output(rig: &Rig<'_>, rows: &mut Vec<Row>) -> Result<(), Fault> {
+async fn first_output(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     stage(rig, "acquire to the first step's first output");
     let pool = BenchPool::new(rig, 2, 2, 1).await?;
     let file = flow::write(rig, "first-output", &flow::steps([SAYS_IT]))?;
@@ -146,7 +146,7 @@ async fn ended(lease: &Lease, mut seen: impl FnMut(usize)) -> Result<(ExitStatus
 
 /// From one step's beginning to the next one's, over the time that the same script takes as a plain command in another
 /// machine of the pool; many in a row of either, in turns.
-async fn overhead(rig: &Rig<'_>, rows: &mut Vec<Row>, moments: Moments) -> Result<(), Fault> {
+async fn overhead(rig: &Rig<'_>, rows: &mut Rows<'_>, moments: Moments) -> Result<(), Fault> {
     const STEPS: usize = 12;
     let (with, most) = match moments {
         Moments::Steps => (", with snapshots", 60.0),

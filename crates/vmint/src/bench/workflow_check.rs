@@ -1,7 +1,7 @@
 //! How long it takes to read and check a long workflow.
 
 use super::process::ms;
-use super::report::{Row, Target};
+use super::report::{Rows, Target};
 use super::rig::Rig;
 use super::workflow::row;
 use super::workflow_rig::write;
@@ -96,7 +96,7 @@ fn generated() -> String {
 }
 
 /// A workflow of 2,000 lines, read and checked in this process; and the whole of `vmint workflow check`.
-pub fn check(rig: &Rig<'_>, rows: &mut Vec<Row>) -> Result<(), Fault> {
+pub fn check(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     let text = generated();
     let file = write(rig, "long", &text)?;
     let mut samples = Vec::new();

@@ -2,7 +2,6 @@
 
 use super::error::{ConfigError, Place};
 use super::keys;
-use super::nearest::nearest;
 use super::parse::Parsed;
 use super::setting::Source;
 use std::fs::{self, File};
@@ -10,6 +9,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
+use vmint_model::nearest;
 
 /// The file's name.
 const FILE: &str = "vmint.toml";
@@ -237,7 +237,7 @@ impl<'d> Named<'d> {
             key: shorten(key),
             table: self.place_name(),
             nearest: elsewhere(key)
-                .or_else(|| nearest(key, &known).map(|near| format!("`{near}`"))),
+                .or_else(|| nearest(key, known.iter().copied()).map(|near| format!("`{near}`"))),
             known,
         })
     }

@@ -12,11 +12,22 @@
 //!
 //! Nothing that is done through a tree leaves its folder: every path is resolved by the kernel with the folder as its
 //! root (`openat2`, `RESOLVE_IN_ROOT`), symlinks included, and the last component is never followed.
+//!
+//! * `attributes`: what is kept beside the folder.
+//! * `read`: what is in a tree; `remove`: what goes from it.
 
-use super::host::{Copied, OPEN_DIR, copy_sparse, invalid, names, remove_at, trim};
+mod attributes;
+mod read;
+mod remove;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use attributes::{Attributes, Special};
+
+use super::host::{Copied, OPEN_DIR, copy_sparse, invalid, names, trim};
 use rustix::fs::{self as sys, AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
@@ -29,39 +40,6 @@ const BLOCK: u64 = 4096;
 
 /// How many links one path may lead through, as for the kernel.
 const LINKS: usize = 40;
-
-/// What the folder cannot hold of a file.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Attributes {
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
-    /// The permissions, with set-id and sticky bits.
-    pub(crate) mode: u32,
-    /// When its content was last changed, in seconds since 1970. Absent where nobody has said: then it is the newest time that
-    /// the tree has been told, for a fresh file from the year 1970 is refused by some programs, and the host's clock would
-    /// make every import another image.
-    pub(crate) mtime: Option<i64>,
-    /// What it really is, if the file in the folder only keeps its place.
-    pub(crate) special: Option<Special>,
-    pub(crate) xattrs: BTreeMap<String, Vec<u8>>,
-}
-
-/// A file that is not kept as such on the host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Special {
-    Character { major: u32, minor: u32 },
-    Block { major: u32, minor: u32 },
-    Fifo,
-}
-
-impl Attributes {
-    pub(crate) fn root(mode: u32) -> Self {
-        Self {
-            mode,
-            ..Self::default()
-        }
-    }
-}
 
 /// A root file system in the making.
 #[derive(Debug)]
@@ -278,31 +256,6 @@ impl Tree {
         self.layer.insert(inode);
     }
 
-    /// Removes an entry and what is below it, but nothing that `keep` names, and no folder that keeps something. What was known of
-    /// an inode goes with its last name.
-    fn forget(
-        &mut self,
-        dir: &OwnedFd,
-        name: &OsStr,
-        keep: impl Fn(&HashSet<u64>, u64) -> bool,
-    ) -> io::Result<()> {
-        let Self { nodes, layer, .. } = self;
-        let mut gone = Vec::new();
-        let removed = remove_at(dir, name, &|inode| keep(layer, inode), &mut |inode| {
-            gone.push(inode);
-        });
-        for inode in gone {
-            nodes.remove(&inode);
-            layer.remove(&inode);
-        }
-        removed
-    }
-
-    /// Removes what is there.
-    fn clear(&mut self, place: &Place) -> io::Result<()> {
-        self.forget(&place.dir, &place.name, |_, _| false)
-    }
-
     fn place_for_new(&mut self, path: &Path) -> io::Result<Place> {
         let place = self
             .place(path)?
@@ -402,94 +355,6 @@ impl Tree {
         .map(drop)
     }
 
-    /// Removes a file, or a folder with everything in it, if it is there.
-    pub(crate) fn remove(&mut self, path: &Path) -> io::Result<()> {
-        if self.exists_itself(path)
-            && let Some(place) = self.place(path)?
-        {
-            self.clear(&place)?;
-        }
-        Ok(())
-    }
-
-    /// Hides what lower layers have under this path; what this layer has stays.
-    pub(crate) fn white_out(&mut self, path: &Path) -> io::Result<()> {
-        if self.exists_itself(path)
-            && let Some(place) = self.place(path)?
-        {
-            self.forget(&place.dir, &place.name, |layer, inode| {
-                layer.contains(&inode)
-            })?;
-        }
-        Ok(())
-    }
-
-    /// Hides what lower layers have in this folder.
-    pub(crate) fn white_out_content(&mut self, path: &Path) -> io::Result<()> {
-        let path = trim(path.as_os_str().as_bytes());
-        match self.open_beneath(OsStr::from_bytes(path), OFlags::DIRECTORY | OFlags::RDONLY) {
-            Ok(dir) => {
-                for name in names(&dir)? {
-                    self.forget(&dir, &name, |layer, inode| layer.contains(&inode))?;
-                }
-                Ok(())
-            }
-            Err(Errno::NOENT | Errno::NOTDIR) => Ok(()),
-            Err(e) => Err(e.into()),
-        }
-    }
-
-    /// Opens a file to read it, following links within the tree.
-    pub(crate) fn open(&self, path: &str) -> io::Result<File> {
-        Ok(File::from(self.open_beneath(
-            OsStr::new(path.trim_start_matches('/')),
-            OFlags::RDONLY | OFlags::NONBLOCK,
-        )?))
-    }
-
-    /// Reads a text file; an absent one is empty.
-    pub(crate) fn read_text(&self, path: &str) -> io::Result<String> {
-        match self.open(path) {
-            Ok(mut file) => {
-                let mut text = String::new();
-                file.read_to_string(&mut text)?;
-                Ok(text)
-            }
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(String::new()),
-            Err(e) => Err(e),
-        }
-    }
-
-    /// Whether something is there, behind links.
-    pub(crate) fn exists(&self, path: &str) -> bool {
-        self.open_beneath(OsStr::new(path.trim_start_matches('/')), OFlags::PATH)
-            .is_ok()
-    }
-
-    fn exists_itself(&self, path: &Path) -> bool {
-        let path = OsStr::from_bytes(trim(path.as_os_str().as_bytes()));
-        self.open_beneath(path, OFlags::PATH | OFlags::NOFOLLOW)
-            .is_ok()
-    }
-
-    fn is_dir(&self, path: &Path) -> bool {
-        let path = OsStr::from_bytes(trim(path.as_os_str().as_bytes()));
-        self.open_beneath(path, OFlags::PATH | OFlags::DIRECTORY)
-            .is_ok()
-    }
-
-    /// The names in a folder, links followed; none if there is no such folder.
-    pub(crate) fn list(&self, path: &str) -> io::Result<Vec<OsString>> {
-        match self.open_beneath(
-            OsStr::new(path.trim_start_matches('/')),
-            OFlags::DIRECTORY | OFlags::RDONLY,
-        ) {
-            Ok(dir) => Ok(names(&dir)?),
-            Err(Errno::NOENT | Errno::NOTDIR) => Ok(Vec::new()),
-            Err(e) => Err(e.into()),
-        }
-    }
-
     /// Gives everything below a folder to root, with ordinary permissions.
     pub(crate) fn give_to_root(&mut self, path: &str) -> io::Result<()> {
         fn walk(dir: &OwnedFd, found: &mut Vec<(u64, u32)>) -> Result<(), Errno> {
@@ -524,236 +389,5 @@ impl Tree {
             }
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn tree() -> (tempfile::TempDir, Tree) {
-        let dir = tempfile::tempdir().unwrap();
-        let tree = Tree::create(&dir.path().join("root")).unwrap();
-        (dir, tree)
-    }
-
-    fn put(tree: &mut Tree, path: &str) -> io::Result<u64> {
-        tree.file(Path::new(path), Attributes::root(0o644), &mut &b"x"[..])
-    }
-
-    #[test]
-    fn links_lead_where_they_would_in_the_guest() {
-        let (dir, mut tree) = tree();
-        tree.directory(Path::new("usr/lib"), None).unwrap();
-        tree.symlink(
-            Path::new("lib"),
-            OsStr::new("/usr/lib"),
-            Attributes::root(0o777),
-        )
-        .unwrap();
-        put(&mut tree, "lib/a").unwrap();
-        assert!(dir.path().join("root/usr/lib/a").is_file());
-        assert!(tree.exists("/lib/a"));
-    }
-
-    #[test]
-    fn nothing_is_written_outside() {
-        let (dir, mut tree) = tree();
-        let outside = dir.path().join("outside");
-        std::fs::create_dir(&outside).unwrap();
-        let text = outside.to_str().unwrap();
-        tree.symlink(Path::new("out"), outside.as_os_str(), Attributes::default())
-            .unwrap();
-        tree.symlink(
-            Path::new("up"),
-            OsStr::new("../../.."),
-            Attributes::default(),
-        )
-        .unwrap();
-        for path in [
-            "../a",
-            "/../../a",
-            "x/../../../a",
-            "out/a",
-            "up/a",
-            "up/../b",
-            &format!("up/{text}/a"),
-        ] {
-            // Written inside, or refused: both are well.
-            let _ = put(&mut tree, path);
-        }
-        let _ = tree.hard_link(
-            Path::new("passwd"),
-            Path::new("../../../../../../etc/passwd"),
-        );
-        assert!(std::fs::read_dir(&outside).unwrap().next().is_none());
-        let names: Vec<_> = std::fs::read_dir(dir.path())
-            .unwrap()
-            .map(|e| e.unwrap().file_name())
-            .collect();
-        assert_eq!(names.len(), 2, "{names:?}");
-        assert!(!dir.path().join("root/passwd").exists());
-        assert!(put(&mut tree, "..").is_err() && put(&mut tree, "/").is_err());
-    }
-
-    #[test]
-    fn a_link_is_replaced_and_not_followed() {
-        let (dir, mut tree) = tree();
-        put(&mut tree, "victim").unwrap();
-        tree.symlink(
-            Path::new("link"),
-            OsStr::new("victim"),
-            Attributes::default(),
-        )
-        .unwrap();
-        tree.file(Path::new("link"), Attributes::root(0o600), &mut &b"new"[..])
-            .unwrap();
-        assert_eq!(std::fs::read(dir.path().join("root/victim")).unwrap(), b"x");
-        assert_eq!(std::fs::read(dir.path().join("root/link")).unwrap(), b"new");
-    }
-
-    #[test]
-    fn a_white_out_hides_lower_layers_only() {
-        let (_dir, mut tree) = tree();
-        for path in ["d/low", "d/sub/low", "e/low", "f"] {
-            put(&mut tree, path).unwrap();
-        }
-        tree.next_layer();
-        put(&mut tree, "d/high").unwrap();
-        put(&mut tree, "d/sub/high").unwrap();
-        tree.white_out_content(Path::new("d")).unwrap();
-        tree.white_out(Path::new("e")).unwrap();
-        tree.white_out(Path::new("f")).unwrap();
-        tree.white_out(Path::new("never/was")).unwrap();
-        for (path, there) in [
-            ("d/low", false),
-            ("d/sub/low", false),
-            ("d/high", true),
-            ("d/sub/high", true),
-            ("e", false),
-            ("f", false),
-            ("never", false),
-        ] {
-            assert_eq!(tree.exists(path), there, "{path}");
-        }
-    }
-
-    #[test]
-    fn a_long_run_of_zeros_is_a_hole() {
-        use std::os::unix::fs::MetadataExt;
-        let (dir, mut tree) = tree();
-        let mut content = io::repeat(0).take(64 << 20).chain(&b"end"[..]);
-        let size = tree
-            .file(Path::new("big"), Attributes::root(0o644), &mut content)
-            .unwrap();
-        let meta = std::fs::metadata(dir.path().join("root/big")).unwrap();
-        assert_eq!((size, meta.len()), ((64 << 20) + 3, (64 << 20) + 3));
-        assert!(meta.blocks() < 1024);
-        // The last part of it, and the root.
-        assert!(tree.content_size() <= 2 * (1 << 16));
-    }
-
-    /// Two inodes that follow each other under one number, here or on another file system of this host.
-    fn reused(old: &str, new: impl Fn(&mut Tree, &str)) -> (tempfile::TempDir, Tree, u64) {
-        use std::os::unix::fs::MetadataExt;
-        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let homes = [
-            std::env::temp_dir(),
-            here.join("../../target"),
-            "/dev/shm".into(),
-        ];
-        for home in &homes {
-            let Ok(dir) = tempfile::tempdir_in(home) else {
-                continue;
-            };
-            for turn in 0..50 {
-                let mut tree = Tree::create(&dir.path().join(turn.to_string())).unwrap();
-                let inode = |tree: &Tree, path: &str| {
-                    std::fs::symlink_metadata(tree.path().join(path)).map(|m| m.ino())
-                };
-                // A neighbour, so that the folder itself is not the last number.
-                tree.directory(Path::new("opt"), None).unwrap();
-                let app = Attributes {
-                    uid: 1000,
-                    mtime: Some(7),
-                    ..Attributes::root(0o600)
-                };
-                let character = Special::Character { major: 1, minor: 3 };
-                tree.special(Path::new(old), character, app).unwrap();
-                let number = inode(&tree, old).unwrap();
-                tree.next_layer();
-                tree.white_out(Path::new(old)).unwrap();
-                new(&mut tree, old);
-                if inode(&tree, old).unwrap() == number {
-                    return (dir, tree, number);
-                }
-            }
-        }
-        panic!("no file system of {homes:?} gives a number out again");
-    }
-
-    #[test]
-    fn what_was_known_of_a_file_goes_with_it_though_its_number_comes_again() {
-        // A folder that no layer has an entry for.
-        let (_dir, tree, number) = reused("opt/thing", |tree, path| {
-            tree.file(
-                &Path::new(path).join("below"),
-                Attributes::root(0o644),
-                &mut &b"x"[..],
-            )
-            .unwrap();
-        });
-        let folder = tree.attributes_of(number).unwrap();
-        assert_eq!((folder.uid, folder.mode, folder.special), (0, 0o755, None));
-        assert_eq!(folder.mtime, Some(7), "the newest time that was told");
-
-        let (_dir, tree, number) = reused("opt/thing", |tree, path| {
-            tree.symlink(Path::new(path), OsStr::new("x"), Attributes::root(0o777))
-                .unwrap();
-        });
-        assert_eq!(tree.attributes_of(number).unwrap().special, None);
-    }
-
-    #[test]
-    fn a_name_that_is_removed_takes_nothing_from_the_other_names_of_its_file() {
-        use std::os::unix::fs::MetadataExt;
-        let (dir, mut tree) = tree();
-        let app = Attributes {
-            uid: 1000,
-            ..Attributes::root(0o4755)
-        };
-        tree.file(Path::new("one"), app, &mut &b"x"[..]).unwrap();
-        tree.hard_link(Path::new("two"), Path::new("one")).unwrap();
-        let number = std::fs::metadata(dir.path().join("root/one"))
-            .unwrap()
-            .ino();
-        tree.remove(Path::new("one")).unwrap();
-        assert_eq!(tree.attributes_of(number).unwrap().uid, 1000);
-        tree.remove(Path::new("two")).unwrap();
-        assert_eq!(tree.attributes_of(number), None);
-    }
-
-    #[test]
-    fn a_folder_is_made_where_links_lead_and_never_in_their_place() {
-        let (dir, mut tree) = tree();
-        let link = |tree: &mut Tree, path: &str, target: &str| {
-            tree.symlink(Path::new(path), OsStr::new(target), Attributes::root(0o777))
-                .unwrap();
-        };
-        link(&mut tree, "app", "/data/current/app");
-        link(&mut tree, "data", "srv/../mnt");
-        link(&mut tree, "loop", "loop");
-        link(&mut tree, "up", "../../../../outside");
-        put(&mut tree, "file").unwrap();
-        tree.directory_behind_links("/app/work").unwrap();
-        tree.directory_behind_links("up/x").unwrap();
-        tree.directory_behind_links("/file").unwrap();
-        tree.directory_behind_links("/").unwrap();
-        let root = dir.path().join("root");
-        assert!(root.join("mnt/current/app/work").is_dir());
-        assert!(root.join("app").is_symlink() && root.join("outside/x").is_dir());
-        assert!(root.join("file").is_file());
-        assert!(tree.directory_behind_links("loop/x").is_err());
-        assert!(tree.directory_behind_links("file/x").is_err());
     }
 }

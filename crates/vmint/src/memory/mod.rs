@@ -1,6 +1,10 @@
-//! What the host has, as the kernel says it. What it does not say is not known, and nothing is held against it.
+//! What memory the host has, as the kernel says it. What it does not say is not known, and nothing is held against it.
+//!
+//! * `cgroup`: what a control group leaves of it.
 
-use super::cgroup::{self, Room};
+mod cgroup;
+
+pub use cgroup::Room;
 use std::path::Path;
 
 /// Memory, swap and pressure of one moment.
@@ -62,7 +66,7 @@ impl MemInfo {
 }
 
 /// Reads `/proc/meminfo`.
-pub fn parse_meminfo(text: &str) -> MemInfo {
+fn parse_meminfo(text: &str) -> MemInfo {
     let field = |name: &str| {
         let value = text
             .lines()
@@ -84,7 +88,7 @@ pub fn parse_meminfo(text: &str) -> MemInfo {
 }
 
 /// `avg10` of the line `some` of `/proc/pressure/memory`, in percent.
-pub fn parse_pressure(text: &str) -> Option<f64> {
+fn parse_pressure(text: &str) -> Option<f64> {
     let some = text.lines().find_map(|line| line.strip_prefix("some "))?;
     let value = some
         .split_whitespace()
@@ -97,7 +101,7 @@ pub fn parse_pressure(text: &str) -> Option<f64> {
 
 /// The private memory that a process has now, in bytes; 0 if there is no such process. What it has mapped of files, such
 /// as the memory of its template, is not its own.
-pub fn private_memory(pid: u32) -> u64 {
+pub(crate) fn private_memory(pid: u32) -> u64 {
     text(format!("/proc/{pid}/statm"))
         .and_then(|text| parse_statm(&text))
         .unwrap_or(0)
