@@ -38,9 +38,10 @@ fn root() -> PathBuf {
 /// All pages with examples, by their paths in the repository.
 fn pages() -> Vec<String> {
     let docs = fs::read_dir(root().join("docs")).expect("docs/ is there");
+    let docs = docs.map(|entry| entry.unwrap().path());
+    let docs = docs.filter(|path| path.extension().is_some_and(|e| e == "md"));
+    let docs = docs.map(|path| format!("docs/{}", path.file_name().unwrap().to_string_lossy()));
     let mut pages: Vec<_> = docs
-        .map(|entry| format!("docs/{}", entry.unwrap().file_name().to_string_lossy()))
-        .filter(|name| name.ends_with(".md"))
         .chain(["README.md", "python/README.md"].map(str::to_owned))
         .collect();
     pages.sort();

@@ -77,9 +77,9 @@ fn fault(text: &str, named: &[&str]) -> Fault {
     let message = values.map_or_else(|| message.clone(), |values| format!("{message} {values}"));
     let help = match named.first() {
         Some(name) if is_command(name) => {
-            format!("`vmint {name} --help` tells what can be written")
+            format!("run `vmint {name} --help` for its usage")
         }
-        _ => "`vmint --help` tells what can be written".to_owned(),
+        _ => "run `vmint --help` for the usage".to_owned(),
     };
     let hint = match (tips.is_empty(), usage) {
         (false, _) => tips.join("; "),

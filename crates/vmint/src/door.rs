@@ -130,7 +130,7 @@ fn find_runner() -> Result<PathBuf, Fault> {
             ErrorKind::Host,
             "the program vmint is neither next to this program nor in PATH",
         )
-        .hint("install vmint, or set VMINT_RUNNER to its path")
+        .hint("install it (`cargo install vmint-cli`, or the wheel or Debian package), or set VMINT_RUNNER to its path")
     })
 }
 

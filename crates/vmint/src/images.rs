@@ -203,7 +203,7 @@ impl Vmint {
         let Some(recipe) = Recipe::for_name(name) else {
             let shown: String = name.chars().take(80).collect();
             return Err(Fault::new(ErrorKind::NotFound, format!("there is no image {shown:?}"))
-                .hint("vmint image ls shows what there is; tiny, debian:12 and debian:13 are built on first use"));
+                .hint("run `vmint image ls` to list images; tiny, debian:12 and debian:13 are built on first use"));
         };
         self.build_image(name, &recipe, progress).await
     }

@@ -139,7 +139,7 @@ impl Vmint {
             Err(FrozenError::Missing { .. }) => Err(missing()),
             Err(e) => Err(Fault::from(e)
                 .context(format!("snapshot {name} cannot be used"))
-                .hint("`vmint doctor --repair` mends what can be mended")),
+                .hint("run `vmint doctor --repair` to repair what can be repaired")),
         }
     }
 

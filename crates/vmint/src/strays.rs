@@ -103,13 +103,13 @@ impl Vmint {
     }
 
     fn take_up(&self, record: MachineRecord) -> Result<Found, Fault> {
-        let why = "it was not in the database, and was taken up again by what its folder says";
+        let why = "it was not in the database, and was recovered from its folder";
         let taken = self.store().take_up(&record, Known::Keep, why);
         let record = taken?;
         let (name, state) = (record.name, record.state);
         Ok(Found {
             message: format!(
-                "machine {name} was not in the database, and is taken up again: it is {state}"
+                "machine {name} was not in the database, and is recovered: it is {state}"
             ),
             name,
         })
@@ -157,7 +157,7 @@ impl Vmint {
         match self.store().insert_snapshot(&record) {
             Ok(()) | Err(vmint_store::StoreError::SnapshotExists { .. }) => Ok(Some(Found {
                 name: name.clone(),
-                message: format!("snapshot {name} was not in the database, and is taken up again"),
+                message: format!("snapshot {name} was not in the database, and is recovered"),
             })),
             Err(e) => Err(Fault::from(e)),
         }
@@ -173,7 +173,7 @@ impl Vmint {
         Ok(Found {
             name,
             message: format!(
-                "{} has no record and cannot be taken up: {why}; moved to {}, where `vmint gc` deletes it after {days} days",
+                "{} has no record and cannot be recovered: {why}; moved to {}, where `vmint gc` deletes it after {days} days",
                 folder.display(),
                 place.display()
             ),

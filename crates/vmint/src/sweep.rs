@@ -192,7 +192,7 @@ impl Vmint {
             if now.is_none()
                 && !FileLock::is_held(&self.home.machine(&slot.machine).lock()).unwrap_or(false)
             {
-                let why = Some("whoever was making it died");
+                let why = Some("the process that created it died");
                 let rings = self
                     .store()
                     .slot_gone(&slot.machine, why, vmint_store::now())?;

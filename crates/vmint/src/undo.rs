@@ -104,7 +104,7 @@ impl Made {
         let record = Store::open(&self.home).and_then(|mut store| {
             store.update(id, |record| {
                 record.ephemeral = true;
-                record.reason = Some("whoever was making it gave up".into());
+                record.reason = Some("its creation was abandoned".into());
             })
         });
         if let Some(runner) = runner {

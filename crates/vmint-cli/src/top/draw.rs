@@ -143,7 +143,7 @@ fn header(snapshot: &Snapshot) -> Paragraph<'_> {
     let host = &snapshot.host;
     let size = |bytes: Option<u64>| bytes.map_or("?".to_owned(), short);
     let percent = |n: Option<f64>| n.map_or("-".to_owned(), |n| format!("{n:.1} %"));
-    let lent = snapshot.leases.len();
+    let leased = snapshot.leases.len();
     let accelerators = match host.accelerators.as_slice() {
         [] => "-".to_owned(),
         some => some.join(", "),
@@ -157,7 +157,7 @@ fn header(snapshot: &Snapshot) -> Paragraph<'_> {
     let first = Line::from(vec![
         Span::from(format!(" vmint top  {clock} UTC  ")).bold(),
         Span::from(format!(
-            "accelerator {accelerators}  confinement {confinements}  machines {}  lent {lent}  waiting {}",
+            "accelerator {accelerators}  confinement {confinements}  machines {}  leased {leased}  waiting {}",
             snapshot.machines.len(),
             snapshot.waiters.len()
         )),

@@ -121,7 +121,7 @@ fn judge_accelerator(
         return Check::warning(
             NAME,
             "emulation (TCG), as the settings say: KVM was not tried",
-            "vmint config show says who chose it; accelerator = \"auto\" tries KVM",
+            "run `vmint config show` to see where that is set; accelerator = \"auto\" tries KVM",
         );
     }
     let why = host

@@ -144,7 +144,7 @@ impl<P: Progress + Send + Sync> Site for Pools<P> {
     fn resolve(&self, labels: &[String]) -> Result<Place, Fault> {
         let missing = |pool: &Name| {
             Fault::new(ErrorKind::NotFound, format!("there is no pool {pool}"))
-                .hint("vmint pool ls shows those that exist")
+                .hint("run `vmint pool ls` to list pools")
         };
         if let Some(pool) = &self.options.pool {
             return self.pool_of(pool.as_str())?.ok_or_else(|| missing(pool));

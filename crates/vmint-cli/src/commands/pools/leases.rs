@@ -79,7 +79,7 @@ fn owner(pid: Option<u32>) -> Result<ProcessRef, Fault> {
     let found = vmint::process(pid)?;
     found.ok_or_else(|| {
         Fault::new(ErrorKind::NotFound, format!("there is no process {pid}"))
-            .hint("--owner-pid names the process with whose end the lease ends")
+            .hint("the lease ends with the process that --owner-pid names; give one that runs")
     })
 }
 
