@@ -205,3 +205,41 @@ fn a_name_that_is_wrong_is_found() {
         assert!(faults.contains(what), "{cell}: {faults}");
     }
 }
+
+/// What a row of figures says of its targets, by the names in front of it.
+fn targets(page: &str) -> HashMap<String, String> {
+    let rows = rows(page, "## Figures").into_iter();
+    let named = rows.flat_map(|(_, row)| {
+        let (names, _) = row[0].split_once(": ").unwrap_or_default();
+        let is_name = |name: &&str| name.starts_with('`') && name.ends_with('`');
+        let names: Vec<_> = names
+            .split(", ")
+            .filter(is_name)
+            .map(|n| n.trim_matches('`'))
+            .map(str::to_owned)
+            .collect();
+        names.into_iter().map(move |name| (name, row[1].clone()))
+    });
+    named.collect()
+}
+
+#[test]
+fn the_targets_of_figures_are_those_that_are_measured_against() {
+    let page = fs::read_to_string(root().join("SPECIFICATION.md")).unwrap();
+    let mut said = targets(&page);
+    let mut wrong = Vec::new();
+    for (name, target) in vmint_bench::targets::ALL {
+        // “≤ 1.25 ×”, “≤ 48 MB”, or a plain 0.
+        let text = match target.value {
+            0.0 => "0".to_owned(),
+            _ => target.to_string(),
+        };
+        match said.remove(*name) {
+            Some(cell) if cell.split(&text).count() > 1 && !cell.contains(&format!("{text}.")) => {}
+            Some(cell) => wrong.push(format!("{name}: the page says “{cell}”, and it is {text}")),
+            None => wrong.push(format!("{name} has no row")),
+        }
+    }
+    wrong.extend(said.keys().map(|name| format!("there is no target {name}")));
+    assert_eq!(wrong, [] as [String; 0]);
+}

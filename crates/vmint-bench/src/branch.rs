@@ -1,7 +1,8 @@
 //! What a snapshot costs the machine that it is taken of.
 
-use super::report::{Row, Rows, Target, Unit};
+use super::report::{Row, Rows, Unit};
 use super::rig::{Rig, kill};
+use super::targets;
 use vmint_model::{ByteSize, Fault, MachineRecord, Origin, SnapshotRecord};
 use vmint_qemu::Frozen;
 
@@ -34,7 +35,7 @@ pub async fn branch(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
         let changed = subject.changed as f64 / 1e6;
         let row = Row::new("branch", what, Unit::Milliseconds, &subject.pauses)
             .floor("fork to running, same memory", &subject.forks)
-            .target(Target::ratio_at_most(0.5))
+            .target(targets::BRANCH)
             .note(format!(
                 "the snapshot takes {changed:.1} MB, device state included"
             ));
@@ -43,7 +44,7 @@ pub async fn branch(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     let what = "pause for a snapshot, 4 GiB of memory";
     let row = Row::new("branch", what, Unit::Milliseconds, &large.pauses)
         .floor("the same, 256 MiB", &small.pauses)
-        .target(Target::ratio_at_most(1.15))
+        .target(targets::BRANCH_SIZE)
         .note("asked for is “flat”; this takes it as “size” does");
     rows.push(row);
     rig.remove(&small.machine).await?;

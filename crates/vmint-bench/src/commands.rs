@@ -1,8 +1,9 @@
 //! `vmint` as a whole process against what it cannot do without.
 
 use super::process::ms;
-use super::report::{Row, Rows, Target, Unit};
+use super::report::{Row, Rows, Unit};
 use super::rig::{MEMORY, Rig, bare_command, in_long_turns, in_turn, kill, spec, succeeded};
+use super::targets;
 use std::path::Path;
 use std::time::Instant;
 use vmint_model::{Fault, Origin};
@@ -25,7 +26,7 @@ pub async fn run(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     let what = "`vmint run -- true`, whole process";
     let row = Row::new("run", what, Unit::Milliseconds, &processes)
         .floor("fork, first command and removal in process", &libraries)
-        .target(Target::ratio_at_most(1.15));
+        .target(targets::RUN);
     rows.push(row);
     let alone = async || {
         let began = Instant::now();
@@ -57,7 +58,7 @@ pub async fn exec(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     let what = "`vmint exec NAME -- true`, whole process";
     let row = Row::new("exec", what, Unit::Milliseconds, &processes)
         .floor("the agent's own round trip", &trips)
-        .target(Target::ratio_at_most(2.0));
+        .target(targets::EXEC);
     rows.push(row);
     kill(live.hypervisor).await?;
     let session = rig.vmint.client(&machine).session().await?;
@@ -104,7 +105,7 @@ pub async fn cli(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
             &vmints,
         )
         .floor("`git --version`", &gits)
-        .target(Target::ratio_at_most(3.0));
+        .target(targets::CLI);
         rows.push(row);
     }
     Ok(())

@@ -1,9 +1,10 @@
 //! Many small files into a machine and out of it.
 
 use super::raw::RawGuest;
-use super::report::{Row, Rows, Target, Unit};
+use super::report::{Row, Rows, Unit};
 use super::rig::{MEMORY, Rig};
 use super::stream::expect;
+use super::targets;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use vmint::Unpacked;
@@ -76,7 +77,7 @@ pub async fn files(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
         rows.push(
             Row::new("files", &what, Unit::Milliseconds, &samples)
                 .floor(floor, &raw)
-                .target(Target::ratio_at_most(2.0)),
+                .target(targets::FILES),
         );
     }
     Ok(())

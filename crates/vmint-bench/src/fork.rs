@@ -3,6 +3,7 @@
 use super::process::ms;
 use super::report::{Row, Rows, Target, Unit};
 use super::rig::{MEMORY, Rig, in_turn, kill};
+use super::targets;
 use std::time::Instant;
 use vmint_model::{ByteSize, Fault, Origin};
 
@@ -22,14 +23,14 @@ pub async fn fork(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     let (forks, bare) = in_turn(rig.count(40, 12), forked, started).await?;
     let row = Row::new("fork", "fork to running", Unit::Milliseconds, &forks)
         .floor("bare QEMU, same arguments, until QMP answers", &bare)
-        .target(Target::ratio_at_most(1.25));
+        .target(targets::FORK);
     rows.push(row);
     Ok(())
 }
 
 /// A cold boot against a fork, both to a first command's result, as a user of the library has it.
 pub async fn boot(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
-    boot_of(rig, rows, "tiny", (5, 2), Target::ratio_at_least(15.0)).await?;
+    boot_of(rig, rows, "tiny", (5, 2), targets::BOOT_TINY).await?;
     let debian = "debian:12";
     let exists = rig
         .vmint
@@ -42,7 +43,7 @@ pub async fn boot(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
         ));
         return Ok(());
     }
-    boot_of(rig, rows, debian, (3, 1), Target::ratio_at_least(40.0)).await
+    boot_of(rig, rows, debian, (3, 1), targets::BOOT_DEBIAN).await
 }
 
 async fn boot_of(
@@ -116,7 +117,7 @@ pub async fn size(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
         &larges,
     )
     .floor("the same, 256 MiB", &smalls)
-    .target(Target::ratio_at_most(1.15));
+    .target(targets::SIZE);
     rows.push(row);
     let first = async |memory| first_result(rig, "tiny", memory, Origin::Template).await;
     let n = rig.count(12, 4);

@@ -6,6 +6,7 @@
 //!
 //! * [`suite`]: which benchmarks there are; runs them.
 //! * [`report`]: figures, targets, and whether they were met.
+//! * [`targets`]: what each figure should come to.
 //! * [`plot`]: figures as pictures.
 //! * `rig`: what benchmarks share: hypervisors and machines to measure, and that none of them stays behind.
 //! * `process`: whole processes timed; what processes and the host use.
@@ -35,6 +36,7 @@ mod restore;
 mod rig;
 mod stream;
 pub mod suite;
+pub mod targets;
 mod workflow;
 mod workflow_check;
 mod workflow_memory;

@@ -2,8 +2,9 @@
 
 use super::memory::{hypervisor, runner};
 use super::process::{cpu, cpus, expect_memory, ms};
-use super::report::{Row, Rows, Target, Unit};
+use super::report::{Row, Rows, Unit};
 use super::rig::{MEMORY_OF_MANY, RESERVE, Rig, succeeded};
+use super::targets;
 use std::time::Instant;
 use vmint::Command;
 use vmint::exec::{Happening, Running};
@@ -60,7 +61,7 @@ pub async fn many(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
             format!("{COUNT} × processor time of one / {} processors", cpus()),
             &singles.iter().map(|single| single * share).collect::<Vec<_>>(),
         )
-        .target(Target::ratio_at_most(1.5))
+        .target(targets::MANY)
         .note(format!(
             "processor time of one: {one:.0} ms alone; {:.0} ms among {COUNT}, and {:.1} ms of this process",
             mean(&together),

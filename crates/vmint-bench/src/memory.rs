@@ -1,8 +1,9 @@
 //! What parked forks take of the host's memory.
 
 use super::process::{expect_memory, memory_available, own_memory};
-use super::report::{Row, Rows, Target, Unit};
+use super::report::{Row, Rows, Unit};
 use super::rig::{MEMORY_OF_MANY, RESERVE, Rig, spec, succeeded};
+use super::targets;
 use std::time::{Duration, Instant};
 use vmint_model::{ErrorKind, Fault, MachineRecord, Origin, ProcessRef};
 
@@ -39,7 +40,7 @@ pub async fn memory(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     drop(first);
     let what =
         format!("a parked fork without a runner: fall of MemAvailable over {n}, divided by {n}");
-    let row = Row::new("memory", what, Unit::Megabytes, &[without]).target(Target::at_most(40.0));
+    let row = Row::new("memory", what, Unit::Megabytes, &[without]).target(targets::MEMORY_FORK);
     rows.push(unsteady(row, &[first_before, first_after]));
 
     rig.progress.stage(&format!("memory: {n} parked machines"));
@@ -68,7 +69,7 @@ pub async fn memory(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     let (runners, hypervisors) = (of(runner)?, of(hypervisor)?);
     let what =
         format!("a parked fork with its runner: fall of MemAvailable over {n}, divided by {n}");
-    let row = Row::new("memory", what, Unit::Megabytes, &[with]).target(Target::at_most(48.0));
+    let row = Row::new("memory", what, Unit::Megabytes, &[with]).target(targets::MEMORY);
     rows.push(unsteady(row, &[before, after]));
     let row = Row::new(
         "memory",
@@ -86,7 +87,7 @@ pub async fn memory(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
         Unit::Megabytes,
         &runners,
     )
-    .target(Target::at_most(8.0))
+    .target(targets::MEMORY_RUNNER)
     .note(
         "its page tables, its sockets and the kernel's records of it are in the difference alone",
     );

@@ -3,8 +3,9 @@
 
 use super::pool_rig::{BenchPool, POOL_MEMORY, clear_dead};
 use super::process::ms;
-use super::report::{Figures, Row, Rows, Target, Unit};
+use super::report::{Figures, Row, Rows, Unit};
 use super::rig::{Rig, in_turn, kill, succeeded};
+use super::targets;
 use super::{pool_crowd, pool_ledger};
 use std::sync::Arc;
 use std::time::Instant;
@@ -78,17 +79,13 @@ async fn acquire(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     let floor = "an empty immediate transaction on the same store";
     let row = Row::new("pool", what, Unit::Milliseconds, &acquired);
     let p99 = row.figures.p99;
-    rows.push(
-        row.clone()
-            .floor(floor, &empty)
-            .target(Target::ratio_at_most(5.0)),
-    );
+    rows.push(row.clone().floor(floor, &empty).target(targets::ACQUIRE));
     rows.push(
         Row {
             what: format!("{what}, in all"),
             ..row
         }
-        .target(Target::at_most(1.0)),
+        .target(targets::ACQUIRE_TIME),
     );
     let empty = Figures::of(Unit::Milliseconds, &empty).p50;
     let worst = tail("acquire of a ready machine, p99", &acquired, p99);
@@ -96,14 +93,14 @@ async fn acquire(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
         worst
             .clone()
             .floor("median of the empty transaction", &[empty])
-            .target(Target::ratio_at_most(20.0)),
+            .target(targets::ACQUIRE_P99),
     );
     rows.push(
         Row {
             what: "acquire of a ready machine, p99, in all".into(),
             ..worst
         }
-        .target(Target::at_most(5.0)),
+        .target(targets::ACQUIRE_P99_TIME),
     );
     Ok(())
 }
@@ -147,7 +144,7 @@ async fn first_result(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     rows.push(
         Row::new("pool", what, Unit::Milliseconds, &firsts)
             .floor("the same command in a machine that is held", &execs)
-            .target(Target::ratio_at_most(1.3)),
+            .target(targets::FIRST_RESULT),
     );
     Ok(())
 }
@@ -183,14 +180,14 @@ async fn reset_with(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     rows.push(
         row.clone()
             .floor("a command's round trip in the same machine", &execs)
-            .target(Target::ratio_at_most(2.5)),
+            .target(targets::RESET),
     );
     rows.push(
         Row {
             what: format!("{what}, in all"),
             ..row
         }
-        .target(Target::at_most(15.0)),
+        .target(targets::RESET_TIME),
     );
     Ok(())
 }
@@ -234,7 +231,7 @@ async fn reset_without(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> 
                 "a fork with its identity and warm, without a runner",
                 &forks,
             )
-            .target(Target::ratio_at_most(1.2)),
+            .target(targets::RESET_ALONE),
     );
     // The first one is not counted among the others, either.
     rows.push(row.floor(
@@ -288,7 +285,7 @@ async fn fill(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
             &one_by_one,
         )
         .floor("at once", &at_once)
-        .target(Target::ratio_at_least(1.6)),
+        .target(targets::FILL),
     );
     Ok(())
 }

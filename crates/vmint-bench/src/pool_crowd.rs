@@ -3,8 +3,9 @@
 use super::pool_rig::BenchPool;
 use super::pool_worker::Said;
 use super::process::expect_memory;
-use super::report::{Row, Rows, Target, Unit};
+use super::report::{Row, Rows, Unit};
 use super::rig::{RESERVE, Rig};
+use super::targets;
 use std::collections::{BTreeMap, HashSet};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -98,7 +99,7 @@ pub async fn crowd(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     rows.push(
         Row::new("pool", what, Unit::Milliseconds, &[longest])
             .floor("all waits, their median", &waits)
-            .target(Target::ratio_at_most(3.0))
+            .target(targets::CROWD)
             .note(format!(
                 "each lease was checked in its guest: none was lent twice, none was lost; {:.0} leases a second",
                 expected as f64 / elapsed

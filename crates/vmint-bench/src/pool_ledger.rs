@@ -2,8 +2,9 @@
 
 use super::pool::tail;
 use super::process::ms;
-use super::report::{Row, Rows, Target, Unit};
+use super::report::{Row, Rows, Unit};
 use super::rig::Rig;
+use super::targets;
 use std::time::Instant;
 use vmint_model::{
     By, Claim, Claimed, ErrorKind, Fault, Generation, LeaseEnd, LeaseId, LedgerError, Name, Owner,
@@ -32,14 +33,17 @@ pub fn ledger(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     let row = Row::new("pool", what(SIZES[2]), Unit::Milliseconds, many);
     let p99 = row.figures.p99;
     // From 100 to 10,000 the logarithm doubles, and to 1,000 it is half as much again.
-    for (samples, size, growth) in [(some, SIZES[1], 1.5), (many, SIZES[2], 2.0)] {
+    for (samples, size, growth) in [
+        (some, SIZES[1], targets::CLAIM_GROWTH),
+        (many, SIZES[2], targets::CLAIM_GROWTH_MOST),
+    ] {
         rows.push(
             Row::new("pool", what(size), Unit::Milliseconds, samples)
                 .floor(format!("with {} machines", SIZES[0]), few)
-                .target(Target::ratio_at_most(growth)),
+                .target(growth),
         );
     }
-    rows.push(tail(&format!("{}, p99", what(SIZES[2])), many, p99).target(Target::at_most(5.0)));
+    rows.push(tail(&format!("{}, p99", what(SIZES[2])), many, p99).target(targets::CLAIM));
     Ok(())
 }
 

@@ -4,8 +4,9 @@
 use super::pool_rig::{BenchPool, POOL_MEMORY, clear_dead};
 use super::pool_worker::Said;
 use super::process::expect_memory;
-use super::report::{Row, Rows, Target, Unit};
+use super::report::{Row, Rows, Unit};
 use super::rig::{RESERVE, Rig};
+use super::targets;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::process::Stdio;
@@ -207,7 +208,7 @@ pub async fn soak(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
                 Unit::Count,
                 &[number as f64],
             )
-            .target(Target::at_most(0.0))
+            .target(targets::SOAK_FAULTS)
             .note(tally.failure.clone()),
         );
     }
@@ -218,7 +219,7 @@ pub async fn soak(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     );
     rows.push(
         Row::new("pool-soak", what, Unit::Count, &[left.len() as f64])
-            .target(Target::at_most(0.0))
+            .target(targets::SOAK_LEFT)
             .note(note),
     );
     // A runner that was replaced cannot be compared with itself.
@@ -237,7 +238,7 @@ pub async fn soak(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
             &after,
         )
         .floor("the same runner when it was weighed first", &before)
-        .target(Target::ratio_at_most(1.1))
+        .target(targets::SOAK_MEMORY)
         .note(format!(
             "{} runners have lived over {} leases of the pool and more",
             before.len(),

@@ -4,8 +4,9 @@
 //! The peer has what vmint's command line has not: it is measured in this process, with a connection that is open.
 
 use super::process::ms;
-use super::report::{Row, Rows, Target, Unit};
+use super::report::{Row, Rows, Unit};
 use super::rig::{MEMORY, Rig, kill, spec, succeeded};
+use super::targets;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
@@ -53,7 +54,7 @@ pub async fn restore(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     rows.push(
         row("`vmint restore`, whole process", &alone)
             .floor("fork to running", &forks)
-            .target(Target::ratio_at_most(2.0)),
+            .target(targets::RESTORE),
     );
     rows.push(
         row(
@@ -61,7 +62,7 @@ pub async fn restore(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
             &both,
         )
         .floor("`loadvm` and the first `true`, in process", &peer_both)
-        .target(Target::ratio_at_most(0.4)),
+        .target(targets::RESTORE_LOADVM),
     );
     rows.push(
         row("`vmint restore`, whole process", &alone).floor("`loadvm`, in process", &peer_alone),

@@ -3,6 +3,7 @@
 use super::raw::RawGuest;
 use super::report::{Row, Rows, Target, Unit};
 use super::rig::{MEMORY, Rig, succeeded};
+use super::targets;
 use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use vmint::Command;
@@ -53,19 +54,9 @@ pub async fn stream(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     guest.kill();
     rig.remove(&machine).await?;
     let what = format!("a command's output, {} MB", output / 1_000_000);
-    outs.report(
-        rows,
-        &what,
-        "raw virtio-serial, out",
-        Target::ratio_at_least(0.6),
-    );
+    outs.report(rows, &what, "raw virtio-serial, out", targets::STREAM_OUT);
     let what = format!("a tar stream into tmpfs, {} MB", input / 1_000_000);
-    ins.report(
-        rows,
-        &what,
-        "raw virtio-serial, in",
-        Target::ratio_at_least(0.4),
-    );
+    ins.report(rows, &what, "raw virtio-serial, in", targets::STREAM_IN);
     Ok(())
 }
 

@@ -2,8 +2,9 @@
 
 use super::pool_rig::{BenchPool, POOL_MEMORY, clear_dead};
 use super::process::ms;
-use super::report::{Row, Rows, Target, Unit};
+use super::report::{Row, Rows, Unit};
 use super::rig::Rig;
+use super::targets;
 use super::workflow_rig::{self as flow, FIRST_OUTPUT, Mark, SAYS_IT};
 use super::{workflow_check, workflow_memory};
 use std::sync::Arc;
@@ -101,7 +102,7 @@ async fn first_output(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     }
     pool.remove().await?;
     let what = "acquire to the first step's first output, over the step's own time";
-    rows.push(row(what, &differences(&way.whole, &way.plain)).target(Target::at_most(50.0)));
+    rows.push(row(what, &differences(&way.whole, &way.plain)).target(targets::WORKFLOW_FIRST));
     let floor = "its script as the first command of another ready machine";
     rows.push(row("acquire to the first step's first output", &way.whole).floor(floor, &way.plain));
     rows.push(row("  of that, the acquire", &way.acquire));
@@ -148,9 +149,9 @@ async fn ended(lease: &Lease, mut seen: impl FnMut(usize)) -> Result<(ExitStatus
 /// machine of the pool; many in a row of either, in turns.
 async fn overhead(rig: &Rig<'_>, rows: &mut Rows<'_>, moments: Moments) -> Result<(), Fault> {
     const STEPS: usize = 12;
-    let (with, most) = match moments {
-        Moments::Steps => (", with snapshots", 60.0),
-        Moments::None | Moments::Failures => ("", 15.0),
+    let (with, target) = match moments {
+        Moments::Steps => (", with snapshots", targets::WORKFLOW_SNAPSHOT),
+        Moments::None | Moments::Failures => ("", targets::WORKFLOW_STEP),
     };
     stage(rig, &format!("overhead a step{with}"));
     let pool = BenchPool::new(rig, 2, 2, 0).await?;
@@ -181,7 +182,6 @@ async fn overhead(rig: &Rig<'_>, rows: &mut Rows<'_>, moments: Moments) -> Resul
     held.release()?;
     pool.remove().await?;
     let what = format!("overhead a step{with}");
-    let target = Target::at_most(most);
     rows.push(row(&what, &differences(&whole, &plain)).target(target));
     let what = format!("a step of `true`{with}, to the next one's beginning");
     rows.push(row(&what, &whole).floor("its script as a plain command", &plain));

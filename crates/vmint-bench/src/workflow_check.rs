@@ -1,8 +1,9 @@
 //! How long it takes to read and check a long workflow.
 
 use super::process::ms;
-use super::report::{Rows, Target};
+use super::report::Rows;
 use super::rig::Rig;
+use super::targets;
 use super::workflow::row;
 use super::workflow_rig::write;
 use std::fmt::Write as _;
@@ -106,7 +107,7 @@ pub fn check(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
         samples.push(ms(began.elapsed()));
     }
     let what = format!("parsing and checking a workflow of {LINES} lines");
-    rows.push(row(&what, &samples[1..]).target(Target::at_most(50.0)));
+    rows.push(row(&what, &samples[1..]).target(targets::WORKFLOW_CHECK));
     let mut processes = Vec::new();
     for _ in 0..=rig.count(20, 5) {
         let mut command = rig.program(&["workflow", "check"]);

@@ -2,9 +2,10 @@
 
 use super::pool_rig::BenchPool;
 use super::process::own_memory;
-use super::report::{Row, Rows, Target, Unit};
+use super::report::{Row, Rows, Unit};
 use super::rig::Rig;
 use super::stream::{expect, rate};
+use super::targets;
 use super::workflow::stage;
 use super::workflow_rig::{self as flow, Whole};
 use std::sync::Mutex;
@@ -19,8 +20,6 @@ const FEW: usize = 10;
 const MANY: usize = 100;
 /// A line of the logs that are measured, without its end.
 const LINE: &str = "abcdefghijklmnopqrstuvwxyz0123456789 abcdefghijklmnopqrstuvwxyz0123456789 abcdefghijklmnopqrst";
-/// How much more memory a long log may take than a short one, in megabytes: far less than the log.
-const MOST_HELD: f64 = 10.0;
 
 fn megabytes(what: &str, bytes: &[u64]) -> Row {
     let samples: Vec<_> = bytes.iter().map(|bytes| *bytes as f64 / 1e6).collect();
@@ -81,7 +80,7 @@ pub async fn steps(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
             format!("after {FEW} steps of the same run"),
             &as_megabytes(&after_few),
         )
-        .target(Target::ratio_at_most(1.05)),
+        .target(targets::WORKFLOW_MEMORY),
     );
     rows.push(
         megabytes(
@@ -136,7 +135,7 @@ pub async fn log(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
                 &format!("a log of 100 MB: more memory of {who} than with 1 MB"),
                 &more,
             )
-            .target(Target::at_most(MOST_HELD)),
+            .target(targets::WORKFLOW_LOG),
         );
         rows.push(
             megabytes(&format!("the most memory of {who}, a log of 100 MB"), &long)
