@@ -94,3 +94,58 @@ targets! {
     /// In ms.
     WORKFLOW_CHECK = "workflow-check", Target::at_most(50.0);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::ALL;
+    use std::collections::HashMap;
+
+    /// What the page says of each target, by the names in front of its rows.
+    fn said(page: &str) -> HashMap<&str, &str> {
+        let (_, figures) = page
+            .split_once("\n## Figures\n")
+            .expect("the page has figures");
+        let figures = figures
+            .split_once("\n## ")
+            .map_or(figures, |(figures, _)| figures);
+        let rows = figures.lines().filter_map(|line| line.strip_prefix("| "));
+        let named = rows.filter_map(|row| {
+            let (what, rest) = row.split_once(" | ")?;
+            let (names, _) = what.split_once(": ")?;
+            let (target, _) = rest.split_once(" | ")?;
+            let names = names
+                .split(", ")
+                .map(|name| name.strip_prefix('`')?.strip_suffix('`'));
+            Some(names.flatten().map(move |name| (name, target)))
+        });
+        named.flatten().collect()
+    }
+
+    #[test]
+    fn the_specification_has_each_target_and_no_other() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../SPECIFICATION.md");
+        let page = std::fs::read_to_string(path).unwrap();
+        let mut said = said(&page);
+        let mut wrong = Vec::new();
+        for (name, target) in ALL {
+            // “≤ 1.25 ×”, “≤ 48” with a unit behind it, or a plain 0.
+            let text = match target.value {
+                0.0 => "0".to_owned(),
+                _ => target.to_string(),
+            };
+            match said.remove(name) {
+                Some(cell)
+                    if cell
+                        .split(&text)
+                        .skip(1)
+                        .any(|rest| !rest.starts_with(['.', ','])) => {}
+                Some(cell) => {
+                    wrong.push(format!("{name}: the page says “{cell}”, and it is {text}"))
+                }
+                None => wrong.push(format!("{name} has no row")),
+            }
+        }
+        wrong.extend(said.keys().map(|name| format!("there is no target {name}")));
+        assert_eq!(wrong, [] as [String; 0]);
+    }
+}
