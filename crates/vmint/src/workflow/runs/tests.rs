@@ -99,7 +99,7 @@ fn a_record_that_cannot_be_written_is_told_at_the_end_and_nothing_is_stopped() {
     assert!(
         failure
             .message
-            .starts_with("the run's record could not be kept: run r"),
+            .starts_with("the run's record could not be kept: run `r"),
         "{failure}"
     );
     assert_eq!(keeper.next().0.lock().unwrap().len(), 2);
