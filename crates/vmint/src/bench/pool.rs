@@ -214,7 +214,7 @@ async fn reset_without(rig: &Rig<'_>, rows: &mut Vec<Row>) -> Result<(), Fault> 
             let began = Instant::now();
             let mut live = rig.live(&template).await?;
             cold.push(ms(began.elapsed()));
-            let deadline = start_deadline(rig.host.accelerator, false);
+            let deadline = start_deadline(rig.host.accelerator, vmint_model::Boot::Fork);
             let deadline = tokio::time::Instant::now() + deadline;
             warm_up(&mut live, &rig.scratch("console.log"), deadline).await?;
             let elapsed = ms(began.elapsed());

@@ -49,7 +49,7 @@ impl RawGuest {
         let image = rig.vmint.ensure_image("tiny", rig.progress).await?;
         let accelerator = rig.host.accelerator;
         let boot = boot_spec(&Vmint::boot_files(&image)?, accelerator);
-        let shape = shape(accelerator, MEMORY, 1, Link::None, false);
+        let shape = shape(accelerator, MEMORY, 1, Link::None);
         let (ram, console) = (rig.scratch("raw.ram"), rig.scratch("raw.console.log"));
         create_ram(&ram, MEMORY.0)?;
         let mut arguments: Vec<OsString> = vec!["-name".into(), "vmint-bench-raw".into()];

@@ -172,7 +172,8 @@ impl<'a> Rig<'a> {
             self.scratch("console.log"),
             self.scratch("qemu.log"),
         );
-        let deadline = tokio::time::Instant::now() + start_deadline(self.host.accelerator, false);
+        let deadline = tokio::time::Instant::now()
+            + start_deadline(self.host.accelerator, vmint_model::Boot::Fork);
         bring_up(
             self.launch(frozen, &ram, &console, &log),
             self.prepare()?,
@@ -212,7 +213,9 @@ impl<'a> Rig<'a> {
 
     /// Removes a machine.
     pub async fn remove(&self, machine: &MachineRecord) -> Result<(), Fault> {
-        self.vmint.remove(machine.id.as_str(), true).await
+        self.vmint
+            .remove(machine.id.as_str(), vmint_model::Force::Yes)
+            .await
     }
 
     /// The `vmint` program with `arguments`, for this home and with nobody's settings.
