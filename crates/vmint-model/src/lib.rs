@@ -21,6 +21,7 @@
 //! * [`error`]: kinds of failure and their exit codes.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+#![warn(unreachable_pub)]
 
 pub mod allow;
 pub mod backend;

@@ -22,7 +22,7 @@ const ATTEMPTS: u32 = 5;
 const GONE_WITHIN: Duration = Duration::from_secs(60);
 
 /// Lends a machine to a test.
-pub fn lend(
+pub(crate) fn lend(
     vmint: &blocking::Vmint,
     config: &Config,
     asked: &Asked,
