@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 /// On which floor each crate lives. A new crate gets a line here and one in ARCHITECTURE.md.
-const FLOORS: [(&str, u32); 22] = [
-    ("vmint-cli", 5),
-    ("vmint-server", 5),
+const FLOORS: [(&str, u32); 23] = [
+    ("vmint-cli", 6),
+    ("vmint-server", 6),
     ("vmint-python", 5),
+    ("vmint-bench", 5),
     ("vmint", 4),
     ("vmint-workflow", 3),
     ("vmint-pool", 3),
@@ -30,7 +31,7 @@ const FLOORS: [(&str, u32); 22] = [
     ("vmint-tree", 1),
     // The guest's program stands beside the house.
     (AGENT, 0),
-    (TESTS, 6),
+    (TESTS, 7),
 ];
 const AGENT: &str = "vmint-agent";
 const TESTS: &str = "vmint-tests";

@@ -17,7 +17,7 @@ use vmint_model::{ErrorKind, Explained};
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// The recipe asks for what its base cannot do.
-    #[error("{base} lives in memory: it takes no {what}")]
+    #[error("`{base}` has no disk; {what} needs one")]
     NoDisk {
         /// The base.
         base: Base,

@@ -60,6 +60,7 @@ pub fn run(home: &Home, id: &MachineId) {
         }
     };
     // All of this while there is one thread: those that a thread starts are inside the fence with it, others are not.
+    make_room_for_descriptors();
     let prepared = prepare(home, id, &dir);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -73,6 +74,15 @@ pub fn run(home: &Home, id: &MachineId) {
     }
     // Held to the very end: as long as anything of this machine may be alive, so is its lock.
     drop(lock);
+}
+
+/// Has the kernel make this process's table of descriptors as long as it will ever have to be. Where threads share a table, the kernel
+/// makes it longer only after a grace period of its RCU, in which the caller waits: 8 to 12 ms on an idle host, a third of what QEMU takes
+/// to start (`expand_files`, seen in `/proc/PID/stack`). The guard's sockets have numbers above the 64 that a table has at first.
+fn make_room_for_descriptors() {
+    const ROOM: i32 = 255;
+    // Without it, for want of memory or because of a limit, a start takes longer.
+    drop(rustix::io::fcntl_dupfd_cloexec(io::stderr(), ROOM));
 }
 
 /// Takes the lock from standard input and the pipe to the caller from standard output, and leaves the caller's

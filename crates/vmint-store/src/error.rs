@@ -178,9 +178,9 @@ impl Explained for StoreError {
 
     fn hint(&self) -> Option<String> {
         match self {
-            Self::NoMachine { .. } => Some("`vmint ls --all` shows the machines there are".into()),
+            Self::NoMachine { .. } => Some("run `vmint ls --all` to list machines".into()),
             Self::NoSnapshot { .. } => {
-                Some("`vmint snapshot ls` shows the snapshots there are".into())
+                Some("run `vmint snapshot ls` to list snapshots".into())
             }
             Self::NameTaken { name, .. } => Some(format!(
                 "choose another name, or delete it with `vmint rm {name}`"

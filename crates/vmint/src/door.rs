@@ -192,6 +192,11 @@ impl Vmint {
         &self.home
     }
 
+    /// How it was opened.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
     /// Its record. Never held across an await.
     pub fn store(&self) -> MutexGuard<'_, Store> {
         self.store.lock().expect("nobody panics with the lock")

@@ -3,6 +3,7 @@
 use crate::Vmint;
 use crate::admit::Boots;
 use crate::snapshots::alone;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use vmint_confine::{NoUser, User};
@@ -17,9 +18,12 @@ use vmint_runner::template::{Wanted, boot_deadline, boot_spec, create_ram};
 use vmint_runner::{identity, probe};
 use vmint_store::FileLock;
 
+/// What is remembered of QEMU, as long as its program is the same.
+const QEMU: &str = "qemu";
+/// What is remembered of the host.
 const HOST: &str = "host";
 
-/// What is remembered of the host, and as long as what holds.
+/// Which accelerator works, and for how long that is taken for true.
 #[derive(Serialize, Deserialize)]
 struct Remembered {
     host: Host,
@@ -52,34 +56,47 @@ impl Vmint {
     }
 
     async fn found_host(&self, progress: &dyn Progress) -> Result<Host, Fault> {
-        let (system, img) = Qemu::locate()?;
-        let stamp = Qemu::stamp(&system)?;
-        let boot_id =
-            vmint_store::process::boot_id().map_err(|e| Fault::from_error(ErrorKind::Host, &e))?;
-        let remembered = self.store().setting(HOST)?;
-        let mut qemu = None;
-        if let Some(found) =
-            remembered.and_then(|json| serde_json::from_str::<Remembered>(&json).ok())
-            && found.host.qemu.stamp == stamp
-        {
-            if let Some(accelerator) = self.options.accelerator {
-                return Ok(self.chosen(found.host.qemu, accelerator));
-            }
-            // A host with KVM in sight, or out of it, is another host.
-            let same_kvm = found.kvm_obstacle == kvm_obstacle();
-            if found.boot_id == boot_id && same_kvm {
-                return Ok(self.confined(found.host));
-            }
-            qemu = Some(found.host.qemu);
-        }
-        let qemu = match qemu {
-            Some(qemu) => qemu,
-            None => Qemu::query(system, img).await?,
-        };
+        let qemu = self.found_qemu().await?;
         if let Some(accelerator) = self.options.accelerator {
             return Ok(self.chosen(qemu, accelerator));
         }
+        let boot_id =
+            vmint_store::process::boot_id().map_err(|e| Fault::from_error(ErrorKind::Host, &e))?;
+        if let Some(found) = self.remembered::<Remembered>(HOST)?
+            && found.host.qemu.stamp == qemu.stamp
+            && found.boot_id == boot_id
+            // A host with KVM in sight, or out of it, is another host.
+            && found.kvm_obstacle == kvm_obstacle()
+        {
+            return Ok(self.confined(found.host));
+        }
         self.find_accelerator(&qemu, progress).await
+    }
+
+    /// QEMU here; asked for what it can do once for this program, whoever names the accelerator and whoever has it found.
+    async fn found_qemu(&self) -> Result<Qemu, Fault> {
+        let (system, img) = Qemu::locate()?;
+        let stamp = Qemu::stamp(&system)?;
+        if let Some(qemu) = self.remembered::<Qemu>(QEMU)?
+            && qemu.stamp == stamp
+        {
+            return Ok(Qemu { img, ..qemu });
+        }
+        let qemu = Qemu::query(system, img).await?;
+        self.remember(QEMU, &qemu)?;
+        Ok(qemu)
+    }
+
+    /// What an earlier command found out; nothing if it was an older vmint's, in another form.
+    fn remembered<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Fault> {
+        let json = self.store().setting(key)?;
+        Ok(json.and_then(|json| serde_json::from_str(&json).ok()))
+    }
+
+    fn remember(&self, key: &str, what: &impl Serialize) -> Result<(), Fault> {
+        let json = serde_json::to_string(what)
+            .map_err(|e| Fault::new(ErrorKind::Internal, e.to_string()))?;
+        Ok(self.store().set_setting(key, &json)?)
     }
 
     fn chosen(&self, qemu: Qemu, accelerator: Accelerator) -> Host {
@@ -137,9 +154,7 @@ impl Vmint {
             boot_id,
             kvm_obstacle: obstacle,
         };
-        let json = serde_json::to_string(&remembered)
-            .map_err(|e| Fault::new(ErrorKind::Internal, e.to_string()))?;
-        self.store().set_setting(HOST, &json)?;
+        self.remember(HOST, &remembered)?;
         Ok(host)
     }
 
@@ -176,9 +191,7 @@ impl Vmint {
             Ok(None) => {}
             // Damaged: what can be built again is.
             Err(e) if e.kind() == ErrorKind::Corrupt && Recipe::for_name(name).is_some() => {
-                progress.stage(&format!(
-                    "image {name} cannot be used and is built anew: {e}"
-                ));
+                progress.stage(&format!("image {name} cannot be used and is rebuilt: {e}"));
             }
             Err(e) => return Err(Fault::from(e)),
         }

@@ -30,12 +30,17 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 #![warn(unreachable_pub)]
 
+/// Their examples are compiled with this crate's own.
+#[cfg(doctest)]
+mod documents {
+    #[doc = include_str!("../../../README.md")]
+    struct Readme;
+
+    #[doc = include_str!("../../../docs/rust.md")]
+    struct Rust;
+}
+
 pub mod admit;
-#[expect(
-    unreachable_pub,
-    reason = "measurements are one program in many files, and nobody's library"
-)]
-pub mod bench;
 pub mod blocking;
 pub mod config;
 pub mod declared;

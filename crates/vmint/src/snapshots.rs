@@ -395,9 +395,7 @@ pub(crate) fn expect_fit(host: &Host, name: &Name, frozen: &Frozen) -> Result<()
 fn unusable(name: &Name, frozen: &Frozen, fault: Fault) -> Fault {
     let fault = fault.context(format!("snapshot {name} cannot be used"));
     fault.hint(if frozen.manifest().layers > 0 {
-        format!(
-            "its disk can be had: `vmint create NEW --from {name} --cold --start` boots from it"
-        )
+        format!("boot from its disk: `vmint create NEW --from {name} --cold --start`")
     } else {
         "it has no disk, only memory: name the QEMU that it was made with in VMINT_QEMU".to_owned()
     })

@@ -238,7 +238,7 @@ impl Lent {
             Err(fault) => {
                 let hint = fault.hint.as_ref().map(|h| format!(" ({h})"));
                 let hint = hint.unwrap_or_default();
-                panic!("vmint has no machine for this test, which did not begin: {fault}{hint}")
+                panic!("vmint could not get a machine; the test was not started: {fault}{hint}")
             }
         }
     }

@@ -6,7 +6,7 @@
 //! * [`workflow`]: `workflow` and its own.
 //! * [`images`], [`templates`], [`snapshots`]; [`removal`]: what `rm` of these has in common.
 //! * [`bench`]; [`undo`]: what an interrupted command has half done.
-//! * `schema`, of the tests: what all of them print as JSON.
+//! * `schema`, of the tests: what all of them print as JSON; `pages`, too: documents that are made of the code.
 //! * [`care`]: `doctor`, `gc`, `events`, `config`; [`generate`]: completions and man pages.
 
 mod bench;
@@ -16,6 +16,8 @@ mod generate;
 mod images;
 mod logs;
 mod machines;
+#[cfg(test)]
+mod pages;
 mod pools;
 mod removal;
 mod run;

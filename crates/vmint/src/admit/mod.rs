@@ -160,7 +160,10 @@ impl Vmint {
             Looked::Held(reason) => reason,
         };
         if terms.on_pressure != OnPressure::Wait {
-            let message = format!("{} was not started for want of {reason}", boots.what);
+            let message = format!(
+                "{} was not started: it would have to wait for {reason}",
+                boots.what
+            );
             return Err(Fault::new(ErrorKind::Pressure, message).hint(hint(&reason)));
         }
         self.stand_in_line(boots, &holder, terms.timeout, began, progress)

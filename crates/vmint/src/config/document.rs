@@ -1,6 +1,7 @@
 //! Finds the file, reads it, and knows where in it everything is.
 
 use super::error::{ConfigError, Place};
+use super::keys;
 use super::parse::Parsed;
 use super::setting::Source;
 use std::fs::{self, File};
@@ -215,7 +216,7 @@ impl<'d> Named<'d> {
     /// that is known in another table.
     pub(super) fn only(
         &self,
-        known: &'static [&'static str],
+        known: &'static keys::Table,
         elsewhere: impl Fn(&str) -> Option<String>,
     ) -> Result<(), ConfigError> {
         let Some((document, table)) = self.section.inner else {
@@ -224,12 +225,13 @@ impl<'d> Named<'d> {
         // The first in the file, not in the alphabet.
         let unknown = table
             .keys()
-            .filter(|key| !known.contains(&&**key.get_ref()))
+            .filter(|key| !known.has(key.get_ref()))
             .min_by_key(|key| key.span().start);
         let Some(unknown) = unknown else {
             return Ok(());
         };
         let key: &str = unknown.get_ref();
+        let known: Vec<_> = known.names().collect();
         Err(ConfigError::UnknownKey {
             place: document.place(unknown.span().start).into(),
             key: shorten(key),

@@ -90,7 +90,7 @@ pub enum ConfigError {
         /// The key that was probably meant, if one is near, as it stands in the message.
         nearest: Option<String>,
         /// All keys of the table.
-        known: &'static [&'static str],
+        known: Vec<&'static str>,
     },
     /// A value of another type.
     #[error("{place}: `{key}` {table} must be {expected}, and is the {found} {value}")]

@@ -312,6 +312,20 @@ impl Vmint {
         at_once(self.here()?.renew(id, by.as_by()))
     }
 
+    /// Has a pool go, and all its machines with it, and does not wait for that: for a caller that is about to end itself.
+    pub fn abandon_pool(&self, name: &Name) -> Result<(), Fault> {
+        let change = PoolChange {
+            state: Some(PoolState::Removing),
+            force: true,
+            ..PoolChange::default()
+        };
+        let (_, rings) = self
+            .store()
+            .change_pool(name, change, vmint_store::Moment::now())?;
+        self.ring(rings);
+        Ok(())
+    }
+
     /// Tells those whom a transaction of the ledger concerns.
     pub(crate) fn ring(&self, rings: Vec<Ring>) {
         watch::tell(&self.home, &rings);
@@ -406,7 +420,7 @@ fn check_spec(spec: &PoolSpec) -> Result<(), Fault> {
         return usage("a machine's time to live is at least 1s".into());
     }
     if spec.max_uses == Some(0) {
-        return usage("a machine that may be lent 0 times is of no use: give 1 or more".into());
+        return usage("a machine must be usable for at least one lease, not 0".into());
     }
     Ok(())
 }

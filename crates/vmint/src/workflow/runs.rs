@@ -111,7 +111,10 @@ impl<O: Observer> Keeper<O> {
             Ok(true) => None,
             Ok(false) => Some(Fault::new(
                 ErrorKind::Internal,
-                format!("run {} was taken for dead, and ended by another", run.id),
+                format!(
+                    "run `{}` was assumed dead and closed by another process",
+                    run.id
+                ),
             )),
             Err(e) => Some(Fault::from(e)),
         };

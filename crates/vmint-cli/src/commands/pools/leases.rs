@@ -120,7 +120,7 @@ fn show_lease(context: Context, lease: &LeaseRecord) -> Result<(), Fault> {
     let view = LeaseView::from(lease);
     context.show(&view, || match &view.expires_at {
         Some(at) => format!("{} is renewed until {at}", lease.id),
-        None => format!("{} is renewed; it has no end of its own", lease.id),
+        None => format!("{} is renewed; it has no time limit", lease.id),
     })
 }
 

@@ -134,7 +134,7 @@ fn status(context: Context, name: &Name) -> Result<(), Fault> {
             text.push_str(&slot_rows(&rows));
         }
         if !waiters.is_empty() {
-            text.push_str("\n\nIn line, the first first:\n");
+            text.push_str("\n\nQueue:\n");
             text.push_str(&waiter_rows(&waiters));
         }
         text

@@ -78,7 +78,7 @@ impl<'a> PoolView<'a> {
             .map(|a| format!(", {a}"))
             .unwrap_or_default();
         format!(
-            "pool {} of {} ({}{accelerator}): {} of at most {} machines, {} ready, {} lent, {} waiting",
+            "pool {} of {} ({}{accelerator}): {} of at most {} machines, {} ready, {} leased, {} waiting",
             self.name,
             self.image,
             self.state,
