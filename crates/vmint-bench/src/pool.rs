@@ -47,7 +47,7 @@ async fn acquire(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     stage(rig, "acquire against an empty transaction");
     let pool = BenchPool::new(rig, 4, 4, 1).await?;
     let mut store =
-        Store::open(&rig.vmint.home()).map_err(|e| Fault::from_error(ErrorKind::Host, &e))?;
+        Store::open(rig.vmint.home()).map_err(|e| Fault::from_error(ErrorKind::Host, &e))?;
     let n = rig.count(200, 20);
     let (mut acquired, mut empty) = (Vec::with_capacity(n), Vec::with_capacity(n));
     let acquire = async || {

@@ -289,7 +289,7 @@ impl<'a> Rig<'a> {
         while let Some(record) = self.current(machine)
             && Instant::now() < end
         {
-            belongs::kill_left_over(&self.vmint.home(), &record);
+            belongs::kill_left_over(self.vmint.home(), &record);
             let soon = Instant::now() + Duration::from_millis(100);
             let freed = FileLock::acquire_until(&lock, soon).map(drop);
             if freed.is_ok() && self.vmint.put_away(&record).is_ok() {
