@@ -5,7 +5,7 @@ use crate::args::workflow::Shell;
 use crate::attach::{Ended, attach};
 use crate::commands::run;
 use crate::context::{Context, block_on, interrupted};
-use crate::failure::{signal_code, status_code};
+use crate::exit::{signal_code, status_code};
 use crate::output::BROKEN_PIPE;
 use crate::signals::Signals;
 use std::ffi::OsString;
@@ -13,7 +13,7 @@ use std::io::IsTerminal;
 use std::os::unix::ffi::OsStringExt;
 use vmint::workflow::moment::ShellState;
 use vmint::workflow::moments::Moment;
-use vmint::{Command, ErrorKind, Fault, Vmint};
+use vmint::{Command, ErrorKind, Fault, Force, Vmint};
 
 /// Goes to the step's folder, if it is there already, and becomes what is behind it: the command, or bash, or else sh. No
 /// login shell, which would set a `PATH` of its own.
@@ -45,7 +45,7 @@ pub fn shell(context: Context, args: Shell) -> Result<u8, Fault> {
                 Ended::BrokenPipe => BROKEN_PIPE,
             });
         // Before the prompt is back nothing is left.
-        match (code, vmint.remove(id, true).await) {
+        match (code, vmint.remove(id, Force::Yes).await) {
             // It may have removed itself: the guest shut down.
             (code, Err(fault)) if fault.kind == ErrorKind::NotFound => code,
             (Ok(_), Err(fault)) => {
