@@ -22,6 +22,7 @@
 //! run = ["systemctl enable nginx"]
 //! copy = ["site:/var/www/"]         # paths are relative to the file's folder, and lie in it: see `trust`
 //! size = "8G"
+//! node = "/opt/node/bin/node"       # a program in the image, which runs JavaScript actions; steps have the `node` of PATH
 //! kernel = "vmlinuz"                # with modules = "FOLDER" unless all drivers are built in
 //!
 //! [pools.web]
@@ -114,6 +115,8 @@ pub struct Config {
     pub admission: crate::Admission,
     /// Images that the file declares.
     pub images: BTreeMap<ImageName, ImageDefinition>,
+    /// Of those that name one: the program in the image that runs JavaScript actions.
+    pub nodes: BTreeMap<ImageName, String>,
     /// Pools that the file declares.
     pub pools: BTreeMap<Name, PoolDefinition>,
     /// For workflows.

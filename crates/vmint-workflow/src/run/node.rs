@@ -1,5 +1,8 @@
 //! JavaScript actions, run by the Node.js of where the steps run.
 //!
+//! An image may name another program than the `node` of its `PATH` (`node` in vmint.toml): actions want newer ones than
+//! distributions have. Scripts have the one of `PATH` nevertheless, as on GitHub.
+//!
 //! GitHub's runner brings Node.js with it, and mounts it into a job's container. vmint has the image's: in a container that has
 //! no Node.js, the machine's is lent to it, with its own libraries and its own loader, so that the container's C library does
 //! not matter.
@@ -62,7 +65,8 @@ impl<'r> Instance<'r> {
         {
             let remedy = match self.view {
                 View::Machine => format!(
-                    "install Node.js {wanted} with a command in `run` of its recipe in vmint.toml"
+                    "put Node.js {wanted} into the image with `copy` or `run` of its recipe in vmint.toml, and name its program \
+                     there: `node = \"/opt/node/bin/node\"`"
                 ),
                 View::Container(_) => {
                     format!("name an image with Node.js {wanted} in `container`")
@@ -81,6 +85,9 @@ impl<'r> Instance<'r> {
     async fn find_node(&mut self, using: &str) -> Result<NodeJs, Trouble> {
         let own = self.inventory.program("node");
         let own = own.map(|program| program.path.clone());
+        if let (View::Machine, Some(node)) = (&self.view, self.node_of_image()) {
+            return self.node_of_settings(node).await;
+        }
         match (own, &self.view) {
             (Some(path), View::Machine) => self.node_at(path, "the image").await,
             (Some(path), View::Container(_)) => self.node_at(path, "the job's container").await,
@@ -93,6 +100,29 @@ impl<'r> Instance<'r> {
             }
             (None, View::Container(_)) => self.lend_node(using).await,
         }
+    }
+
+    /// The program that the settings name for the machine's image.
+    pub(super) fn node_of_image(&self) -> Option<String> {
+        self.run.site.node(&self.session.place().image)
+    }
+
+    async fn node_of_settings(&mut self, node: String) -> Result<NodeJs, Trouble> {
+        let argv = vec![node];
+        let (end, version) = self.node_version(&argv).await?;
+        if end == (StepEnd::Exited { code: 0 }) && major(&version).is_some() {
+            return Ok(NodeJs {
+                argv,
+                version,
+                whose: "`node` of the image",
+            });
+        }
+        let (image, node) = (&self.session.place().image, &argv[0]);
+        let said: String = version.chars().take(300).collect();
+        Err(Trouble::Step(format!(
+            "`node` of [images.{image}] in vmint.toml is {node}, which does not run in its machines ({said}): put Node.js there with \
+             `copy` or `run` of the image, or correct the path"
+        )))
     }
 
     async fn node_at(&mut self, program: String, whose: &'static str) -> Result<NodeJs, Trouble> {
@@ -123,7 +153,7 @@ impl<'r> Instance<'r> {
                 "`using: {using}` needs Node.js, which the job's container does not have, and {why}"
             ))
         };
-        let Some(node) = self.machine_node.clone() else {
+        let Some(node) = self.node_of_image().or_else(|| self.machine_node.clone()) else {
             return Err(lacks(format!(
                 "the image {image} has none that could be lent to it: name an image with Node.js in `container`, or {}",
                 Equipment::Node.hint()

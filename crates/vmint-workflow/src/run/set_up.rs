@@ -253,7 +253,8 @@ impl<'r> Instance<'r> {
     fn require(&self) -> Result<(), Trouble> {
         let needs = needs::of_job(self.body, &self.run.request.checked.actions);
         for need in needs {
-            let lacks = self.inventory.first(need.what.programs()).is_none();
+            let lacks = self.inventory.first(need.what.programs()).is_none()
+                && !(need.what == Equipment::Node && self.node_of_image().is_some());
             if need.reached == Reached::Surely && lacks {
                 let image = &self.session.place().image;
                 let (file, spot, who, what) =
