@@ -9,7 +9,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use std::path::PathBuf;
 use std::sync::Arc;
-use vmint::config::{AcceleratorChoice, Config};
+use vmint::config::Config;
 use vmint::{
     ByteSize, ErrorKind, ExecDefaults, Fault, Limits, MachineSpec, Name, NetMode, NewMachine,
     Options, Origin, Silent, Vmint,
@@ -388,23 +388,13 @@ fn open(
         Some(runner) => Options::with_runner(runner),
         None => Options::from_environment(),
     };
-    let options = options.map_err(failure::exception)?;
-    let mut admission = config.admission;
+    let mut options = options.map_err(failure::exception)?.configured(&config);
     if let Some(policy) = on_pressure {
-        admission.terms.on_pressure = read(policy)?;
+        options.admission.terms.on_pressure = read(policy)?;
     }
-    let options = Options {
-        home: home.unwrap_or(options.home),
-        accelerator: match config.accelerator {
-            AcceleratorChoice::Auto => None,
-            AcceleratorChoice::Only(accelerator) => Some(accelerator),
-        },
-        confine: config.confine,
-        full_snapshots: config.snapshots.full,
-        start_timeout: config.defaults.start_timeout,
-        admission,
-        ..options
-    };
+    if let Some(home) = home {
+        options.home = home;
+    }
     let vmint = Vmint::open(options).and_then(|vmint| vmint.sweep().map(|_| vmint));
     Ok(Door {
         vmint: Arc::new(vmint.map_err(failure::exception)?),

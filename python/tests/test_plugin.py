@@ -423,7 +423,7 @@ def test_what_to_do_under_pressure(
         result = go(session, "-rs", "--vmint-on-pressure", policy)
         monkeypatch.delenv("VMINT_ADMISSION_OVERCOMMIT")
     result.assert_outcomes(**{outcome: 1})
-    assert "was not started for want of" in said(result)
+    assert "was not started: it would have to wait for" in said(result)
 
 
 # Workers and processes that die

@@ -49,7 +49,7 @@ class NotOwner(VmintError):
 
 
 class NotFound(VmintError):
-    """What was named does not exist."""
+    """The named thing does not exist."""
 
 
 class Refused(VmintError):
@@ -57,11 +57,11 @@ class Refused(VmintError):
 
 
 class Pressure(Refused):
-    """The host has not the memory for it now."""
+    """The host does not have enough memory right now."""
 
 
 class TimedOut(VmintError, TimeoutError):
-    """vmint did not get done in time. A command that runs too long is :class:`CommandTimedOut`."""
+    """vmint did not finish in time. A command that runs too long is :class:`CommandTimedOut`."""
 
 
 class PoolClosed(VmintError):

@@ -18,7 +18,7 @@ Life = Literal["ephemeral", "owned", "kept"]
 
 
 class Hardware(TypedDict):
-    """What a machine shall be; ``None`` is the settings' default."""
+    """Requested hardware; ``None`` means the configured default."""
 
     image: Optional[str]
     memory: Optional[str]
@@ -52,7 +52,7 @@ def warn_of(pool: str, changed: Changed) -> None:
 def hardware(
     image: Optional[str], memory: Union[None, int, str], cpus: Optional[int], net: Optional[str]
 ) -> Hardware:
-    """What a machine shall be, in the words of whoever calls: a wrong type is told by the name of the argument."""
+    """Checks the requested hardware; an error for a wrong type names the argument."""
     _expect("image", image, "a str", str)
     _expect("memory", memory, 'a size as a str such as "512M", or bytes as an int', int, str)
     _expect("cpus", cpus, "an int", int)

@@ -1,4 +1,4 @@
-"""What a command in a machine has come to."""
+"""The result of a command in a machine."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class FileIn:
 
     def __init__(self, path: str, content: Input) -> None:
         if not posixpath.basename(path):
-            raise ValueError(f"{path!r} names no file")
+            raise ValueError(f"{path!r} is not a file path in the machine")
         self.folder = tempfile.TemporaryDirectory(prefix="vmint-")
         self.source = Path(self.folder.name) / posixpath.basename(path)
         self.source.write_bytes(content.encode() if isinstance(content, str) else content)

@@ -1,10 +1,9 @@
 """Machines, pools and leases, for programs that ``await``.
 
-A call that is cancelled is cancelled in vmint too: a command is killed in its machine, who waits for a machine leaves the line, and a
-machine that nobody was given is taken back. No thread waits on behalf of a call, so that any number of them may wait in line at
-once.
+A call that is cancelled is cancelled in vmint, too: a command is killed in its machine, a waiting caller leaves the queue, and vmint takes
+back a machine that nobody received. No thread waits on behalf of a call, so any number of calls may wait at once.
 
-Both of asyncio and trio can await them, by whichever runs; so anyio can on both.
+Both asyncio and trio can await them, whichever runs; so can anyio on either.
 """
 
 from __future__ import annotations
@@ -66,20 +65,20 @@ class Vm(Core):
         return (await self.exec(["cat", "--", path], check=True)).stdout
 
     async def snapshot(self, name: str) -> dict[str, Any]:
-        """Freezes this moment of the machine under a name; the machine goes on."""
+        """Takes a snapshot of the machine under this name; the machine keeps running."""
         return await _done(self._native.snapshot(name))
 
     async def fork(self, name: str) -> dict[str, Any]:
-        """Starts another machine from this moment of it. It stays until it is removed."""
+        """Starts another machine from the current state of this one. It stays until it is removed."""
         return (await _done(self._native.fork(name)))[0]
 
     async def reset(self) -> None:
-        """Makes the machine fresh: a new fork in its place. Nothing that was in it is left."""
+        """Replaces the machine with a fresh fork. Nothing of its content is left."""
         await _done(self._native.reset())
 
 
 class Machine(Vm):
-    """A machine of one's own. It ends with this process, unless it was made with ``keep``."""
+    """A separate machine. It ends with this process, unless it was created with ``keep``."""
 
     _native: _native.Machine
 
@@ -117,23 +116,23 @@ class Machine(Vm):
         return cls._of(await _done(host.start(hardware, life=life, name=name, snapshot=snapshot, cold=cold)))
 
     def info(self) -> dict[str, Any]:
-        """What is known of it."""
+        """Returns everything known about the machine."""
         return self._native.info()
 
     async def start(self) -> None:
-        """Starts it, if it is down."""
+        """Starts the machine if it is stopped."""
         await _done(self._native.start())
 
     async def stop(self, *, force: bool = False) -> None:
-        """Stops it, if it is up: asks its init, or with ``force`` does not ask. One that is not kept goes away."""
+        """Stops the machine if it is running: asks its init, or cuts the power with ``force``. A machine without ``keep`` is removed."""
         await _done(self._native.stop(force=force))
 
     async def restore(self, snapshot: str) -> None:
-        """Brings it to the moment of a snapshot."""
+        """Brings the machine back to a snapshot."""
         await _done(self._native.restore(snapshot))
 
     async def remove(self) -> None:
-        """Destroys it. One that is gone is left at that."""
+        """Destroys the machine; does nothing if it is already gone."""
         await _done(self._native.remove())
 
     async def __aenter__(self) -> Machine:
@@ -151,8 +150,8 @@ class Machine(Vm):
 class Lease(Vm):
     """The right to one machine of a pool, for as long as this process lives and does not release it.
 
-    What is done with it after it has ended raises :class:`LeaseLost`, which says why. It never reaches the machine as
-    it is lent to somebody else.
+    A call after the lease has ended raises :class:`LeaseLost`, which says why. It never reaches the machine of the
+    next holder.
     """
 
     def __init__(self, native: _native.Lease) -> None:
@@ -169,20 +168,20 @@ class Lease(Vm):
         return self._native.generation
 
     def record(self) -> dict[str, Any]:
-        """What the ledger has of the lease, also when it has ended: ``ended`` then says how."""
+        """Returns the record of the lease, also after it has ended: ``ended`` then says how."""
         return self._native.record()
 
     def info(self) -> dict[str, Any]:
-        """What is known of the machine."""
+        """Returns everything known about the machine."""
         return self._native.info()
 
     def renew(self) -> dict[str, Any]:
-        """Begins the lease's ``ttl`` anew."""
+        """Renews the lease: its ``ttl`` starts again."""
         return self._native.renew()
 
     async def release(self) -> None:
-        """Gives the machine back, which is then made fresh for the next one. A second time raises
-        :class:`LeaseLost`, and does no harm."""
+        """Releases the machine, which vmint then replaces for the next holder. Calling it again raises
+        :class:`LeaseLost` and is harmless."""
         await _done(self._native.release())
 
     async def __aenter__(self) -> Lease:
@@ -208,7 +207,7 @@ class Pool:
     """Machines of one template, kept ready."""
 
     def __init__(self, name: str, *, vmint: Optional[Vmint] = None) -> None:
-        """A pool that exists, or that ``vmint.toml`` declares: then it is made now if need be."""
+        """A pool that exists, or that ``vmint.toml`` declares; in that case it is created now if it is missing."""
         self._host = default(vmint)._native
         self._native = self._host.pool(name)
 
@@ -228,8 +227,8 @@ class Pool:
         max_uses: Optional[int] = None,
         vmint: Optional[Vmint] = None,
     ) -> Pool:
-        """Makes a pool, and returns when it is filled. A machine that could not be made is warned of: the pool tries
-        again as machines are asked for."""
+        """Creates a pool, and returns when it is filled. Warns of a machine that could not be made: the pool tries
+        again when machines are acquired."""
         hardware = asked_hardware(image, memory, cpus, net)
         shape = asked_shape(min, max, standby, ttl, max_uses)
         warn_of(name, await _done(default(vmint)._native.create_pool(name, hardware, shape)))
@@ -252,23 +251,23 @@ class Pool:
         ttl: Optional[float] = None,
         wait: bool = True,
     ) -> Lease:
-        """Lends a machine: one that is ready, or else the first that gets ready or can be made, first come first
-        served. After ``timeout`` seconds :class:`TimedOut` is raised. Without ``wait``, :class:`Refused` is raised when
-        all machines that the pool may have are lent. After ``ttl`` seconds the lease ends unless it is renewed."""
+        """Acquires a machine that is ready, or the next one that becomes ready; callers queue in order. Raises
+        :class:`TimedOut` after ``timeout`` seconds. Without ``wait``, raises :class:`Refused` if all machines that the
+        pool may have are leased. After ``ttl`` seconds the lease ends unless it is renewed."""
         return Lease(await _done(self._native.acquire(label, timeout, ttl, wait)))
 
     async def resize(self, *, min: Optional[int] = None, max: Optional[int] = None) -> None:
-        """Changes how many machines it has; opens it again if it was drained."""
+        """Changes the number of machines; opens the pool again if it was drained."""
         count("min", min, optional=True)
         count("max", max, optional=True)
         warn_of(self.name, await _done(self._host.resize_pool(self.name, min, max)))
 
     async def drain(self, *, timeout: Optional[float] = None) -> None:
-        """Has it lend nothing more. With ``timeout``, waits so long until its machines are gone."""
+        """Stops handing out machines. With ``timeout``, waits up to that long for them to go."""
         await _done(self._host.drain_pool(self.name, timeout))
 
     async def remove(self, *, force: bool = False, timeout: float = 60.0) -> None:
-        """Removes it with all of its machines: those that are lent when their leases end, or with ``force`` at once."""
+        """Removes the pool with all of its machines: leased ones when their leases end, or at once with ``force``."""
         await _done(self._host.remove_pool(self.name, force, timeout))
 
     def __repr__(self) -> str:

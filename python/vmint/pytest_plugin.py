@@ -95,7 +95,7 @@ def vm(request: pytest.FixtureRequest) -> Iterator[Lease]:
 
 @pytest.fixture
 def vms(request: pytest.FixtureRequest) -> Iterator[Callable[[int], list[Lease]]]:
-    """Lends several fresh machines to this test: ``one, two = vms(2)``. All are of the kind that ``vm`` is."""
+    """Acquires several fresh machines for this test: ``one, two = vms(2)``. All are of the same kind as ``vm``."""
     with _session(request.config).leases(request.node, settings.of_item(request.node)) as lend:
         yield lend
 

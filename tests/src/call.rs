@@ -44,7 +44,7 @@ pub fn binary() -> PathBuf {
 
 /// What executes guests, where the tests are told: `VMINT_TEST_ACCELERATOR`. A host that is slow may not see in time that KVM
 /// works, and all tests would then pass without it.
-fn accelerator() -> Option<(&'static str, OsString)> {
+pub(crate) fn accelerator() -> Option<(&'static str, OsString)> {
     Some((
         "VMINT_ACCELERATOR",
         std::env::var_os("VMINT_TEST_ACCELERATOR")?,
@@ -86,7 +86,6 @@ impl Call {
             }
         }
         command
-            .envs(accelerator())
             .envs(home.environment())
             .env("NO_COLOR", "1")
             .env_remove("RUST_LOG");

@@ -1,6 +1,6 @@
 //! A home of its own for every test.
 
-use crate::call::{Call, Outcome};
+use crate::call::{Call, Outcome, accelerator};
 use crate::processes::{self, Process};
 use crate::seed::Seed;
 use crate::wait::{patient, until_some};
@@ -83,14 +83,16 @@ impl Home {
         self.runtime.path()
     }
 
-    /// The variables that name this home.
+    /// The variables that name this home, and what executes its guests.
     pub fn environment(&self) -> Vec<(String, OsString)> {
         let own = [
             ("VMINT_HOME", self.root()),
             ("VMINT_RUNTIME_DIR", self.runtime()),
         ];
         let own = own.map(|(name, path)| (name.to_owned(), path.as_os_str().to_owned()));
-        own.into_iter().chain(self.environment.clone()).collect()
+        let accelerator = accelerator().map(|(name, value)| (name.to_owned(), value));
+        let own = own.into_iter().chain(accelerator);
+        own.chain(self.environment.clone()).collect()
     }
 
     /// A call to make.

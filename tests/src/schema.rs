@@ -18,8 +18,8 @@ struct Document {
 
 static DOCUMENT: LazyLock<Document> = LazyLock::new(|| {
     const NAME: &str = "vmint.schema.json";
-    let document: Value = serde_json::from_str(include_str!("../../docs/vmint.schema.json"))
-        .expect("the schema is JSON");
+    let document: Value =
+        serde_json::from_str(include_str!("vmint.schema.json")).expect("the schema is JSON");
     let commands = document["properties"].as_object().expect("an answer each");
     let names: Vec<_> = commands.keys().cloned().collect();
     let (mut compiler, mut schemas) = (Compiler::new(), Schemas::new());

@@ -97,7 +97,7 @@ fn who_does_not_want_to_wait_fails_at_once_and_leaves_nothing() {
         let refused = home.vmint("create second --memory 128M --start --format json");
         let message = refused.fault(4, "pressure");
         assert!(
-            message.contains("was not started for want of memory: it needs "),
+            message.contains("was not started: it would have to wait for memory: it needs "),
             "{message}"
         );
         let refused = home.vmint("run --memory 128M --format json -- true");
@@ -322,7 +322,7 @@ fn the_limit_of_the_control_group_counts() {
     let said = String::from_utf8_lossy(&refused.stdout).into_owned();
     assert_eq!(refused.status.code(), Some(4), "{refused:?}");
     assert!(
-        said.contains("\"pressure\"") && said.contains("for want of memory"),
+        said.contains("\"pressure\"") && said.contains("have to wait for memory"),
         "{said}"
     );
     // The same call outside of the group.

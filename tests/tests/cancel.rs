@@ -5,8 +5,12 @@ use std::process::Command;
 use std::time::Duration;
 use vmint_tests::{Home, call::binary};
 
-/// The program that cancels, which cargo builds if need be.
+/// The program that cancels, which cargo builds if need be. `VMINT_TEST_EXAMPLES` is a folder with built examples, for where there is no
+/// cargo.
 fn program() -> PathBuf {
+    if let Some(folder) = std::env::var_os("VMINT_TEST_EXAMPLES") {
+        return PathBuf::from(folder).join("cancel");
+    }
     let cargo = Command::new(env!("CARGO"))
         .args([
             "build",

@@ -297,6 +297,30 @@ fn impostor(path: &Path, then: &str) {
     );
 }
 
+/// Starting QEMU to ask it takes half as long as a fork.
+#[test]
+fn a_qemu_is_asked_once_what_it_can_do_whichever_accelerator_is_named() {
+    let home = Home::with(Seed::Image);
+    let qemu = home.runtime().join("qemu-system-x86_64");
+    let asked = home.runtime().join("asked");
+    let question = format!("echo >> {}", asked.display());
+    script(
+        &qemu,
+        &format!("case \"$*\" in *--version*) {question};; esac\nexec qemu-system-x86_64 \"$@\""),
+    );
+    let commands = [
+        "create box --memory 128M",
+        "create other --memory 128M",
+        "image ls",
+        "run --memory 128M -- true",
+    ];
+    for command in commands {
+        let call = home.call(command.split(' ')).env("VMINT_QEMU", &qemu);
+        call.env("VMINT_ACCELERATOR", "tcg").run().ok();
+    }
+    assert_eq!(fs::read_to_string(&asked).unwrap(), "\n");
+}
+
 #[test]
 fn a_qemu_that_crashes_at_its_start_is_quoted() {
     let home = Home::with(Seed::Image);

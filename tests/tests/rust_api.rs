@@ -189,7 +189,7 @@ fn a_test_that_fails_says_why_and_shows_its_machines_console() {
     }
 
     let said = test("failing::has_no_machine");
-    assert!(said.contains("did not begin"), "{said}");
+    assert!(said.contains("the test was not started"), "{said}");
     assert!(said.contains("no-such-image"), "{said}");
     assert!(!said.contains("IT RAN"), "{said}");
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::OnceLock;
-use vmint::config::{AcceleratorChoice, Config, TRUST_VARIABLE};
+use vmint::config::{Config, TRUST_VARIABLE};
 use vmint::{ErrorKind, Fault, Options, Vmint};
 
 /// What was said of all commands.
@@ -32,7 +32,7 @@ impl Context {
     /// Opens vmint with the settings of `vmint.toml` and the environment.
     pub fn open_configured(self) -> Result<(Vmint, Config), Fault> {
         let config = config()?;
-        Ok((self.open_with(options(&config)?)?, config))
+        Ok((self.open_with(Options::from_config(&config)?)?, config))
     }
 
     /// The same as [`open`](Self::open), for what reaches a machine on behalf of a lease.
@@ -43,7 +43,10 @@ impl Context {
     /// The same as [`open_configured`](Self::open_configured), for what reaches a machine on behalf of a lease.
     pub fn open_configured_for(self, held: &Held) -> Result<(Vmint, Config), Fault> {
         let config = config()?;
-        Ok((self.open_with(on_behalf(options(&config)?, held))?, config))
+        Ok((
+            self.open_with(on_behalf(Options::from_config(&config)?, held))?,
+            config,
+        ))
     }
 
     /// Opens vmint in this way, and clears up what others left.
@@ -149,22 +152,6 @@ pub fn trust(folders: &[PathBuf]) -> Result<(), Fault> {
     let real: Vec<PathBuf> = real.collect::<Result<_, _>>()?;
     let _ = TRUSTED.set(real);
     Ok(())
-}
-
-/// How to open vmint with these settings.
-pub fn options(config: &Config) -> Result<Options, Fault> {
-    let accelerator = match config.accelerator {
-        AcceleratorChoice::Auto => None,
-        AcceleratorChoice::Only(accelerator) => Some(accelerator),
-    };
-    Ok(Options {
-        accelerator,
-        confine: config.confine,
-        full_snapshots: config.snapshots.full,
-        start_timeout: config.defaults.start_timeout,
-        admission: config.admission,
-        ..Options::from_environment()?
-    })
 }
 
 /// Runs a future that minds signals by itself.

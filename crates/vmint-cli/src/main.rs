@@ -4,7 +4,7 @@
 //! * [`complete`]: what a shell is told that completes a line.
 //! * [`commands`]: one file for each group of commands.
 //! * [`attach`]: this process's terminal, input and output as those of a command in a machine.
-//! * [`top`]: the screen of `vmint top`.
+//! * [`top`]: the screen of `vmint top`. [`trace`]: what `VMINT_LOG` shows.
 //! * [`context`]: what commands share; [`signals`]: Ctrl-C at any moment.
 //! * [`output`], [`view`], [`progress`]: what is printed; [`failure`]: how it ends; [`usage`]: lines that cannot be understood.
 
@@ -20,6 +20,7 @@ mod output;
 mod progress;
 mod signals;
 mod top;
+mod trace;
 mod usage;
 mod values;
 mod view;
@@ -57,10 +58,7 @@ fn runner(args: &[OsString]) -> ExitCode {
         return ExitCode::from(2);
     };
     let home = vmint::Home::new(home, runtime);
-    tracing_subscriber::fmt()
-        .with_writer(vmint::runner::process::log(&home, &id))
-        .with_ansi(false)
-        .init();
+    trace::begin_runner(&home, &id);
     vmint::runner::process::run(&home, &id);
     ExitCode::SUCCESS
 }

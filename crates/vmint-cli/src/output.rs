@@ -4,7 +4,7 @@ use crate::args::Format;
 use comfy_table::{Table, presets};
 use serde::Serialize;
 use std::io::{self, Write};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 use vmint::{ErrorKind, Fault, is_unprintable};
 
 /// The exit code of a process whose reader has gone, as a shell gives for `SIGPIPE`.
@@ -138,14 +138,8 @@ pub fn time(at_ms: i64) -> String {
 
 /// How long ago a moment is, in its largest unit.
 pub fn age(at_ms: i64) -> String {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_millis();
-    let seconds = u64::try_from(now)
-        .unwrap_or(u64::MAX)
-        .saturating_sub(u64::try_from(at_ms).unwrap_or(0))
-        / 1000;
+    let ms = vmint::now_ms().saturating_sub(at_ms.max(0));
+    let seconds = u64::try_from(ms).unwrap_or(0) / 1000;
     match seconds {
         0..=119 => format!("{seconds} s"),
         120..=7199 => format!("{} min", seconds / 60),

@@ -149,12 +149,29 @@ fn named_command(args: &[OsString]) -> Vec<&str> {
     words
 }
 
+/// The command of a line: of all that is in it, the one word that is not the user's.
+pub fn command_of(args: &[OsString]) -> String {
+    let cli = Cli::command();
+    let mut words = named_command(args).into_iter();
+    let known = words.find(|word| cli.find_subcommand(word).is_some());
+    known.unwrap_or_default().to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn words(line: &str) -> Vec<OsString> {
         line.split(' ').map(Into::into).collect()
+    }
+
+    #[test]
+    fn of_a_line_the_command_alone_is_told() {
+        let told = |line: &str| command_of(&words(line));
+        assert_eq!(told("vmint exec box -e TOKEN=geheim -- run"), "exec");
+        assert_eq!(told("vmint --confine off run -- sh"), "run");
+        assert_eq!(told("vmint workflow secrets set geheim"), "workflow");
+        assert_eq!(told("vmint geheim"), "");
     }
 
     #[test]

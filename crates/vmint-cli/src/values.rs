@@ -145,7 +145,7 @@ pub fn check_secret_name(name: &str) -> Result<(), String> {
     }
     let name: String = name.chars().take(80).collect();
     Err(format!(
-        "{name:?} is no name of a secret: letters, digits and _, and no digit first"
+        "{name:?} is not the name of a secret: a name has letters, digits and _, and does not begin with a digit"
     ))
 }
 
@@ -225,7 +225,7 @@ impl Side {
         }
         if path.is_empty() {
             return Err(
-                usage(format!("{text} names no path in the machine")).hint(format!("{name}:/"))
+                usage(format!("{text} is not a path in the machine")).hint(format!("{name}:/"))
             );
         }
         Ok(Self::Machine {

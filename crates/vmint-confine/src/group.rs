@@ -80,9 +80,7 @@ impl NoGroup {
             Self::NotDelegated(_) | Self::Inhabited(_) => {
                 "run vmint below your user's manager: `systemd-run --user --scope vmint …`"
             }
-            Self::NoDisk(_) => {
-                "set VMINT_HOME to a folder on a disk of its own, or do without --io-limit"
-            }
+            Self::NoDisk(_) => "set VMINT_HOME to a folder on another disk, or omit --io-limit",
             Self::Io { .. } => "`vmint doctor` shows what this host can limit",
         }
     }

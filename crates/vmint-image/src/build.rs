@@ -11,13 +11,13 @@ use crate::rootfs::debian::{self, DebianError};
 use crate::rootfs::ext4::{self, DiskError};
 use crate::rootfs::tree::Tree;
 use crate::store::{Built, CONTENT, DISK, Draft, ImageStore, NewDraft, StoreError};
-use vmint_model::ErrorKind;
+use vmint_model::{ErrorKind, Explained};
 
 /// An image could not be built.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// The recipe asks for what its base cannot do.
-    #[error("{base} lives in memory: it takes no {what}")]
+    #[error("`{base}` has no disk; {what} needs one")]
     NoDisk {
         /// The base.
         base: Base,
@@ -41,9 +41,8 @@ pub enum BuildError {
     File(#[from] FileError),
 }
 
-impl BuildError {
-    /// What kind of failure.
-    pub fn kind(&self) -> ErrorKind {
+impl Explained for BuildError {
+    fn kind(&self) -> ErrorKind {
         match self {
             Self::NoDisk { .. } => ErrorKind::Usage,
             Self::Kernel(e) => e.kind(),
@@ -54,8 +53,7 @@ impl BuildError {
         }
     }
 
-    /// What to do.
-    pub fn hint(&self) -> Option<String> {
+    fn hint(&self) -> Option<String> {
         match self {
             Self::NoDisk { .. } => Some("build from debian:12 or debian:13".to_owned()),
             Self::Kernel(e) => e.hint(),

@@ -5,13 +5,12 @@ use crate::command::CommandError;
 use crate::fsx::FileError;
 use crate::rootfs::ext4::DiskError;
 use std::io;
-use vmint_model::ErrorKind;
+use vmint_model::{ErrorKind, Explained};
 
 const FREE_SPACE: &str = "free some disk space (`vmint image prune` deletes unused images), or set VMINT_HOME to a larger disk";
 
-impl FileError {
-    /// What kind of failure.
-    pub fn kind(&self) -> ErrorKind {
+impl Explained for FileError {
+    fn kind(&self) -> ErrorKind {
         match self.source.kind() {
             _ if self.is_no_space() => ErrorKind::NoSpace,
             io::ErrorKind::NotFound => ErrorKind::NotFound,
@@ -20,15 +19,13 @@ impl FileError {
         }
     }
 
-    /// What to do.
-    pub fn hint(&self) -> Option<String> {
+    fn hint(&self) -> Option<String> {
         self.is_no_space().then(|| FREE_SPACE.to_owned())
     }
 }
 
-impl CommandError {
-    /// What kind of failure.
-    pub fn kind(&self) -> ErrorKind {
+impl Explained for CommandError {
+    fn kind(&self) -> ErrorKind {
         if self.is_no_space() {
             ErrorKind::NoSpace
         } else {
@@ -36,8 +33,7 @@ impl CommandError {
         }
     }
 
-    /// What to do.
-    pub fn hint(&self) -> Option<String> {
+    fn hint(&self) -> Option<String> {
         if self.is_no_space() {
             return Some(FREE_SPACE.to_owned());
         }
@@ -46,9 +42,8 @@ impl CommandError {
     }
 }
 
-impl PackageError {
-    /// What kind of failure.
-    pub fn kind(&self) -> ErrorKind {
+impl Explained for PackageError {
+    fn kind(&self) -> ErrorKind {
         match self {
             Self::Unknown(_) => ErrorKind::Host,
             Self::Command(e) => e.kind(),
@@ -57,8 +52,7 @@ impl PackageError {
         }
     }
 
-    /// What to do.
-    pub fn hint(&self) -> Option<String> {
+    fn hint(&self) -> Option<String> {
         match self {
             Self::Command(CommandError::Missing { program }) if program.starts_with("apt") => {
                 Some("install the package vmint-tiny, which brings a kernel and busybox, or give a kernel with --kernel and install a static busybox".to_owned())
@@ -74,9 +68,8 @@ impl PackageError {
     }
 }
 
-impl DiskError {
-    /// What kind of failure.
-    pub fn kind(&self) -> ErrorKind {
+impl Explained for DiskError {
+    fn kind(&self) -> ErrorKind {
         match self {
             Self::TooSmall { .. } => ErrorKind::Usage,
             Self::Command(e) => e.kind(),
@@ -84,8 +77,7 @@ impl DiskError {
         }
     }
 
-    /// What to do.
-    pub fn hint(&self) -> Option<String> {
+    fn hint(&self) -> Option<String> {
         match self {
             Self::TooSmall { content, .. } => {
                 let gib = (content + (content >> 1)).div_ceil(1 << 30) + 1;

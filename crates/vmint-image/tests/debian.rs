@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 use std::sync::Mutex;
 use vmint_image::{Base, Built, CopyIn, Debian, ImageStore, InitKind, Progress, Recipe, Silent};
-use vmint_model::{ByteSize, ErrorKind, Home};
+use vmint_model::{ByteSize, ErrorKind, Explained, Home};
 
 fn home() -> (tempfile::TempDir, ImageStore) {
     let dir = tempfile::tempdir().unwrap();

@@ -12,7 +12,7 @@ use std::path::Path;
 use vmint_image::{
     Arch, Defaults, Image, ImageStore, ImportError, ImportOptions, ImportSource, InitKind, Silent,
 };
-use vmint_model::{ByteSize, ErrorKind};
+use vmint_model::{ByteSize, ErrorKind, Explained};
 
 fn import(store: &ImageStore, name: &str, source: &str) -> Result<Image, ImportError> {
     let source: ImportSource = source.parse()?;

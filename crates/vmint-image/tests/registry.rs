@@ -16,7 +16,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use vmint_image::{Arch, Digest, ImportOptions, ImportSource, Progress};
-use vmint_model::ErrorKind;
+use vmint_model::{ErrorKind, Explained};
 
 /// Debian's registry, until dropped.
 struct Registry {

@@ -5,7 +5,7 @@ use std::fs;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use vmint_image::{Base, Built, Image, ImageStore, InitKind, Progress, Recipe, Silent};
-use vmint_model::{ErrorKind, Home};
+use vmint_model::{ErrorKind, Explained, Home};
 
 fn home() -> (tempfile::TempDir, ImageStore) {
     let dir = tempfile::tempdir().unwrap();

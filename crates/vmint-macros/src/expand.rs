@@ -182,10 +182,10 @@ mod tests {
             "{unknown}"
         );
         for (asked, told) in [
-            (quote! { cpus = 0 }, "a machine has 1 to"),
-            (quote! { cpus = 100000 }, "a machine has 1 to"),
+            (quote! { cpus = 0 }, "must be between 1 and"),
+            (quote! { cpus = 100000 }, "must be between 1 and"),
             (quote! { memory = "12X" }, "12X"),
-            (quote! { memory = "1M" }, "a machine has 64 MiB"),
+            (quote! { memory = "1M" }, "memory must be between 64 MiB"),
             (quote! { memory = "129M" }, "multiple of 2 MiB"),
             (quote! { memory = "much" }, "much"),
             (quote! { net = "allow:" }, "allow"),

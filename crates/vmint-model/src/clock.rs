@@ -7,6 +7,16 @@
 //!
 //! The *wall* clock says what time it is to people. It may jump by hours in either direction, and is kept to be shown.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Now, on the wall clock: milliseconds since 1970 in UTC.
+pub fn now_ms() -> i64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
 /// A moment, on both clocks of a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Now {

@@ -175,6 +175,26 @@ impl Fault {
     }
 }
 
+/// An error that knows what it means at the doors. `?` makes a [`Fault`] of it there; nothing else does.
+pub trait Explained: std::error::Error + 'static {
+    /// What kind of failure.
+    fn kind(&self) -> ErrorKind;
+
+    /// What to do.
+    fn hint(&self) -> Option<String> {
+        None
+    }
+}
+
+impl<E: Explained> From<E> for Fault {
+    fn from(error: E) -> Self {
+        Self {
+            hint: error.hint(),
+            ..Self::from_error(error.kind(), &error)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,6 +209,28 @@ mod tests {
         let fault = Fault::from_error(ErrorKind::Host, &full);
         assert_eq!(fault.kind, ErrorKind::NoSpace);
         assert_eq!(fault.message, "cannot write the overlay: no storage space");
+    }
+
+    impl Explained for Outer {
+        fn kind(&self) -> ErrorKind {
+            ErrorKind::Host
+        }
+
+        fn hint(&self) -> Option<String> {
+            Some("free some space".into())
+        }
+    }
+
+    #[test]
+    fn an_error_that_explains_itself_is_a_fault_at_the_door() {
+        let door = || -> Result<(), Fault> {
+            Err(Outer(std::io::Error::other("no such device")))?;
+            Ok(())
+        };
+        let fault = door().unwrap_err();
+        assert_eq!(fault.kind, ErrorKind::Host);
+        assert_eq!(fault.message, "cannot write the overlay: no such device");
+        assert_eq!(fault.hint.as_deref(), Some("free some space"));
     }
 
     #[test]

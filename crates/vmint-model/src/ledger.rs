@@ -227,8 +227,8 @@ impl From<LedgerError> for Fault {
         let fault = Self::new(e.kind(), e.to_string());
         match e {
             LedgerError::Failed(fault) => fault,
-            LedgerError::NoPool(_) => fault.hint("`vmint pool ls` shows the pools there are"),
-            LedgerError::NoLease(_) => fault.hint("`vmint lease ls` shows the leases there are"),
+            LedgerError::NoPool(_) => fault.hint("run `vmint pool ls` to list pools"),
+            LedgerError::NoLease(_) => fault.hint("run `vmint lease ls` to list leases"),
             LedgerError::PoolClosed {
                 name,
                 state: PoolState::Drained,

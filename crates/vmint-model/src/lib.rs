@@ -1,4 +1,4 @@
-//! vmint's words as types. No I/O but random numbers for new ids, and a look at the processor.
+//! vmint's words as types. No I/O but random numbers for new ids, the wall clock, and a look at the processor.
 //!
 //! * [`id`]: names, machine ids, generations.
 //! * [`size`]: sizes in bytes and durations as people write them.
@@ -9,11 +9,13 @@
 //! * [`record`]: what is known of a machine; `vmint info` prints it.
 //! * [`event`]: what happened to it, and why.
 //! * [`pool`], [`lease`]: pools, their slots, who holds what.
+//! * [`boot`]: how a machine starts.
 //! * [`ledger`], [`backend`]: where leases are claimed and machines live, as traits.
 //! * [`clock`]: two clocks, and which of them decides.
 //! * [`process`]: a process named so that no other can be mistaken for it.
 //! * [`home`]: where everything is kept.
 //! * [`printable`](mod@printable): text of others, made fit to be shown.
+//! * [`meant`]: which name was probably meant.
 //! * `sim`: a simulated host for tests, with the feature of this name.
 //! * [`error`]: kinds of failure and their exit codes.
 
@@ -21,6 +23,7 @@
 
 pub mod allow;
 pub mod backend;
+pub mod boot;
 pub mod cgroup;
 pub mod clock;
 pub mod confine;
@@ -31,6 +34,7 @@ pub mod id;
 pub mod lease;
 pub mod ledger;
 pub mod limits;
+pub mod meant;
 pub mod pool;
 pub mod printable;
 pub mod process;
@@ -43,9 +47,10 @@ pub mod state;
 
 pub use allow::{AllowList, HostName, InvalidAllowList};
 pub use backend::{Backend, Listen, World};
-pub use clock::Now;
+pub use boot::{Boot, InvalidBoot};
+pub use clock::{Now, now_ms};
 pub use confine::{Confine, Confinement};
-pub use error::{ErrorBody, ErrorKind, Fault};
+pub use error::{ErrorBody, ErrorKind, Explained, Fault};
 pub use event::{Cause, Change, Event};
 pub use home::{Home, MachineDir};
 pub use id::{Generation, HomeId, InvalidHomeId, InvalidName, MachineId, Name, RunId};
@@ -55,6 +60,7 @@ pub use ledger::{
     Ring, Waiter,
 };
 pub use limits::{CpuLimit, DiskLimit, IoLimit, Limits};
+pub use meant::nearest;
 pub use pool::{Counts, PoolRecord, PoolSpec, PoolState, Slot, SlotState};
 pub use printable::{printable, printable_bytes, printable_lines};
 pub use process::ProcessRef;

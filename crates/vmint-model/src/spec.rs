@@ -332,12 +332,12 @@ pub struct ExecDefaults {
 pub fn check_memory(memory: ByteSize) -> Result<(), String> {
     if !(LEAST_MEMORY..=MOST_MEMORY).contains(&memory) {
         return Err(format!(
-            "{memory} of memory: a machine has {LEAST_MEMORY} to {MOST_MEMORY}"
+            "memory must be between {LEAST_MEMORY} and {MOST_MEMORY}, not {memory}"
         ));
     }
     if !memory.0.is_multiple_of(2 << 20) {
         return Err(format!(
-            "{} bytes of memory: must be a multiple of 2 MiB",
+            "memory must be a multiple of 2 MiB, not {} bytes",
             memory.0
         ));
     }
@@ -349,7 +349,9 @@ pub fn check_cpus(cpus: u32) -> Result<(), String> {
     if (1..=MOST_CPUS).contains(&cpus) {
         return Ok(());
     }
-    Err(format!("{cpus} processors: a machine has 1 to {MOST_CPUS}"))
+    Err(format!(
+        "the number of processors must be between 1 and {MOST_CPUS}, not {cpus}"
+    ))
 }
 
 #[cfg(test)]

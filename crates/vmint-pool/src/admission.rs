@@ -1,7 +1,7 @@
 //! Whether the host can carry one more machine.
 //!
 //! ```text
-//!  what the host has (host, cgroup) ─┐
+//!  what the host has                ─┐
 //!  what is promised (the store)  ────┼─▶ decide ──▶ admit, and in the same transaction: promised
 //!  what is asked for (promise)   ────┘       └────▶ hold, and why
 //! ```
@@ -32,14 +32,20 @@
 //! **It does not flap**: who was held, or comes behind one that is, needs clearly better times than those that would have
 //! let him in at once. And nobody is overtaken: what those ahead in the line have asked for counts as theirs.
 //!
-//! * [`decide`](decide()): the decision, which is pure.
+//! * [`decide`](decide()): the decision, from a [`Situation`] to a [`Verdict`].
 //! * [`promise`]: what a machine may come to take.
-//! * [`host`], [`cgroup`]: what there is.
+//! * `factor`, `situation`, `verdict`: what both are made of.
+//!
+//! There is nothing in here but arithmetic: who calls it has read the host and the store.
 
-pub mod cgroup;
-pub mod decide;
-pub mod host;
-pub mod promise;
+mod decide;
+mod factor;
+mod promise;
+mod situation;
+mod verdict;
 
-pub use decide::{Factor, Held, Limits, Need, Reason, Situation, Verdict, decide};
-pub use promise::promise;
+pub use decide::decide;
+pub use factor::{Factor, InvalidFactor};
+pub use promise::{FLOOR, KEPT, OVERHEAD, STANDBY, promise};
+pub use situation::{Held, Limits, Need, Situation};
+pub use verdict::{Reason, Verdict};

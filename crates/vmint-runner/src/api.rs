@@ -21,6 +21,21 @@ use std::path::PathBuf;
 use std::time::Duration;
 use vmint_model::{ErrorKind, Generation, MachineId};
 
+/// Where each request goes, for the socket's two ends.
+pub(crate) mod route {
+    pub(crate) const PING: &str = "/v1/ping";
+    pub(crate) const MACHINE: &str = "/v1/machine";
+    pub(crate) const STREAM: &str = "/v1/stream";
+    pub(crate) const STOP: &str = "/v1/stop";
+    pub(crate) const SHUTDOWN: &str = "/v1/shutdown";
+    pub(crate) const PAUSE: &str = "/v1/pause";
+    pub(crate) const RESUME: &str = "/v1/resume";
+    pub(crate) const RESET: &str = "/v1/reset";
+    pub(crate) const SNAPSHOT: &str = "/v1/snapshot";
+    pub(crate) const CHECK: &str = "/v1/check";
+    pub(crate) const QMP: &str = "/v1/qmp";
+}
+
 /// The header that names the generation that a caller means.
 pub const GENERATION: &str = "vmint-generation";
 /// How long a guest that is well takes at most to answer, under KVM; [`Accelerator::patience`] times as long elsewhere.

@@ -1,19 +1,33 @@
 //! The other end of a runner's socket.
 
-use crate::api;
+use crate::api::{self, route};
 use crate::session::Session;
+use crate::trace;
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::header::{CONNECTION, HOST, UPGRADE};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
-use vmint_model::{Accelerator, ErrorBody, ErrorKind, Fault, Generation, MachineDir};
+use vmint_model::{
+    Accelerator, ErrorBody, ErrorKind, Fault, Generation, MachineDir, MachineRecord,
+};
+
+/// How long a request may take that does not wait for a guest.
+const SHORT: Duration = Duration::from_secs(30);
+/// How long one may take that makes a fork, or reads a machine's memory. Whoever asks knows better how long to wait.
+const LONG: Duration = Duration::from_secs(600);
+
+/// A body with nothing in it, and an answer that is read for its status.
+#[derive(Serialize, Deserialize)]
+struct Nothing {}
+
+fn ignore(_: Nothing) {}
 
 /// Asks the runner of one machine.
 #[derive(Clone, Debug)]
@@ -60,23 +74,73 @@ impl Client {
             .method(method)
             .uri(path)
             .header(HOST, "runner");
-        match self.generation {
+        let builder = match self.generation {
             Some(generation) => builder.header(api::GENERATION, generation.0),
+            None => builder,
+        };
+        match trace::current() {
+            Some(trace) => builder.header(trace::HEADER, trace.to_string()),
             None => builder,
         }
     }
 
-    /// Gets something.
-    pub async fn get<A: DeserializeOwned>(
-        &self,
-        path: &str,
-        deadline: Duration,
-    ) -> Result<A, Fault> {
-        self.call(Method::GET, path, Bytes::new(), deadline).await
+    /// Whether it lives, and whose it is.
+    pub async fn ping(&self) -> Result<api::Pong, Fault> {
+        self.call(Method::GET, route::PING, Bytes::new(), SHORT)
+            .await
     }
 
-    /// Asks for something.
-    pub async fn post<A: DeserializeOwned>(
+    /// Halts the machine's processors.
+    pub async fn pause(&self) -> Result<(), Fault> {
+        self.post(route::PAUSE, &Nothing {}, SHORT)
+            .await
+            .map(ignore)
+    }
+
+    /// Lets them go on.
+    pub async fn resume(&self) -> Result<(), Fault> {
+        self.post(route::RESUME, &Nothing {}, SHORT)
+            .await
+            .map(ignore)
+    }
+
+    /// Stops the machine. The answer comes when it is down.
+    pub async fn stop(&self, stop: &api::Stop) -> Result<api::Stopped, Fault> {
+        let deadline = Duration::from_millis(stop.timeout_ms) + SHORT;
+        self.post(route::STOP, stop, deadline).await
+    }
+
+    /// Asks the guest to shut down, and forces nothing. The answer comes when it has.
+    pub async fn shutdown(&self, shutdown: &api::Shutdown) -> Result<api::Stopped, Fault> {
+        let deadline = Duration::from_millis(shutdown.timeout_ms) + SHORT;
+        self.post(route::SHUTDOWN, shutdown, deadline).await
+    }
+
+    /// Makes the machine fresh, or brings it to another moment.
+    pub async fn reset(&self, reset: &api::Reset) -> Result<MachineRecord, Fault> {
+        self.post(route::RESET, reset, LONG).await
+    }
+
+    /// Freezes this moment.
+    pub async fn snapshot(&self, snapshot: &api::Snapshot) -> Result<api::Snapshotted, Fault> {
+        self.post(route::SNAPSHOT, snapshot, LONG).await
+    }
+
+    /// Executes a QMP command.
+    pub async fn qmp(&self, command: &api::Qmp) -> Result<serde_json::Value, Fault> {
+        self.post(route::QMP, command, SHORT * 3).await
+    }
+
+    /// Makes sure that the guest is well.
+    pub async fn check(&self, accelerator: Accelerator) -> Result<(), Fault> {
+        // The runner has the first word: it knows what it waited for.
+        let deadline = api::CHECK * accelerator.patience() + Duration::from_secs(1);
+        self.post(route::CHECK, &Nothing {}, deadline)
+            .await
+            .map(ignore)
+    }
+
+    async fn post<A: DeserializeOwned>(
         &self,
         path: &str,
         body: &impl Serialize,
@@ -87,15 +151,6 @@ impl Client {
         self.call(Method::POST, path, body.into(), deadline).await
     }
 
-    /// Makes sure that the guest is well.
-    pub async fn check(&self, accelerator: Accelerator) -> Result<(), Fault> {
-        // The runner has the first word: it knows what it waited for.
-        let deadline = api::CHECK * accelerator.patience() + Duration::from_secs(1);
-        self.post::<serde_json::Value>("/v1/check", &(), deadline)
-            .await
-            .map(drop)
-    }
-
     async fn call<A: DeserializeOwned>(
         &self,
         method: Method,
@@ -103,6 +158,8 @@ impl Client {
         body: Bytes,
         deadline: Duration,
     ) -> Result<A, Fault> {
+        let began = Instant::now();
+        tracing::debug!(path, socket = %self.socket.display(), "asks a runner");
         let exchange = async {
             let (mut sender, connection) = self.handshake().await?;
             let driver = tokio::spawn(connection);
@@ -122,23 +179,31 @@ impl Client {
             })?;
             decode(status, &bytes.to_bytes())
         };
-        tokio::time::timeout(deadline, exchange)
+        let answer = tokio::time::timeout(deadline, exchange)
             .await
-            .map_err(|_| {
+            .unwrap_or_else(|_| {
                 let message = format!(
                     "the runner did not answer {path} within {}",
                     vmint_model::span(deadline)
                 );
-                Fault::new(ErrorKind::TimedOut, message)
-            })?
+                Err(Fault::new(ErrorKind::TimedOut, message))
+            });
+        let took = began.elapsed();
+        match &answer {
+            Ok(_) => tracing::debug!(path, ?took, "a runner has answered"),
+            Err(fault) => tracing::debug!(path, ?took, kind = %fault.kind, "a runner has refused"),
+        }
+        answer
     }
 
     /// Opens a session with the machine's agent. Its streams end when it is dropped.
     pub async fn session(&self) -> Result<Session, Fault> {
+        let path = route::STREAM;
+        tracing::debug!(path, socket = %self.socket.display(), "asks a runner");
         let (mut sender, connection) = self.handshake().await?;
         tokio::spawn(connection.with_upgrades());
         let request = self
-            .request(Method::POST, "/v1/stream")
+            .request(Method::POST, path)
             .header(CONNECTION, "upgrade")
             .header(UPGRADE, api::UPGRADE)
             .body(Full::default())

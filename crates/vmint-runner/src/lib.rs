@@ -7,7 +7,8 @@
 //! * [`start`]: how a runner is started; [`process`]: what it then does.
 //! * [`machine`]: the task that owns the machine; [`watch`]: what it watches.
 //! * [`belongs`]: whose process a process is, by its arguments.
-//! * [`api`], [`server`], [`client`]: the socket.
+//! * [`api`], [`server`], [`client`]: the socket; [`view`]: what it shows; [`policy`]: which requests a machine serves.
+//! * [`trace`]: one id for the way of one command.
 //! * [`session`], [`relay`]: streams to the guest's agent.
 //! * [`bringup`], [`identity`]: from a launch to a guest that can be used and is like no other.
 //! * [`fence`]: what a runner needs of its host, and nothing else.
@@ -23,6 +24,7 @@ pub mod client;
 pub mod fence;
 pub mod identity;
 pub mod machine;
+pub mod policy;
 pub mod probe;
 pub mod process;
 pub mod relay;
@@ -31,6 +33,10 @@ pub mod server;
 pub mod session;
 pub mod start;
 pub mod template;
+#[cfg(test)]
+mod testing;
+pub mod trace;
+pub mod view;
 pub mod watch;
 
 pub use client::Client;

@@ -15,7 +15,9 @@
 //! * [`standby`]: the fork that waits to take its place.
 //! * [`duty`]: what its pool wants of it.
 //! * [`ground`]: its folder and the database, which somebody may take away from under it.
-//! * [`end`]: how it ends.
+//! * [`end`]: how it ends; [`stop`]: what a stop gives the guest.
+//!
+//! Which requests are served is [`policy`](crate::policy)'s to say.
 //!
 //! It is enclosed before it comes up: whatever it needs of what lies outside of its folder is linked into that, and then the
 //! process is fenced in ([`fence`](crate::fence)).
@@ -34,31 +36,34 @@ mod ground;
 mod origin;
 mod renew;
 mod standby;
+mod stop;
 
 use crate::api;
 use crate::bringup::{Live, Story};
 use crate::fence;
 use crate::identity;
+use crate::policy::{self, Question, Refusal, Standing, Verdict};
 use crate::reserve::Reserve;
-use crate::server::View;
 use crate::start::StartRequest;
 use crate::template;
+use crate::trace;
+use crate::view::View;
 use crate::watch::Watched;
-pub(crate) use ask::expect_generation;
 pub use ask::{Ask, Asked};
 pub use end::FORCED;
-use end::{Over, Stop, Stops};
+use end::Over;
 pub use fork::unlimitable;
 use fork::{Fork, Plan};
 use ground::Ground;
 use standby::Standby;
 use std::sync::Arc;
 use std::time::Duration;
+use stop::{Stop, Stops};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tracing::Instrument;
 use vmint_model::{
-    Accelerator, Cause, Confinement, ErrorKind, Fault, Home, MachineDir, MachineRecord,
-    MachineState,
+    Accelerator, Cause, Confinement, Fault, Home, MachineDir, MachineRecord, MachineState,
 };
 use vmint_protocol::Request;
 use vmint_qemu::hypervisor::{Afterwards, Save};
@@ -146,6 +151,12 @@ impl Machine {
         &self.record
     }
 
+    /// What its start is a part of.
+    pub(crate) fn starting(&self) -> tracing::Span {
+        let trace = self.plan.request.trace.as_deref();
+        trace::serving(trace.and_then(|trace| trace.parse().ok()), "start")
+    }
+
     /// What the socket shows of the machine.
     fn show(&self) {
         let session = self.fork.as_ref().map(|f| f.live.session.clone());
@@ -165,7 +176,10 @@ impl Machine {
                 .as_mut()
                 .expect("a machine is served while it is up");
             let over = tokio::select! {
-                Some(asked) = asks.recv() => self.answer(asked, &mut asks, &mut answers).await,
+                Some(asked) = asks.recv() => {
+                    let span = asked.span.clone();
+                    self.answer(asked, &mut asks, &mut answers).instrument(span).await
+                }
                 notice = fork.live.hypervisor.notice() => match notice {
                     Ok(Notice::Event(event)) => self.heard(&event),
                     Ok(Notice::Exited(exit)) => Some(self.exited(&exit)),
@@ -193,15 +207,40 @@ impl Machine {
 
     async fn answer(
         &mut self,
-        Asked { meant, ask }: Asked,
+        Asked { meant, ask, .. }: Asked,
         asks: &mut mpsc::Receiver<Asked>,
         answers: &mut Stops,
     ) -> Option<Over> {
-        // It was checked when it came; but the machine may have been made fresh since, and be another owner's now.
-        if let Err(fault) = expect_generation(&self.record, meant) {
-            ask.refuse(fault);
-            return None;
+        // It was looked at when it came; but the machine may have been made fresh since, and be another owner's now.
+        let verb = match ask.verb(|| self.tenure()) {
+            Ok(verb) => verb,
+            Err(fault) => {
+                ask.refuse(fault);
+                return None;
+            }
+        };
+        let standing = Standing::of(&self.record);
+        let verdict = policy::decide(standing, Question { verb, meant });
+        match (verdict, ask) {
+            (Verdict::Serve, ask) => return self.serve_one(ask, asks, answers).await,
+            (Verdict::Done, Ask::Pause(answer)) => drop(answer.send(Ok(()))),
+            (Verdict::Refuse(refusal), ask) => ask.refuse(refusal.fault(&self.record)),
+            // The task that brings it up is this one, so none is taken from the queue meanwhile.
+            (Verdict::Done | Verdict::Wait, ask) => {
+                let state = standing.state;
+                ask.refuse(Refusal::State { verb, state }.fault(&self.record));
+            }
         }
+        None
+    }
+
+    /// Does what is asked for, and may be done.
+    async fn serve_one(
+        &mut self,
+        ask: Ask,
+        asks: &mut mpsc::Receiver<Asked>,
+        answers: &mut Stops,
+    ) -> Option<Over> {
         match ask {
             Ask::Stop(stop, answer) => {
                 answers.wait(answer);
@@ -303,31 +342,13 @@ impl Machine {
         &self.fork.as_ref().expect("served while it is up").live
     }
 
-    fn expect_state(&self, wanted: MachineState, verb: &str) -> Result<(), Fault> {
-        if self.record.state == wanted {
-            return Ok(());
-        }
-        let message = format!(
-            "cannot {verb} machine {}: it is {}",
-            self.record.name, self.record.state
-        );
-        Err(Fault::new(ErrorKind::WrongState, message))
-    }
-
     async fn pause(&mut self) -> Result<(), Fault> {
-        if self.record.state == MachineState::Paused {
-            return Ok(());
-        }
-        self.expect_state(MachineState::Running, "pause")?;
         self.live().hypervisor.pause().await?;
         self.record_state(MachineState::Paused)
     }
 
     async fn resume(&mut self) -> Result<(), Fault> {
         let running = self.record.state == MachineState::Running;
-        if !running {
-            self.expect_state(MachineState::Paused, "resume")?;
-        }
         // Also one that is recorded as running: a full disk may have halted it and kept the store from saying so.
         self.live().hypervisor.resume().await?;
         // What was heard before is no cause of what happens from now on.
@@ -362,7 +383,7 @@ impl Machine {
                     // Of a fault that halted it before.
                     r.reason = None;
                 });
-        self.record = changed.map_err(store_fault)?;
+        self.record = changed?;
         self.show();
         Ok(())
     }
@@ -452,16 +473,9 @@ impl Machine {
             .transition(id, None, to, Cause::Fault, Some(why), |r| {
                 r.reason = Some(why.to_owned());
             });
-        self.record = changed.map_err(store_fault)?;
+        self.record = changed?;
         Ok(())
     }
-}
-
-/// A store's failure at the door.
-pub fn store_fault(e: vmint_store::StoreError) -> Fault {
-    let (kind, hint) = (e.kind(), e.hint());
-    let fault = Fault::from_error(kind, &e);
-    Fault { hint, ..fault }
 }
 
 /// How long a start may take.

@@ -1,8 +1,9 @@
 //! A runner from its first line to its last.
 
-use crate::machine::{Machine, store_fault};
-use crate::server::{self, View};
+use crate::machine::Machine;
+use crate::server;
 use crate::start::{StartRequest, Started};
+use crate::view::View;
 use crate::watch;
 use rustix::stdio;
 use std::fs::File;
@@ -13,6 +14,7 @@ use std::os::unix::net::UnixListener as StdUnixListener;
 use std::sync::Mutex;
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
+use tracing::Instrument;
 use vmint_model::{ErrorBody, ErrorKind, Fault, Home, MachineDir, MachineId, MachineState};
 use vmint_qemu::log::{Log, PROGRAM};
 use vmint_store::{FileLock, Store};
@@ -58,6 +60,7 @@ pub fn run(home: &Home, id: &MachineId) {
         }
     };
     // All of this while there is one thread: those that a thread starts are inside the fence with it, others are not.
+    make_room_for_descriptors();
     let prepared = prepare(home, id, &dir);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -71,6 +74,15 @@ pub fn run(home: &Home, id: &MachineId) {
     }
     // Held to the very end: as long as anything of this machine may be alive, so is its lock.
     drop(lock);
+}
+
+/// Has the kernel make this process's table of descriptors as long as it will ever have to be. Where threads share a table, the kernel
+/// makes it longer only after a grace period of its RCU, in which the caller waits: 8 to 12 ms on an idle host, a third of what QEMU takes
+/// to start (`expand_files`, seen in `/proc/PID/stack`). The guard's sockets have numbers above the 64 that a table has at first.
+fn make_room_for_descriptors() {
+    const ROOM: i32 = 255;
+    // Without it, for want of memory or because of a limit, a start takes longer.
+    drop(rustix::io::fcntl_dupfd_cloexec(io::stderr(), ROOM));
 }
 
 /// Takes the lock from standard input and the pipe to the caller from standard output, and leaves the caller's
@@ -88,7 +100,7 @@ fn streams(dir: &MachineDir) -> Result<(FileLock, File), Fault> {
     stdio::dup2_stdout(&null).map_err(|e| fault(e.into()))?;
     // Fails only for the leader of a session, which has no caller's session to leave.
     let _ = rustix::process::setsid();
-    let lock = FileLock::from_fd(lock, &dir.lock()).map_err(|e| Fault::from_error(e.kind(), &e))?;
+    let lock = FileLock::from_fd(lock, &dir.lock())?;
     Ok((lock, File::from(said)))
 }
 
@@ -124,8 +136,9 @@ async fn serve(prepared: Result<Prepared, Fault>, dir: &MachineDir, said: &mut F
     if let Some(owner) = owner {
         tokio::spawn(watch::owner(owner, owner_ended.0.clone()));
     }
+    let span = machine.starting();
     let outcome = tokio::select! {
-        outcome = machine.start() => outcome,
+        outcome = machine.start().instrument(span) => outcome,
         Some(_) = owner_ended.1.recv() => {
             Err(Fault::new(ErrorKind::Interrupted, "the machine's owner ended while it was being started"))
         }
@@ -167,8 +180,8 @@ type Prepared = (
 );
 
 fn prepare(home: &Home, id: &MachineId, dir: &MachineDir) -> Result<Prepared, Fault> {
-    let store = Store::open(home).map_err(store_fault)?;
-    let record = store.get(id).map_err(store_fault)?;
+    let store = Store::open(home)?;
+    let record = store.get(id)?;
     let record = record
         .ok_or_else(|| Fault::new(ErrorKind::NotFound, format!("there is no machine {id}")))?;
     if record.state != MachineState::Starting {

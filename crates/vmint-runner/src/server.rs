@@ -1,10 +1,13 @@
 //! The runner's socket: HTTP/1.1 for the same user alone. What only reads is answered from the [`View`]; everything
 //! else goes through the queue of the task that owns the machine.
 
-use crate::api;
-use crate::machine::{Ask, Asked, expect_generation};
+use crate::api::{self, route};
+use crate::machine::{Ask, Asked};
+use crate::policy::{self, Question, Refusal, Standing, Verb, Verdict};
 use crate::relay::relay;
 use crate::session::Session;
+use crate::trace::{self, TraceId};
+use crate::view::View;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
@@ -13,51 +16,14 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{mpsc, oneshot, watch};
-use vmint_model::{
-    Accelerator, ErrorBody, ErrorKind, Fault, Generation, MachineRecord, MachineState,
-};
+use tokio::sync::{mpsc, oneshot};
+use tracing::Instrument;
+use vmint_model::{Accelerator, ErrorBody, ErrorKind, Fault, Generation, MachineRecord};
 
 /// Largest request body in bytes.
 const MAX_BODY: usize = 1 << 20;
-
-/// How long a request waits for a machine that is coming up. Whoever asks has a deadline of his own, and hangs up.
-const COMING_UP: Duration = Duration::from_secs(600);
-
-/// The machine as the socket shows it.
-#[derive(Clone, Debug)]
-pub struct View(Arc<watch::Sender<Shown>>);
-
-type Shown = (MachineRecord, Option<Session>);
-
-impl View {
-    /// A machine that cannot be used yet.
-    pub fn new(record: MachineRecord) -> Self {
-        Self(Arc::new(watch::Sender::new((record, None))))
-    }
-
-    /// Shows another state.
-    pub fn set(&self, record: MachineRecord, session: Option<Session>) {
-        self.0.send_replace((record, session));
-    }
-
-    fn get(&self) -> Shown {
-        self.0.borrow().clone()
-    }
-
-    /// The machine when it is not coming up, or not any more: while it is started, reset or restored.
-    async fn settled(&self) -> Shown {
-        let mut changes = self.0.subscribe();
-        let settled = changes.wait_for(|(record, _)| record.state != MachineState::Starting);
-        match tokio::time::timeout(COMING_UP, settled).await {
-            Ok(Ok(shown)) => shown.clone(),
-            _ => self.get(),
-        }
-    }
-}
 
 /// Requests that are being served. Whoever made one is to have his answer before the process ends: the last of them is that the
 /// machine is down.
@@ -150,14 +116,34 @@ async fn connection(
 type Answer = Response<Full<Bytes>>;
 
 async fn respond(request: Request<Incoming>, view: View, asks: mpsc::Sender<Asked>) -> Answer {
-    match route(request, &view, &asks).await {
-        Ok(answer) => answer,
-        Err(fault) => {
-            let status = StatusCode::from_u16(api::status(fault.kind))
-                .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            json(status, &ErrorBody { error: fault })
+    let trace = traced(&request);
+    let span = trace::serving(trace, request.uri().path());
+    let answer = async {
+        let began = Instant::now();
+        if trace.is_some() {
+            tracing::info!("asked");
         }
-    }
+        let answer = match route(request, &view, &asks).await {
+            Ok(answer) => answer,
+            Err(fault) => {
+                let status = StatusCode::from_u16(api::status(fault.kind))
+                    .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+                json(status, &ErrorBody { error: fault })
+            }
+        };
+        if trace.is_some() {
+            let (status, took) = (answer.status().as_u16(), began.elapsed());
+            tracing::info!(status, ?took, "answered");
+        }
+        answer
+    };
+    answer.instrument(span).await
+}
+
+/// The trace that a request belongs to. What is none is not logged.
+fn traced(request: &Request<Incoming>) -> Option<TraceId> {
+    let value = request.headers().get(trace::HEADER)?;
+    value.to_str().ok()?.parse().ok()
 }
 
 async fn route(
@@ -167,60 +153,66 @@ async fn route(
 ) -> Result<Answer, Fault> {
     let (record, _) = view.get();
     let meant = meant(&request)?;
-    expect_generation(&record, meant)?;
+    // Whatever is asked for: another generation is not served, and is not kept waiting either.
+    let look = Question {
+        verb: Verb::Look,
+        meant,
+    };
+    if let Verdict::Refuse(refusal) = policy::decide(Standing::of(&record), look) {
+        return Err(refusal.fault(&record));
+    }
     let asks = &Queue { asks, meant };
     let path = request.uri().path().to_owned();
     match (request.method(), path.as_str()) {
-        (&Method::GET, "/v1/ping") => ok(&api::Pong {
+        (&Method::GET, route::PING) => ok(&api::Pong {
             machine: record.id,
             generation: record.generation,
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
         }),
-        (&Method::GET, "/v1/machine") => ok(&record),
-        (&Method::POST, "/v1/stream") => {
-            let (record, session) = view.settled().await;
-            expect_generation(&record, meant)?;
-            upgrade(request, &record, session)
+        (&Method::GET, route::MACHINE) => ok(&record),
+        (&Method::POST, route::STREAM) => {
+            expect_upgrade(&request)?;
+            let (_, session) = reach(view, Verb::Stream, meant).await?;
+            Ok(upgrade(request, session))
         }
-        (&Method::POST, "/v1/stop") => {
+        (&Method::POST, route::STOP) => {
             let stop = body(request).await?;
             ask(asks, |answer| Ask::Stop(stop, answer))
                 .await
                 .and_then(|stopped| ok(&stopped))
         }
-        (&Method::POST, "/v1/shutdown") => {
+        (&Method::POST, route::SHUTDOWN) => {
             let shutdown = body(request).await?;
             ask(asks, |answer| Ask::Shutdown(shutdown, answer))
                 .await
                 .and_then(|stopped| ok(&stopped))
         }
-        (&Method::POST, "/v1/pause") => ask(asks, Ask::Pause)
+        (&Method::POST, route::PAUSE) => ask(asks, Ask::Pause)
             .await
             .and_then(|()| ok(&serde_json::json!({}))),
-        (&Method::POST, "/v1/resume") => ask(asks, Ask::Resume)
+        (&Method::POST, route::RESUME) => ask(asks, Ask::Resume)
             .await
             .and_then(|()| ok(&serde_json::json!({}))),
-        (&Method::POST, "/v1/reset") => {
+        (&Method::POST, route::RESET) => {
             let reset = body(request).await?;
             ask(asks, |answer| Ask::Reset(reset, answer))
                 .await
                 .and_then(|record| ok(&record))
         }
-        (&Method::POST, "/v1/snapshot") => {
+        (&Method::POST, route::SNAPSHOT) => {
             let snapshot = body(request).await?;
             ask(asks, |answer| Ask::Snapshot(snapshot, answer))
                 .await
                 .and_then(|done| ok(&done))
         }
-        (&Method::POST, "/v1/check") => {
-            let (record, session) = view.settled().await;
-            expect_generation(&record, meant)?;
-            check(asks, &record, session)
+        (&Method::POST, route::CHECK) => {
+            let (record, session) = reach(view, Verb::Check, meant).await?;
+            check(asks, &record, &session)
                 .await
                 .and_then(|()| ok(&serde_json::json!({})))
         }
-        (&Method::POST, "/v1/qmp") => {
+        (&Method::POST, route::QMP) => {
             let command = body(request).await?;
             ask(asks, |answer| Ask::Qmp(command, answer))
                 .await
@@ -248,55 +240,56 @@ fn meant(request: &Request<Incoming>) -> Result<Option<Generation>, Fault> {
     }
 }
 
+/// The way to the guest, when it is up and serves this.
+async fn reach(
+    view: &View,
+    verb: Verb,
+    meant: Option<Generation>,
+) -> Result<(MachineRecord, Session), Fault> {
+    let (record, session) = view.settled().await;
+    let standing = Standing::of(&record);
+    let state = standing.state;
+    match (policy::decide(standing, Question { verb, meant }), session) {
+        (Verdict::Serve | Verdict::Done, Some(session)) => Ok((record, session)),
+        (Verdict::Refuse(refusal), _) => Err(refusal.fault(&record)),
+        // It has not come up in all this time, or is going.
+        _ => Err(Refusal::State { verb, state }.fault(&record)),
+    }
+}
+
 /// Asks the guest, and has it recorded that it answered.
-async fn check(
-    asks: &Queue<'_>,
-    record: &MachineRecord,
-    session: Option<Session>,
-) -> Result<(), Fault> {
-    let Some(session) = session.filter(|_| record.state == MachineState::Running) else {
-        return Err(not_running(record));
-    };
+async fn check(asks: &Queue<'_>, record: &MachineRecord, session: &Session) -> Result<(), Fault> {
     let patience = record.accelerator.map_or(1, Accelerator::patience);
     let ping = vmint_protocol::Request::Ping;
     session.call(ping, "answer", api::CHECK * patience).await?;
     ask(asks, |answer| Ask::Checked(record.generation, answer)).await
 }
 
-fn not_running(record: &MachineRecord) -> Fault {
-    let message = format!("machine {} is {}", record.name, record.state);
-    let fault = Fault::new(ErrorKind::WrongState, message);
-    if record.state == MachineState::Paused {
-        fault.hint(format!("vmint resume {}", record.name))
-    } else {
-        fault
-    }
-}
-
-fn upgrade(
-    mut request: Request<Incoming>,
-    record: &MachineRecord,
-    session: Option<Session>,
-) -> Result<Answer, Fault> {
+fn expect_upgrade(request: &Request<Incoming>) -> Result<(), Fault> {
     if request
         .headers()
         .get(UPGRADE)
-        .is_none_or(|v| v != api::UPGRADE)
+        .is_some_and(|v| v == api::UPGRADE)
     {
-        let message = format!("/v1/stream needs the header Upgrade: {}", api::UPGRADE);
-        return Err(Fault::new(ErrorKind::Usage, message));
+        return Ok(());
     }
-    let session = match session {
-        Some(session) if record.state == MachineState::Running => session,
-        _ => return Err(not_running(record)),
-    };
+    let message = format!(
+        "{} needs the header Upgrade: {}",
+        route::STREAM,
+        api::UPGRADE
+    );
+    Err(Fault::new(ErrorKind::Usage, message))
+}
+
+fn upgrade(mut request: Request<Incoming>, session: Session) -> Answer {
     let upgraded = hyper::upgrade::on(&mut request);
-    tokio::spawn(async move {
+    let streams = async move {
         match upgraded.await {
             Ok(io) => relay(TokioIo::new(io), session).await,
             Err(e) => tracing::debug!("an upgrade failed: {e}"),
         }
-    });
+    };
+    tokio::spawn(streams.in_current_span());
     let mut answer = Response::new(Full::default());
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     answer
@@ -305,7 +298,7 @@ fn upgrade(
     answer
         .headers_mut()
         .insert(UPGRADE, HeaderValue::from_static(api::UPGRADE));
-    Ok(answer)
+    answer
 }
 
 /// The queue, for one request.
@@ -318,19 +311,14 @@ async fn ask<T>(
     queue: &Queue<'_>,
     make: impl FnOnce(oneshot::Sender<Result<T, Fault>>) -> Ask,
 ) -> Result<T, Fault> {
-    let gone = || {
-        Fault::new(
-            ErrorKind::MachineLost,
-            "the machine ended before it could answer",
-        )
-    };
     let (sender, receiver) = oneshot::channel();
     let asked = Asked {
         meant: queue.meant,
         ask: make(sender),
+        span: tracing::Span::current(),
     };
-    queue.asks.send(asked).await.map_err(|_| gone())?;
-    receiver.await.map_err(|_| gone())?
+    queue.asks.send(asked).await.map_err(|_| policy::gone())?;
+    receiver.await.map_err(|_| policy::gone())?
 }
 
 async fn body<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Fault> {

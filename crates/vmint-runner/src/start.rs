@@ -61,6 +61,14 @@ pub struct StartRequest {
     pub deadline_ms: u64,
     /// When the caller asked, in milliseconds since 1970; `ready_ms` counts from it.
     pub asked_at_ms: f64,
+    /// What the start is a part of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
+}
+
+/// When whoever asks now asks, for [`StartRequest::asked_at_ms`].
+pub fn asked_now() -> f64 {
+    crate::identity::now_ns() as f64 / 1e6
 }
 
 impl StartRequest {
@@ -126,6 +134,7 @@ pub fn start_runner(
         .current_dir("/")
         .spawn()
         .map_err(|e| host(e).context(program.display()))?;
+    tracing::debug!(machine = %id, process = child.id(), "a runner is started");
     let pipe = child.stdout.take().expect("piped above");
     // Before anybody could reap it: the id is its own. A kernel without pidfds leaves the process to its record.
     let pid = rustix::process::Pid::from_child(&child);
@@ -169,7 +178,10 @@ impl Starting {
         };
         read.map_err(host)?;
         match serde_json::from_slice(&said) {
-            Ok(Started::Ready(record)) => Ok(*record),
+            Ok(Started::Ready(record)) => {
+                tracing::debug!(machine = %id, "the machine is up, its runner says");
+                Ok(*record)
+            }
             Ok(Started::Failed(body)) => Err(body.error),
             Err(_) => {
                 let log = vmint_qemu::log::tail(&dir.runner_log());

@@ -131,8 +131,7 @@ impl Wanted<'_> {
     }
 
     async fn lock(&self, path: &Path, progress: &dyn Progress) -> Result<FileLock, Fault> {
-        let fault = |e: vmint_store::LockError| Fault::from_error(e.kind(), &e);
-        if let Some(lock) = FileLock::try_acquire(path).map_err(fault)? {
+        if let Some(lock) = FileLock::try_acquire(path)? {
             return Ok(lock);
         }
         progress.stage(&format!(
@@ -143,7 +142,7 @@ impl Wanted<'_> {
         let lock = tokio::task::spawn_blocking(move || FileLock::acquire_until(&path, deadline));
         lock.await
             .expect("acquiring a lock does not panic")
-            .map_err(fault)
+            .map_err(Fault::from)
     }
 
     /// If there is a template of the same image and hardware under another fingerprint, says what changed.

@@ -11,11 +11,11 @@ use crate::identity::Original;
 use crate::ledger::slots;
 use crate::lock::FileLock;
 use crate::machines::{self, write_record};
-use crate::store::{Failure, Store, now_ms};
+use crate::store::{Failure, Store};
 use rusqlite::{Transaction, params};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use vmint_model::{Cause, Home, HomeId, MachineId, MachineRecord, MachineState};
+use vmint_model::{Cause, Home, HomeId, MachineId, MachineRecord, MachineState, now_ms};
 
 /// The setting that holds the id of the database's home.
 const KEY: &str = "home";

@@ -4,7 +4,7 @@ use rusqlite::ErrorCode;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
-use vmint_model::{ErrorKind, IllegalTransition, MachineId, MachineState, Name};
+use vmint_model::{ErrorKind, Explained, IllegalTransition, MachineId, MachineState, Name};
 
 /// The store could not do it. The messages name what they are about; what SQLite says is the source.
 #[derive(Debug, thiserror::Error)]
@@ -156,9 +156,8 @@ pub enum StoreError {
     },
 }
 
-impl StoreError {
-    /// What kind of failure.
-    pub fn kind(&self) -> ErrorKind {
+impl Explained for StoreError {
+    fn kind(&self) -> ErrorKind {
         match self {
             Self::NoMachine { .. } | Self::NoSnapshot { .. } => ErrorKind::NotFound,
             Self::NameTaken { .. } | Self::SnapshotExists { .. } => ErrorKind::AlreadyExists,
@@ -177,12 +176,11 @@ impl StoreError {
         }
     }
 
-    /// What to do.
-    pub fn hint(&self) -> Option<String> {
+    fn hint(&self) -> Option<String> {
         match self {
-            Self::NoMachine { .. } => Some("`vmint ls --all` shows the machines there are".into()),
+            Self::NoMachine { .. } => Some("run `vmint ls --all` to list machines".into()),
             Self::NoSnapshot { .. } => {
-                Some("`vmint snapshot ls` shows the snapshots there are".into())
+                Some("run `vmint snapshot ls` to list snapshots".into())
             }
             Self::NameTaken { name, .. } => Some(format!(
                 "choose another name, or delete it with `vmint rm {name}`"
@@ -216,7 +214,9 @@ impl StoreError {
             Self::NotABeginning { .. } | Self::Host { .. } | Self::Sqlite { .. } => None,
         }
     }
+}
 
+impl StoreError {
     /// Whether the database itself is at fault, so that [`repair`](crate::repair) can help.
     pub fn is_damage(&self) -> bool {
         matches!(

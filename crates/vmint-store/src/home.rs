@@ -18,7 +18,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use vmint_model::{ErrorKind, Home};
+use vmint_model::{ErrorKind, Explained, Home};
 
 /// The longest path that fits a socket's address, without its final zero.
 pub const SOCKET_PATH_LIMIT: usize = 107;
@@ -125,9 +125,8 @@ pub enum HomeError {
     },
 }
 
-impl HomeError {
-    /// What kind of failure.
-    pub fn kind(&self) -> ErrorKind {
+impl Explained for HomeError {
+    fn kind(&self) -> ErrorKind {
         match self {
             Self::Nowhere | Self::TooLong { .. } => ErrorKind::Usage,
             Self::Host { source, .. } if crate::lock::is_full(source) => ErrorKind::NoSpace,
@@ -135,8 +134,7 @@ impl HomeError {
         }
     }
 
-    /// What to do.
-    pub fn hint(&self) -> Option<String> {
+    fn hint(&self) -> Option<String> {
         match self {
             Self::Nowhere => Some("set VMINT_HOME to a folder for vmint's files".into()),
             Self::TooLong { .. } => Some("set VMINT_RUNTIME_DIR to a shorter path".into()),

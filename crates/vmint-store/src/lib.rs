@@ -59,4 +59,5 @@ pub use lock::{FileLock, LockError, remove_folder};
 pub use machines::{Known, MachineFilter, StopRequest};
 pub use runs::StoredRun;
 pub use snapshots::SnapshotFilter;
-pub use store::{Store, now, now_ms, steady_ms};
+pub use store::{Store, now, steady_ms};
+pub use vmint_model::now_ms;

@@ -16,7 +16,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
-use vmint_model::ErrorKind;
+use vmint_model::{ErrorKind, Explained};
 
 /// How long [`FileLock::try_acquire`] goes on while only probes are in its way; a probe takes microseconds.
 const PROBES_PATIENCE: Duration = Duration::from_millis(200);
@@ -56,9 +56,8 @@ pub enum LockError {
     },
 }
 
-impl LockError {
-    /// What kind of failure.
-    pub fn kind(&self) -> ErrorKind {
+impl Explained for LockError {
+    fn kind(&self) -> ErrorKind {
         match self {
             Self::Host { source, .. } if is_full(source) => ErrorKind::NoSpace,
             Self::Host { .. } => ErrorKind::Host,

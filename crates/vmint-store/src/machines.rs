@@ -4,9 +4,9 @@
 use crate::description;
 use crate::error::StoreError;
 use crate::events::{self, Change};
-use crate::store::{Failure, Store, now_ms};
+use crate::store::{Failure, Store};
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use vmint_model::{Cause, MachineId, MachineRecord, MachineState};
+use vmint_model::{Cause, MachineId, MachineRecord, MachineState, now_ms};
 
 /// Which machines to list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -215,6 +215,7 @@ impl Store {
             events::append(transaction, &change)?;
             Ok(new)
         })?;
+        tracing::debug!(machine = %id, %to, %cause, generation = %new.generation, "the store has recorded");
         // On the way to another state that will be written down, or to none.
         let is_passing = matches!(
             to,

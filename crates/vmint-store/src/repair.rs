@@ -87,6 +87,7 @@ impl Store {
 mod tests {
     use super::*;
     use std::fs;
+    use vmint_model::Explained;
 
     fn home(dir: &tempfile::TempDir) -> Home {
         Home::new(dir.path(), dir.path())

@@ -10,8 +10,8 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 use std::cell::Cell;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use vmint_model::{Home, MachineId, Now};
+use std::time::{Duration, Instant};
+use vmint_model::{Home, MachineId, Now, now_ms};
 
 /// How long a store waits for other processes that write. A transaction takes well under a millisecond.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -274,14 +274,6 @@ pub fn steady_ms() -> i64 {
     now.tv_sec * 1000 + now.tv_nsec / 1_000_000
 }
 
-/// Now, on the wall clock: milliseconds since 1970 in UTC.
-pub fn now_ms() -> i64 {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
-}
-
 /// Makes an empty file that only its owner may read, unless there is one; SQLite gives its other files the same rights.
 /// By mknod, which opens nothing: to close any descriptor of a database drops all locks that this process has on it.
 fn make_file(path: &Path) -> io::Result<()> {
@@ -318,7 +310,7 @@ fn use_write_ahead_log(connection: &Connection, patience: Duration) -> rusqlite:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vmint_model::ErrorKind;
+    use vmint_model::{ErrorKind, Explained};
 
     #[test]
     fn a_full_disk_is_told_from_other_failures_and_loses_nothing() {

@@ -8,8 +8,8 @@ use rusqlite::Connection;
 use std::fs;
 use std::path::Path;
 use vmint_model::{
-    Claim, Claimed, ErrorKind, Generation, Home, LeaseEnd, LeaseId, MachineRecord, MachineState,
-    Name, Owner, PoolRecord, PoolSpec,
+    Claim, Claimed, ErrorKind, Explained, Generation, Home, LeaseEnd, LeaseId, MachineRecord,
+    MachineState, Name, Owner, PoolRecord, PoolSpec,
 };
 use vmint_store::{
     FileLock, Known, MachineFilter, Moment, Settled, Store, StoreError, description, process,

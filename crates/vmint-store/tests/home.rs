@@ -3,7 +3,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use vmint_model::{ErrorKind, MachineId};
+use vmint_model::{ErrorKind, Explained, MachineId};
 use vmint_store::home::{SOCKET_PATH_LIMIT, open_home_in};
 use vmint_store::{Environment, HomeError};
 

@@ -8,8 +8,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 use vmint_model::{
-    Accelerator, ByteSize, Cause, ErrorKind, Generation, MachineId, MachineState, Name, ProcessRef,
-    SnapshotRecord,
+    Accelerator, ByteSize, Cause, ErrorKind, Explained, Generation, MachineId, MachineState, Name,
+    ProcessRef, SnapshotRecord,
 };
 use vmint_store::events::{KEPT, TRIM_EVERY};
 use vmint_store::{MachineFilter, SnapshotFilter, StopRequest, Store, StoreError};

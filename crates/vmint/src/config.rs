@@ -4,77 +4,19 @@
 //! folder above it, that file over the defaults. Nothing in the file is ignored: an unknown key is an error that names
 //! the nearest known one, and every other mistake is told with its line.
 //!
-//! ```toml
-//! accelerator = "auto"              # kvm, tcg
-//! confine = "best"                  # require; off by VMINT_CONFINE alone
-//!
-//! [defaults]
-//! image = "web"
-//! memory = "1G"
-//! cpus = 2
-//! net = "nat"                        # or "none", or "allow:example.com,*.example.org"
-//! cpu-limit = 1.5                    # processors of the host; io-limit = "20M" a second, disk-limit = "2G"
-//! start-timeout = "2m"
-//!
-//! [images.web]
-//! from = "debian:12"                # or import = "docker://nginx", "oci:DIR", "oci-archive:FILE", "rootfs.tar"
-//! packages = ["nginx"]
-//! run = ["systemctl enable nginx"]
-//! copy = ["site:/var/www/"]         # paths are relative to the file's folder, and lie in it: see `trust`
-//! size = "8G"
-//! node = "/opt/node/bin/node"       # a program in the image, which runs JavaScript actions; steps have the `node` of PATH
-//! kernel = "vmlinuz"                # with modules = "FOLDER" unless all drivers are built in
-//!
-//! [pools.web]
-//! image = "web"                     # memory, cpus, net and limits: as in [defaults]
-//! min = 2
-//! max = 8
-//! standby = 1
-//! ttl = "1h"
-//! max-uses = 100
-//!
-//! [snapshots]
-//! full = true                       # save all of a machine's memory, not only what changed
-//!
-//! [admission]
-//! on-pressure = "wait"              # fail, skip: when the host cannot carry a machine now
-//! timeout = "1m"                    # how long to wait
-//! overcommit = 1.0                  # how much is promised of the memory that machines can have
-//! swap-percent = 80                 # with more swap in use nothing is started
-//! pressure = 40                     # with more of avg10 in /proc/pressure/memory (some) nothing is started
-//! cold-boots = 2                    # at once
-//! forks = 0                         # at once; 0 is the number of processors
-//!
-//! [workflow]
-//! image = "ci"                      # for ubuntu-latest and the like; defaults.image unless given
-//! memory = "1G"                     # and cpus, and max machines at once: of workflows whose label is no pool
-//! user = "runner"                   # who runs the steps; the image's user unless given
-//! actions = "actions"               # a folder with OWNER/REPO@REF or OWNER/REPO in it
-//! setup = "mount -a"                # a script at the end of each job's set-up
-//! cleanup = "journalctl -b"         # a script at the beginning of its clean-up
-//! skip-runs-on = ["macos-*"]        # jobs with such labels are shown as skipped
-//! timeout = "2h"                    # of a run
-//! keep-runs = 100
-//! snapshot-age = "7d"               # and snapshot-quota = "10G", cache-quota = "10G"
-//!
-//! [workflow.runs-on]                # labels to images and pools
-//! gpu = "cuda"
-//!
-//! [workflow.replace]                # what stands in for actions
-//! "Swatinem/rust-cache" = "nothing" # or { run = "a script" }, or "itself"
-//! ```
-//!
 //! * `document`: finds the file, reads it, and knows where in it everything is.
+//! * [`keys`]: every table and key, with what it is for; `docs/configuration.md` is made of it.
 //! * `sections`: the tables and their keys; `admission`, `workflow`: those of these tables.
 //! * `parse`: what a single value may be; the same in the file and in the environment.
 //! * `trust`: how far a file is believed.
 //! * `setting`: a setting and where it comes from, for `vmint config show`.
-//! * `nearest`: which known key was meant.
 
 mod admission;
 mod document;
 mod error;
-mod nearest;
+#[cfg(test)]
+mod key_tests;
+pub mod keys;
 mod parse;
 mod sections;
 mod setting;

@@ -15,16 +15,7 @@ impl Vmint {
         options: &ImportOptions,
         progress: &dyn Progress,
     ) -> Result<Image, Fault> {
-        let draft = self
-            .images()
-            .import(name, source, options, progress)
-            .map_err(|e| {
-                let (kind, hint) = (e.kind(), e.hint());
-                Fault {
-                    hint,
-                    ..Fault::from_error(kind, &e)
-                }
-            })?;
+        let draft = self.images().import(name, source, options, progress)?;
         self.finish(draft, progress).await
     }
 

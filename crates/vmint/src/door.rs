@@ -1,12 +1,12 @@
 //! The door: opened once per process.
 
+use crate::config::{AcceleratorChoice, Config};
 use crate::sweep::Found;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, Weak};
 use vmint_image::{ImageStore, Kit};
 use vmint_model::{ErrorKind, Fault, Home, LeaseId, MachineRecord};
 use vmint_runner::Client;
-use vmint_runner::machine::store_fault;
 use vmint_store::adopt::Adopted;
 use vmint_store::{Settled, Store};
 
@@ -40,9 +40,29 @@ impl Options {
         Self::with_runner(find_runner()?)
     }
 
+    /// As these settings say, and where they say nothing, the environment.
+    pub fn from_config(config: &Config) -> Result<Self, Fault> {
+        Ok(Self::from_environment()?.configured(config))
+    }
+
+    /// The same way to open it, with these settings.
+    pub fn configured(self, config: &Config) -> Self {
+        Self {
+            accelerator: match config.accelerator {
+                AcceleratorChoice::Auto => None,
+                AcceleratorChoice::Only(accelerator) => Some(accelerator),
+            },
+            confine: config.confine,
+            full_snapshots: config.snapshots.full,
+            start_timeout: config.defaults.start_timeout,
+            admission: config.admission,
+            ..self
+        }
+    }
+
     /// The same, with this runner, for those who carry one along.
     pub fn with_runner(runner: PathBuf) -> Result<Self, Fault> {
-        let home = vmint_store::default_root().map_err(home_fault)?;
+        let home = vmint_store::default_root()?;
         Ok(Self {
             home,
             runner,
@@ -54,14 +74,6 @@ impl Options {
             start_timeout: None,
             admission: crate::config::admission_from_environment()?,
         })
-    }
-}
-
-pub(crate) fn home_fault(e: vmint_store::HomeError) -> Fault {
-    let (kind, hint) = (e.kind(), e.hint());
-    Fault {
-        hint,
-        ..Fault::from_error(kind, &e)
     }
 }
 
@@ -139,18 +151,12 @@ impl Vmint {
     /// Opens the home, made if need be.
     pub fn open(options: Options) -> Result<Self, Fault> {
         let home = Self::open_home(&options)?;
-        let mut store = Store::open(&home).map_err(store_fault)?;
-        let adopted = match store.settle(&home).map_err(store_fault)? {
+        let mut store = Store::open(&home)?;
+        let adopted = match store.settle(&home)? {
             Settled::Adopted(adopted) => Some(adopted),
             Settled::Known | Settled::New => None,
         };
-        let images = ImageStore::open(&home).map_err(|e| {
-            let (kind, hint) = (e.kind(), e.hint());
-            Fault {
-                hint,
-                ..Fault::from_error(kind, &e)
-            }
-        })?;
+        let images = ImageStore::open(&home)?;
         let images = images
             .confined(options.confine)
             .with_kit(Kit::beside(&options.runner));
@@ -178,12 +184,17 @@ impl Vmint {
 
     /// Makes the home's folders, and nothing else.
     pub fn open_home(options: &Options) -> Result<Home, Fault> {
-        vmint_store::open_home(&options.home).map_err(home_fault)
+        vmint_store::open_home(&options.home).map_err(Fault::from)
     }
 
     /// Its folders.
     pub fn home(&self) -> &Home {
         &self.home
+    }
+
+    /// How it was opened.
+    pub fn options(&self) -> &Options {
+        &self.options
     }
 
     /// Its record. Never held across an await.
@@ -200,12 +211,12 @@ impl Vmint {
     pub fn machines(&self) -> Result<Vec<MachineRecord>, Fault> {
         self.store()
             .list(vmint_store::MachineFilter::All)
-            .map_err(store_fault)
+            .map_err(Fault::from)
     }
 
     /// Events after number `after`, at most `limit`.
     pub fn events(&self, after: i64, limit: usize) -> Result<Vec<vmint_model::Event>, Fault> {
-        self.store().events(after, limit).map_err(store_fault)
+        self.store().events(after, limit).map_err(Fault::from)
     }
 
     /// A client of a machine's runner.

@@ -1,16 +1,15 @@
 //! How machines end: stop, restart, remove. By their runners where those can be reached, else by the store.
 
 use crate::Vmint;
-use crate::machines::SHORT;
+use crate::folders::{SHORT, remove_folder, try_lock};
 use crate::reach::Reach;
-use crate::sweep::remove_folder;
 use std::time::Duration;
 use tokio::time::Instant;
 use vmint_image::Progress;
 use vmint_model::{
     Cause, ErrorKind, Fault, Generation, MachineDir, MachineId, MachineRecord, MachineState,
 };
-use vmint_runner::machine::{FORCED, store_fault};
+use vmint_runner::machine::FORCED;
 use vmint_runner::{api, watch};
 use vmint_store::{FileLock, StopRequest};
 
@@ -90,26 +89,21 @@ impl Vmint {
         fate: Fate,
     ) -> Result<bool, Fault> {
         let timeout_ms = options.timeout.as_millis() as u64;
-        let before = self.store().last_sequence().map_err(store_fault)?;
-        let deadline = options.timeout + SHORT;
+        let before = self.store().last_sequence()?;
         let client = match generation {
             Some(generation) => self.client(record).with_generation(*generation),
             None => self.client(record),
         };
         let answer = if options.how == StopHow::AskOnly {
             let shutdown = api::Shutdown { timeout_ms };
-            client
-                .post::<api::Stopped>("/v1/shutdown", &shutdown, deadline)
-                .await
+            client.shutdown(&shutdown).await
         } else {
             let stop = api::Stop {
                 force: options.how == StopHow::Force,
                 timeout_ms,
                 remove: fate == Fate::Goes,
             };
-            client
-                .post::<api::Stopped>("/v1/stop", &stop, deadline)
-                .await
+            client.stop(&stop).await
         };
         match answer {
             Ok(stopped) => Ok(stopped.forced),
@@ -120,7 +114,7 @@ impl Vmint {
             }
             Err(fault) if matches!(fault.kind, ErrorKind::Runner | ErrorKind::MachineLost) => {
                 self.stop_by_store(record, options, before).await?;
-                let now = self.store().get(&record.id).map_err(store_fault)?;
+                let now = self.store().get(&record.id)?;
                 let reason = now.and_then(|record| record.reason).unwrap_or_default();
                 Ok(options.how == StopHow::Force || reason.ends_with(FORCED))
             }
@@ -144,7 +138,7 @@ impl Vmint {
         };
         match self.store().request_stop(&record.id, request) {
             Ok(_) | Err(vmint_store::StoreError::NoMachine { .. }) => {}
-            Err(e) => return Err(store_fault(e)),
+            Err(e) => return Err(Fault::from(e)),
         }
         // Without a doorbell it looks by itself, within a second.
         let _ = watch::ring(&dir);
@@ -247,7 +241,7 @@ impl Vmint {
             self.stop_running(&reach, options, Fate::Goes).await?;
         }
         // The runner has removed it, unless it could not be reached.
-        let Some(record) = self.store().get(id).map_err(store_fault)? else {
+        let Some(record) = self.store().get(id)? else {
             return Ok(());
         };
         let restarted = || {
@@ -259,7 +253,7 @@ impl Vmint {
             return self.erase(&record, Cause::Requested);
         }
         let lock = try_lock(&dir)?;
-        let Some(record) = self.store().get(&record.id).map_err(store_fault)? else {
+        let Some(record) = self.store().get(&record.id)? else {
             drop(lock);
             return remove_folder(dir.path());
         };
@@ -281,12 +275,4 @@ enum Fate {
     Stays,
     /// Nothing of it is left.
     Goes,
-}
-
-/// The lock of a machine's folder, unless another has it or the folder is gone.
-pub(crate) fn try_lock(dir: &MachineDir) -> Result<Option<FileLock>, Fault> {
-    match FileLock::try_acquire(&dir.lock()) {
-        Err(_) if !dir.path().exists() => Ok(None),
-        other => other.map_err(|e| Fault::from_error(e.kind(), &e)),
-    }
 }

@@ -8,7 +8,6 @@ use vmint_model::{ErrorKind, ExecDefaults, Fault, MachineRecord, MachineState};
 use vmint_protocol::{
     Channel, ErrorCode, ExecSpec, ExitStatus, FromGuest, Request, Streams, WindowSize,
 };
-use vmint_runner::session::Credits;
 use vmint_runner::{SessionError, Stream, StreamEvent};
 
 /// How long is waited for a machine that is coming up, unless something else is said.
@@ -95,7 +94,6 @@ pub struct Running<'a> {
     stream: Stream,
     /// What was said first, before it was known to run.
     first: Option<StreamEvent>,
-    credits: Credits,
 }
 
 /// What a running command does.
@@ -156,7 +154,6 @@ impl Vmint {
                         record,
                         stream,
                         first: None,
-                        credits: Credits::default(),
                     };
                     match first {
                         // The machine ended before anybody could ask it: that is a loss, and not the guest's answer.
@@ -330,9 +327,7 @@ impl Running<'_> {
             };
             match event {
                 Ok(StreamEvent::Data(channel, bytes)) => {
-                    if let Some(grant) = self.credits.consumed(channel, bytes.len()) {
-                        self.stream.grant(channel, grant);
-                    }
+                    self.stream.consumed(channel, bytes.len());
                     return Ok(Happening::Output(channel, bytes));
                 }
                 Ok(StreamEvent::Eof(_)) => {}

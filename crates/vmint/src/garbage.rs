@@ -4,7 +4,7 @@
 
 use crate::Vmint;
 use crate::config::WorkflowSettings;
-use crate::sweep::remove_folder;
+use crate::folders::remove_folder;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,6 @@ use vmint_image::store::Pruned;
 use vmint_image::{Digest, Progress};
 use vmint_model::{ByteSize, ErrorKind, Fault, Name, RunId};
 use vmint_qemu::Frozen;
-use vmint_runner::machine::store_fault;
 use vmint_store::SnapshotFilter;
 
 /// What was removed, or would be.
@@ -102,7 +101,7 @@ impl Vmint {
             return Ok(all);
         }
         let host = self.host(progress).await?;
-        let images = self.images().list().map_err(image_fault)?;
+        let images = self.images().list()?;
         let images: Vec<_> = images
             .into_iter()
             .filter_map(|listed| listed.image.ok())
@@ -131,23 +130,20 @@ impl Vmint {
     pub fn prune_images(&self) -> Result<Pruned, Fault> {
         self.images()
             .prune(&self.needed_images(|_| true)?)
-            .map_err(image_fault)
+            .map_err(Fault::from)
     }
 
     /// What [`prune_images`](Self::prune_images) would delete now.
     pub fn prunable_images(&self) -> Result<Pruned, Fault> {
         self.images()
             .prunable(&self.needed_images(|_| true)?)
-            .map_err(image_fault)
+            .map_err(Fault::from)
     }
 
     /// The images that machines, snapshots and the templates chosen by `which` need.
     fn needed_images(&self, which: impl Fn(&Frozen) -> bool) -> Result<BTreeSet<Digest>, Fault> {
         let machines = self.machines()?.into_iter().filter_map(|m| m.image_digest);
-        let snapshots = self
-            .store()
-            .list_snapshots(&SnapshotFilter::All)
-            .map_err(store_fault)?;
+        let snapshots = self.store().list_snapshots(&SnapshotFilter::All)?;
         let snapshots = snapshots.into_iter().filter_map(|s| s.image_digest);
         let templates = self.templates().into_iter().filter(|f| which(f));
         let templates = templates.map(|f| f.manifest().image_digest.clone());
@@ -166,7 +162,7 @@ impl Vmint {
     fn unneeded_images(&self, without: &[Frozen]) -> Result<Vec<Digest>, Fault> {
         let stays = |frozen: &Frozen| without.iter().all(|gone| gone.folder() != frozen.folder());
         let needed = self.needed_images(stays)?;
-        let listed = self.images().list().map_err(image_fault)?;
+        let listed = self.images().list()?;
         let named: BTreeSet<_> = listed
             .into_iter()
             .filter_map(|i| i.image.ok())
@@ -196,12 +192,4 @@ fn remove_lost(path: &Path) -> Result<(), Fault> {
     std::fs::remove_file(path).map_err(|e| {
         Fault::from_error(ErrorKind::Host, &e).context(format!("cannot remove {}", path.display()))
     })
-}
-
-fn image_fault(e: vmint_image::StoreError) -> Fault {
-    let (kind, hint) = (e.kind(), e.hint());
-    Fault {
-        hint,
-        ..Fault::from_error(kind, &e)
-    }
 }

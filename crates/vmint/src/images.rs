@@ -3,41 +3,32 @@
 use crate::Vmint;
 use crate::admit::Boots;
 use crate::snapshots::alone;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use vmint_confine::{NoUser, User};
 use vmint_image::{BootFiles, Built, Draft, Image, Progress, Recipe};
-use vmint_model::{Accelerator, ErrorKind, Fault, MachineRecord, MachineSpec};
+use vmint_model::{Accelerator, ErrorKind, Explained, Fault, MachineRecord, MachineSpec};
 use vmint_protocol::{Channel, ExecSpec, ExitStatus, Reply, Request};
 use vmint_qemu::host::kvm_obstacle;
 use vmint_qemu::hypervisor::Held;
 use vmint_qemu::{Boot, Frozen, Host, Launch, Qemu, Shape, Start};
 use vmint_runner::bringup::{bring_up, settle};
-use vmint_runner::machine::store_fault;
 use vmint_runner::template::{Wanted, boot_deadline, boot_spec, create_ram};
 use vmint_runner::{identity, probe};
 use vmint_store::FileLock;
 
+/// What is remembered of QEMU, as long as its program is the same.
+const QEMU: &str = "qemu";
+/// What is remembered of the host.
 const HOST: &str = "host";
 
-/// What is remembered of the host, and as long as what holds.
+/// Which accelerator works, and for how long that is taken for true.
 #[derive(Serialize, Deserialize)]
 struct Remembered {
     host: Host,
     boot_id: String,
     kvm_obstacle: Option<String>,
-}
-
-/// The image crate's errors, one for each operation, know their kind and their advice.
-macro_rules! fault {
-    ($error:expr) => {{
-        let e = $error;
-        let (kind, hint) = (e.kind(), e.hint());
-        Fault {
-            hint,
-            ..Fault::from_error(kind, &e)
-        }
-    }};
 }
 
 impl Vmint {
@@ -65,34 +56,47 @@ impl Vmint {
     }
 
     async fn found_host(&self, progress: &dyn Progress) -> Result<Host, Fault> {
-        let (system, img) = Qemu::locate()?;
-        let stamp = Qemu::stamp(&system)?;
-        let boot_id =
-            vmint_store::process::boot_id().map_err(|e| Fault::from_error(ErrorKind::Host, &e))?;
-        let remembered = self.store().setting(HOST).map_err(store_fault)?;
-        let mut qemu = None;
-        if let Some(found) =
-            remembered.and_then(|json| serde_json::from_str::<Remembered>(&json).ok())
-            && found.host.qemu.stamp == stamp
-        {
-            if let Some(accelerator) = self.options.accelerator {
-                return Ok(self.chosen(found.host.qemu, accelerator));
-            }
-            // A host with KVM in sight, or out of it, is another host.
-            let same_kvm = found.kvm_obstacle == kvm_obstacle();
-            if found.boot_id == boot_id && same_kvm {
-                return Ok(self.confined(found.host));
-            }
-            qemu = Some(found.host.qemu);
-        }
-        let qemu = match qemu {
-            Some(qemu) => qemu,
-            None => Qemu::query(system, img).await?,
-        };
+        let qemu = self.found_qemu().await?;
         if let Some(accelerator) = self.options.accelerator {
             return Ok(self.chosen(qemu, accelerator));
         }
+        let boot_id =
+            vmint_store::process::boot_id().map_err(|e| Fault::from_error(ErrorKind::Host, &e))?;
+        if let Some(found) = self.remembered::<Remembered>(HOST)?
+            && found.host.qemu.stamp == qemu.stamp
+            && found.boot_id == boot_id
+            // A host with KVM in sight, or out of it, is another host.
+            && found.kvm_obstacle == kvm_obstacle()
+        {
+            return Ok(self.confined(found.host));
+        }
         self.find_accelerator(&qemu, progress).await
+    }
+
+    /// QEMU here; asked for what it can do once for this program, whoever names the accelerator and whoever has it found.
+    async fn found_qemu(&self) -> Result<Qemu, Fault> {
+        let (system, img) = Qemu::locate()?;
+        let stamp = Qemu::stamp(&system)?;
+        if let Some(qemu) = self.remembered::<Qemu>(QEMU)?
+            && qemu.stamp == stamp
+        {
+            return Ok(Qemu { img, ..qemu });
+        }
+        let qemu = Qemu::query(system, img).await?;
+        self.remember(QEMU, &qemu)?;
+        Ok(qemu)
+    }
+
+    /// What an earlier command found out; nothing if it was an older vmint's, in another form.
+    fn remembered<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Fault> {
+        let json = self.store().setting(key)?;
+        Ok(json.and_then(|json| serde_json::from_str(&json).ok()))
+    }
+
+    fn remember(&self, key: &str, what: &impl Serialize) -> Result<(), Fault> {
+        let json = serde_json::to_string(what)
+            .map_err(|e| Fault::new(ErrorKind::Internal, e.to_string()))?;
+        Ok(self.store().set_setting(key, &json)?)
     }
 
     fn chosen(&self, qemu: Qemu, accelerator: Accelerator) -> Host {
@@ -150,9 +154,7 @@ impl Vmint {
             boot_id,
             kvm_obstacle: obstacle,
         };
-        let json = serde_json::to_string(&remembered)
-            .map_err(|e| Fault::new(ErrorKind::Internal, e.to_string()))?;
-        self.store().set_setting(HOST, &json).map_err(store_fault)?;
+        self.remember(HOST, &remembered)?;
         Ok(host)
     }
 
@@ -184,7 +186,7 @@ impl Vmint {
     }
 
     pub(crate) fn boot_files(image: &Image) -> Result<BootFiles, Fault> {
-        image.boot_files().map_err(|e| fault!(e))
+        image.boot_files().map_err(Fault::from)
     }
 
     /// The image that a name means, built now if vmint knows how.
@@ -194,11 +196,9 @@ impl Vmint {
             Ok(None) => {}
             // Damaged: what can be built again is.
             Err(e) if e.kind() == ErrorKind::Corrupt && Recipe::for_name(name).is_some() => {
-                progress.stage(&format!(
-                    "image {name} cannot be used and is built anew: {e}"
-                ));
+                progress.stage(&format!("image {name} cannot be used and is rebuilt: {e}"));
             }
-            Err(e) => return Err(fault!(e)),
+            Err(e) => return Err(Fault::from(e)),
         }
         let Some(recipe) = Recipe::for_name(name) else {
             let shown: String = name.chars().take(80).collect();
@@ -231,11 +231,7 @@ impl Vmint {
         progress: &dyn Progress,
     ) -> Result<Image, Fault> {
         // Programs run for minutes in there; nothing else waits on this thread meanwhile.
-        match self
-            .images
-            .build(name, recipe, progress)
-            .map_err(|e| fault!(e))?
-        {
+        match self.images.build(name, recipe, progress)? {
             Built::Existing(image) => Ok(image),
             Built::Draft(draft) => self.finish(draft, progress).await,
         }
@@ -246,13 +242,13 @@ impl Vmint {
         if !draft.commands().is_empty() {
             self.run_in(&draft, progress).await?;
         }
-        draft.commit().map_err(|e| fault!(e))
+        draft.commit().map_err(Fault::from)
     }
 
     async fn run_in(&self, draft: &Draft, progress: &dyn Progress) -> Result<(), Fault> {
         // Before the draft's scratch is used: finding the host may need to build tiny.
         let host = self.host(progress).await?;
-        let files = draft.boot_files().map_err(|e| fault!(e))?;
+        let files = draft.boot_files()?;
         let spec = boot_spec(&files, host.accelerator);
         let memory = vmint_model::ByteSize::mib(1024);
         let net = vmint_model::Link::Nat;
@@ -424,14 +420,14 @@ impl Vmint {
             return Err(Fault::new(ErrorKind::WrongState, message)
                 .hint(format!("remove the pool first: `vmint pool rm {pool}`")));
         }
-        self.images.remove(name).map(drop).map_err(|e| fault!(e))
+        self.images.remove(name).map(drop).map_err(Fault::from)
     }
 
     /// Held while a pool comes into being whose image is there, and while an image goes that no pool has.
     pub(crate) fn lock_images_of_pools(&self) -> Result<FileLock, Fault> {
         let path = self.home.root().join("pool-images.lock");
-        let deadline = std::time::Instant::now() + crate::machines::SHORT;
-        FileLock::acquire_until(&path, deadline).map_err(|e| Fault::from_error(e.kind(), &e))
+        let deadline = std::time::Instant::now() + crate::folders::SHORT;
+        FileLock::acquire_until(&path, deadline).map_err(Fault::from)
     }
 
     /// All templates.
@@ -447,7 +443,7 @@ impl Vmint {
             let fingerprint: String = frozen.manifest().fingerprint.chars().take(12).collect();
             // Who forks it takes what he needs first.
             let alone = alone(frozen.folder(), &format!("template {fingerprint}"))?;
-            crate::sweep::remove_folder(frozen.folder())?;
+            crate::folders::remove_folder(frozen.folder())?;
             drop(alone);
             removed += 1;
         }

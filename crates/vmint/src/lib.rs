@@ -17,7 +17,7 @@
 //!
 //! * [`door`]: [`Vmint`], opened once per process.
 //! * [`machines`]: create, start; [`running`]: reset, pause, wait; [`ending`]: stop, remove; [`sweep`]: what was left by those that died.
-//! * [`admit`]: whether the host can carry one more, and waiting until it can.
+//! * [`admit`]: whether the host can carry one more, and waiting until it can. [`memory`]: what the host has.
 //! * `reach`: whom a machine serves.
 //! * [`exec`], [`files`]: commands in machines, files in and out.
 //! * [`snapshots`]: freeze, restore, fork.
@@ -29,8 +29,17 @@
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
+/// Their examples are compiled with this crate's own.
+#[cfg(doctest)]
+mod documents {
+    #[doc = include_str!("../../../README.md")]
+    struct Readme;
+
+    #[doc = include_str!("../../../docs/rust.md")]
+    struct Rust;
+}
+
 pub mod admit;
-pub mod bench;
 pub mod blocking;
 pub mod config;
 pub mod declared;
@@ -39,10 +48,12 @@ pub mod door;
 pub mod ending;
 pub mod exec;
 pub mod files;
+mod folders;
 pub mod garbage;
 pub mod images;
 mod lost;
 pub mod machines;
+pub mod memory;
 pub mod pools;
 mod reach;
 pub mod repair;
@@ -59,6 +70,7 @@ pub use door::{Options, Vmint};
 pub use ending::{StopHow, StopOptions, Stopped};
 pub use exec::{Command, Output, Running};
 pub use machines::NewMachine;
+pub use memory::HostMemory;
 pub use pools::{Acquire, Lease, Pool, process};
 pub use running::WaitFor;
 pub use sweep::Found;
@@ -78,8 +90,7 @@ pub use vmint_model::{
     span,
 };
 pub use vmint_pool::Filled;
-pub use vmint_pool::admission::host::HostMemory;
 pub use vmint_protocol as protocol;
 pub use vmint_qemu as qemu;
 pub use vmint_runner as runner;
-pub use vmint_store::InLine;
+pub use vmint_store::{InLine, now_ms};

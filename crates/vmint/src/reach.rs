@@ -18,7 +18,6 @@
 use crate::Vmint;
 use vmint_model::{ErrorKind, Fault, Generation, LeaseRecord, LedgerError, MachineRecord, Owner};
 use vmint_runner::Client;
-use vmint_runner::machine::store_fault;
 
 /// A machine that serves this process.
 #[derive(Debug)]
@@ -139,7 +138,7 @@ impl Vmint {
             Some((name, generation)) => (name, Some(generation)),
             None => (name, None),
         };
-        let record = self.store().by_name_or_id(name).map_err(store_fault)?;
+        let record = self.store().by_name_or_id(name)?;
         match generation {
             Some(wanted) if wanted != record.generation.to_string() => {
                 let message = format!(

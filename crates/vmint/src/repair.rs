@@ -4,7 +4,6 @@
 //! Each step leaves a home that the next command, or the next repair, goes on with: the damaged files have other names or
 //! not yet, the new database knows some of the folders or all of them.
 
-use crate::door::home_fault;
 use crate::snapshots::alone;
 use crate::{Options, Vmint};
 use serde::Serialize;
@@ -12,7 +11,6 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use vmint_model::{ErrorKind, Fault};
 use vmint_qemu::frozen::{Rescue, rescue};
-use vmint_runner::machine::store_fault;
 use vmint_store::{FileLock, SnapshotFilter, repair};
 
 /// What a repair found and did.
@@ -39,18 +37,17 @@ impl Vmint {
     /// Puts a damaged database aside and takes up what is in the folders. One that is whole stays, and learns of the folders
     /// that it does not know.
     pub fn repair(options: Options) -> Result<Repaired, Fault> {
-        let home = vmint_store::open_home(&options.home).map_err(home_fault)?;
+        let home = vmint_store::open_home(&options.home)?;
         let lock = home.root().join("repair.lock");
-        let lock = FileLock::acquire_until(&lock, Instant::now() + Duration::from_secs(30))
-            .map_err(|e| Fault::from_error(e.kind(), &e))?;
-        let damage = repair::damage(&home).map_err(store_fault)?;
+        let lock = FileLock::acquire_until(&lock, Instant::now() + Duration::from_secs(30))?;
+        let damage = repair::damage(&home)?;
         let mut repaired = Repaired::default();
         if let Some(damage) = damage {
             let aside = repair::put_aside(&home, &stamp()).map_err(|e| {
                 Fault::from_error(ErrorKind::Host, &e)
                     .context(format!("cannot put {} aside", home.database().display()))
             })?;
-            repaired.damage = Some(Fault::from_error(damage.kind(), &damage).message);
+            repaired.damage = Some(Fault::from(damage).message);
             repaired.aside = Some(aside);
         }
         let vmint = Self::open(options)?;
@@ -69,7 +66,7 @@ impl Vmint {
     fn rescue_snapshots(&self) -> Result<Vec<String>, Fault> {
         let all = self.store().list_snapshots(&SnapshotFilter::All);
         let mut told = Vec::new();
-        for snapshot in all.map_err(store_fault)? {
+        for snapshot in all? {
             let (name, folder) = (&snapshot.name, self.home.snapshot(&snapshot.name));
             let Ok(Some(alone)) = alone(&folder, &format!("snapshot {name}")) else {
                 // It went meanwhile, or is in use, and so is whole.

@@ -1,7 +1,6 @@
 //! What a machine that runs is asked for, through its runner: pause, reset, QMP, a sign of life. And waiting for a state.
 
 use crate::Vmint;
-use crate::machines::SHORT;
 use std::time::Duration;
 use tokio::time::Instant;
 use vmint_model::{ErrorKind, Fault, MachineRecord, MachineState};
@@ -28,22 +27,16 @@ impl Vmint {
 
     /// Halts a machine's processors.
     pub async fn pause(&self, name: &str) -> Result<(), Fault> {
-        self.ask(name, "/v1/pause").await
+        let (record, client) = self.reach(name)?;
+        let paused = client.pause().await;
+        paused.map_err(|fault| self.explain(&record, fault))
     }
 
     /// Lets them go on.
     pub async fn resume(&self, name: &str) -> Result<(), Fault> {
-        self.ask(name, "/v1/resume").await
-    }
-
-    async fn ask(&self, name: &str, path: &str) -> Result<(), Fault> {
         let (record, client) = self.reach(name)?;
-        let answer = client
-            .post::<serde_json::Value>(path, &serde_json::json!({}), SHORT)
-            .await;
-        answer
-            .map(drop)
-            .map_err(|fault| self.explain(&record, fault))
+        let resumed = client.resume().await;
+        resumed.map_err(|fault| self.explain(&record, fault))
     }
 
     /// A fork anew in the place of the machine; everything in it is gone.
@@ -64,9 +57,7 @@ impl Vmint {
         reset: api::Reset,
     ) -> Result<MachineRecord, Fault> {
         let (record, client) = self.reach(name)?;
-        let answer = client
-            .post("/v1/reset", &reset, Duration::from_secs(600))
-            .await;
+        let answer = client.reset(&reset).await;
         answer.map_err(|fault| self.explain(&record, fault))
     }
 
@@ -83,7 +74,7 @@ impl Vmint {
             arguments,
         };
         client
-            .post("/v1/qmp", &body, SHORT * 3)
+            .qmp(&body)
             .await
             .map_err(|fault| self.explain(&record, fault))
     }
@@ -92,7 +83,7 @@ impl Vmint {
     pub async fn ping(&self, name: &str) -> Result<api::Pong, Fault> {
         let record = self.live(name)?;
         self.client(&record)
-            .get("/v1/ping", SHORT)
+            .ping()
             .await
             .map_err(|fault| self.explain(&record, fault))
     }

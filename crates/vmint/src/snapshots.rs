@@ -3,20 +3,19 @@
 //! `fork NAME NEW` freezes a running machine into an implicit snapshot, which its children start from. They link all
 //! that they need into their own folders, so it goes as soon as they are up.
 
-use crate::machines::SHORT;
-use crate::sweep::{Found, remove_folder};
+use crate::folders::{SHORT, remove_folder};
+use crate::sweep::Found;
 use crate::{NewMachine, Undo, Vmint};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use vmint_image::Progress;
 use vmint_model::{ByteSize, ErrorKind, Fault, MachineRecord, Name, Origin, RunId, SnapshotRecord};
 use vmint_qemu::frozen::FrozenError;
 use vmint_qemu::{Frozen, Host};
 use vmint_runner::api;
-use vmint_runner::machine::store_fault;
 use vmint_store::{FileLock, InUse, LockError, SnapshotFilter, StoreError, process};
 
 /// Locked as long as an implicit snapshot is needed.
@@ -55,7 +54,7 @@ impl Vmint {
         whose: Whose<'_>,
     ) -> Result<SnapshotRecord, Fault> {
         let (record, client) = self.reach(machine)?;
-        if self.store().snapshot(name).map_err(store_fault)?.is_some() {
+        if self.store().snapshot(name)?.is_some() {
             return Err(exists(name));
         }
         let temporary = Temporary::of(self, &record);
@@ -64,9 +63,7 @@ impl Vmint {
             folder: temporary.0.clone(),
             full: self.options.full_snapshots,
         };
-        let answer = client
-            .post::<api::Snapshotted>("/v1/snapshot", &body, Duration::from_secs(600))
-            .await;
+        let answer = client.snapshot(&body).await;
         let taken = answer.map_err(|fault| self.explain(&record, fault))?;
         let frozen = Frozen::open(&temporary.0)?;
         let run = match &whose {
@@ -76,7 +73,7 @@ impl Vmint {
         let implicit = !matches!(whose, Whose::User);
         if let Whose::Children(slot) = whose {
             let lock = FileLock::try_acquire(&temporary.0.join(IN_USE));
-            *slot = lock.map_err(|e| Fault::from_error(e.kind(), &e))?;
+            *slot = lock?;
         }
         let size = frozen
             .own_size()
@@ -103,7 +100,7 @@ impl Vmint {
             .insert_snapshot(&snapshot)
             .map_err(|e| match e {
                 StoreError::SnapshotExists { .. } => exists(name),
-                e => store_fault(e),
+                e => Fault::from(e),
             })?;
         let folder = self.home.snapshot(name);
         if let Err(e) = remove_folder(&folder).and_then(|()| {
@@ -116,7 +113,7 @@ impl Vmint {
             return Err(e);
         }
         // Between the two, somebody may have removed what he had found a record of.
-        if self.store().snapshot(name).map_err(store_fault)?.is_none() {
+        if self.store().snapshot(name)?.is_none() {
             remove_folder(&folder)?;
             let message = format!("snapshot {name} was removed while it was made");
             return Err(Fault::new(ErrorKind::NotFound, message));
@@ -130,12 +127,12 @@ impl Vmint {
             let message = format!("there is no snapshot {name}");
             Fault::new(ErrorKind::NotFound, message)
         };
-        if self.store().snapshot(name).map_err(store_fault)?.is_none() {
+        if self.store().snapshot(name)?.is_none() {
             return Err(missing());
         }
         let folder = self.home.snapshot(name);
         let in_use = InUse::share(&folder, Instant::now() + SHORT);
-        let in_use = in_use.map_err(|e| Fault::from_error(e.kind(), &e))?;
+        let in_use = in_use?;
         let in_use = in_use.ok_or_else(missing)?;
         match Frozen::open(&folder).and_then(|frozen| frozen.check().map(|()| frozen)) {
             Ok(frozen) => Ok((frozen, in_use)),
@@ -149,13 +146,13 @@ impl Vmint {
     /// Snapshots, of one machine or of all.
     pub fn snapshots(&self, machine: Option<&Name>) -> Result<Vec<SnapshotRecord>, Fault> {
         let filter = machine.map_or(SnapshotFilter::Explicit, |m| SnapshotFilter::Of(m.clone()));
-        self.store().list_snapshots(&filter).map_err(store_fault)
+        self.store().list_snapshots(&filter).map_err(Fault::from)
     }
 
     /// Removes a snapshot. Machines that were made of it keep what they need, those that were never started too; a command that
     /// takes that out of it right now is waited for.
     pub fn remove_snapshot(&self, name: &Name) -> Result<(), Fault> {
-        if self.store().snapshot(name).map_err(store_fault)?.is_none() {
+        if self.store().snapshot(name)?.is_none() {
             return Err(Fault::new(
                 ErrorKind::NotFound,
                 format!("there is no snapshot {name}"),
@@ -170,7 +167,7 @@ impl Vmint {
         self.store()
             .delete_snapshot(name)
             .map(drop)
-            .map_err(store_fault)
+            .map_err(Fault::from)
     }
 
     /// Brings a machine to the moment of a snapshot; the next generation of it.
@@ -259,9 +256,8 @@ impl Vmint {
     /// dropped.
     async fn fork_source(&self, source: &str) -> Result<(Name, Option<FileLock>), Fault> {
         let machine = self.machine(source);
-        let known = |name: &Name| -> Result<bool, Fault> {
-            Ok(self.store().snapshot(name).map_err(store_fault)?.is_some())
-        };
+        let known =
+            |name: &Name| -> Result<bool, Fault> { Ok(self.store().snapshot(name)?.is_some()) };
         match (machine, source.parse::<Name>()) {
             (Ok(_), _) => {
                 let id = vmint_model::MachineId::random();
@@ -335,7 +331,7 @@ impl Vmint {
         let Ok(entries) = std::fs::read_dir(self.home.snapshots()) else {
             return Ok(Vec::new());
         };
-        let known = self.store().snapshot_names().map_err(store_fault)?;
+        let known = self.store().snapshot_names()?;
         let known: HashSet<Name> = known.into_iter().collect();
         let mut found = Vec::new();
         for path in entries.flatten().map(|e| e.path()) {
@@ -383,7 +379,7 @@ pub(crate) fn alone(folder: &Path, what: &str) -> Result<Option<InUse>, Fault> {
             Fault::new(ErrorKind::WrongState, message)
                 .hint("wait until that command has ended, and remove it then")
         }
-        e => Fault::from_error(e.kind(), &e),
+        e => Fault::from(e),
     })
 }
 
@@ -397,9 +393,7 @@ pub(crate) fn expect_fit(host: &Host, name: &Name, frozen: &Frozen) -> Result<()
 fn unusable(name: &Name, frozen: &Frozen, fault: Fault) -> Fault {
     let fault = fault.context(format!("snapshot {name} cannot be used"));
     fault.hint(if frozen.manifest().layers > 0 {
-        format!(
-            "its disk can be had: `vmint create NEW --from {name} --cold --start` boots from it"
-        )
+        format!("boot from its disk: `vmint create NEW --from {name} --cold --start`")
     } else {
         "it has no disk, only memory: name the QEMU that it was made with in VMINT_QEMU".to_owned()
     })

@@ -13,15 +13,15 @@
 //! Whether a machine lives is said by its lock, as always. One that does is taken up as it is.
 
 use crate::Vmint;
+use crate::folders::remove_folder;
 use crate::snapshots::IN_USE;
-use crate::sweep::{Found, remove_folder};
+use crate::sweep::Found;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use vmint_model::{
     ByteSize, ErrorKind, Fault, MachineId, MachineRecord, MachineState, Name, SnapshotRecord,
 };
 use vmint_runner::belongs;
-use vmint_runner::machine::store_fault;
 use vmint_store::description::{self, Description};
 use vmint_store::{FileLock, Known, adopt, process};
 
@@ -51,7 +51,7 @@ impl Vmint {
             return Ok(None);
         };
         // Under the lock: whoever makes a machine has it from before there is a folder until there is a record.
-        if self.store().get(id).map_err(store_fault)?.is_some() {
+        if self.store().get(id)?.is_some() {
             return Ok(None);
         }
         let said = description::machine(dir.path());
@@ -105,7 +105,7 @@ impl Vmint {
     fn take_up(&self, record: MachineRecord) -> Result<Found, Fault> {
         let why = "it was not in the database, and was taken up again by what its folder says";
         let taken = self.store().take_up(&record, Known::Keep, why);
-        let record = taken.map_err(store_fault)?;
+        let record = taken?;
         let (name, state) = (record.name, record.state);
         Ok(Found {
             message: format!(
@@ -119,7 +119,7 @@ impl Vmint {
     pub(crate) fn settle_snapshot(&self, name: &Name) -> Result<Option<Found>, Fault> {
         let folder = self.home.snapshot(name);
         // The record comes before the folder; so it is known by now if it is to be.
-        if self.store().snapshot(name).map_err(store_fault)?.is_some() || !folder.is_dir() {
+        if self.store().snapshot(name)?.is_some() || !folder.is_dir() {
             return Ok(None);
         }
         let said = match description::snapshot(&folder) {
@@ -140,7 +140,7 @@ impl Vmint {
             ..said.record.clone()
         };
         if let Some(run) = &record.run {
-            if !self.store().has_run(run).map_err(store_fault)? {
+            if !self.store().has_run(run)? {
                 let why = format!("it is of run {run}, which is not in the database");
                 return self
                     .lose(name.clone(), &folder, &format!("{SNAPSHOT}{name}"), &why)
@@ -159,7 +159,7 @@ impl Vmint {
                 name: name.clone(),
                 message: format!("snapshot {name} was not in the database, and is taken up again"),
             })),
-            Err(e) => Err(store_fault(e)),
+            Err(e) => Err(Fault::from(e)),
         }
     }
 

@@ -6,12 +6,10 @@
 //! recorded as abandoned. What the database does not know is [`strays`](crate::strays)' business.
 
 use crate::Vmint;
-use crate::machines::NEW_FOLDER;
+use crate::folders::{NEW_FOLDER, remove_folder};
 use std::collections::HashSet;
-use std::path::Path;
 use vmint_model::{Cause, Fault, MachineRecord, MachineState, Name};
 use vmint_runner::belongs;
-use vmint_runner::machine::store_fault;
 use vmint_store::ledger::leases::CONSOLE;
 use vmint_store::{FileLock, MachineFilter, Moment, process};
 
@@ -28,7 +26,7 @@ impl Vmint {
     /// Looks for what was left, and clears it up. Looking costs a few microseconds for each machine.
     pub fn sweep(&self) -> Result<Vec<Found>, Fault> {
         let mut found = self.adopted();
-        let all = self.store().list(MachineFilter::All).map_err(store_fault)?;
+        let all = self.store().list(MachineFilter::All)?;
         for record in &all {
             let unfinished = record.state.has_runner()
                 || record.state == MachineState::Removing
@@ -45,6 +43,21 @@ impl Vmint {
         Ok(found)
     }
 
+    /// Removes a machine whose processes are gone, and whose lock nobody has, without asking a runner: for a caller that is about to end
+    /// itself.
+    pub fn put_away(&self, record: &MachineRecord) -> Result<(), Fault> {
+        self.sweep_one(record)?;
+        // A function of its own, so that the store is free again.
+        match self.current(record)? {
+            Some(record) => self.erase(&record, Cause::Requested),
+            None => Ok(()),
+        }
+    }
+
+    fn current(&self, record: &MachineRecord) -> Result<Option<MachineRecord>, Fault> {
+        Ok(self.store().get(&record.id)?)
+    }
+
     /// Clears up one machine if its lock is free.
     pub(crate) fn sweep_one(&self, record: &MachineRecord) -> Result<Option<Found>, Fault> {
         let dir = self.home.machine(&record.id);
@@ -56,13 +69,13 @@ impl Vmint {
                     tracing::debug!("{e}");
                     None
                 }
-                Err(e) => return Err(Fault::from_error(e.kind(), &e)),
+                Err(e) => return Err(Fault::from(e)),
             }
         } else {
             None
         };
         // Under the lock, the record is what it is; it may have changed since it was listed.
-        let Some(record) = self.store().get(&record.id).map_err(store_fault)? else {
+        let Some(record) = self.store().get(&record.id)? else {
             return Ok(None);
         };
         belongs::kill_left_over(&self.home, &record);
@@ -103,7 +116,7 @@ impl Vmint {
                 r.reason = Some(why.clone());
             },
         );
-        changed.map_err(store_fault)?;
+        changed?;
         let message = format!("machine {} has failed: {why}", record.name);
         Ok(Found {
             name: record.name.clone(),
@@ -119,8 +132,7 @@ impl Vmint {
             self.store()
                 .transition(&record.id, None, failed, cause, Some(&why), |r| {
                     r.reason = Some(why.clone());
-                })
-                .map_err(store_fault)?;
+                })?;
         }
         self.erase(record, cause)?;
         Ok(had_runner.then(|| {
@@ -142,8 +154,7 @@ impl Vmint {
         if record.state != MachineState::Removing {
             let to = MachineState::Removing;
             self.store()
-                .transition(&record.id, None, to, cause, None, |_| {})
-                .map_err(store_fault)?;
+                .transition(&record.id, None, to, cause, None, |_| {})?;
         }
         let _ = std::fs::remove_file(dir.socket());
         if record.pool.is_some() {
@@ -164,7 +175,7 @@ impl Vmint {
         }
         match self.store().delete(&record.id, cause) {
             Ok(_) | Err(vmint_store::StoreError::NoMachine { .. }) => Ok(()),
-            Err(e) => Err(store_fault(e)),
+            Err(e) => Err(Fault::from(e)),
         }
     }
 
@@ -177,7 +188,7 @@ impl Vmint {
                 continue;
             }
             // It may have come into being since the machines were listed, or be on its way without a record.
-            let now = self.store().get(&slot.machine).map_err(store_fault)?;
+            let now = self.store().get(&slot.machine)?;
             if now.is_none()
                 && !FileLock::is_held(&self.home.machine(&slot.machine).lock()).unwrap_or(false)
             {
@@ -243,14 +254,6 @@ fn why(record: &MachineRecord) -> (Cause, String) {
         .unwrap_or_default();
     (
         Cause::RunnerDied,
-        format!("its runner{pid} died without a word, and its hypervisor with it"),
+        format!("its runner{pid} died unexpectedly, and its hypervisor with it"),
     )
-}
-
-pub(crate) fn remove_folder(path: &Path) -> Result<(), Fault> {
-    vmint_qemu::frozen::release(path);
-    vmint_store::remove_folder(path).map_err(|e| {
-        Fault::from_error(vmint_model::ErrorKind::Host, &e)
-            .context(format!("cannot remove {}", path.display()))
-    })
 }

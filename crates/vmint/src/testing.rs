@@ -238,7 +238,7 @@ impl Lent {
             Err(fault) => {
                 let hint = fault.hint.as_ref().map(|h| format!(" ({h})"));
                 let hint = hint.unwrap_or_default();
-                panic!("vmint has no machine for this test, which did not begin: {fault}{hint}")
+                panic!("vmint could not get a machine; the test was not started: {fault}{hint}")
             }
         }
     }
@@ -335,19 +335,7 @@ fn open() -> Result<Door, Fault> {
         Fault::from_error(ErrorKind::Host, &e).context("cannot tell the working directory")
     })?;
     let config = Config::load(&here, |name| std::env::var_os(name))?;
-    let accelerator = match config.accelerator {
-        crate::config::AcceleratorChoice::Auto => None,
-        crate::config::AcceleratorChoice::Only(accelerator) => Some(accelerator),
-    };
-    let options = Options {
-        accelerator,
-        confine: config.confine,
-        full_snapshots: config.snapshots.full,
-        start_timeout: config.defaults.start_timeout,
-        admission: config.admission,
-        ..Options::from_environment()?
-    };
-    let vmint = blocking::Vmint::open(options)?;
+    let vmint = blocking::Vmint::open(Options::from_config(&config)?)?;
     vmint.inner().sweep()?;
     Ok(Door { vmint, config })
 }

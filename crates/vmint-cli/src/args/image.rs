@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use vmint::image::{Base, CopyIn, ImageName, ImportSource};
 use vmint::{ByteSize, Name};
 
-/// Freeze running machines
+/// Take and manage snapshots of running machines
 #[derive(Clone, Debug, Subcommand)]
 pub enum Snapshot {
-    /// Freeze this moment of a running machine, memory and disk; the machine goes on
+    /// Save memory and disk of a running machine; the machine keeps running
     Create {
         /// Machine: NAME, id, or NAME@GENERATION
         name: String,
@@ -20,10 +20,10 @@ pub enum Snapshot {
     },
     /// List snapshots
     Ls {
-        /// Those of this machine only
+        /// Machine whose snapshots to list [default: all]
         name: Option<Name>,
     },
-    /// Remove snapshots; machines that were made from them stay, started or not
+    /// Remove snapshots; machines that came from them stay, started or not
     Rm {
         /// Snapshots
         #[arg(required = true, value_name = "SNAPSHOT")]
@@ -31,10 +31,10 @@ pub enum Snapshot {
     },
 }
 
-/// Bring a machine back to the moment of a snapshot
+/// Bring a machine back to a snapshot
 ///
-/// Memory and disk are the snapshot's, and what the machine was meanwhile is gone. It keeps its machine id, MAC, SSH host key and
-/// ports. `vmint reset` goes to where it comes from all the same.
+/// Memory and disk are the snapshot's; later changes are lost. It keeps its machine id, MAC, SSH host key and
+/// ports. `vmint reset` still goes to where it first came from.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Example:
@@ -49,11 +49,11 @@ pub struct Restore {
     pub held: Held,
 }
 
-/// Start machines from this moment of a running one, or from a snapshot
+/// Start machines from a running machine or from a snapshot
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
-  vmint fork box copy               copy goes on where box is now
+  vmint fork box copy               copy continues where box is now
   vmint fork clean worker --count 4 worker-1 to worker-4, each from the snapshot clean")]
 pub struct Fork {
     /// Machine (NAME, id, or NAME@GENERATION) or snapshot
@@ -62,7 +62,7 @@ pub struct Fork {
     /// Name of the new machine; with --count, NEW-1, NEW-2 and so on
     #[arg(value_name = "NEW")]
     pub new: Name,
-    /// How many
+    /// Number of machines
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub count: u32,
     #[command(flatten)]
@@ -76,14 +76,14 @@ pub enum Image {
     Import(Box<Import>),
     /// List images
     Ls,
-    /// Show all that is known of an image
+    /// Show everything about an image
     Inspect {
         /// Image
         name: String,
     },
-    /// Forget names of images; what nothing needs any more goes with `vmint image prune`
+    /// Remove names of images; `vmint image prune` deletes what nothing needs any more
     ///
-    /// An image that a pool is made of stays: remove the pool first. Machines, snapshots and templates keep what they need.
+    /// An image that a pool uses stays: remove the pool first. Machines, snapshots and templates keep what they need.
     /// Example: vmint image rm web
     Rm {
         /// Images
@@ -97,7 +97,7 @@ pub enum Image {
 /// Whether to do it.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct DryRun {
-    /// Say what would be removed, and remove nothing
+    /// Show what would be removed, and remove nothing
     #[arg(long)]
     pub dry_run: bool,
 }
@@ -108,7 +108,7 @@ pub struct Kernel {
     /// Kernel instead of the distribution's (a bzImage)
     #[arg(long, value_name = "FILE")]
     pub kernel: Option<PathBuf>,
-    /// The kernel's modules, what /lib/modules/VERSION holds; needed unless all drivers are built in
+    /// Folder with the kernel's modules, as in /lib/modules/VERSION; needed unless all drivers are built in
     #[arg(long, value_name = "DIR", requires = "kernel")]
     pub modules: Option<PathBuf>,
 }
@@ -124,7 +124,7 @@ Examples:
 pub struct Build {
     /// Name of the new image
     pub name: ImageName,
-    /// What it starts from: tiny, debian:12 or debian:13
+    /// Base: tiny, debian:12 or debian:13 [default: tiny]
     #[arg(long, value_name = "BASE")]
     pub from: Option<Base>,
     /// Package to install
@@ -158,7 +158,7 @@ Examples:
 pub struct Import {
     /// Name of the new image
     pub name: ImageName,
-    /// Where from
+    /// Source
     #[arg(value_name = "PATH|oci:DIR|oci-archive:FILE|docker://REF")]
     pub source: ImportSource,
     /// Size of the disk
@@ -168,14 +168,14 @@ pub struct Import {
     pub kernel: Kernel,
 }
 
-/// Make and list templates
+/// Build, check and list templates
 #[derive(Clone, Debug, Subcommand)]
 pub enum Template {
     /// List templates
     Ls,
     /// Boot an image and freeze it now, rather than on first use
     Build(TemplateBuild),
-    /// Remove templates; machines that were forked from them stay
+    /// Remove templates; machines that came from them stay
     Rm {
         /// Fingerprints as in `vmint template ls`, or their beginnings; or images' names
         #[arg(required = true, value_name = "TEMPLATE")]
@@ -192,7 +192,7 @@ pub enum Template {
         #[arg(value_name = "TEMPLATE")]
         templates: Vec<String>,
     },
-    /// Remove templates that can never be forked again: their image or this host's QEMU is another by now
+    /// Remove templates that can never be forked again, because their image or this host's QEMU has changed
     Prune(DryRun),
 }
 

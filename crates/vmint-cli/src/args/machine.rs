@@ -37,21 +37,21 @@ impl Hardware {
 /// What a machine may take of its host; what is not said is as `vmint.toml` or the environment say.
 #[derive(Clone, Debug, Default, Args)]
 pub struct HostLimits {
-    /// Most processors of this host that the machine may use, such as 0.5 or 2
+    /// Maximum number of this host's processors that the machine may use, such as 0.5 or 2
     ///
-    /// Held by a control group (cgroup v2), and refused where this host has none for this user; `vmint doctor` tells. Such a
-    /// machine's memory and threads are held to what it needs as well. `--cpus` is what the guest sees.
+    /// Enforced by a control group (cgroup v2), and refused if this host has none for this user, which `vmint doctor` shows. The
+    /// machine's memory and threads are then limited to what it needs, too. `--cpus` is what the guest sees.
     #[arg(long = "cpu-limit", value_name = "N")]
     pub cpu: Option<CpuLimit>,
-    /// Most bytes a second that the machine may read from this host's disk, and write to it, such as 20M
+    /// Maximum number of bytes a second that the machine may read from this host's disk, and write to it, such as 20M
     ///
-    /// Held by a control group, as --cpu-limit is.
+    /// Enforced by a control group, like --cpu-limit.
     #[arg(long = "io-limit", value_name = "SIZE")]
     pub io: Option<IoLimit>,
-    /// Most bytes that the machine's disk may grow by, such as 2G
+    /// Maximum size by which the machine's disk may grow, such as 2G
     ///
-    /// It is the size of the file that the machine writes; what it shares with its image or snapshot is not counted. A machine
-    /// that comes to its limit is paused, and `vmint ls` says why; `vmint reset` makes room, and so does a snapshot, which
+    /// The limit is the size of the file that the machine writes; what it shares with its image or snapshot is not counted. A
+    /// machine that reaches its limit is paused, and `vmint ls` says why; `vmint reset` makes room, and so does a snapshot, which
     /// begins a new file.
     #[arg(long = "disk-limit", value_name = "SIZE")]
     pub disk: Option<DiskLimit>,
@@ -73,9 +73,9 @@ impl HostLimits {
 pub struct Held {
     /// Lease of the machine, if it is one of a pool [default: VMINT_LEASE]
     ///
-    /// A machine of a pool serves the holder of its lease alone. Its holder gives the lease here or in VMINT_LEASE, or names
-    /// the machine NAME@GENERATION, which `vmint lease acquire` prints as `handle`. The lease's owner, and what descends
-    /// from it, may use the bare name too. Example: vmint exec m0123456789ab --lease l0123456789abcdef -- uname
+    /// A machine of a pool serves only the holder of its lease. The holder passes the lease here or in VMINT_LEASE, or names
+    /// the machine NAME@GENERATION, which `vmint lease acquire` prints as `handle`. The lease's owner and its child
+    /// processes may use the bare name, too. Example: vmint exec m0123456789ab --lease l0123456789abcdef -- uname
     #[arg(long, value_name = "LEASE")]
     pub lease: Option<LeaseId>,
 }
@@ -83,9 +83,9 @@ pub struct Held {
 /// How a command is run in a machine.
 #[derive(Clone, Debug, Args)]
 pub struct CommandOptions {
-    /// Set a variable; without =V, to its value on this host
+    /// Variable of the command; without =V, with its value on this host
     ///
-    /// It is set over the image's, and that over what a login in the guest has: /etc/environment, /etc/default/locale and
+    /// It wins over the image's variables, and those over what a login in the guest has: /etc/environment, /etc/default/locale and
     /// /etc/locale.conf. Example: vmint exec box -e LANG=C -- date
     #[arg(short, long = "env", value_name = "K[=V]")]
     pub env: Vec<EnvArg>,
@@ -95,20 +95,20 @@ pub struct CommandOptions {
     /// User in the guest: NAME or UID, with :GROUP or :GID
     #[arg(short, long)]
     pub user: Option<String>,
-    /// Pass standard input on
+    /// Pass standard input to the command
     #[arg(short, long)]
     pub interactive: bool,
     /// Give the command a terminal
     #[arg(short, long)]
     pub tty: bool,
-    /// Kill the command after this time, and exit with 124
+    /// Time after which the command is killed; the exit code is then 124
     #[arg(long, value_name = "DURATION", value_parser = values::duration)]
     pub timeout: Option<Duration>,
 }
 
-/// Run a command in a machine of its own
+/// Run a command in a fresh machine
 ///
-/// The machine is a fork of the image's template. It is removed when the command has ended, and when this process ends,
+/// The machine is a fork of the image's template. It is removed when the command ends, and when this process ends,
 /// however that happens. Output, exit code and signals are the command's.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
@@ -129,21 +129,21 @@ pub struct Run {
     pub hardware: Hardware,
     #[command(flatten)]
     pub limits: HostLimits,
-    /// Open a port of 127.0.0.1 to one of the guest; HOST 0 for any free one
+    /// Port of 127.0.0.1 to open, and port of the guest that it leads to; HOST 0 takes any free port
     #[arg(long, value_name = "HOST:GUEST")]
     pub publish: Vec<Publish>,
     #[command(flatten)]
     pub options: CommandOptions,
-    /// Copy a file or folder into the machine before the command
+    /// File or folder to copy into the machine before the command
     #[arg(long, value_name = "SRC:DST")]
     pub copy_in: Vec<Pair>,
-    /// Copy a file or folder out of the machine after the command, also if it failed
+    /// File or folder to copy out of the machine after the command, also if it failed
     #[arg(long, value_name = "SRC:DST")]
     pub copy_out: Vec<Pair>,
     /// Keep the machine; its name is printed on standard error
     #[arg(long)]
     pub keep: bool,
-    /// The command; the image's own when none is given
+    /// Command and arguments [default: the image's command]
     #[arg(last = true, value_name = "CMD")]
     pub command: Vec<OsString>,
 }
@@ -170,15 +170,15 @@ pub struct Create {
     pub hardware: Hardware,
     #[command(flatten)]
     pub limits: HostLimits,
-    /// Open a port of 127.0.0.1 to one of the guest; HOST 0 for any free one, which is kept while it can be had
+    /// Port of 127.0.0.1 to open, and port of the guest that it leads to; HOST 0 takes any free port and keeps it while it is free
     #[arg(long, value_name = "HOST:GUEST")]
     pub publish: Vec<Publish>,
     /// Boot the image instead of forking its template; with --from, boot from the snapshot's disk
     #[arg(long)]
     pub cold: bool,
-    /// What the guest's fsync is worth: writeback (it reaches the host's disk) or unsafe [default: writeback]
+    /// Effect of the guest's fsync: writeback (it reaches the host's disk) or unsafe [default: writeback]
     ///
-    /// With `unsafe` the host writes when it likes: quicker, but after a crash of the host the disk may be unusable. Machines
+    /// With `unsafe` the host decides when to write: quicker, but after a crash of the host the disk may be unusable. Machines
     /// that go away with their command or pool (`vmint run`, pools) always have `unsafe`: nothing of them outlives the host.
     /// Example: vmint create scratch --disk-cache unsafe --start
     #[arg(long, value_name = "writeback|unsafe")]
@@ -202,10 +202,10 @@ pub struct StopHow {
     /// Cut the power at once, instead of asking the guest
     #[arg(long)]
     pub force: bool,
-    /// Ask the guest, and never cut the power: if it is not down in time, exit with 1
+    /// Ask the guest, and never cut the power; the exit code is 1 if it is not down in time
     #[arg(long, conflicts_with = "force")]
     pub graceful_only: bool,
-    /// How long the guest has to shut down; then its power is cut, with a warning
+    /// Time that the guest has to shut down; then its power is cut, with a warning
     ///
     /// The guest's own limits hold within this time: systemd gives a service 90 s unless its unit says otherwise. What the guest
     /// has not written when the power is cut is lost.
@@ -214,10 +214,10 @@ pub struct StopHow {
     pub timeout: Duration,
 }
 
-/// Stop machines; those that are down stay as they are
+/// Stop machines; stopped ones stay as they are
 ///
-/// The guest is asked to shut down. As with `docker stop` the exit code is 0 also if its power had to be cut; that is told on standard
-/// error, in the machine's event, and as `forced` with --format json. With --graceful-only it is 1 then, and nothing is cut.
+/// vmint asks the guest to shut down. As with `docker stop`, the exit code is 0 even if vmint had to cut the power; it reports that on
+/// standard error, in the machine's event, and as `forced` with --format json. With --graceful-only it is 1 then, and nothing is cut.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -252,7 +252,7 @@ pub struct Pause {
     pub held: Held,
 }
 
-/// Let paused machines go on
+/// Resume paused machines
 #[derive(Clone, Debug, Args)]
 pub struct Resume {
     #[command(flatten)]
@@ -266,25 +266,25 @@ pub struct Resume {
 pub struct Remove {
     #[command(flatten)]
     pub which: Names,
-    /// Also those that are up
+    /// Remove running machines, too
     #[arg(short, long)]
     pub force: bool,
     #[command(flatten)]
     pub held: Held,
 }
 
-/// List machines that are up
+/// List running machines
 #[derive(Clone, Debug, Args)]
 pub struct List {
-    /// Also those that are not
+    /// Include stopped machines
     #[arg(short, long)]
     pub all: bool,
-    /// Those of this pool alone
+    /// Only machines of this pool
     #[arg(long, value_name = "POOL")]
     pub pool: Option<Name>,
 }
 
-/// Show all that is known of a machine
+/// Show everything about a machine
 #[derive(Clone, Debug, Args)]
 pub struct Info {
     /// Machine: NAME, id, or NAME@GENERATION
@@ -306,7 +306,7 @@ pub struct Exec {
     pub name: String,
     #[command(flatten)]
     pub options: CommandOptions,
-    /// The command
+    /// Command and arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     pub command: Vec<OsString>,
     #[command(flatten)]
@@ -344,10 +344,10 @@ Examples:
   vmint cp - box:/srv < files.tar
   vmint cp box:/srv - > files.tar")]
 pub struct Copy {
-    /// What is copied
+    /// Source: a path of this host, NAME:PATH, or - for a tar stream
     #[arg(value_name = "SRC")]
     pub source: OsString,
-    /// Where to
+    /// Destination: a path of this host, NAME:PATH, or - for a tar stream
     #[arg(value_name = "DST")]
     pub target: OsString,
     /// Leave extended attributes, access lists and file capabilities out
@@ -362,19 +362,19 @@ pub struct Copy {
 pub struct Logs {
     /// Machine: NAME, id, or NAME@GENERATION
     pub name: String,
-    /// The guest's serial console (the default)
+    /// Print the guest's serial console (the default)
     ///
     /// It begins when the machine was last started, forked, restored or reset; a fork's boot was its template's.
     /// Example: vmint logs web --console
     #[arg(long, group = "which")]
     pub console: bool,
-    /// What its QEMU printed
+    /// Print the messages of its QEMU
     #[arg(long, group = "which")]
     pub qemu: bool,
-    /// What its runner logged
+    /// Print the log of its runner
     #[arg(long, group = "which")]
     pub runner: bool,
-    /// What its guest was allowed and refused to reach, with `--net allow:…`
+    /// Print what its guest was allowed and refused to reach, with `--net allow:…`
     ///
     /// A line for each name that was asked for and each connection: when, allowed or refused, dns, tcp, udp or icmp, name and
     /// address, and why. With --format json a JSON object on each line. Example: vmint logs web --network --follow
@@ -383,7 +383,7 @@ pub struct Logs {
     /// Keep printing until the machine stops
     #[arg(short, long)]
     pub follow: bool,
-    /// Print the bytes as they are, on a terminal, too
+    /// Print the bytes unchanged, also on a terminal
     ///
     /// On a terminal, escape sequences are left out and other control characters are made visible: a guest could retitle
     /// or rewrite the terminal with them. Into a file or a pipe, the bytes are always unchanged.
@@ -397,10 +397,10 @@ pub struct Logs {
 pub struct Wait {
     /// Machine: NAME, id, or NAME@GENERATION
     pub name: String,
-    /// What to wait for
+    /// State to wait for
     #[arg(long = "for", value_name = "STATE", default_value = "ready")]
     pub state: Awaited,
-    /// How long; then the exit code is 5
+    /// Time to wait; then the exit code is 5
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = values::duration)]
     pub timeout: Duration,
 }
@@ -414,10 +414,10 @@ pub enum Awaited {
     Stopped,
 }
 
-/// Fork a machine anew in its place, and print its new generation
+/// Replace a machine with a fresh fork and print its new generation
 ///
-/// It begins where it comes from: with its template, with the snapshot that it was created from, or with a boot; whatever it was
-/// restored to since. It is somebody else then: another machine id, MAC and SSH host key. Its ports stay.
+/// The machine begins where it first came from: with its template, with the snapshot that it was created from, or with a boot, whatever
+/// it was restored to since. It gets a new machine id, MAC and SSH host key. Its ports stay.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Example:

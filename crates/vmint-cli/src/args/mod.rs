@@ -23,41 +23,44 @@ use clap::{Parser, Subcommand, ValueEnum};
     after_long_help = EXIT_CODES
 )]
 pub struct Cli {
-    /// How results are printed
-    #[arg(long, global = true, value_name = "FORMAT", default_value = "table")]
+    /// Format of the results
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "table", help_heading = GLOBAL)]
     pub format: Format,
-    /// No progress and no notes on standard error; of lists the names alone, one a line
-    #[arg(short, long, global = true)]
+    /// Print no progress and no notes on standard error, and only the names of lists, one a line
+    #[arg(short, long, global = true, help_heading = GLOBAL)]
     pub quiet: bool,
-    /// Obey the vmint.toml of this folder, and of those below, whoever owns it
+    /// Folder whose vmint.toml, and those below it, vmint obeys whoever owns them
     ///
-    /// It may then also name files outside of its folder: sources of `copy`, imports, kernels, a mirror of actions.
-    /// Can be given several times. To trust a folder for good, write `trust = ["DIR"]` into ~/.config/vmint/config.toml, or
+    /// Such a file may also name files outside of its folder: sources of `copy`, imports, kernels, a mirror of actions.
+    /// Can be given several times. To trust a folder permanently, write `trust = ["DIR"]` into ~/.config/vmint/config.toml, or
     /// set VMINT_TRUST. Example: vmint --trust . image build web
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR", help_heading = GLOBAL)]
     pub trust: Vec<std::path::PathBuf>,
-    /// How strictly to fence in what reads guests' bytes [default: best]
+    /// Strictness of the fence around programs that read guests' bytes [default: best]
     ///
-    /// QEMU, the runner that owns it, and the programs that read what guests and images wrote (qemu-img, mke2fs).
+    /// The fence holds QEMU, the runner that owns it, and the programs that read what guests and images wrote (qemu-img, mke2fs).
     /// best: as far as this host's kernel can. require: refuse to start a machine where it cannot. off: not at all; a
-    /// guest that takes its QEMU over can then do what you can do. `vmint doctor` shows what the kernel can.
+    /// guest that takes over its QEMU can then do what you can do. `vmint doctor` shows what the kernel can.
     /// Example: vmint --confine require run -- true
-    #[arg(long, global = true, value_name = "best|require|off")]
+    #[arg(long, global = true, value_name = "best|require|off", help_heading = GLOBAL)]
     pub confine: Option<vmint::Confine>,
-    /// User to run QEMU as, for root [default: root]
+    /// User that QEMU runs as, if you are root [default: root]
     ///
-    /// QEMU then has this user's number and primary group, and no other groups; it is given its files open, for the user
+    /// QEMU then has this user's number and primary group, and no other groups. vmint hands over its files open, because the user
     /// cannot read them. Combines with --confine. VMINT_RUN_AS sets it, too; vmint.toml cannot. Ports below 1024 cannot be
     /// published with it. Example: vmint --run-as nobody run -- true
-    #[arg(long, global = true, value_name = "USER")]
+    #[arg(long, global = true, value_name = "USER", help_heading = GLOBAL)]
     pub run_as: Option<String>,
     #[command(subcommand)]
     pub command: Command,
 }
 
+/// The heading under which the options of every command stand.
+const GLOBAL: &str = "Global options";
+
 const EXAMPLES: &str = "\
 Examples:
-  vmint run -- uname -a                           a command in a machine of its own
+  vmint run -- uname -a                           a command in a fresh machine
   vmint run --image debian:12 -it -- bash         a Debian for the length of a shell
   vmint create box --image debian:12 --start      a machine that stays
   vmint exec box -- systemctl status
@@ -66,7 +69,7 @@ Examples:
 
 const EXIT_CODES: &str = "\
 Examples:
-  vmint run -- uname -a                           a command in a machine of its own
+  vmint run -- uname -a                           a command in a fresh machine
   vmint run --image debian:12 -it -- bash         a Debian for the length of a shell
   vmint create box --image debian:12 --start      a machine that stays
   vmint exec box -- systemctl status

@@ -6,54 +6,61 @@ use clap::{Args, Subcommand};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Check what this host has and lacks, and say what to do about it
+/// Check what this host has and lacks, and show what to do about it
 ///
-/// Exit code 0 if machines can be had, 1 if not.
+/// Exit code 0 if this host can run machines, 1 if not.
 #[derive(Clone, Debug, Args)]
 pub struct Doctor {
-    /// Put a damaged database aside, and make a new one of what is in the home
+    /// Put a damaged database aside, and rebuild it from the home
     ///
-    /// The damaged file is kept, with the time in its name. Machines and snapshots are taken up by what their folders say;
-    /// machines that run go on. Pools, leases, the records of workflow runs and events are not rebuilt.
+    /// The damaged file is kept, with the time in its name. vmint recovers machines and snapshots from their folders;
+    /// running machines keep running. Pools, leases, the records of workflow runs and events are not rebuilt.
     #[arg(long)]
     pub repair: bool,
 }
 
-/// Clear up what nothing needs: templates that cannot be forked any more, images without a name, workflow runs and snapshots
-/// beyond what is kept, what has been in lost+found for long, left-overs
+/// Remove unused data: templates that cannot be forked any more, images without a name, workflow runs and snapshots beyond
+/// what is kept, old entries of lost+found, left-overs
 #[derive(Clone, Debug, Args)]
 pub struct Gc {
-    /// Only say what would be removed
+    /// Show what would be removed, and remove nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Delete what has been in lost+found for longer than this, such as `12h` [default: 30 days]
+    /// Age at which entries of lost+found are deleted, such as `12h` [default: 30 days]
     #[arg(long, value_name = "AGE", value_parser = duration)]
     pub lost_age: Option<Duration>,
 }
 
-/// Print what happened to machines
+/// Print the events of machines
 #[derive(Clone, Debug, Args)]
 pub struct Events {
-    /// Go on printing
+    /// Keep printing new events
     #[arg(short, long)]
     pub follow: bool,
 }
 
-/// Measure what vmint costs on this host, each figure against the least that it could cost
+/// Measure what vmint costs on this host, each figure next to the least it could be
 ///
-/// Exit code 0 if all was measured, whether or not the targets were met; 1 if something could not be.
+/// Each figure is printed as soon as it is known. Exit code 0 if all was measured, whether or not the targets were met; 1 if something
+/// could not be.
 #[derive(Clone, Debug, Args)]
 pub struct Bench {
-    /// Benchmarks; all of them if none is named
+    /// Benchmarks [default: all of them]
     #[arg(value_name = "NAME", value_parser = benchmarks())]
     pub names: Vec<String>,
     /// Take fewer samples, and build no image for it
     #[arg(long)]
     pub quick: bool,
-    /// How many leases pool-soak takes [default: 10000]
+    /// Write a picture of each benchmark into a folder, as DIR/NAME.svg
+    #[arg(long, value_name = "DIR")]
+    pub plot: Option<std::path::PathBuf>,
+    /// Exit with 1, too, if a target was missed
+    #[arg(long)]
+    pub check: bool,
+    /// Number of leases of pool-soak [default: 10000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub leases: Option<u32>,
-    /// Be one of the processes that contend for a pool
+    /// Pool to contend for (internal)
     #[arg(
         long,
         hide = true,
@@ -65,18 +72,18 @@ pub struct Bench {
 }
 
 fn benchmarks() -> PossibleValuesParser {
-    let all = vmint::bench::names().iter();
+    let all = vmint_bench::names().iter();
     PossibleValuesParser::new(all.map(|(name, what)| PossibleValue::new(*name).help(*what)))
 }
 
-/// Settings
+/// Show settings
 #[derive(Clone, Debug, Subcommand)]
 pub enum Config {
     /// Show all settings, and where each comes from
     Show,
 }
 
-/// Print a shell's completions
+/// Print the completions of a shell
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -91,7 +98,7 @@ pub struct Completions {
 /// Write man pages into a folder
 #[derive(Clone, Debug, Args)]
 pub struct Man {
-    /// Folder, made if need be
+    /// Folder; created if it is missing
     #[arg(value_name = "DIR")]
     pub folder: PathBuf,
 }

@@ -7,11 +7,11 @@ use std::ffi::OsString;
 use std::time::Duration;
 use vmint::{LeaseId, Name, OnPressure};
 
-/// Pools: machines of one template, kept ready
+/// Create and manage pools: machines of one template, kept ready
 #[derive(Clone, Debug, Subcommand)]
 pub enum Pool {
     Create(Create),
-    /// List the pools
+    /// List pools
     Ls,
     Status(Status),
     Resize(Resize),
@@ -21,7 +21,7 @@ pub enum Pool {
     Tend(Tend),
 }
 
-/// Make a pool and fill it
+/// Create a pool and fill it
 #[derive(Clone, Debug, Args)]
 pub struct Create {
     /// Name of the pool
@@ -29,104 +29,104 @@ pub struct Create {
     /// Image; may be left out for a pool that vmint.toml declares
     #[arg(long, value_name = "IMAGE")]
     pub image: Option<String>,
-    /// Machines kept ready [default: 2]
+    /// Number of machines kept ready [default: 2]
     #[arg(long, value_name = "N")]
     pub min: Option<u32>,
-    /// Machines alive at most, in whatever state [default: 8]
+    /// Maximum number of machines, in any state [default: 8]
     #[arg(long, value_name = "N")]
     pub max: Option<u32>,
-    /// Forks that each machine keeps parked at most, for quick resets: 0 to 8 [default: 1]
+    /// Maximum number of forks that each machine keeps parked, for quick resets: 0 to 8 [default: 1]
     #[arg(long, value_name = "N")]
     pub standby: Option<u32>,
     #[command(flatten)]
     pub hardware: Hardware,
     #[command(flatten)]
     pub limits: HostLimits,
-    /// Replace a machine of this age, when it is not lent [default: 1h]
+    /// Age at which a machine without a lease is replaced [default: 1h]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub ttl: Option<Duration>,
-    /// Replace a machine after so many leases
+    /// Number of leases after which a machine is replaced [default: none]
     #[arg(long, value_name = "N")]
     pub max_uses: Option<u32>,
 }
 
-/// Show a pool, its machines, who holds them and who waits
+/// Show a pool: its machines, their leases, and the queue
 #[derive(Clone, Debug, Args)]
 pub struct Status {
     /// Pool
     pub name: Name,
 }
 
-/// Change how many machines a pool has; opens it again if it was drained
+/// Change the number of machines of a pool, and open it again if it was drained
 #[derive(Clone, Debug, Args)]
 pub struct Resize {
     /// Pool
     pub name: Name,
-    /// Machines kept ready
+    /// Number of machines kept ready
     #[arg(long, value_name = "N")]
     pub min: Option<u32>,
-    /// Machines alive at most
+    /// Maximum number of machines, in any state
     #[arg(long, value_name = "N")]
     pub max: Option<u32>,
 }
 
-/// Lend nothing more: what is idle goes now, what is lent when its lease ends
+/// Stop handing out machines: idle ones go now, leased ones when their lease ends
 #[derive(Clone, Debug, Args)]
 pub struct Drain {
     /// Pool
     pub name: Name,
-    /// Wait until nothing is left, so long at most
+    /// Time to wait until all machines are gone [default: 60s if given without a time]
     #[arg(long, value_name = "TIME", value_parser = duration, num_args = 0..=1, default_missing_value = "60s")]
     pub wait: Option<Duration>,
 }
 
-/// Remove pools: drained, and gone with their last machine
+/// Drain pools and remove them
 #[derive(Clone, Debug, Args)]
 pub struct Remove {
     /// Pools
     #[arg(required = true)]
     pub names: Vec<Name>,
-    /// End the leases that are out
+    /// End active leases
     #[arg(short, long)]
     pub force: bool,
-    /// How long to wait for the leases that are out
+    /// Time to wait for active leases to end
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "60s")]
     pub timeout: Duration,
 }
 
-/// Fill a pool; not for people
+/// Fill a pool (internal)
 #[derive(Clone, Debug, Args)]
 pub struct Tend {
     /// Pool
     pub name: Name,
-    /// In a process of its own, and without waiting for it
+    /// Fill it in a separate process, without waiting for it
     #[arg(long)]
     pub detach: bool,
 }
 
-/// Leases: the right to one machine of a pool
+/// Acquire, renew and release leases: the right to one machine of a pool
 #[derive(Clone, Debug, Subcommand)]
 pub enum Lease {
     Acquire(Acquire),
     Release(Release),
     Renew(Renew),
-    /// List the leases that are out
+    /// List active leases
     Ls,
 }
 
-/// Lend a machine; prints the lease as JSON
+/// Acquire a machine from a pool and print the lease as JSON
 ///
 /// The lease ends when it is released, when its time is up, or when its owner's process ends. The owner is the process
-/// that called vmint: a shell, or a script, for as long as it runs. In a pipeline that is a shell of the pipeline's own,
-/// which ends with it; say --owner-pid $$ there.
+/// that called vmint: a shell, or a script, for as long as it runs. In a pipeline that is the pipeline's own shell,
+/// which ends with it; pass --owner-pid $$ there.
 #[derive(Clone, Debug, Args)]
 pub struct Acquire {
     /// Pool
     pub pool: String,
-    /// The process that holds the lease [default: the one that called vmint]
+    /// Process that holds the lease [default: the caller of vmint]
     #[arg(long, value_name = "PID")]
     pub owner_pid: Option<u32>,
-    /// A client elsewhere holds the lease, and says so with `vmint lease renew` at least every --heartbeat
+    /// Name of a client elsewhere that holds the lease, and calls `vmint lease renew` at least every --heartbeat
     #[arg(
         long,
         value_name = "NAME",
@@ -134,12 +134,12 @@ pub struct Acquire {
         requires = "heartbeat"
     )]
     pub client: Option<Name>,
-    /// How long such a client may be silent
+    /// Maximum time between two calls of such a client
     #[arg(long, value_name = "TIME", value_parser = duration, requires = "client")]
     pub heartbeat: Option<Duration>,
     #[command(flatten)]
     pub how: How,
-    /// End the lease after this time, unless it is renewed
+    /// Time after which the lease ends unless it is renewed
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub ttl: Option<Duration>,
 }
@@ -147,42 +147,42 @@ pub struct Acquire {
 /// How to wait for a machine.
 #[derive(Clone, Debug, Args)]
 pub struct How {
-    /// What for, for whoever looks at the leases
+    /// A note shown by `vmint lease ls`
     #[arg(long, value_name = "TEXT")]
     pub label: Option<String>,
-    /// How long to wait for a machine
+    /// Time to wait for a machine
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "60s")]
     pub timeout: Duration,
-    /// Fail at once if the pool has no machine to lend and may have no more
+    /// Fail at once if no machine is free and the pool is at its maximum
     #[arg(long)]
     pub no_wait: bool,
-    /// What to do when the host has not the memory for another machine: wait, fail (exit code 4) or skip (the same)
+    /// If the host lacks memory for another machine: wait, or fail with exit code 4 (`skip` is the same here)
     #[arg(long, value_name = "wait|fail|skip")]
     pub on_pressure: Option<OnPressure>,
 }
 
-/// End leases; their machines are made fresh
+/// End leases; vmint replaces their machines with fresh ones
 #[derive(Clone, Debug, Args)]
 pub struct Release {
     /// Leases
     #[arg(required = true)]
     pub leases: Vec<LeaseId>,
-    /// Also those of others
+    /// End leases of other owners, too
     #[arg(short, long)]
     pub force: bool,
 }
 
-/// Begin a lease's time anew
+/// Renew a lease
 #[derive(Clone, Debug, Args)]
 pub struct Renew {
     /// Lease
     pub lease: LeaseId,
 }
 
-/// Run a command on this host with a machine lent to it
+/// Run a command on this host that holds a machine of a pool
 ///
 /// The command finds the machine's name in VMINT_MACHINE, for `vmint exec`, `vmint cp` and others, and the lease in
-/// VMINT_LEASE. The lease ends with the command, however that ends. Like with `env`, the command keeps every file descriptor
+/// VMINT_LEASE. The lease ends with the command, however that ends. As with `env`, the command keeps every file descriptor
 /// that vmint was given.
 #[derive(Clone, Debug, Args)]
 pub struct With {

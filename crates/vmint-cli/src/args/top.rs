@@ -2,10 +2,10 @@
 
 use clap::Args;
 
-/// Watch pools, machines, leases, who waits, memory and events
+/// Watch pools, machines, leases, queues, memory and events
 ///
-/// q ends it; Tab goes to the next part, the arrows move within it. Where standard output is no terminal, one frame is
-/// printed as text; with --format json always one.
+/// q ends it; Tab goes to the next part, the arrows move within it. If standard output is not a terminal, vmint prints one
+/// frame as text; with --format json always one.
 #[derive(Clone, Debug, Args)]
 pub struct Top {
     /// Print one frame as text

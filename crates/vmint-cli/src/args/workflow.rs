@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use vmint::Name;
 
-/// Run GitHub Actions workflows in real machines, and look at what came of it
+/// Run GitHub Actions workflows in real machines, and look at the results
 #[derive(Clone, Debug, Subcommand)]
 pub enum Workflow {
     Run(Box<Run>),
@@ -23,11 +23,11 @@ pub enum Workflow {
 /// Run a workflow file in a machine, as GitHub would
 ///
 /// All of it runs in one machine, which is fresh and has root, systemd if the image has it, and a network; --machine-per
-/// job gives each job its own. What the file says is checked before anything runs, and nothing of it is skipped. The run
-/// is kept, with its logs: `vmint workflow show` shows it again.
+/// job gives each job its own. vmint checks the file before anything runs, and skips nothing of it. It keeps
+/// the run with its logs: `vmint workflow show` shows it again.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
-Exit codes: 0 all jobs succeeded, or nothing was to be run; 1 a job failed; 125 vmint or the machine
+Exit codes: 0 all jobs succeeded, or there was nothing to run; 1 a job failed; 125 vmint or the machine
 failed, or the file cannot be run; 130 cancelled; 77 paused at a step that failed. The first Ctrl-C cancels the run, and steps that clean up
 still run; the second ends it at once.
 
@@ -37,21 +37,21 @@ Examples:
   vmint workflow run deploy --event workflow_dispatch --input target=staging --secret DEPLOY_KEY
   vmint workflow run ci --snapshot-steps                    to go back to any step afterwards
   vmint workflow shell latest                               the machine before the step that failed
-  vmint workflow run ci --resume latest --from test:4       on from there, with the edited file")]
+  vmint workflow run ci --resume latest --from test:4       resume there, with the edited file")]
 pub struct Run {
-    /// The workflow's file; a name without a folder is looked up in .github/workflows
+    /// Workflow file; a name without a folder is looked up in .github/workflows
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// Run this job and those that it needs, not all
+    /// Job to run, with those that it needs [default: all jobs]
     #[arg(long = "job", value_name = "JOB", help_heading = "What to run")]
     pub jobs: Vec<String>,
-    /// Run only combinations of matrices with this value
+    /// Value of a matrix; only combinations with it run
     #[arg(long, value_name = "K=V", help_heading = "What to run")]
     pub matrix: Vec<Assignment>,
-    /// Check out this commit instead of the files as they are
+    /// Commit to check out [default: the files as they are]
     #[arg(long, value_name = "REV", help_heading = "What to run")]
     pub commit: Option<String>,
-    /// Go on in the machine of an earlier run, as it was before --from
+    /// Resume an earlier run, in its machine as it was before --from
     #[arg(
         long,
         value_name = "RUN",
@@ -59,7 +59,7 @@ pub struct Run {
         help_heading = "What to run"
     )]
     pub resume: Option<String>,
-    /// The step to go on from: its number, id or name, or JOB:STEP
+    /// Step to resume at: its number, id or name, or JOB:STEP
     #[arg(
         long,
         value_name = "STEP",
@@ -67,37 +67,37 @@ pub struct Run {
         help_heading = "What to run"
     )]
     pub from: Option<String>,
-    /// What has happened: push, pull_request, workflow_dispatch and so on; without it, what starts the workflow
-    #[arg(long, value_name = "EVENT", help_heading = "What has happened")]
+    /// Event to simulate: push, pull_request, workflow_dispatch, … [default: the workflow's own trigger]
+    #[arg(long, value_name = "EVENT", help_heading = "Event")]
     pub event: Option<String>,
-    /// The event's payload, as GitHub would send it: a file with a JSON object
-    #[arg(long, value_name = "FILE", help_heading = "What has happened")]
+    /// File with the event's payload as GitHub would send it, a JSON object
+    #[arg(long, value_name = "FILE", help_heading = "Event")]
     pub event_file: Option<PathBuf>,
-    /// An input of workflow_dispatch
-    #[arg(long = "input", value_name = "K=V", help_heading = "What has happened")]
+    /// Input of workflow_dispatch
+    #[arg(long = "input", value_name = "K=V", help_heading = "Event")]
     pub inputs: Vec<Assignment>,
-    /// A secret; without =V it is this process's variable K, or is asked for on the terminal
+    /// Secret; without =V vmint takes it from the variable K, or asks for it on the terminal
     #[arg(
         long = "secret",
         value_name = "K[=V]",
         help_heading = "Values for the workflow"
     )]
     pub secrets: Vec<SecretArg>,
-    /// A file with secrets: lines of K=V, with quotes and comments as in .env files
+    /// File with secrets: lines of K=V, with quotes and comments as in .env files
     #[arg(
         long = "secret-file",
         value_name = "FILE",
         help_heading = "Values for the workflow"
     )]
     pub secret_files: Vec<PathBuf>,
-    /// A configuration variable (`vars`)
+    /// Configuration variable (`vars`)
     #[arg(
         long = "var",
         value_name = "K=V",
         help_heading = "Values for the workflow"
     )]
     pub vars: Vec<Assignment>,
-    /// What has a machine of its own
+    /// What gets its own machine
     #[arg(
         long,
         value_name = "WHAT",
@@ -105,7 +105,7 @@ pub struct Run {
         help_heading = "Machines"
     )]
     pub machine_per: MachinePer,
-    /// Take all machines from this pool, whatever runs-on says
+    /// Pool of all machines, whatever runs-on says
     #[arg(
         long,
         value_name = "POOL",
@@ -113,37 +113,37 @@ pub struct Run {
         help_heading = "Machines"
     )]
     pub pool: Option<Name>,
-    /// Use this image for all machines, whatever runs-on says
+    /// Image of all machines, whatever runs-on says
     #[arg(long, value_name = "IMAGE", help_heading = "Machines")]
     pub image: Option<String>,
-    /// How long to wait for a machine
+    /// Time to wait for a machine
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = values::duration, help_heading = "Machines")]
     pub wait: Duration,
-    /// Fail at once if no machine is free and there may be no more
+    /// Fail at once if no machine is free and the pool is at its maximum
     #[arg(long, conflicts_with = "wait", help_heading = "Machines")]
     pub no_wait: bool,
-    /// Cancel the run after this time [default: workflow.timeout of vmint.toml]
+    /// Time after which the run is cancelled [default: workflow.timeout of vmint.toml]
     #[arg(long, value_name = "TIME", value_parser = values::duration, help_heading = "Machines")]
     pub timeout: Option<Duration>,
-    /// Keep the machine as it is before each step
+    /// Take a snapshot of the machine before each step
     #[arg(long, help_heading = "What is kept")]
     pub snapshot_steps: bool,
-    /// Keep the machine as it is when a step has failed
+    /// Take a snapshot of the machine when a step fails
     #[arg(long, help_heading = "What is kept")]
     pub keep_on_failure: bool,
     /// End at the first step that fails, with exit code 77, and keep its machine as it is then
     ///
-    /// Nothing more is run: no later step, no `always()`, no clean-up of actions, no other job. `vmint workflow shell RUN` opens the
+    /// Nothing more runs: no later step, no `always()`, no clean-up of actions, no other job. `vmint workflow shell RUN` opens the
     /// machine as the failure left it, `--before STEP` as it was before a step, and `vmint workflow retry RUN` goes on. A
     /// snapshot is taken before each step, as with --snapshot-steps. A step or a job with `continue-on-error` pauses nothing.
     #[arg(long, help_heading = "What is kept")]
     pub pause_on_failure: bool,
-    /// Write a report into this folder: a page, JUnit XML and JSON
+    /// Folder for a report: a page, JUnit XML and JSON
     #[arg(long, value_name = "DIR", help_heading = "What is kept")]
     pub report: Option<PathBuf>,
 }
 
-/// What has a machine of its own.
+/// What gets its own machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum MachinePer {
     /// The run: its jobs follow each other in one machine
@@ -152,10 +152,10 @@ pub enum MachinePer {
     Job,
 }
 
-/// Say what is wrong with workflow files, or cannot be run here
+/// Check workflow files: errors, and what cannot run here
 ///
-/// Everything is told with file, line, column and what to do about it. All files of .github/workflows are checked if none
-/// is named. Exit code 0 if there are no errors (warnings do not count), 1 if there are, 3 if there is no such file.
+/// Each finding has its file, line, column and what to do about it. Without a name, vmint checks all files of
+/// .github/workflows. Exit code 0 if there are no errors (warnings do not count), 1 if there are, 3 if there is no such file.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -171,12 +171,12 @@ pub struct Check {
 /// Fetch the actions that workflow files use into the mirror
 ///
 /// The mirror is the folder that `[workflow] actions` of vmint.toml names. What files use, and what that uses in its turn, is
-/// fetched from git remotes, each at one commit, which is noted in a lock file beside the folder, with a digest of the files: commit that
-/// file. Later calls fetch the same commits; check and run refuse a copy that is not what the lock file says. What vmint does
-/// itself, or what something else stands in for, is not fetched. Git runs without hooks, prompts, passwords and submodules.
+/// fetched from git remotes, each at one commit. A lock file beside the folder holds the commit and a digest of the files: commit that
+/// file. Later calls fetch the same commits; check and run refuse a copy that differs from the lock file. Actions that
+/// vmint implements or replaces are not fetched. Git runs without hooks, prompts, passwords and submodules.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
-Exit codes: 0 all that is needed is there; 1 something could not be had; 125 vmint failed.
+Exit codes: 0 all that is needed is there; 1 something could not be fetched; 125 vmint failed.
 
 Examples:
   vmint workflow fetch-actions ci
@@ -187,10 +187,10 @@ pub struct FetchActions {
     /// Workflow files; a name without a folder is looked up in .github/workflows
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// Ask again which commits locked refs are, and fetch those that have moved
+    /// Follow locked refs that have moved to other commits
     #[arg(long)]
     pub update: bool,
-    /// Where repositories are: https://… or file:///…, before /OWNER/REPOSITORY
+    /// Place of the repositories, https://… or file:///…, before /OWNER/REPOSITORY
     #[arg(
         long,
         value_name = "URL",
@@ -210,15 +210,15 @@ fn remote(text: &str) -> Result<String, String> {
     }
 }
 
-/// List the runs that are kept, the newest first
+/// List runs, the newest first
 #[derive(Clone, Debug, Args)]
 pub struct List {
-    /// How many at most
+    /// Maximum number of runs
     #[arg(short = 'n', long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: u32,
 }
 
-/// Show what came of a run: jobs, steps, annotations, and the moments that one can go back to
+/// Show the results of a run: jobs, steps, annotations, and the moments that you can go back to
 #[derive(Clone, Debug, Args)]
 pub struct Show {
     /// Run: its id, the beginning of it, or latest
@@ -228,8 +228,8 @@ pub struct Show {
 
 /// Open a shell in the machine as it was before a step
 ///
-/// The machine is a fork of the snapshot that --snapshot-steps has taken, or --keep-on-failure; the run itself is not
-/// touched. The shell begins in the step's working directory, with its environment. The machine goes away with the shell.
+/// The machine is a fork of the snapshot that --snapshot-steps or --keep-on-failure has taken; the run itself does not
+/// change. The shell begins in the step's working directory, with its environment. The machine goes away with the shell.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Exit codes: the shell's or the command's own; 128+N if signal N killed it; 125 vmint failed or was called
@@ -243,19 +243,19 @@ pub struct Shell {
     /// Run: its id, the beginning of it, or latest
     #[arg(value_name = "RUN")]
     pub run: String,
-    /// The step: its number, id or name, or JOB:STEP [default: the one that failed first]
+    /// Step: its number, id or name, or JOB:STEP [default: the one that failed first]
     #[arg(long, value_name = "STEP")]
     pub before: Option<String>,
-    /// A command instead of a shell
+    /// Command to run instead of a shell
     #[arg(last = true, value_name = "CMD")]
     pub command: Vec<OsString>,
 }
 
 /// Run a workflow again from a step on, in the machine as it was before that step
 ///
-/// The run is started as the earlier one was: the same file, as it is now, with the same event, inputs, variables, jobs and
-/// machines. Steps before are not run again. A secret that is not given is taken from the variable of its name, or asked for.
-/// What a step has checked out is part of the machine: to have files that were edited since, go on from the step that checks
+/// The run starts as the earlier one did: the same file, as it is now, with the same event, inputs, variables, jobs and
+/// machines. Earlier steps do not run again. vmint takes a secret that is not given from the variable of its name, or asks for it.
+/// Files that a step has checked out are part of the machine: to use files that were edited since, retry from the step that checks
 /// them out.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
@@ -270,16 +270,16 @@ pub struct Retry {
     /// Run: its id, the beginning of it, or latest
     #[arg(value_name = "RUN")]
     pub run: String,
-    /// The step to go on from: its number, id or name, or JOB:STEP [default: the one that failed first]
+    /// Step to retry from: its number, id or name, or JOB:STEP [default: the one that failed first]
     #[arg(long, value_name = "STEP")]
     pub from: Option<String>,
-    /// A secret; without =V it is this process's variable K, or is asked for on the terminal
+    /// Secret; without =V vmint takes it from the variable K, or asks for it on the terminal
     #[arg(long = "secret", value_name = "K[=V]")]
     pub secrets: Vec<SecretArg>,
-    /// A file with secrets: lines of K=V, with quotes and comments as in .env files
+    /// File with secrets: lines of K=V, with quotes and comments as in .env files
     #[arg(long = "secret-file", value_name = "FILE")]
     pub secret_files: Vec<PathBuf>,
-    /// Write a report into this folder: a page, JUnit XML and JSON
+    /// Folder for a report: a page, JUnit XML and JSON
     #[arg(long, value_name = "DIR")]
     pub report: Option<PathBuf>,
 }
@@ -287,7 +287,7 @@ pub struct Retry {
 /// Remove runs with their logs and snapshots
 #[derive(Clone, Debug, Args)]
 pub struct Remove {
-    /// Runs: ids, beginnings of them, or latest
+    /// Runs: ids, the beginnings of ids, or latest
     #[arg(required = true, value_name = "RUN")]
     pub runs: Vec<String>,
 }

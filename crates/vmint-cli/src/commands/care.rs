@@ -11,7 +11,7 @@ use std::time::Duration;
 use vmint::doctor::{self, Status};
 use vmint::repair::Repaired;
 use vmint::strays::LOST_AGE;
-use vmint::{Change, Event, Fault, Found, LeaseId, MachineState, SlotState, Vmint};
+use vmint::{Change, Event, Fault, Found, LeaseId, MachineState, Options, SlotState, Vmint};
 
 /// How long `--follow` waits at most before it looks again.
 const SLOWEST: Duration = Duration::from_millis(250);
@@ -21,7 +21,7 @@ const BATCH: usize = 1000;
 /// `vmint doctor`.
 pub fn doctor(context: Context) -> Result<u8, Fault> {
     let config = context::config()?;
-    let options = context::options(&config)?;
+    let options = Options::from_config(&config)?;
     let root = options.home.clone();
     let kit = vmint::image::Kit::beside(&options.runner);
     let home = Vmint::open_home(&options);
@@ -80,7 +80,7 @@ pub fn doctor(context: Context) -> Result<u8, Fault> {
 
 /// `vmint doctor --repair`.
 pub fn repair(context: Context) -> Result<(), Fault> {
-    let options = context::options(&context::config()?)?;
+    let options = Options::from_config(&context::config()?)?;
     let repaired = Vmint::repair(options)?;
     context.show(&repaired, || {
         let mut lines = Vec::new();

@@ -32,11 +32,14 @@ fn check(source: &Side, target: &Side) -> Result<(), Fault> {
     let usage = |message: &str, hint: &str| Err(Fault::new(ErrorKind::Usage, message).hint(hint));
     match (source, target) {
         (Side::Machine { .. }, Side::Machine { .. }) => usage(
-            "one side of a copy is on this host",
+            "one of the two paths must be on this host",
             "between machines: vmint cp A:PATH - | vmint cp - B:FOLDER",
         ),
         (Side::Machine { .. }, _) | (_, Side::Machine { .. }) => Ok(()),
-        _ => usage("one side of a copy is in a machine", "write NAME:PATH"),
+        _ => usage(
+            "one of the two paths must be in a machine: NAME:PATH",
+            "write box:/etc/hosts for a file in the machine `box`",
+        ),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::view::{Each, Failed};
 use serde::Serialize;
 use std::path::PathBuf;
 use vmint::image::store::Listed;
-use vmint::image::{Base, ImportOptions, KernelSource, Recipe, StoreError};
+use vmint::image::{Base, ImportOptions, KernelSource, Recipe};
 use vmint::{ByteSize, Fault};
 
 /// An image.
@@ -110,15 +110,6 @@ pub(super) struct PrunedView {
     kernels: Vec<String>,
 }
 
-/// A failure of the image store.
-pub fn fault(e: StoreError) -> Fault {
-    let (kind, hint) = (e.kind(), e.hint());
-    Fault {
-        hint,
-        ..Fault::from_error(kind, &e)
-    }
-}
-
 /// `vmint image`.
 pub fn image(context: Context, args: Image) -> Result<u8, Fault> {
     match args {
@@ -126,7 +117,7 @@ pub fn image(context: Context, args: Image) -> Result<u8, Fault> {
         Image::Import(args) => import(context, *args).map(|()| 0),
         Image::Ls => ls(context).map(|()| 0),
         Image::Inspect { name } => {
-            let image = context.open()?.images().inspect(&name).map_err(fault)?;
+            let image = context.open()?.images().inspect(&name)?;
             let view = View::from(&image);
             context.show(&view, || view.text())?;
             Ok(0)
@@ -215,12 +206,12 @@ fn shown(context: Context, image: &vmint::image::Image) -> Result<(), Fault> {
 }
 
 fn ls(context: Context) -> Result<(), Fault> {
-    let listed = context.open()?.images().list().map_err(fault)?;
+    let listed = context.open()?.images().list()?;
     let line = |listed: Listed| match listed.image {
         Ok(image) => Each::Done(Box::new(View::from(&image))),
         Err(e) => Each::Failed(Failed {
             name: listed.name.to_string(),
-            error: fault(e),
+            error: e.into(),
         }),
     };
     let lines: Vec<_> = listed.into_iter().map(line).collect();

@@ -6,7 +6,7 @@
 //! * [`workflow`]: `workflow` and its own.
 //! * [`images`], [`templates`], [`snapshots`]; [`removal`]: what `rm` of these has in common.
 //! * [`bench`]; [`undo`]: what an interrupted command has half done.
-//! * `schema`, of the tests: what all of them print as JSON.
+//! * `schema`, of the tests: what all of them print as JSON; `pages`, too: documents that are made of the code.
 //! * [`care`]: `doctor`, `gc`, `events`, `config`; [`generate`]: completions and man pages.
 
 mod bench;
@@ -16,6 +16,8 @@ mod generate;
 mod images;
 mod logs;
 mod machines;
+#[cfg(test)]
+mod pages;
 mod pools;
 mod removal;
 mod run;
@@ -30,7 +32,7 @@ mod workflow;
 use crate::args::Command;
 use crate::context::Context;
 use crate::failure::{self, Codes};
-use crate::usage;
+use crate::{trace, usage};
 use std::ffi::OsString;
 use vmint::Fault;
 
@@ -60,14 +62,21 @@ pub fn run(args: &[OsString]) -> u8 {
         Codes::Own
     };
     let writes_raw = cli.command.writes_raw();
+    let _span = match trace::begin(|| usage::command_of(args)) {
+        Ok(span) => span,
+        Err(fault) => return failure::report(&fault, codes, cli.format, writes_raw),
+    };
+    tracing::info!("begins");
     let result = events_alone(cli.format, &cli.command)
         .and_then(|()| crate::context::trust(&cli.trust))
         .and_then(|()| dispatch(context, cli.command));
     vmint::pools::wait_for_tenders();
-    match result {
+    let code = match result {
         Ok(code) => code,
         Err(fault) => failure::report(&fault, codes, cli.format, writes_raw),
-    }
+    };
+    tracing::info!(code, "ends");
+    code
 }
 
 /// Refuses events of what has none.

@@ -5,7 +5,7 @@
 
 use crate::context::{self, interrupted};
 use std::time::Duration;
-use vmint::{Fault, MachineRecord, MachineState, Vmint};
+use vmint::{Fault, MachineRecord, MachineState, Vmint, now_ms};
 
 /// How long an interrupted command may still take.
 const GRACE: Duration = Duration::from_secs(2);
@@ -56,11 +56,4 @@ pub fn wait(
 /// Whether a machine still comes up.
 pub fn is_coming_up(record: &MachineRecord) -> bool {
     record.state == MachineState::Starting
-}
-
-fn now_ms() -> i64 {
-    let now = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }

@@ -414,8 +414,9 @@ fn short(bytes: u64) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::super::memory::Memory;
-    use super::super::snapshot::{EventLine, HostView, LeaseView, PoolView, WaiterView, now_ms};
+    use super::super::snapshot::{EventLine, HostView, LeaseView, PoolView, WaiterView};
     use super::*;
+    use vmint::now_ms;
     use vmint::{Owner, ProcessRef};
 
     fn owner(pid: u32) -> Owner {

@@ -11,7 +11,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 use vmint::{
     ErrorKind, Fault, HostMemory, LeaseRecord, MachineId, MachineRecord, Owner, PoolStatus, Slot,
-    Vmint,
+    Vmint, now_ms,
 };
 
 /// So many events are shown.
@@ -369,10 +369,4 @@ fn host_view(accelerators: Vec<&'static str>, confinements: Vec<String>) -> Host
 
 fn host(e: impl std::error::Error + 'static) -> Fault {
     Fault::from_error(ErrorKind::Host, &e).context("cannot read the store")
-}
-
-/// Milliseconds since 1970.
-pub fn now_ms() -> i64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    now.unwrap_or_default().as_millis() as i64
 }

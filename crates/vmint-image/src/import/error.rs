@@ -10,7 +10,7 @@ use crate::rootfs::ext4::DiskError;
 use crate::rootfs::unpack::UnpackError;
 use crate::store::StoreError;
 use std::path::PathBuf;
-use vmint_model::ErrorKind;
+use vmint_model::{ErrorKind, Explained};
 
 /// A root file system could not be imported.
 #[derive(Debug, thiserror::Error)]
@@ -106,9 +106,8 @@ fn tags_text(wanted: Option<&str>, tags: &[String]) -> String {
     }
 }
 
-impl ImportError {
-    /// What kind of failure.
-    pub fn kind(&self) -> ErrorKind {
+impl Explained for ImportError {
+    fn kind(&self) -> ErrorKind {
         use oci_client::errors::OciDistributionError as Oci;
         match self {
             Self::Source(_) | Self::IsFolder { .. } => ErrorKind::Usage,
@@ -142,8 +141,7 @@ impl ImportError {
         }
     }
 
-    /// What to do.
-    pub fn hint(&self) -> Option<String> {
+    fn hint(&self) -> Option<String> {
         match self {
             Self::IsFolder { path } => Some(format!("import an OCI layout as oci:{}, or make a tar of a root file system", path.display())),
             Self::NotAnImage { .. } => Some("a tar of a root file system is imported by its path, an OCI or docker archive as oci-archive:FILE, an OCI layout as oci:DIR".to_owned()),

@@ -10,7 +10,7 @@ use crate::progress::Progress;
 use crate::store::{self, ImageStore};
 use std::fs;
 use std::path::{Path, PathBuf};
-use vmint_model::ErrorKind;
+use vmint_model::{ErrorKind, Explained};
 
 /// Packages that have a small kernel with virtio drivers, best first.
 fn candidates() -> Vec<String> {

@@ -9,7 +9,7 @@ use crate::fsx::FileError;
 use crate::store::{self, StoreError};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
-use vmint_model::ErrorKind;
+use vmint_model::{ErrorKind, Explained};
 
 /// Where a guest's kernel comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -85,9 +85,8 @@ pub enum KernelError {
     Store(#[from] StoreError),
 }
 
-impl KernelError {
-    /// What kind of failure.
-    pub fn kind(&self) -> ErrorKind {
+impl Explained for KernelError {
+    fn kind(&self) -> ErrorKind {
         match self {
             Self::NoPackage(_) | Self::Package(PackageError::Unknown(_)) => ErrorKind::Host,
             Self::Package(e) => e.kind(),
@@ -99,8 +98,7 @@ impl KernelError {
         }
     }
 
-    /// What to do.
-    pub fn hint(&self) -> Option<String> {
+    fn hint(&self) -> Option<String> {
         match self {
             Self::NoPackage(_) => {
                 Some("run `apt-get update` as root if the package lists are empty, or give a kernel with --kernel".to_owned())

@@ -11,7 +11,7 @@ use crate::progress::Progress;
 use crate::recipe::{Debian, Recipe};
 use rustix::process::Signal;
 use std::path::Path;
-use vmint_model::ErrorKind;
+use vmint_model::{ErrorKind, Explained};
 
 /// What every Debian image has beyond `minbase`: an init, devices, and what people type first.
 const PACKAGES: [&str; 10] = [
@@ -63,9 +63,8 @@ pub enum DebianError {
     File(#[from] FileError),
 }
 
-impl DebianError {
-    /// What kind of failure.
-    pub fn kind(&self) -> ErrorKind {
+impl Explained for DebianError {
+    fn kind(&self) -> ErrorKind {
         match self {
             Self::PackageName(_) | Self::NoSuchPackage { .. } => ErrorKind::Usage,
             Self::NoKeyring | Self::NoNamespaces(_) => ErrorKind::Host,
@@ -76,8 +75,7 @@ impl DebianError {
         }
     }
 
-    /// What to do.
-    pub fn hint(&self) -> Option<String> {
+    fn hint(&self) -> Option<String> {
         match self {
             Self::PackageName(_) | Self::NoSuchPackage { .. } | Self::Unpack(_) => None,
             Self::NoKeyring => Some("install them: apt-get install debian-archive-keyring".to_owned()),

@@ -5,7 +5,7 @@ use crate::fsx::FileError;
 use crate::lock::LockError;
 use crate::recipe::InvalidImageName;
 use std::path::PathBuf;
-use vmint_model::ErrorKind;
+use vmint_model::{ErrorKind, Explained};
 
 /// The store could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -51,9 +51,8 @@ pub enum StoreError {
     File(#[from] FileError),
 }
 
-impl StoreError {
-    /// What kind of failure.
-    pub fn kind(&self) -> ErrorKind {
+impl Explained for StoreError {
+    fn kind(&self) -> ErrorKind {
         match self {
             Self::Name(_) => ErrorKind::Usage,
             Self::NotFound { .. } => ErrorKind::NotFound,
@@ -65,8 +64,7 @@ impl StoreError {
         }
     }
 
-    /// What to do.
-    pub fn hint(&self) -> Option<String> {
+    fn hint(&self) -> Option<String> {
         match self {
             Self::Name(_) => None,
             Self::NotFound { .. } => Some("`vmint image ls` lists those there are; tiny, debian:12 and debian:13 are built on first use".to_owned()),

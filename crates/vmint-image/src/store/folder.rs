@@ -15,7 +15,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use vmint_model::{Confine, ErrorKind, Home};
+use vmint_model::{Confine, ErrorKind, Explained, Home};
 
 /// How long one process waits for another one that does the same work.
 const PATIENCE: Duration = Duration::from_secs(30 * 60);

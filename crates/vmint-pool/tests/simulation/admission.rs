@@ -8,11 +8,11 @@ use std::sync::Arc;
 use vmint_model::sim::backend::Life;
 use vmint_model::sim::{Host, Process, SimBackend};
 use vmint_model::{
-    Backend, Bell, ByteSize, Cause, ErrorKind, ExecDefaults, Fault, Generation, MachineId,
+    Backend, Bell, Boot, ByteSize, Cause, ErrorKind, ExecDefaults, Fault, Generation, MachineId,
     MachineRecord, MachineSpec, MachineState, NetMode, Origin, PoolRecord,
 };
 use vmint_pool::admission::{Factor, Held, Limits, Need, Situation, Verdict, decide};
-use vmint_store::admission::{Booked, Boot, Request, Wait};
+use vmint_store::admission::{Booked, Request, Wait};
 use vmint_store::{LocalLedger, Moment};
 
 /// How many machines start at a time.

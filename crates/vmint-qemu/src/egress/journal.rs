@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use vmint_egress::{Entry, Totals, Verdict, What};
 
 /// Lines that may come at once.
@@ -95,9 +95,8 @@ impl Journal {
         let mut inner = self.lock();
         inner.totals.count(verdict);
         let cut = |name: &str| -> String { name.chars().take(LONGEST).collect() };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let entry = Entry {
-            time_ms: now.map_or(0, |now| now.as_millis() as i64),
+            time_ms: vmint_model::now_ms(),
             what: wanted.what,
             name: wanted.name.map(cut),
             address: wanted.address.map(|address| address.to_string()),

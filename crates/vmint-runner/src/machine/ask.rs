@@ -1,9 +1,11 @@
 //! What is in the queue of the task that owns a machine.
 
 use crate::api;
+use crate::policy::{Tenure, Verb};
 use serde_json::Value;
 use tokio::sync::oneshot;
-use vmint_model::{ErrorKind, Fault, Generation, MachineRecord};
+use tracing::Span;
+use vmint_model::{Fault, Generation, MachineRecord};
 
 /// A request and where its answer goes.
 #[derive(Debug)]
@@ -36,9 +38,27 @@ pub struct Asked {
     pub meant: Option<Generation>,
     /// The request.
     pub ask: Ask,
+    /// What it is done as a part of.
+    pub span: Span,
 }
 
 impl Ask {
+    /// What is asked for. `tenure` tells who has the machine, where that matters.
+    pub(super) fn verb(
+        &self,
+        tenure: impl FnOnce() -> Result<Tenure, Fault>,
+    ) -> Result<Verb, Fault> {
+        Ok(match self {
+            Self::Stop(..) | Self::Shutdown(..) => Verb::Stop,
+            Self::Pause(_) => Verb::Pause,
+            Self::Resume(_) => Verb::Resume,
+            Self::Reset(..) => Verb::Reset(tenure()?),
+            Self::Snapshot(..) => Verb::Snapshot,
+            Self::Qmp(..) => Verb::Qmp,
+            Self::Checked(..) => Verb::Note,
+        })
+    }
+
     /// Answers that it is not served.
     pub(super) fn refuse(self, fault: Fault) {
         match self {
@@ -48,22 +68,5 @@ impl Ask {
             Self::Snapshot(_, a) => drop(a.send(Err(fault))),
             Self::Qmp(_, a) => drop(a.send(Err(fault))),
         }
-    }
-}
-
-/// Refuses a request that means another generation.
-pub(crate) fn expect_generation(
-    record: &MachineRecord,
-    meant: Option<Generation>,
-) -> Result<(), Fault> {
-    match meant {
-        Some(meant) if meant != record.generation => {
-            let message = format!(
-                "machine {} is at generation {}, not {meant}",
-                record.name, record.generation
-            );
-            Err(Fault::new(ErrorKind::StaleGeneration, message))
-        }
-        _ => Ok(()),
     }
 }

@@ -16,6 +16,7 @@
 
 use super::Machine;
 use super::end::{Forced, Over};
+use crate::policy::Tenure;
 use crate::watch::{self, Watch};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -225,17 +226,15 @@ impl Machine {
         Ok(())
     }
 
-    /// A pool's machine is reset by its owner, while it has one, and else by its runner alone.
-    pub(super) fn expect_lent(&mut self) -> Result<(), Fault> {
-        let Some(pool) = &self.record.pool else {
-            return Ok(());
-        };
-        if let Duty::Guard(_) = self.store.slot_duty(&self.record.id, now())? {
-            return Ok(());
+    /// Who has the machine: a pool's is reset by its owner, while it has one, and else by its runner alone.
+    pub(super) fn tenure(&mut self) -> Result<Tenure, Fault> {
+        if self.record.pool.is_none() {
+            return Ok(Tenure::Own);
         }
-        let name = &self.record.name;
-        let message = format!("machine {name} of pool {pool} is not lent to anybody");
-        Err(Fault::new(ErrorKind::WrongState, message).hint(format!("vmint lease acquire {pool}")))
+        Ok(match self.store.slot_duty(&self.record.id, now())? {
+            Duty::Guard(_) => Tenure::Lent,
+            _ => Tenure::Idle,
+        })
     }
 
     /// Tells the ledger that the owner has had the machine reset. If it cannot be told, it is at the next look.

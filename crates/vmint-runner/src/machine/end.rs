@@ -5,11 +5,12 @@
 //! * The folder goes before the record, so that a failure is tried again by the next command.
 
 use super::fork::Fork;
+use super::stop::{Ending, Patience, Stop, Stops};
 use super::{Ask, Asked, Machine};
-use crate::api;
 use crate::bringup::{End, Live};
+use crate::policy::{self, Question, Refusal, Standing, Tenure, Verdict};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use vmint_model::{Cause, ErrorKind, Fault, MachineState};
 use vmint_protocol::Request;
@@ -55,102 +56,6 @@ impl Over {
 pub(super) enum Forced {
     Yes,
     No,
-}
-
-/// How a machine is to be stopped.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Stop {
-    end: Ending,
-    remove: bool,
-}
-
-/// What a guest is given.
-#[derive(Clone, Copy, Debug)]
-enum Ending {
-    /// Nothing.
-    AtOnce,
-    /// So much time; then it is forced.
-    Within(Duration),
-    /// All the time it wants.
-    Gently,
-}
-
-impl Stop {
-    /// As a request says.
-    pub(super) fn of(stop: api::Stop) -> Self {
-        let end = if stop.force {
-            Ending::AtOnce
-        } else {
-            Ending::Within(Duration::from_millis(stop.timeout_ms))
-        };
-        Self {
-            end,
-            remove: stop.remove,
-        }
-    }
-
-    /// However long it takes.
-    pub(super) fn gently() -> Self {
-        Self {
-            end: Ending::Gently,
-            remove: false,
-        }
-    }
-}
-
-type Answer = oneshot::Sender<Result<api::Stopped, Fault>>;
-
-/// Those who wait for the machine's end.
-#[derive(Debug, Default)]
-pub(super) struct Stops {
-    /// To the end.
-    all: Vec<Answer>,
-    /// Until then.
-    impatient: Vec<(Instant, Duration, Answer)>,
-}
-
-impl Stops {
-    /// One waits to the end.
-    pub(super) fn wait(&mut self, answer: Answer) {
-        self.all.push(answer);
-    }
-
-    /// One waits for so long.
-    pub(super) fn wait_until(&mut self, timeout_ms: u64, answer: Answer) {
-        let limit = Duration::from_millis(timeout_ms);
-        self.impatient.push((Instant::now() + limit, limit, answer));
-    }
-
-    /// When the first has waited for long enough.
-    fn next(&self) -> Option<Instant> {
-        self.impatient.iter().map(|(until, ..)| *until).min()
-    }
-
-    /// Tells those who have waited for long enough.
-    fn give_up(&mut self, machine: &str) {
-        let now = Instant::now();
-        let (late, others) = std::mem::take(&mut self.impatient)
-            .into_iter()
-            .partition(|(until, ..)| *until <= now);
-        self.impatient = others;
-        for (_, limit, answer) in late {
-            let message = format!(
-                "machine {machine} did not shut down within {limit:?}; it goes on shutting down"
-            );
-            let hint = format!(
-                "wait for it with `vmint wait {machine} --for stopped`, or force it with `vmint stop {machine} --force`"
-            );
-            let _ = answer.send(Err(Fault::new(ErrorKind::Guest, message).hint(hint)));
-        }
-    }
-
-    /// Tells all that the machine is down.
-    pub(super) fn tell(self, stopped: api::Stopped) {
-        let impatient = self.impatient.into_iter().map(|(.., answer)| answer);
-        for answer in self.all.into_iter().chain(impatient) {
-            let _ = answer.send(Ok(stopped));
-        }
-    }
 }
 
 /// How a guest that was asked to shut down came to its end.
@@ -227,12 +132,7 @@ impl Machine {
         answers: &mut Stops,
         remove: &mut bool,
     ) -> Went {
-        // Of several who ask the least patient decides, of those who force at all.
-        let mut limit = match end {
-            Ending::AtOnce => Some((Instant::now(), Duration::ZERO)),
-            Ending::Within(limit) => Some((Instant::now() + limit, limit)),
-            Ending::Gently => None,
-        };
+        let mut patience = Patience::of(end, Instant::now());
         // A guest that stands still cannot shut down.
         let _ = live.hypervisor.resume().await;
         let session = live.session.clone();
@@ -244,11 +144,7 @@ impl Machine {
                 .inspect_err(|e| tracing::info!("the guest was asked to shut down: {e}"));
         });
         let went = loop {
-            let next = limit
-                .map(|(until, _)| until)
-                .into_iter()
-                .chain(answers.next());
-            let next = next.min();
+            let next = patience.until().into_iter().chain(answers.next()).min();
             let time = async {
                 match next {
                     Some(until) => tokio::time::sleep_until(until).await,
@@ -257,9 +153,7 @@ impl Machine {
             };
             tokio::select! {
                 () = time => {
-                    if let Some((until, limit)) = limit
-                        && until <= Instant::now()
-                    {
+                    if let Some(limit) = patience.spent(Instant::now()) {
                         break Went::Late(limit);
                     }
                     answers.give_up(self.record.name.as_str());
@@ -269,31 +163,44 @@ impl Machine {
                     Ok(Notice::Exited(_)) => break Went::Down,
                     Err(_) => break Went::Cut,
                 },
-                Some(asked) = asks.recv() => match asked.ask {
-                    Ask::Stop(stop, answer) if asked.meant.is_none_or(|g| g == self.record.generation) => {
+                Some(asked) = asks.recv() => match self.while_stopping(asked) {
+                    Some(Ask::Stop(stop, answer)) => {
                         answers.wait(answer);
                         *remove |= stop.remove;
                         if stop.force {
                             break Went::Cut;
                         }
-                        let more = Duration::from_millis(stop.timeout_ms);
-                        let until = Instant::now() + more;
-                        if limit.is_none_or(|(sooner, _)| until < sooner) {
-                            limit = Some((until, more));
-                        }
+                        patience.shorten(Duration::from_millis(stop.timeout_ms), Instant::now());
                     }
-                    Ask::Shutdown(shutdown, answer) if asked.meant.is_none_or(|g| g == self.record.generation) => {
+                    Some(Ask::Shutdown(shutdown, answer)) => {
                         answers.wait_until(shutdown.timeout_ms, answer);
                     }
-                    other => {
-                        let message = format!("machine {} is being stopped", self.record.name);
-                        other.refuse(Fault::new(ErrorKind::WrongState, message));
-                    }
+                    _ => {}
                 },
             }
         };
         request.abort();
         went
+    }
+
+    /// What is still served of a machine that is being stopped; the rest is refused.
+    fn while_stopping(&self, Asked { meant, ask, .. }: Asked) -> Option<Ask> {
+        // The record may say otherwise, where the store could not be written.
+        let standing = Standing {
+            state: MachineState::Stopping,
+            ..Standing::of(&self.record)
+        };
+        // Whoever has it, it goes.
+        let verb = ask.verb(|| Ok(Tenure::Own)).ok()?;
+        match policy::decide(standing, Question { verb, meant }) {
+            Verdict::Serve => return Some(ask),
+            Verdict::Refuse(refusal) => ask.refuse(refusal.fault(&self.record)),
+            Verdict::Done | Verdict::Wait => {
+                let state = standing.state;
+                ask.refuse(Refusal::State { verb, state }.fault(&self.record));
+            }
+        }
+        None
     }
 
     pub(super) fn exited(&self, exit: &Exit) -> Over {

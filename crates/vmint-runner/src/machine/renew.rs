@@ -7,14 +7,14 @@
 //! * Nothing is ended before what replaces it has been looked at: that it is whole, and that it can be loaded here.
 //! * If then no fork can be brought up there is no machine: an old guest is never gone back to.
 
+use super::Machine;
 use super::fork::{Fork, Who};
 use super::origin::{self, Source};
 use super::standby::Leftover;
-use super::{Machine, store_fault};
 use crate::api;
 use crate::bringup::{Story, keep_journal, warm_up};
 use crate::identity::{self, Identity};
-use crate::start::From;
+use crate::start::{From, asked_now};
 use std::time::Duration;
 use tokio::time::Instant;
 use vmint_model::{Cause, ErrorKind, Fault, Link, MachineState, Name};
@@ -60,6 +60,8 @@ impl Machine {
         }
         self.install(Box::new(fork));
         self.up(plan.request.asked_at_ms, None)?;
+        let ready_ms = self.record.ready_ms.unwrap_or_default().round();
+        tracing::info!(generation = %generation, ready_ms, "up");
         self.join_pool()
     }
 
@@ -85,7 +87,7 @@ impl Machine {
         let hypervisor = process::of(fork.live.hypervisor.pid()).ok().flatten();
         let confinement = fork.live.hypervisor.confinement();
         let (runner, fenced) = (process::current().ok(), self.fenced);
-        let ready_ms = (identity::now_ns() as f64 / 1e6 - asked_at_ms).max(0.0);
+        let ready_ms = (asked_now() - asked_at_ms).max(0.0);
         let request = &self.plan.request;
         let (accelerator, ports) = (request.host.accelerator, self.record.ports.clone());
         let fingerprint = request.fingerprint.clone();
@@ -116,7 +118,7 @@ impl Machine {
                 r.template = Some(fingerprint);
             },
         );
-        self.record = changed.map_err(store_fault)?;
+        self.record = changed?;
         self.show();
         if !self.record.ephemeral && self.plan.request.shape.disk {
             tokio::spawn(keep_journal(self.live().session.clone()));
@@ -126,7 +128,6 @@ impl Machine {
 
     /// A reset or a restore that was asked for.
     pub(super) async fn reset(&mut self, reset: &api::Reset) -> Result<(), Fault> {
-        self.expect_lent()?;
         self.plan.remove_staged();
         let moment = match &reset.from {
             Some(folder) => Some(Moment {
@@ -153,7 +154,7 @@ impl Machine {
         moment: Option<Moment>,
         cause: Cause,
     ) -> Result<(), Fault> {
-        let (began, asked) = (Instant::now(), identity::now_ns() as f64 / 1e6);
+        let (began, asked) = (Instant::now(), asked_now());
         let next = self.record.generation.next();
         if moment.is_none() && self.standby.is_coming(next) {
             return match self.swap(asked, "reset (standby)", cause).await? {
@@ -224,7 +225,7 @@ impl Machine {
                 r.restored = restored;
             },
         );
-        self.record = changed.map_err(store_fault)?;
+        self.record = changed?;
         self.view.set(self.record.clone(), None);
         Ok(())
     }

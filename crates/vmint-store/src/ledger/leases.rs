@@ -20,7 +20,7 @@ impl Store {
         detail: Option<&str>,
         now: Now,
     ) -> Result<(LeaseRecord, Vec<Ring>), LedgerError> {
-        self.ledger(|t| {
+        self.ledger("end_lease", |t| {
             let lease = running(t, id)?;
             line::entitled(&lease, by)?;
             let mut rings = Vec::new();
@@ -36,7 +36,7 @@ impl Store {
         by: By<'_>,
         now: Now,
     ) -> Result<LeaseRecord, LedgerError> {
-        self.ledger(|t| {
+        self.ledger("renew_lease", |t| {
             let mut lease = running(t, id)?;
             line::entitled(&lease, by)?;
             if let Some(how) = lease.overdue(now) {
@@ -106,7 +106,7 @@ impl Store {
         if self.look(|t| of_machine(t, machine))?.is_none() {
             return Ok(false);
         }
-        self.ledger(|t| {
+        self.ledger("leave_console", |t| {
             let Some(mut lease) = of_machine(t, machine)? else {
                 return Ok(false);
             };

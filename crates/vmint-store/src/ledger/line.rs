@@ -25,7 +25,7 @@ impl Store {
         {
             return Ok((claimed, Vec::new()));
         }
-        self.ledger(|t| {
+        self.ledger("claim", |t| {
             let mut rings = Vec::new();
             if let Some(claimed) = granted(t, claim, moment)? {
                 return Ok((claimed, rings));
@@ -103,7 +103,7 @@ impl Store {
 
     /// Leaves the line, and gives the lease back if it has come to that.
     pub fn withdraw(&mut self, lease: &LeaseId, now: Now) -> Result<Vec<Ring>, LedgerError> {
-        self.ledger(|t| {
+        self.ledger("withdraw", |t| {
             let mut rings = Vec::new();
             t.prepare_cached("DELETE FROM waiters WHERE lease = ?1")?
                 .execute([lease.as_str()])?;
@@ -134,7 +134,7 @@ impl Store {
         if !suspicious {
             return Ok(Vec::new());
         }
-        self.ledger(|t| {
+        self.ledger("tidy", |t| {
             let mut rings = Vec::new();
             for status in pools::all(t)? {
                 let name = &status.pool.name;

@@ -17,10 +17,11 @@ pub mod slots;
 #[cfg(test)]
 mod work;
 
+use crate::Store;
 use crate::store::Failure;
-use crate::{Store, StoreError};
 use rusqlite::Transaction;
-use vmint_model::{Fault, LedgerError, Now, ProcessRef};
+use std::time::Instant;
+use vmint_model::{LedgerError, Now, ProcessRef};
 
 /// When a transaction happens, and who is alive then.
 #[derive(Clone, Copy)]
@@ -85,12 +86,13 @@ impl Refusal {
 }
 
 impl Store {
-    /// One transaction of the ledger.
+    /// One transaction of the ledger, which is `what` in the log.
     pub(super) fn ledger<T>(
         &mut self,
+        what: &'static str,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, Refusal>,
     ) -> Result<T, LedgerError> {
-        let mut refused = None;
+        let (began, mut refused) = (Instant::now(), None);
         let result = self.write(|transaction| {
             work(transaction).map_err(|refusal| match refusal {
                 Refusal::Store(failure) => failure,
@@ -101,7 +103,13 @@ impl Store {
                 }
             })
         });
-        result.map_err(|e| refused.unwrap_or_else(|| failed(&e)))
+        let result = result.map_err(|e| refused.unwrap_or_else(|| LedgerError::Failed(e.into())));
+        let took = began.elapsed();
+        match &result {
+            Ok(_) => tracing::debug!(what, ?took, "the ledger has done it"),
+            Err(e) => tracing::debug!(what, ?took, kind = %e.kind(), "the ledger has refused"),
+        }
+        result
     }
 
     /// The same for what only reads: all of one moment.
@@ -115,17 +123,9 @@ impl Store {
             .and_then(|transaction| work(&transaction));
         result.map_err(|refusal| match refusal {
             Refusal::Ledger(e) => e,
-            Refusal::Store(failure) => failed(&self.explain(failure)),
+            Refusal::Store(failure) => LedgerError::Failed(self.explain(failure).into()),
         })
     }
-}
-
-fn failed(e: &StoreError) -> LedgerError {
-    let fault = Fault::from_error(e.kind(), e);
-    LedgerError::Failed(Fault {
-        hint: e.hint(),
-        ..fault
-    })
 }
 
 fn json<T: serde::Serialize>(value: &T) -> String {

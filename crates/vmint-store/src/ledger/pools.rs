@@ -11,7 +11,7 @@ use vmint_model::{
 impl Store {
     /// Adds a pool.
     pub fn create_pool(&mut self, pool: &PoolRecord) -> Result<(), LedgerError> {
-        self.ledger(|t| {
+        self.ledger("create_pool", |t| {
             if find(t, &pool.name)?.is_some() {
                 return Err(LedgerError::PoolExists(pool.name.clone()).into());
             }
@@ -45,7 +45,7 @@ impl Store {
         change: PoolChange,
         moment: Moment<'_>,
     ) -> Result<(PoolStatus, Vec<Ring>), LedgerError> {
-        self.ledger(|t| {
+        self.ledger("change_pool", |t| {
             let mut pool = known(t, name)?.pool;
             if pool.state == PoolState::Removing && change.state != Some(PoolState::Removing) {
                 let (name, state) = (pool.name, pool.state);

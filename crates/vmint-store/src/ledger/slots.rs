@@ -61,7 +61,7 @@ impl Store {
         if status.counts.missing(&status.pool.spec) == 0 {
             return Ok(Reserved::default());
         }
-        self.ledger(work)
+        self.ledger("reserve_slots", work)
     }
 
     /// The machine can be lent, at this generation.
@@ -71,7 +71,7 @@ impl Store {
         generation: Generation,
         moment: Moment<'_>,
     ) -> Result<(Readied, Vec<Ring>), LedgerError> {
-        self.ledger(|t| {
+        self.ledger("slot_ready", |t| {
             let mut rings = Vec::new();
             let Some(slot) = find(t, machine)? else {
                 return Ok((Readied::Retire, rings));
@@ -121,7 +121,7 @@ impl Store {
 
     /// The guest of a machine has answered.
     pub fn slot_checked(&mut self, machine: &MachineId, now: Now) -> Result<(), LedgerError> {
-        self.ledger(|t| {
+        self.ledger("slot_checked", |t| {
             t.prepare_cached("UPDATE slots SET checked_at_ms = ?2 WHERE machine = ?1")?
                 .execute(params![machine.as_str(), now.steady_ms])?;
             Ok(())
@@ -135,7 +135,7 @@ impl Store {
         generation: Generation,
         now: Now,
     ) -> Result<(), LedgerError> {
-        self.ledger(|t| {
+        self.ledger("slot_advanced", |t| {
             let no_slot = || LedgerError::NoSlot {
                 machine: machine.clone(),
                 generation,
@@ -169,7 +169,7 @@ impl Store {
         if self.look(|t| find(t, machine))?.is_none() {
             return Ok(Vec::new());
         }
-        self.ledger(|t| {
+        self.ledger("slot_gone", |t| {
             let mut rings = Vec::new();
             free(t, machine, why, now, &mut rings)?;
             Ok(rings)
@@ -182,7 +182,7 @@ impl Store {
         if !seen.overdue {
             return Ok(seen.duty);
         }
-        self.ledger(|t| {
+        self.ledger("slot_duty", |t| {
             // Again, for it may have changed.
             let seen = see(t, machine, now)?;
             if !seen.overdue {

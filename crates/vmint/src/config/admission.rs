@@ -2,19 +2,10 @@
 
 use super::document::{Form, Named};
 use super::error::ConfigError;
+use super::keys;
 use super::parse;
 use super::sections::{Env, Settings, nowhere, variable};
 use crate::{Admission, Terms};
-
-const KEYS: &[&str] = &[
-    "on-pressure",
-    "timeout",
-    "overcommit",
-    "swap-percent",
-    "pressure",
-    "cold-boots",
-    "forks",
-];
 
 /// Of the environment alone.
 pub(super) fn from_environment(env: Env<'_>) -> Result<Admission, ConfigError> {
@@ -27,7 +18,7 @@ pub(super) fn admission(
     env: Env<'_>,
     settings: &mut Settings,
 ) -> Result<Admission, ConfigError> {
-    table.only(KEYS, nowhere)?;
+    table.only(&keys::ADMISSION, nowhere)?;
     let usual = Admission::default();
     macro_rules! setting {
         ($key:literal, $variable:literal, $form:expr, $parse:path, $default:expr) => {{

@@ -1,7 +1,7 @@
 //! Finds the file, reads it, and knows where in it everything is.
 
 use super::error::{ConfigError, Place};
-use super::nearest::nearest;
+use super::keys;
 use super::parse::Parsed;
 use super::setting::Source;
 use std::fs::{self, File};
@@ -9,6 +9,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
+use vmint_model::nearest;
 
 /// The file's name.
 const FILE: &str = "vmint.toml";
@@ -215,7 +216,7 @@ impl<'d> Named<'d> {
     /// that is known in another table.
     pub(super) fn only(
         &self,
-        known: &'static [&'static str],
+        known: &'static keys::Table,
         elsewhere: impl Fn(&str) -> Option<String>,
     ) -> Result<(), ConfigError> {
         let Some((document, table)) = self.section.inner else {
@@ -224,17 +225,19 @@ impl<'d> Named<'d> {
         // The first in the file, not in the alphabet.
         let unknown = table
             .keys()
-            .filter(|key| !known.contains(&&**key.get_ref()))
+            .filter(|key| !known.has(key.get_ref()))
             .min_by_key(|key| key.span().start);
         let Some(unknown) = unknown else {
             return Ok(());
         };
         let key: &str = unknown.get_ref();
+        let known: Vec<_> = known.names().collect();
         Err(ConfigError::UnknownKey {
             place: document.place(unknown.span().start).into(),
             key: shorten(key),
             table: self.place_name(),
-            nearest: elsewhere(key).or_else(|| nearest(key, known).map(|near| format!("`{near}`"))),
+            nearest: elsewhere(key)
+                .or_else(|| nearest(key, known.iter().copied()).map(|near| format!("`{near}`"))),
             known,
         })
     }

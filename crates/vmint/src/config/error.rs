@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
-use vmint_model::{ErrorKind, Fault};
+use vmint_model::{ErrorKind, Explained};
 
 /// A place in a file. Written `FILE:LINE:COLUMN`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,7 +90,7 @@ pub enum ConfigError {
         /// The key that was probably meant, if one is near, as it stands in the message.
         nearest: Option<String>,
         /// All keys of the table.
-        known: &'static [&'static str],
+        known: Vec<&'static str>,
     },
     /// A value of another type.
     #[error("{place}: `{key}` {table} must be {expected}, and is the {found} {value}")]
@@ -148,17 +148,15 @@ fn did_you_mean(nearest: Option<&str>) -> String {
     nearest.map_or_else(String::new, |key| format!("; did you mean {key}?"))
 }
 
-impl ConfigError {
-    /// What kind of failure.
-    pub fn kind(&self) -> ErrorKind {
+impl Explained for ConfigError {
+    fn kind(&self) -> ErrorKind {
         match self {
             Self::Read { .. } => ErrorKind::Host,
             _ => ErrorKind::Usage,
         }
     }
 
-    /// What to do.
-    pub fn hint(&self) -> Option<String> {
+    fn hint(&self) -> Option<String> {
         match self {
             Self::Foreign { path, .. } => Some(format!(
                 "work in another folder; if you trust this file, add `--trust {}`",
@@ -171,13 +169,5 @@ impl ConfigError {
             Self::Environment { name, .. } => Some(format!("unset {name}, or correct it")),
             _ => None,
         }
-    }
-}
-
-impl From<ConfigError> for Fault {
-    fn from(e: ConfigError) -> Self {
-        let mut fault = Fault::from_error(e.kind(), &e);
-        fault.hint = e.hint();
-        fault
     }
 }

@@ -7,8 +7,7 @@ use std::time::Duration;
 use vmint_image::{ImageName, ImportSource};
 use vmint_model::spec::{MOST_CPUS, MOST_MEMORY};
 use vmint_model::{ByteSize, Confine, InvalidNetMode, NetMode, parse_duration};
-use vmint_pool::admission::Factor;
-use vmint_pool::admission::decide::InvalidFactor;
+use vmint_pool::admission::{Factor, InvalidFactor};
 
 /// More machines than a pool can have on any host; a slip of the finger.
 const MOST_MACHINES: u32 = 100_000;

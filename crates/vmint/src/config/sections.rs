@@ -2,6 +2,7 @@
 
 use super::document::{Document, Form, Given, Named, shorten};
 use super::error::ConfigError;
+use super::keys;
 use super::parse::{self, Parsed};
 use super::setting::{Setting, Source, ToValue};
 use super::{
@@ -17,46 +18,6 @@ use vmint_image::{
 };
 use vmint_model::{ByteSize, Confine, CpuLimit, DiskLimit, IoLimit, Limits, Name, NetMode};
 
-const TOP: &[&str] = &[
-    "accelerator",
-    "admission",
-    "confine",
-    "run-as",
-    "defaults",
-    "images",
-    "pools",
-    "snapshots",
-    "workflow",
-];
-const DEFAULTS: &[&str] = &[
-    "image",
-    "memory",
-    "cpus",
-    "net",
-    "cpu-limit",
-    "io-limit",
-    "disk-limit",
-    "start-timeout",
-];
-const SNAPSHOTS: &[&str] = &["full"];
-const IMAGE: &[&str] = &[
-    "from", "import", "packages", "run", "copy", "size", "kernel", "modules", "node",
-];
-const POOL: &[&str] = &[
-    "image",
-    "min",
-    "max",
-    "standby",
-    "memory",
-    "cpus",
-    "net",
-    "cpu-limit",
-    "io-limit",
-    "disk-limit",
-    "ttl",
-    "max-uses",
-];
-
 pub(super) type Env<'e> = &'e dyn Fn(&str) -> Option<OsString>;
 
 /// How strictly hypervisors are fenced in, if the environment says.
@@ -69,11 +30,11 @@ pub(super) fn confine(env: Env<'_>) -> Result<Option<Confine>, ConfigError> {
 pub(super) fn config(document: Option<&Document>, env: Env<'_>) -> Result<Config, ConfigError> {
     let parsed = document.map(Document::parse).transpose()?;
     let top = Named::top(document.zip(parsed.as_ref().map(toml::Spanned::get_ref)));
-    top.only(TOP, |key| {
-        [("defaults", DEFAULTS), ("snapshots", SNAPSHOTS)]
+    top.only(&keys::TOP, |key| {
+        [keys::DEFAULTS, keys::SNAPSHOTS]
             .iter()
-            .find(|(_, keys)| keys.contains(&key))
-            .map(|(table, _)| format!("`{table}.{key}`"))
+            .find(|table| table.has(key))
+            .map(|table| format!("`{}.{key}`", table.name))
     })?;
     let mut settings = Settings::default();
     let in_file = top.get("accelerator", Form::Text, parse::accelerator)?;
@@ -261,8 +222,9 @@ fn defaults(
     env: Env<'_>,
     settings: &mut Settings,
 ) -> Result<(Defaults, Inherited), ConfigError> {
-    table.only(DEFAULTS, |key| {
-        TOP.contains(&key)
+    table.only(&keys::DEFAULTS, |key| {
+        keys::TOP
+            .has(key)
             .then(|| format!("`{key}` outside of all tables"))
     })?;
     let image = table.get("image", Form::Text, parse::image)?;
@@ -303,7 +265,7 @@ fn snapshots(
     env: Env<'_>,
     settings: &mut Settings,
 ) -> Result<Snapshots, ConfigError> {
-    table.only(SNAPSHOTS, nowhere)?;
+    table.only(&keys::SNAPSHOTS, nowhere)?;
     let in_file = table.get("full", Form::Flag, parse::flag)?;
     let given = variable(env, "VMINT_SNAPSHOT_FULL", parse::flag)?.or(in_file);
     Ok(Snapshots {
@@ -317,7 +279,7 @@ fn image(
     folder: &Path,
     settings: &mut Settings,
 ) -> Result<ImageDefinition, ConfigError> {
-    table.only(IMAGE, nowhere)?;
+    table.only(&keys::IMAGE, nowhere)?;
     let path = |s: &str| parse::text(s).map(|s| folder.join(s));
     let from = table.get("from", Form::Text, |s| {
         s.parse::<Base>()
@@ -445,7 +407,7 @@ fn pool(
     inherited: &Inherited,
     settings: &mut Settings,
 ) -> Result<PoolDefinition, ConfigError> {
-    table.only(POOL, nowhere)?;
+    table.only(&keys::POOL, nowhere)?;
     let Some(image) = table.get("image", Form::Text, parse::image)? else {
         return Err(table.lacks("needs `image`"));
     };

@@ -3,7 +3,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use vmint_image::{Base, CopyIn, Debian, KernelSource};
-use vmint_model::{ErrorKind, Fault, Limits};
+use vmint_model::{ErrorKind, Explained, Fault, Limits};
 
 /// A folder with a `vmint.toml`, and an environment.
 struct World {

@@ -14,6 +14,7 @@
 
 use super::document::{Document, Named, shorten};
 use super::error::ConfigError;
+use super::keys;
 use super::parse;
 use super::sections::{Env, nowhere};
 use super::{Config, ImageDefinition};
@@ -29,9 +30,6 @@ use vmint_model::{ErrorKind, Fault};
 
 /// The variable with trusted folders.
 pub const VARIABLE: &str = "VMINT_TRUST";
-
-/// The keys of the user's own settings.
-const KEYS: &[&str] = &["trust"];
 
 /// What a `vmint.toml` may name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,7 +71,7 @@ fn trusted(env: Env<'_>) -> Result<Vec<PathBuf>, ConfigError> {
         let document = Document::read(path)?;
         let parsed = document.parse()?;
         let top = Named::top(Some((&document, parsed.get_ref())));
-        top.only(KEYS, nowhere)?;
+        top.only(&keys::OWN, nowhere)?;
         let home = env("HOME").map(PathBuf::from);
         let folder = |s: &str| {
             let path = match (s.strip_prefix("~/"), &home) {

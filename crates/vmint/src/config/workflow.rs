@@ -2,6 +2,7 @@
 
 use super::document::{Form, Named};
 use super::error::ConfigError;
+use super::keys;
 use super::parse;
 use super::sections::{Env, Settings, nowhere, variable};
 use std::path::{Path, PathBuf};
@@ -10,26 +11,6 @@ use vmint_image::ImageName;
 use vmint_model::{ByteSize, NetMode};
 use vmint_workflow::labels::LeftOut;
 use vmint_workflow::replace::{Choice, Choices, StandIn, is_name};
-
-const KEYS: &[&str] = &[
-    "image",
-    "memory",
-    "cpus",
-    "net",
-    "max",
-    "user",
-    "actions",
-    "setup",
-    "cleanup",
-    "runs-on",
-    "skip-runs-on",
-    "replace",
-    "timeout",
-    "keep-runs",
-    "snapshot-age",
-    "snapshot-quota",
-    "cache-quota",
-];
 
 /// How workflows are run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,7 +82,7 @@ pub(super) fn workflow(
     env: Env<'_>,
     settings: &mut Settings,
 ) -> Result<WorkflowSettings, ConfigError> {
-    table.only(KEYS, nowhere)?;
+    table.only(&keys::WORKFLOW, nowhere)?;
     let usual = WorkflowSettings::default();
     macro_rules! setting {
         ($key:literal, $form:expr, $parse:expr, $default:expr) => {{
@@ -178,7 +159,7 @@ fn replace(table: &Named<'_>, settings: &mut Settings) -> Result<Choices, Config
         }
         let given = if table.is_table(name) {
             let inner = table.table(name)?;
-            inner.only(&["run"], nowhere)?;
+            inner.only(&keys::REPLACED, nowhere)?;
             let run = inner.get("run", Form::Text, |s| {
                 parse::text(s).map(|s| Choice::Replaced(StandIn::Run(s)))
             })?;

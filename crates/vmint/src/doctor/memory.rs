@@ -1,9 +1,8 @@
 //! Memory, swap, pressure.
 
 use super::check::Check;
+use crate::memory::{HostMemory, MemInfo, Room};
 use vmint_model::ByteSize;
-use vmint_pool::admission::cgroup::Room;
-use vmint_pool::admission::host::{HostMemory, MemInfo};
 
 /// With less a default machine does not fit.
 const TOO_LITTLE: ByteSize = ByteSize::mib(512);

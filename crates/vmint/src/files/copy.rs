@@ -142,7 +142,7 @@ impl Vmint {
             root = Root::New;
         }
         if !folder.is_dir() {
-            let message = format!("{} is no folder of this host", folder.display());
+            let message = format!("{} is not a folder on this host", folder.display());
             return Err(Fault::new(ErrorKind::NotFound, message));
         }
         let options = Options {

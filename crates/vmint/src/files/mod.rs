@@ -24,7 +24,6 @@ use vmint_model::{ErrorKind, Fault, MachineRecord};
 use vmint_protocol::{
     Channel, ErrorCode, Extent, FromGuest, Partly, Reply, Request, Sent, TarIn, TarOut,
 };
-use vmint_runner::session::Credits;
 use vmint_runner::{Fed, SessionError, StreamEvent};
 
 impl Vmint {
@@ -101,7 +100,6 @@ impl Vmint {
         let (record, mut stream) = self
             .stream_to(machine, COMING_UP, |_| Ok(request.clone()))
             .await?;
-        let mut credits = Credits::default();
         loop {
             let event = match stream.next().await {
                 Ok(event) => event,
@@ -114,9 +112,7 @@ impl Vmint {
                         Fault::from_error(ErrorKind::Host, &e)
                             .context("cannot write what is copied")
                     })?;
-                    if let Some(grant) = credits.consumed(Channel::Output, n) {
-                        stream.grant(Channel::Output, grant);
-                    }
+                    stream.consumed(Channel::Output, n);
                 }
                 StreamEvent::Message(FromGuest::Reply(Reply::Packed(sent))) => {
                     return Ok(transferred(sent));

@@ -65,7 +65,7 @@ pub(super) enum Misplaced {
     FolderOverFile,
     #[error("is a file, and not a folder to copy into")]
     NoFolder,
-    #[error("names no file")]
+    #[error("is not a file path in the machine")]
     NoName,
     #[error("is a device, a named pipe or a socket, which a copy would replace")]
     Special,

@@ -1,13 +1,14 @@
 //! A machine that is lent.
 
 use super::Here;
+use super::local::at_once;
 use crate::{Command, Output, Running, Vmint};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use tokio::io::AsyncRead;
 use vmint_model::{
-    By, ErrorKind, Fault, Generation, LeaseEnd, LeaseId, LeaseRecord, MachineId, MachineRecord,
-    Name, RunId, SnapshotRecord,
+    By, ErrorKind, Fault, Generation, LeaseId, LeaseRecord, MachineId, MachineRecord, Name, RunId,
+    SnapshotRecord,
 };
 
 /// The right to one machine at one generation. It is given back when this is dropped, and also when the process ends,
@@ -160,13 +161,7 @@ impl Lease {
 
     /// Begins the lease's time anew.
     pub fn renew(&self) -> Result<LeaseRecord, Fault> {
-        let now = vmint_store::now();
-        let id = self.id();
-        let renewed = self
-            .here
-            .ledger
-            .store()
-            .renew_lease(&id, By::Anybody, now)?;
+        let renewed = at_once(self.here.renew(&self.id(), By::Anybody))?;
         *self.record.lock().expect("nobody panics with the lock") = renewed.clone();
         Ok(renewed)
     }
@@ -194,16 +189,7 @@ impl Lease {
     }
 
     fn give_back(&self) -> Result<(), Fault> {
-        let (id, now) = (self.id(), vmint_store::now());
-        let how = LeaseEnd::Released;
-        let ended = self
-            .here
-            .ledger
-            .store()
-            .end_lease(&id, By::Anybody, how, None, now);
-        let (_, rings) = ended?;
-        self.vmint.ring(rings);
-        Ok(())
+        at_once(self.here.release(&self.id(), By::Anybody)).map(drop)
     }
 
     /// Keeps the lease beyond this value: for a caller that gives it back by its id, or whose owner is another process.

@@ -3,14 +3,15 @@
 use super::tend;
 use crate::admit::Terms;
 use crate::{NewMachine, Vmint};
+use futures_util::FutureExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixDatagram;
 use vmint_image::Silent;
 use vmint_model::{
-    Backend, Bell, ErrorKind, Fault, Generation, Home, Listen, MachineId, Name, Now, Origin,
-    PoolRecord, ProcessRef, World,
+    Accelerator, Backend, Bell, ErrorKind, Fault, Generation, Home, Listen, MachineId, Name, Now,
+    Origin, PoolRecord, ProcessRef, Ring, World,
 };
 use vmint_runner::watch;
 use vmint_store::bell::{self, BellSocket};
@@ -84,19 +85,13 @@ impl Backend for LocalBackend {
 
     async fn check(&self, machine: &MachineId, generation: Generation) -> Result<(), Fault> {
         let record = self.vmint.live(machine.as_str())?;
-        let patience = record
-            .accelerator
-            .map_or(1, vmint_model::Accelerator::patience);
-        let deadline = Duration::from_secs(3) * patience;
+        let accelerator = record.accelerator.unwrap_or(Accelerator::Kvm);
         let client = self.vmint.client(&record).with_generation(generation);
-        client
-            .post::<serde_json::Value>("/v1/check", &serde_json::json!({}), deadline)
-            .await
-            .map(drop)
+        client.check(accelerator).await
     }
 
     async fn ring(&self, machine: &MachineId) {
-        ring_machine(&self.vmint.home, machine);
+        watch::tell(&self.vmint.home, [&Ring::Machine(machine.clone())]);
     }
 
     async fn destroy(&self, machine: &MachineId) -> Result<(), Fault> {
@@ -107,10 +102,10 @@ impl Backend for LocalBackend {
     }
 }
 
-/// Tells a machine's runner to look into the ledger.
-pub(crate) fn ring_machine(home: &Home, machine: &MachineId) {
-    // A machine that is going has no doorbell any more, and one whose bell is lost looks by itself.
-    let _ = watch::ring(&home.machine(machine));
+/// What the code of pools does in the ledger alone. The ledger of this host blocks, and so is never waited for.
+pub(super) fn at_once<T>(work: impl Future<Output = T>) -> T {
+    work.now_or_never()
+        .expect("the ledger of this host answers at once")
 }
 
 /// The clock, the processes and the sockets of this host.

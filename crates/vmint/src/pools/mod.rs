@@ -26,12 +26,12 @@ pub(crate) mod suit;
 mod tend;
 
 pub use lease::Lease;
-pub(crate) use local::ring_machine;
 pub use local::{HostWorld, LocalBackend};
 pub use tend::{detach_tending, wait_for_tenders};
 
 use crate::Vmint;
 use crate::undo::Undo;
+use local::at_once;
 use std::sync::Arc;
 use std::time::Duration;
 use vmint_image::Progress;
@@ -40,7 +40,8 @@ use vmint_model::{
     PoolChange, PoolRecord, PoolSpec, PoolState, PoolStatus, ProcessRef, Ring, Slot,
 };
 use vmint_pool::{Filled, Pools};
-use vmint_store::{InLine, LocalLedger, Store, bell, process};
+use vmint_runner::watch;
+use vmint_store::{InLine, LocalLedger, Store, process};
 
 /// Pools over this host.
 pub type Here = Pools<LocalBackend, LocalLedger, HostWorld>;
@@ -85,7 +86,7 @@ impl Vmint {
         if let Some(here) = known.upgrade() {
             return Ok(here);
         }
-        let store = Store::open(&self.home).map_err(vmint_runner::machine::store_fault)?;
+        let store = Store::open(&self.home)?;
         let parallel = std::thread::available_parallelism().map_or(2, usize::from);
         let here = Arc::new(Pools {
             backend: LocalBackend {
@@ -296,32 +297,38 @@ impl Vmint {
     }
 
     /// Ends a lease on behalf of this process: it must be the owner or be descended from it, or use `force`.
-    pub fn release_lease(&self, id: &LeaseId, force: bool) -> Result<LeaseRecord, Fault> {
-        let lease = self.lease(id)?;
-        let by = entitled(&lease, force);
-        let how = vmint_model::LeaseEnd::Released;
-        let now = vmint_store::now();
-        let (lease, rings) = self.store().end_lease(id, by.as_by(), how, None, now)?;
-        self.ring(rings);
-        Ok(lease)
+    pub fn release_lease(
+        self: &Arc<Self>,
+        id: &LeaseId,
+        force: bool,
+    ) -> Result<LeaseRecord, Fault> {
+        let by = entitled(&self.lease(id)?, force);
+        at_once(self.here()?.release(id, by.as_by()))
     }
 
     /// Renews a lease on behalf of this process, as [`Vmint::release_lease`] ends it.
-    pub fn renew_lease(&self, id: &LeaseId, force: bool) -> Result<LeaseRecord, Fault> {
-        let lease = self.lease(id)?;
-        let by = entitled(&lease, force);
-        let now = vmint_store::now();
-        Ok(self.store().renew_lease(id, by.as_by(), now)?)
+    pub fn renew_lease(self: &Arc<Self>, id: &LeaseId, force: bool) -> Result<LeaseRecord, Fault> {
+        let by = entitled(&self.lease(id)?, force);
+        at_once(self.here()?.renew(id, by.as_by()))
+    }
+
+    /// Has a pool go, and all its machines with it, and does not wait for that: for a caller that is about to end itself.
+    pub fn abandon_pool(&self, name: &Name) -> Result<(), Fault> {
+        let change = PoolChange {
+            state: Some(PoolState::Removing),
+            force: true,
+            ..PoolChange::default()
+        };
+        let (_, rings) = self
+            .store()
+            .change_pool(name, change, vmint_store::Moment::now())?;
+        self.ring(rings);
+        Ok(())
     }
 
     /// Tells those whom a transaction of the ledger concerns.
     pub(crate) fn ring(&self, rings: Vec<Ring>) {
-        for ring in rings {
-            match ring {
-                Ring::Machine(machine) => ring_machine(&self.home, &machine),
-                Ring::Waiter(bell) => drop(bell::ring(&bell)),
-            }
-        }
+        watch::tell(&self.home, &rings);
     }
 }
 
@@ -413,7 +420,7 @@ fn check_spec(spec: &PoolSpec) -> Result<(), Fault> {
         return usage("a machine's time to live is at least 1s".into());
     }
     if spec.max_uses == Some(0) {
-        return usage("a machine that may be lent 0 times is of no use: give 1 or more".into());
+        return usage("a machine must be usable for at least one lease, not 0".into());
     }
     Ok(())
 }

@@ -84,7 +84,7 @@ impl Vmint {
     /// Fills a pool, unless another process is at it.
     pub async fn tend_pool(self: &Arc<Self>, pool: &Name) -> Result<Filled, Fault> {
         let path = self.home.root().join(format!("tend-{pool}.lock"));
-        let lock = FileLock::try_acquire(&path).map_err(|e| Fault::from_error(e.kind(), &e))?;
+        let lock = FileLock::try_acquire(&path)?;
         let Some(lock) = lock else {
             return Ok(Filled::default());
         };

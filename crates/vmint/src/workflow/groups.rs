@@ -264,7 +264,7 @@ impl Files {
         let mut pause = Duration::from_millis(1);
         loop {
             let lock = FileLock::try_acquire(&path);
-            if let Some(lock) = lock.map_err(|e| Fault::from_error(e.kind(), &e))? {
+            if let Some(lock) = lock? {
                 return Ok(lock);
             }
             if Instant::now() > end {
@@ -349,7 +349,7 @@ impl Seat {
         getrandom::fill(&mut bytes).map_err(|e| fault(io::Error::other(e)))?;
         let ticket = format!("{:016x}", u64::from_be_bytes(bytes));
         let lock = FileLock::try_acquire(&files.ticket(&ticket));
-        let lock = lock.map_err(|e| Fault::from_error(e.kind(), &e))?;
+        let lock = lock?;
         Ok(Self {
             files,
             ticket,
@@ -384,7 +384,7 @@ impl Seat {
     /// Leaves the group in good order if nobody changes it just now; else the next one who looks does so.
     fn leave(&self) -> Result<Vec<Bell>, Fault> {
         let lock = FileLock::try_acquire(&self.files.path("lock"));
-        let guard = lock.map_err(|e| Fault::from_error(e.kind(), &e))?;
+        let guard = lock?;
         let mut state = self.files.read()?;
         if guard.is_none() {
             return Ok(state.waiting.into_iter().map(|entry| entry.bell).collect());

@@ -72,7 +72,7 @@ impl Vmint {
             .hint(self.others(run)));
         };
         let known = self.store().snapshot(&snapshot.name);
-        if known.map_err(vmint_runner::machine::store_fault)?.is_none() {
+        if known?.is_none() {
             let message = format!("the snapshot from before {described} was pruned");
             return Err(Fault::new(ErrorKind::NotFound, message).hint(self.others(run)));
         }

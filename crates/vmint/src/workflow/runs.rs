@@ -5,15 +5,15 @@
 
 use crate::Vmint;
 use crate::config::WorkflowSettings;
+use crate::folders::remove_folder;
 use crate::strays::RUN;
-use crate::sweep::{Found, remove_folder};
+use crate::sweep::Found;
 use std::collections::HashSet;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use vmint_model::{ByteSize, ErrorKind, Fault, Name, RunId, SnapshotRecord};
-use vmint_runner::machine::store_fault;
 use vmint_store::{SnapshotFilter, StoredRun, now_ms, process};
 use vmint_workflow::observe::{Change, Observer};
 use vmint_workflow::record::{RunEnd, RunRecord};
@@ -111,9 +111,12 @@ impl<O: Observer> Keeper<O> {
             Ok(true) => None,
             Ok(false) => Some(Fault::new(
                 ErrorKind::Internal,
-                format!("run {} was taken for dead, and ended by another", run.id),
+                format!(
+                    "run `{}` was assumed dead and closed by another process",
+                    run.id
+                ),
             )),
-            Err(e) => Some(store_fault(e)),
+            Err(e) => Some(Fault::from(e)),
         };
         kept.is_behind = false;
         kept.spent += began.elapsed();
@@ -156,7 +159,7 @@ pub struct PrunedRuns {
 impl Vmint {
     /// The last runs, the newest first.
     pub fn runs(&self, limit: usize) -> Result<Vec<KeptRun>, Fault> {
-        let stored = self.store().runs(limit).map_err(store_fault)?;
+        let stored = self.store().runs(limit)?;
         let there = self.snapshots_of_runs()?;
         let there: HashSet<_> = there.iter().map(|snapshot| &snapshot.name).collect();
         let kept = stored.into_iter().map(|stored| KeptRun {
@@ -182,7 +185,7 @@ impl Vmint {
         let stored = self.stored_run(which)?;
         let mut record = read(&stored)?;
         let of_run = SnapshotFilter::OfRun(stored.id);
-        let there = self.store().list_snapshots(&of_run).map_err(store_fault)?;
+        let there = self.store().list_snapshots(&of_run)?;
         let there: HashSet<_> = there.iter().map(|snapshot| &snapshot.name).collect();
         forget_snapshots(&mut record, |name| there.contains(name));
         Ok(record)
@@ -190,13 +193,13 @@ impl Vmint {
 
     /// The record as it was written, with snapshots that may be gone.
     pub(crate) fn written_record(&self, id: &RunId) -> Result<Option<RunRecord>, Fault> {
-        let stored = self.store().run(id).map_err(store_fault)?;
+        let stored = self.store().run(id)?;
         stored.as_ref().map(read).transpose()
     }
 
     fn stored_run(&self, which: &str) -> Result<StoredRun, Fault> {
         let missing = |message: String| -> Result<StoredRun, Fault> {
-            let last = self.store().runs(NAMED).map_err(store_fault)?;
+            let last = self.store().runs(NAMED)?;
             let hint = if last.is_empty() {
                 "no run of a workflow is kept; `vmint workflow run FILE` makes one".to_owned()
             } else {
@@ -209,7 +212,7 @@ impl Vmint {
             Err(Fault::new(ErrorKind::NotFound, message).hint(hint))
         };
         if which == LATEST {
-            let latest = self.store().runs(1).map_err(store_fault)?.pop();
+            let latest = self.store().runs(1)?.pop();
             return latest.map_or_else(|| missing("there is no run yet".into()), Ok);
         }
         let is_beginning = which.strip_prefix('r').is_some_and(|rest| {
@@ -217,7 +220,7 @@ impl Vmint {
         });
         let mut found = if is_beginning {
             let found = self.store().runs_with_prefix(which, NAMED);
-            found.map_err(store_fault)?
+            found?
         } else {
             Vec::new()
         };
@@ -256,7 +259,7 @@ impl Vmint {
         &self,
         is_over: impl Fn(&StoredRun) -> bool,
     ) -> Result<Vec<Found>, Fault> {
-        let unended = self.store().unended_runs().map_err(store_fault)?;
+        let unended = self.store().unended_runs()?;
         let mut found = Vec::new();
         for stored in unended {
             if !is_over(&stored) {
@@ -276,7 +279,7 @@ impl Vmint {
                 record,
                 ..stored
             };
-            if self.store().put_run(&ended).map_err(store_fault)? {
+            if self.store().put_run(&ended)? {
                 let pid = ended.owner.pid;
                 found.push(Found {
                     name: ended.id.as_str().parse().expect("a run's id is a name"),
@@ -292,7 +295,7 @@ impl Vmint {
 
     /// Removes a run with its snapshots and its logs. One that still runs is not removed.
     pub fn remove_run(&self, id: &RunId) -> Result<(), Fault> {
-        let stored = self.store().run(id).map_err(store_fault)?;
+        let stored = self.store().run(id)?;
         let stored = stored.ok_or_else(|| {
             Fault::new(ErrorKind::NotFound, format!("there is no run {id}"))
                 .hint("`vmint workflow ls` shows those that are kept")
@@ -304,7 +307,7 @@ impl Vmint {
                 .hint(format!("cancel it first: `kill -INT {pid}`")));
         }
         let of_run = SnapshotFilter::OfRun(id.clone());
-        let snapshots = self.store().list_snapshots(&of_run).map_err(store_fault)?;
+        let snapshots = self.store().list_snapshots(&of_run)?;
         for snapshot in snapshots {
             self.remove_if_there(&snapshot.name)?;
         }
@@ -312,7 +315,7 @@ impl Vmint {
         self.store()
             .delete_run(id)
             .map(drop)
-            .map_err(|e| store_fault(e).context(format!("cannot forget run {id}")))
+            .map_err(|e| Fault::from(e).context(format!("cannot forget run {id}")))
     }
 
     /// Removes what is beyond what the settings keep: runs, and snapshots of runs that are too old or take too much
@@ -346,9 +349,9 @@ impl Vmint {
         // The snapshots first: one that is taken after this belongs to a run that runs.
         let snapshots = self.snapshots_of_runs()?;
         let store = self.store();
-        let mut runs = store.runs_beyond(keep.keep_runs).map_err(store_fault)?;
+        let mut runs = store.runs_beyond(keep.keep_runs)?;
         runs.retain(|run| !spare.contains(run));
-        let running = store.unended_runs().map_err(store_fault)?;
+        let running = store.unended_runs()?;
         drop(store);
         let mut kept: HashSet<RunId> = running.into_iter().map(|run| run.id).collect();
         kept.extend(spare.iter().cloned());
@@ -363,7 +366,7 @@ impl Vmint {
 
     fn snapshots_of_runs(&self) -> Result<Vec<SnapshotRecord>, Fault> {
         let of_runs = SnapshotFilter::OfRuns;
-        self.store().list_snapshots(&of_runs).map_err(store_fault)
+        self.store().list_snapshots(&of_runs).map_err(Fault::from)
     }
 
     fn remove_if_there(&self, name: &Name) -> Result<(), Fault> {
@@ -381,7 +384,7 @@ impl Vmint {
     /// Removes the snapshots of runs that are no longer in the store. Costs one look at an index if there are none.
     pub(crate) fn sweep_lost_snapshots(&self) -> Result<(), Fault> {
         let lost = SnapshotFilter::OfLostRuns;
-        let lost = self.store().list_snapshots(&lost).map_err(store_fault)?;
+        let lost = self.store().list_snapshots(&lost)?;
         for snapshot in lost {
             self.remove_if_there(&snapshot.name)?;
         }

@@ -195,7 +195,7 @@ impl Vmint {
         let count = self
             .store()
             .count_up(&format!("workflow-runs:{}", file.display()));
-        let run_number = count.map_err(vmint_runner::machine::store_fault)?;
+        let run_number = count.map_err(Fault::from)?;
         let settings = &config.workflow;
         let actions = mirror(config)?;
         // Nothing can fail from here on that would leave it behind.

@@ -11,7 +11,6 @@ use crate::view::{self, Machine};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
-use vmint::bench::{Bound, Failure, Figures, Floor, HostFacts, Of, Report, Row, Target, Unit};
 use vmint::config::{Setting, Source, Value as Set};
 use vmint::doctor::{Check, Status};
 use vmint::garbage::Garbage;
@@ -26,6 +25,7 @@ use vmint::{
     Accelerator, ByteSize, Change, Confinement, DiskCache, ErrorBody, ErrorKind, Event, Fault,
     LeaseEnd, Limits, MachineState, NetMode, Owner, PoolState, ProcessRef, Publish, SlotState,
 };
+use vmint_bench::{Bound, Failure, Figures, Floor, HostFacts, Of, Report, Row, Target, Unit};
 
 /// What of an object's properties is named by the schema, or what is wrong with a value.
 type Named = Result<BTreeSet<String>, String>;

@@ -114,7 +114,7 @@ fn summary(files: usize, errors: usize, warnings: usize) -> String {
     let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
     let files = count(files, "file");
     match (errors, warnings) {
-        (0, 0) => format!("{files}: nothing to complain about"),
+        (0, 0) => format!("{files} checked, no problems"),
         _ => format!(
             "{files}: {}, {}",
             count(errors, "error"),

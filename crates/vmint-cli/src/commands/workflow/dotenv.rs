@@ -72,7 +72,7 @@ impl Reader<'_> {
         let name = name.strip_prefix("export ").unwrap_or(name).trim_start();
         // Of a name that is none, what stands there may be a part of a secret.
         check_secret_name(name).map_err(|_| {
-            format!("line {line}: what stands before = is no name: letters, digits and _, and no digit first")
+            format!("line {line}: the text before = is not a name: a name has letters, digits and _, and does not begin with a digit")
         })?;
         self.skip(|c| c == ' ' || c == '\t');
         let value = match self.rest.peek() {
@@ -168,7 +168,7 @@ mod tests {
             ("A=1\nhunter2\n", "line 2: not KEY=VALUE"),
             (
                 "\n\nhunter 2=x",
-                "line 3: what stands before = is no name: letters, digits and _, and no digit first",
+                "line 3: the text before = is not a name: a name has letters, digits and _, and does not begin with a digit",
             ),
             ("A='x\nhunter2\n", "line 1: a quote is not closed"),
             ("A=\"hunter2\\", "line 1: a quote is not closed"),

@@ -110,7 +110,7 @@ fn tell_it(signal: i32, cancel: &Cancel, context: Context) {
     } else if cancel.by().is_some() {
         cancel.hasten(by);
     } else {
-        context.note("cancelling; steps that clean up still run, once more ends it at once");
+        context.note("cancelling: clean-up steps still run; press Ctrl-C again to stop now");
         cancel.cancel(by);
     }
     Signals::forgive();
