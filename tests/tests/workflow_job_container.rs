@@ -68,7 +68,7 @@ jobs:
           if [ ${{ vars.ENGINE }} = docker ]; then systemctl start docker; podman save localhost/box:1 | docker load; fi
           # From now on it is written down what the engine is called with.
           engine=$(command -v ${{ vars.ENGINE }})
-          printf '#!/bin/sh\nprintf "%%s " "$@" "" >>/called\nexec %s "$@"\n' $engine >/usr/local/bin/${{ vars.ENGINE }}
+          printf '#!/bin/bash\nprintf "%%s " "$@" "" >>/called\nexec %s "$@"\n' $engine >/usr/local/bin/${{ vars.ENGINE }}
           chmod +x /usr/local/bin/${{ vars.ENGINE }}
   inside:
     needs: prepare

@@ -109,16 +109,19 @@ impl<'r> Instance<'r> {
 
     async fn node_of_settings(&mut self, node: String) -> Result<NodeJs, Trouble> {
         let argv = vec![node];
-        let (end, version) = self.node_version(&argv).await?;
-        if end == (StepEnd::Exited { code: 0 }) && major(&version).is_some() {
-            return Ok(NodeJs {
-                argv,
-                version,
-                whose: "`node` of the image",
-            });
-        }
+        let said = match self.node_version(&argv).await {
+            Ok((StepEnd::Exited { code: 0 }, version)) if major(&version).is_some() => {
+                return Ok(NodeJs {
+                    argv,
+                    version,
+                    whose: "`node` of the image",
+                });
+            }
+            Ok((_, said)) | Err(Trouble::Step(said)) => said,
+            Err(trouble) => return Err(trouble),
+        };
         let (image, node) = (&self.session.place().image, &argv[0]);
-        let said: String = version.chars().take(300).collect();
+        let said: String = said.chars().take(300).collect();
         Err(Trouble::Step(format!(
             "`node` of [images.{image}] in vmint.toml is {node}, which does not run in its machines ({said}): put Node.js there with \
              `copy` or `run` of the image, or correct the path"
