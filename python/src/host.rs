@@ -11,8 +11,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use vmint::config::Config;
 use vmint::{
-    ByteSize, ErrorKind, ExecDefaults, Fault, Limits, MachineSpec, Name, NetMode, NewMachine,
-    Options, Origin, Silent, Vmint,
+    ByteSize, ErrorKind, ExecDefaults, Fault, Force, Limits, MachineSpec, Name, NetMode,
+    NewMachine, Options, Origin, Silent, Vmint,
 };
 
 /// A home that was opened, and the settings it was opened with.
@@ -299,7 +299,7 @@ impl Host {
     fn release_lease(&self, py: Python<'_>, id: &str, force: bool) -> PyResult<Py<PyAny>> {
         let door = self.0.get()?;
         let id = read(id)?;
-        let ended = py.detach(|| door.vmint.release_lease(&id, force));
+        let ended = py.detach(|| door.vmint.release_lease(&id, Force::when(force)));
         json(py, &ended.map_err(failure::exception)?)
     }
 
@@ -343,7 +343,9 @@ impl Host {
         let door = self.0.get()?.clone();
         let (name, timeout): (Name, _) = (read(name)?, duration(timeout)?);
         Ok(Operation::nothing(async move {
-            door.vmint.remove_pool(&name, force, timeout).await
+            door.vmint
+                .remove_pool(&name, Force::when(force), timeout)
+                .await
         }))
     }
 

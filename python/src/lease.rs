@@ -8,7 +8,7 @@ use crate::owned::Owned;
 use pyo3::prelude::*;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use vmint::{ErrorKind, Fault, LeaseEnd, LeaseId, Name, Silent, Vmint};
+use vmint::{ErrorKind, Fault, Force, LeaseEnd, LeaseId, Name, Silent, Vmint};
 
 /// A lease. It ends when it is released, when this is forgotten, and when the process ends.
 #[derive(Debug)]
@@ -197,7 +197,7 @@ impl Lease {
             match Arc::try_unwrap(lease) {
                 Ok(lease) => lease.release(),
                 // Something is still being done with it, and is told that the lease has ended.
-                Err(lease) => vmint.release_lease(&lease.id(), false).map(drop),
+                Err(lease) => vmint.release_lease(&lease.id(), Force::No).map(drop),
             }
         }))
     }

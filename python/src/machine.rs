@@ -8,7 +8,7 @@ use crate::owned::Owned;
 use pyo3::prelude::*;
 use std::path::PathBuf;
 use std::sync::Arc;
-use vmint::{Fault, MachineRecord, Name, Silent, StopHow, StopOptions, Vmint};
+use vmint::{Fault, Force, MachineRecord, Name, Silent, StopHow, StopOptions, Vmint};
 
 /// A machine. It is spoken of by its id, so that no other one of the same name is ever meant.
 #[derive(Debug)]
@@ -158,7 +158,7 @@ impl Machine {
     fn remove(&self) -> PyResult<Operation> {
         let (vmint, id) = self.parts()?;
         Ok(Operation::nothing(async move {
-            match vmint.remove(&id, true).await {
+            match vmint.remove(&id, Force::Yes).await {
                 Err(fault) if fault.kind == vmint::ErrorKind::NotFound => Ok(()),
                 other => other,
             }

@@ -374,3 +374,65 @@ fn what_a_step_lacks_is_said_at_the_step() {
     assert_eq!(record.outcome("one", "asks"), "success");
     assert_eq!(record.outcome("one", "env"), "success");
 }
+
+/// A newer Node.js, as far as actions can tell; made by the set-up, since the image has been built.
+const NEWER: &str = r#"[images.workshop]
+import = "built.tar"
+node = "/opt/newer/node"
+
+[workflow]
+image = "workshop"
+memory = "640M"
+actions = "mirror"
+setup = """
+mkdir -p /opt/newer
+cat >/opt/newer/node <<'END'
+#!/bin/sh
+[ "$1" != --version ] || exec echo v24.9.0
+echo "the newer one runs ${1##*/}"
+exec node "$@"
+END
+chmod 755 /opt/newer/node
+"""
+"#;
+
+#[test]
+fn actions_are_run_by_the_node_that_their_image_names() {
+    let home = Home::with(Seed::Workshop);
+    let project = Project::new("");
+    project.file("vmint.toml", NEWER);
+    project.file(
+        "mirror/acme/asks@v1/action.yml",
+        "runs: {using: node24, main: asks.js, post: asks.js}\n",
+    );
+    project.file("mirror/acme/asks@v1/asks.js", "console.log('it ran');\n");
+    let steps = "on: push\njobs:\n  one:\n    runs-on: ubuntu-latest\n    steps:\n      \
+                 - {id: asks, uses: acme/asks@v1}\n      - {id: own, run: node --version}\n";
+    project.workflow("ci", steps);
+    let call = |args: &str| project.vmint(&home, args).deadline(RUN_WITHIN);
+    let record = project.record_of(&home, &call("workflow run ci").run().exits(0));
+    for step in ["asks", "Post acme/asks@v1"] {
+        let log = record.log(&home, "one", step);
+        assert!(
+            log.ends_with("the newer one runs asks.js\nit ran\n"),
+            "{log}"
+        );
+        assert!(!log.contains("is written for Node.js"), "{log}");
+    }
+    // Scripts have that of the image's PATH.
+    let own = record.log(&home, "one", "own");
+    assert!(!own.contains("v24"), "{own}");
+    project.file(
+        "vmint.toml",
+        NEWER.replace("= \"/opt/newer/node\"", "= \"/opt/none\""),
+    );
+    let record = project.record_of(&home, &call("workflow run ci").run().exits(1));
+    let ended = &record.step("one", "asks")["ended"];
+    let reason = ended["reason"].as_str().unwrap_or_default();
+    assert!(
+        reason.starts_with(
+            "`node` of [images.workshop] in vmint.toml is /opt/none, which does not run"
+        ),
+        "{ended}"
+    );
+}

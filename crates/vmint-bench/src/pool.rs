@@ -48,7 +48,7 @@ async fn acquire(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     stage(rig, "acquire against an empty transaction");
     let pool = BenchPool::new(rig, 4, 4, 1).await?;
     let mut store =
-        Store::open(&rig.vmint.home()).map_err(|e| Fault::from_error(ErrorKind::Host, &e))?;
+        Store::open(rig.vmint.home()).map_err(|e| Fault::from_error(ErrorKind::Host, &e))?;
     let n = rig.count(200, 20);
     let (mut acquired, mut empty) = (Vec::with_capacity(n), Vec::with_capacity(n));
     let acquire = async || {
@@ -211,7 +211,7 @@ async fn reset_without(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> 
             let began = Instant::now();
             let mut live = rig.live(&template).await?;
             cold.push(ms(began.elapsed()));
-            let deadline = start_deadline(rig.host.accelerator, false);
+            let deadline = start_deadline(rig.host.accelerator, vmint_model::Boot::Fork);
             let deadline = tokio::time::Instant::now() + deadline;
             warm_up(&mut live, &rig.scratch("console.log"), deadline).await?;
             let elapsed = ms(began.elapsed());

@@ -107,7 +107,9 @@ impl BenchPool {
     /// Removes it, and returns when nothing of it is left.
     pub async fn remove(mut self) -> Result<(), Fault> {
         self.is_up = false;
-        self.vmint.remove_pool(self.name(), true, GONE_WITHIN).await
+        self.vmint
+            .remove_pool(self.name(), vmint_model::Force::Yes, GONE_WITHIN)
+            .await
     }
 }
 
@@ -127,7 +129,9 @@ pub async fn clear_dead(vmint: &Arc<Vmint>) -> Result<(), Fault> {
         let is_dead = super::rig::owner(name.as_str())
             .is_some_and(|pid| matches!(vmint_store::process::of(pid), Ok(None)));
         if is_dead {
-            vmint.remove_pool(&name, true, GONE_WITHIN).await?;
+            vmint
+                .remove_pool(&name, vmint_model::Force::Yes, GONE_WITHIN)
+                .await?;
         }
     }
     Ok(())

@@ -48,7 +48,7 @@ impl RawGuest {
         let image = rig.vmint.ensure_image("tiny", rig.progress).await?;
         let accelerator = rig.host.accelerator;
         let boot = boot_spec(&image.boot_files()?, accelerator);
-        let shape = shape(accelerator, MEMORY, 1, Link::None, false);
+        let shape = shape(accelerator, MEMORY, 1, Link::None);
         let (ram, console) = (rig.scratch("raw.ram"), rig.scratch("raw.console.log"));
         create_ram(&ram, MEMORY.0)?;
         let mut arguments: Vec<OsString> = vec!["-name".into(), "vmint-bench-raw".into()];

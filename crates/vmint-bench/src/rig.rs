@@ -175,7 +175,8 @@ impl<'a> Rig<'a> {
             self.scratch("console.log"),
             self.scratch("qemu.log"),
         );
-        let deadline = tokio::time::Instant::now() + start_deadline(self.host.accelerator, false);
+        let deadline = tokio::time::Instant::now()
+            + start_deadline(self.host.accelerator, vmint_model::Boot::Fork);
         bring_up(
             self.launch(frozen, &ram, &console, &log),
             self.prepare()?,
@@ -215,7 +216,9 @@ impl<'a> Rig<'a> {
 
     /// Removes a machine.
     pub async fn remove(&self, machine: &MachineRecord) -> Result<(), Fault> {
-        self.vmint.remove(machine.id.as_str(), true).await
+        self.vmint
+            .remove(machine.id.as_str(), vmint_model::Force::Yes)
+            .await
     }
 
     /// The `vmint` program with `arguments`, for this home and with nobody's settings.
@@ -286,7 +289,7 @@ impl<'a> Rig<'a> {
         while let Some(record) = self.current(machine)
             && Instant::now() < end
         {
-            belongs::kill_left_over(&self.vmint.home(), &record);
+            belongs::kill_left_over(self.vmint.home(), &record);
             let soon = Instant::now() + Duration::from_millis(100);
             let freed = FileLock::acquire_until(&lock, soon).map(drop);
             if freed.is_ok() && self.vmint.put_away(&record).is_ok() {

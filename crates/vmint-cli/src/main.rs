@@ -3,10 +3,10 @@
 //! * [`args`]: what can be written; [`values`]: what a single argument may be.
 //! * [`complete`]: what a shell is told that completes a line.
 //! * [`commands`]: one file for each group of commands.
-//! * [`attach`]: this process's terminal, input and output as those of a command in a machine.
+//! * [`attach`], [`terminal`]: this process's terminal, input and output as those of a command in a machine.
 //! * [`top`]: the screen of `vmint top`. [`trace`]: what `VMINT_LOG` shows.
 //! * [`context`]: what commands share; [`signals`]: Ctrl-C at any moment.
-//! * [`output`], [`view`], [`progress`]: what is printed; [`failure`]: how it ends; [`usage`]: lines that cannot be understood.
+//! * [`output`], [`view`], [`progress`]: what is printed; [`failure`], [`exit`]: how it ends; [`usage`]: lines that cannot be understood.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
@@ -15,10 +15,12 @@ mod attach;
 mod commands;
 mod complete;
 mod context;
+mod exit;
 mod failure;
 mod output;
 mod progress;
 mod signals;
+mod terminal;
 mod top;
 mod trace;
 mod usage;

@@ -4,7 +4,7 @@
 //! on to whoever [awaits](Signals::next) it. If nobody takes it within [`PATIENCE`], it ends the process: what it was
 //! doing is cleared up by the runner that loses its owner, and by the next command.
 
-use crate::{attach, failure};
+use crate::{exit as codes, terminal};
 use rustix::process::Signal;
 use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
@@ -27,7 +27,7 @@ pub fn received() -> Option<i32> {
 
 /// Ends the process; the terminal is as it was.
 pub fn exit(code: u8) -> ! {
-    attach::terminal::restore();
+    terminal::restore();
     std::process::exit(code.into());
 }
 
@@ -134,7 +134,7 @@ fn die(signal: i32) -> ! {
         // Off the line of a progress bar.
         let _ = writeln!(std::io::stderr());
     }
-    exit(failure::signal_code(signal))
+    exit(codes::signal_code(signal))
 }
 
 /// The signals that this process was started to ignore, as `nohup` and shells do for commands in the background.

@@ -1,7 +1,7 @@
 //! A line that cannot be understood: what is said of it, to people and to programs.
 
 use crate::args::Cli;
-use crate::failure;
+use crate::exit::VMINT_FAILED;
 use clap::error::ErrorKind as Wrong;
 use clap::{CommandFactory, FromArgMatches};
 use std::ffi::OsString;
@@ -119,7 +119,7 @@ fn writes_raw(named: &[&str]) -> bool {
 fn usage_code(named: &[&str]) -> u8 {
     match named {
         ["run" | "exec" | "shell" | "with", ..] | ["workflow", "run" | "retry" | "shell", ..] => {
-            failure::VMINT_FAILED
+            VMINT_FAILED
         }
         _ => 2,
     }

@@ -34,6 +34,7 @@
 //! libraries read dozens of each, and their size and their panics would be the runner's. Requests are read by `httparse`.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+#![warn(unreachable_pub)]
 
 pub mod answers;
 pub mod dns;

@@ -12,6 +12,7 @@
 //! * [`boot`]: how a machine starts.
 //! * [`ledger`], [`backend`]: where leases are claimed and machines live, as traits.
 //! * [`clock`]: two clocks, and which of them decides.
+//! * [`force`]: whether what stands in the way is overcome.
 //! * [`process`]: a process named so that no other can be mistaken for it.
 //! * [`home`]: where everything is kept.
 //! * [`printable`](mod@printable): text of others, made fit to be shown.
@@ -20,6 +21,7 @@
 //! * [`error`]: kinds of failure and their exit codes.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+#![warn(unreachable_pub)]
 
 pub mod allow;
 pub mod backend;
@@ -29,6 +31,7 @@ pub mod clock;
 pub mod confine;
 pub mod error;
 pub mod event;
+pub mod force;
 pub mod home;
 pub mod id;
 pub mod lease;
@@ -52,6 +55,7 @@ pub use clock::{Now, now_ms};
 pub use confine::{Confine, Confinement};
 pub use error::{ErrorBody, ErrorKind, Explained, Fault};
 pub use event::{Cause, Change, Event};
+pub use force::Force;
 pub use home::{Home, MachineDir};
 pub use id::{Generation, HomeId, InvalidHomeId, InvalidName, MachineId, Name, RunId};
 pub use lease::{Ended, LeaseEnd, LeaseId, LeaseRecord, Owner};

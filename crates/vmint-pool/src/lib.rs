@@ -17,6 +17,7 @@
 //! * [`admission`]: whether the host can carry one more machine.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+#![warn(unreachable_pub)]
 
 pub mod admission;
 mod making;

@@ -33,7 +33,7 @@ fn change(process: &ProcessRef, change: impl FnOnce(&mut Making)) {
 
 /// What a process knows of a slot that is its own to fill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Known {
+pub(crate) enum Known {
     /// It makes its machine.
     Making,
     /// It cannot tell: it has asked for slots, and has no answer yet.
@@ -43,7 +43,7 @@ pub enum Known {
 }
 
 /// What `process`, which is the calling one, knows of this machine.
-pub fn known(process: &ProcessRef, machine: &MachineId) -> Known {
+pub(crate) fn known(process: &ProcessRef, machine: &MachineId) -> Known {
     match all().get(process) {
         Some(making) if making.machines.contains(machine) => Known::Making,
         Some(making) if making.asking > 0 => Known::Perhaps,
@@ -53,17 +53,17 @@ pub fn known(process: &ProcessRef, machine: &MachineId) -> Known {
 
 /// Slots are being asked for, until it is dropped.
 #[derive(Debug)]
-pub struct Asking(ProcessRef);
+pub(crate) struct Asking(ProcessRef);
 
 impl Asking {
     /// Begins to ask.
-    pub fn begin(process: ProcessRef) -> Self {
+    pub(crate) fn begin(process: ProcessRef) -> Self {
         change(&process, |making| making.asking += 1);
         Self(process)
     }
 
     /// What came of it. At no moment in between is any of these slots abandoned.
-    pub fn answered(self, machines: Vec<MachineId>) -> Vec<Job> {
+    pub(crate) fn answered(self, machines: Vec<MachineId>) -> Vec<Job> {
         let process = &self.0;
         let job = |machine: MachineId| {
             change(process, |making| {
@@ -86,10 +86,10 @@ impl Drop for Asking {
 
 /// A machine is being made, until it is dropped.
 #[derive(Debug)]
-pub struct Job {
+pub(crate) struct Job {
     process: ProcessRef,
     /// The machine.
-    pub machine: MachineId,
+    pub(crate) machine: MachineId,
 }
 
 impl Drop for Job {

@@ -2,6 +2,7 @@
 
 use crate::identity;
 use crate::session::{Session, SessionError};
+use crate::start::BootSpec;
 use std::time::Duration;
 use tokio::time::Instant;
 use vmint_model::{Accelerator, ByteSize, ErrorKind, Fault};
@@ -122,11 +123,11 @@ fn suspect_memory(fault: Fault, launch: &Launch<'_>) -> Fault {
 /// Waits until the image's init has come up, and warms up what every first command needs.
 pub async fn settle(
     live: &mut Live,
-    systemd: bool,
+    spec: &BootSpec,
     console: &std::path::Path,
     deadline: Instant,
 ) -> Result<(), Fault> {
-    if systemd {
+    if spec.settle {
         let session = live.session.clone();
         let left = deadline.saturating_duration_since(Instant::now());
         let waiting = async {

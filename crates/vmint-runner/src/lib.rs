@@ -16,6 +16,7 @@
 //! * [`template`]: images booted once and frozen; [`probe`]: what executes guests on this host.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+#![warn(unreachable_pub)]
 
 pub mod api;
 pub mod belongs;

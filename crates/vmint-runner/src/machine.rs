@@ -63,7 +63,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::Instrument;
 use vmint_model::{
-    Accelerator, Cause, Confinement, Fault, Home, MachineDir, MachineRecord, MachineState,
+    Accelerator, Boot, Cause, Confinement, Fault, Home, MachineDir, MachineRecord, MachineState,
 };
 use vmint_protocol::Request;
 use vmint_qemu::hypervisor::{Afterwards, Save};
@@ -479,10 +479,9 @@ impl Machine {
 }
 
 /// How long a start may take.
-pub fn start_deadline(accelerator: Accelerator, boots: bool) -> Duration {
-    if boots {
-        template::boot_deadline(accelerator)
-    } else {
-        Duration::from_secs(20) * accelerator.patience()
+pub fn start_deadline(accelerator: Accelerator, boot: Boot) -> Duration {
+    match boot {
+        Boot::Cold => template::boot_deadline(accelerator),
+        Boot::Fork => Duration::from_secs(20) * accelerator.patience(),
     }
 }

@@ -22,21 +22,15 @@ pub const DEADLINE: Duration = Duration::from_secs(10);
 /// What that guest gets.
 pub const MEMORY: ByteSize = ByteSize::mib(128);
 
-/// The hardware of a machine on this host.
-pub fn shape(
-    accelerator: Accelerator,
-    memory: ByteSize,
-    cpus: u32,
-    net: Link,
-    disk: bool,
-) -> Shape {
+/// The hardware of a machine on this host, without a disk.
+pub fn shape(accelerator: Accelerator, memory: ByteSize, cpus: u32, net: Link) -> Shape {
     Shape {
         machine: MachineType::Q35,
         accelerator,
         memory,
         cpus,
         net,
-        disk,
+        disk: false,
     }
 }
 
@@ -63,7 +57,7 @@ pub async fn probe(qemu: &Qemu, tiny: &BootFiles, scratch: &Path) -> Host {
 }
 
 async fn boots(qemu: &Qemu, tiny: &BootFiles, scratch: &Path) -> Result<(), Fault> {
-    let shape = shape(Accelerator::Kvm, MEMORY, 1, Link::None, false);
+    let shape = shape(Accelerator::Kvm, MEMORY, 1, Link::None);
     let spec = boot_spec(tiny, Accelerator::Kvm);
     let boot = Boot {
         kernel: spec.kernel,

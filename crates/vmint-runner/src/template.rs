@@ -197,9 +197,9 @@ impl Wanted<'_> {
         let (console, log) = (folder.join("console.log"), folder.join("qemu.log"));
         let spec = boot_spec(self.boot, self.host.accelerator);
         let boot = Boot {
-            kernel: spec.kernel,
-            initramfs: spec.initramfs,
-            cmdline: spec.cmdline,
+            kernel: spec.kernel.clone(),
+            initramfs: spec.initramfs.clone(),
+            cmdline: spec.cmdline.clone(),
         };
         let launch = Launch {
             qemu: &self.host.qemu,
@@ -226,7 +226,7 @@ impl Wanted<'_> {
                 self.image.name()
             ));
         }
-        settle(&mut live, spec.settle, &console, deadline).await?;
+        settle(&mut live, &spec, &console, deadline).await?;
         let boot_ms = began.elapsed().as_secs_f64() * 1e3;
         progress.stage("freezing it");
         match live

@@ -23,6 +23,7 @@
 //! * [`error`]: how the store fails.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+#![warn(unreachable_pub)]
 
 pub mod admission;
 pub mod adopt;

@@ -15,6 +15,8 @@ pub trait Site: Send + Sync {
     fn resolve(&self, labels: &[String]) -> Result<Place, Fault>;
     /// What of the machine that these labels stand for is not as on GitHub.
     fn note(&self, labels: &[String]) -> Option<String>;
+    /// The program of an image that is to run JavaScript actions, if the settings name one.
+    fn node(&self, image: &str) -> Option<String>;
     /// Waits for a place in a concurrency group. A fault of kind `interrupted` when that was cancelled, or when a newer
     /// member waits instead.
     fn enter_group<'a>(

@@ -134,7 +134,7 @@ pub struct StepsJob {
     pub continue_on_error: Option<Text>,
     /// `outputs`.
     pub outputs: Vec<(String, Text)>,
-    /// `container`, which no machine here offers.
+    /// `container`, in which the steps run.
     pub container: Option<Node>,
     /// `services`.
     pub services: Option<Node>,

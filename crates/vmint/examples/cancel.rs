@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
-use vmint::{Acquire, Fault, NewMachine, Options, PoolSpec, Silent, Vmint};
+use vmint::{Acquire, Fault, Force, NewMachine, Options, PoolSpec, Silent, Vmint};
 
 /// How long the threads that clear up may take, on a busy host.
 const SOON: Duration = Duration::from_secs(20);
@@ -79,7 +79,7 @@ async fn begun(vmint: &Arc<Vmint>, what: &str, cut: Cut) -> Result<bool, Fault> 
                 return Ok(false);
             };
             made?;
-            vmint.remove_pool(&q, true, SOON).await?;
+            vmint.remove_pool(&q, Force::Yes, SOON).await?;
             return Ok(true);
         }
         "acquire" => {
@@ -91,7 +91,7 @@ async fn begun(vmint: &Arc<Vmint>, what: &str, cut: Cut) -> Result<bool, Fault> 
     };
     let Some(made) = made else { return Ok(false) };
     for machine in made? {
-        vmint.remove(machine.id.as_str(), true).await?;
+        vmint.remove(machine.id.as_str(), Force::Yes).await?;
     }
     Ok(true)
 }

@@ -1,7 +1,7 @@
 //! A first machine: made, used, removed; prints how long each step took.
 
 use std::time::Instant;
-use vmint::{Command, NewMachine, Options, Progress, Vmint};
+use vmint::{Command, Force, NewMachine, Options, Progress, Vmint};
 
 struct Print;
 
@@ -39,7 +39,7 @@ async fn main() -> Result<(), vmint::Fault> {
             let log = vmint.home().machine(&machine.id).runner_log();
             print!("{}", std::fs::read_to_string(log).unwrap_or_default());
         }
-        vmint.remove(machine.name.as_str(), true).await?;
+        vmint.remove(machine.name.as_str(), Force::Yes).await?;
         println!(
             "{}",
             String::from_utf8_lossy(&output.stdout).replace('\n', " ")

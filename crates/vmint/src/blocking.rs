@@ -35,7 +35,9 @@
 //! A thread of its own drives what waits for sockets and clocks, so any thread may call, several at once too, and one
 //! that runs tasks of another runtime as well: it is blocked, as by any call that blocks, and never panics.
 
-use crate::{Acquire, Command, Fault, NewMachine, Options, Output, PoolSpec, StopOptions, Stopped};
+use crate::{
+    Acquire, Command, Fault, Force, NewMachine, Options, Output, PoolSpec, StopOptions, Stopped,
+};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -200,8 +202,8 @@ impl Vmint {
         self.wait(self.vmint.stop(name, options))
     }
 
-    /// Removes a machine; one that is up only with `force`.
-    pub fn remove(&self, name: &str, force: bool) -> Result<(), Fault> {
+    /// Removes a machine; one that is up only by force.
+    pub fn remove(&self, name: &str, force: Force) -> Result<(), Fault> {
         self.wait(self.vmint.remove(name, force))
     }
 
@@ -249,8 +251,8 @@ impl Vmint {
         self.wait(self.vmint.drain_pool(name, wait))
     }
 
-    /// Removes a pool, and with `force` what is lent of it, too.
-    pub fn remove_pool(&self, name: &Name, force: bool, timeout: Duration) -> Result<(), Fault> {
+    /// Removes a pool, and by force what is lent of it, too.
+    pub fn remove_pool(&self, name: &Name, force: Force, timeout: Duration) -> Result<(), Fault> {
         self.wait(self.vmint.remove_pool(name, force, timeout))
     }
 }
@@ -455,7 +457,7 @@ mod tests {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let (_dir, vmint) = vmint();
-            let unknown = vmint.remove("nobody", true).unwrap_err();
+            let unknown = vmint.remove("nobody", Force::Yes).unwrap_err();
             assert_eq!(unknown.kind, ErrorKind::NotFound);
             vmint.wait(async { tokio::time::sleep(Duration::from_millis(1)).await });
             drop(vmint);

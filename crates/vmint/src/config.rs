@@ -57,6 +57,8 @@ pub struct Config {
     pub admission: crate::Admission,
     /// Images that the file declares.
     pub images: BTreeMap<ImageName, ImageDefinition>,
+    /// Of those that name one: the program in the image that runs JavaScript actions.
+    pub nodes: BTreeMap<ImageName, String>,
     /// Pools that the file declares.
     pub pools: BTreeMap<Name, PoolDefinition>,
     /// For workflows.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use vmint_image::Progress;
 use vmint_model::{
-    Cause, ErrorKind, Fault, Generation, MachineDir, MachineId, MachineRecord, MachineState,
+    Cause, ErrorKind, Fault, Force, Generation, MachineDir, MachineId, MachineRecord, MachineState,
 };
 use vmint_runner::machine::FORCED;
 use vmint_runner::{api, watch};
@@ -195,9 +195,9 @@ impl Vmint {
         self.start(name, progress).await
     }
 
-    /// Removes a machine; one that is up, or that another holds, only with `force`.
-    pub async fn remove(&self, name: &str, force: bool) -> Result<(), Fault> {
-        let (id, generation) = if force {
+    /// Removes a machine; one that is up, or that another holds, only by force.
+    pub async fn remove(&self, name: &str, force: Force) -> Result<(), Fault> {
+        let (id, generation) = if force == Force::Yes {
             (self.machine(name)?.id, None)
         } else {
             let Reach { record, generation } = self.serving(name)?;
@@ -208,9 +208,13 @@ impl Vmint {
             match self.remove_once(&id, generation, force).await {
                 // Another command has started it since it was stopped.
                 Err(fault)
-                    if force && fault.kind == ErrorKind::WrongState && Instant::now() < end => {}
+                    if force == Force::Yes
+                        && fault.kind == ErrorKind::WrongState
+                        && Instant::now() < end => {}
                 // Another command was faster.
-                Err(fault) if force && fault.kind == ErrorKind::NotFound => return Ok(()),
+                Err(fault) if force == Force::Yes && fault.kind == ErrorKind::NotFound => {
+                    return Ok(());
+                }
                 other => {
                     self.wake_admissions();
                     return other;
@@ -223,12 +227,12 @@ impl Vmint {
         &self,
         id: &MachineId,
         generation: Option<Generation>,
-        force: bool,
+        force: Force,
     ) -> Result<(), Fault> {
         let record = self.machine(id.as_str())?;
         let dir = self.home.machine(&record.id);
         if record.state.has_runner() {
-            if !force && !record.ephemeral {
+            if force == Force::No && !record.ephemeral {
                 let message = format!("machine {} is {}", record.name, record.state);
                 return Err(Fault::new(ErrorKind::WrongState, message)
                     .hint("stop it first, or use --force"));

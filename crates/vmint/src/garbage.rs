@@ -35,19 +35,28 @@ pub struct Garbage {
     pub bytes: ByteSize,
 }
 
+/// Whether garbage is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// It goes.
+    Remove,
+    /// It is shown.
+    Show,
+}
+
 impl Vmint {
-    /// Removes what nobody needs; with `dry_run` only tells of it, except for what every command clears up. What is in
+    /// Removes what nobody needs, or [shows](How::Show) it alone, except for what every command clears up. What is in
     /// `lost+found` is kept for `lost_age`.
     pub async fn gc(
         &self,
         keep: &WorkflowSettings,
         lost_age: Duration,
-        dry_run: bool,
+        how: How,
         progress: &dyn Progress,
     ) -> Result<Garbage, Fault> {
         let swept = self.sweep()?.into_iter().map(|f| f.message).collect();
         // Before the images: what a snapshot needs may be needed no more.
-        let workflows = if dry_run {
+        let workflows = if how == How::Show {
             self.prunable_runs(keep, &[])?
         } else {
             self.prune_runs(keep, &[])?
@@ -61,7 +70,7 @@ impl Vmint {
             ..Garbage::default()
         };
         for lost in self.lost(lost_age) {
-            if !dry_run {
+            if how == How::Remove {
                 remove_lost(&lost.path)?;
             }
             garbage.bytes.0 += lost.size.0;
@@ -73,7 +82,7 @@ impl Vmint {
                 .templates
                 .push(frozen.manifest().fingerprint.clone());
         }
-        if dry_run {
+        if how == How::Show {
             garbage.images = self
                 .unneeded_images(&stale)?
                 .iter()

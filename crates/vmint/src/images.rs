@@ -160,13 +160,8 @@ impl Vmint {
 
     /// The hardware of a machine.
     pub(crate) fn shape(host: &Host, spec: &MachineSpec, disk: bool) -> Shape {
-        probe::shape(
-            host.accelerator,
-            spec.memory,
-            spec.cpus,
-            spec.net.link(),
-            disk,
-        )
+        let without = probe::shape(host.accelerator, spec.memory, spec.cpus, spec.net.link());
+        Shape { disk, ..without }
     }
 
     pub(crate) fn wanted<'a>(
@@ -252,7 +247,10 @@ impl Vmint {
         let spec = boot_spec(&files, host.accelerator);
         let memory = vmint_model::ByteSize::mib(1024);
         let net = vmint_model::Link::Nat;
-        let shape = probe::shape(host.accelerator, memory, 1, net, files.disk.is_some());
+        let shape = Shape {
+            disk: files.disk.is_some(),
+            ..probe::shape(host.accelerator, memory, 1, net)
+        };
         let what = format!("the guest that runs the commands of {}", draft.name());
         let boots = Boots::unnamed(what, memory);
         let _permit = self.admit(&boots, None, progress).await?;
@@ -273,9 +271,9 @@ impl Vmint {
             })
             .collect();
         let boot = Boot {
-            kernel: spec.kernel,
-            initramfs: spec.initramfs,
-            cmdline: spec.cmdline,
+            kernel: spec.kernel.clone(),
+            initramfs: spec.initramfs.clone(),
+            cmdline: spec.cmdline.clone(),
         };
         let launch = Launch {
             qemu: &host.qemu,
@@ -300,7 +298,7 @@ impl Vmint {
         ));
         let deadline = tokio::time::Instant::now() + boot_deadline(host.accelerator);
         let mut live = bring_up(launch, identity::template(net)?, deadline).await?;
-        settle(&mut live, spec.settle, &console, deadline).await?;
+        settle(&mut live, &spec, &console, deadline).await?;
         for command in draft.commands() {
             progress.stage(&format!("running {command}"));
             let argv = ["/bin/sh", "-c", command]

@@ -4,13 +4,13 @@
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), vmint::Fault> {
-//! use vmint::{Command, NewMachine, Vmint};
+//! use vmint::{Command, Force, NewMachine, Vmint};
 //!
 //! let vmint = Vmint::open(vmint::Options::from_environment()?)?;
 //! let machine = vmint.create_running(NewMachine::ephemeral("tiny"), &vmint::Silent).await?;
 //! let output = vmint.output(machine.name.as_str(), Command::new(["uname", "-r"])).await?;
 //! println!("{}", String::from_utf8_lossy(&output.stdout));
-//! vmint.remove(machine.name.as_str(), true).await?;
+//! vmint.remove(machine.name.as_str(), Force::Yes).await?;
 //! # Ok(())
 //! # }
 //! ```
@@ -28,6 +28,7 @@
 //! * [`config`], [`doctor`], [`garbage`].
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+#![warn(unreachable_pub)]
 
 /// Their examples are compiled with this crate's own.
 #[cfg(doctest)]
@@ -83,11 +84,11 @@ pub use vmint_macros::test;
 pub use vmint_model::printable::is_unprintable;
 pub use vmint_model::{
     Accelerator, ByteSize, Cause, Change, Confine, Confinement, Counts, CpuLimit, DiskCache,
-    DiskLimit, Ended, ErrorBody, ErrorKind, Event, ExecDefaults, Fault, Generation, Home, IoLimit,
-    LeaseEnd, LeaseId, LeaseRecord, Limits, MachineId, MachineRecord, MachineSpec, MachineState,
-    Name, NetMode, Origin, Owner, PoolRecord, PoolSpec, PoolState, PoolStatus, ProcessRef, Publish,
-    Slot, SlotState, SnapshotRecord, parse_duration, printable, printable_bytes, printable_lines,
-    span,
+    DiskLimit, Ended, ErrorBody, ErrorKind, Event, ExecDefaults, Fault, Force, Generation, Home,
+    IoLimit, LeaseEnd, LeaseId, LeaseRecord, Limits, MachineId, MachineRecord, MachineSpec,
+    MachineState, Name, NetMode, Origin, Owner, PoolRecord, PoolSpec, PoolState, PoolStatus,
+    ProcessRef, Publish, Slot, SlotState, SnapshotRecord, parse_duration, printable,
+    printable_bytes, printable_lines, span,
 };
 pub use vmint_pool::Filled;
 pub use vmint_protocol as protocol;

@@ -12,7 +12,9 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Instant;
 use vmint_image::Progress;
-use vmint_model::{ByteSize, ErrorKind, Fault, MachineRecord, Name, Origin, RunId, SnapshotRecord};
+use vmint_model::{
+    ByteSize, ErrorKind, Fault, Force, MachineRecord, Name, Origin, RunId, SnapshotRecord,
+};
 use vmint_qemu::frozen::FrozenError;
 use vmint_qemu::{Frozen, Host};
 use vmint_runner::api;
@@ -319,7 +321,7 @@ impl Vmint {
             return Ok(records);
         };
         for record in records {
-            let _ = self.remove(record.id.as_str(), true).await;
+            let _ = self.remove(record.id.as_str(), Force::Yes).await;
         }
         undo.into_iter().for_each(Undo::claim);
         Err(fault)

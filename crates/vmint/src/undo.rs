@@ -15,7 +15,7 @@
 use crate::{Options, Vmint};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
-use vmint_model::{Home, MachineId, Name};
+use vmint_model::{Force, Home, MachineId, Name};
 use vmint_runner::belongs;
 use vmint_store::{FileLock, Store, process};
 
@@ -146,7 +146,8 @@ fn clear_pool(vmint: Vmint, name: &Name) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
-    let removed = runtime.map(|runtime| runtime.block_on(vmint.remove_pool(name, true, EMPTY)));
+    let removed =
+        runtime.map(|runtime| runtime.block_on(vmint.remove_pool(name, Force::Yes, EMPTY)));
     if let Ok(Err(e)) = removed {
         tracing::warn!("pool {name} is not cleared up yet: {e}");
     }

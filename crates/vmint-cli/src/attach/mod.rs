@@ -9,12 +9,11 @@
 //! * [`terminal`]: raw mode; [`pump`]: the threads.
 
 mod pump;
-pub mod terminal;
 
 use crate::signals::{self, Signals};
+use crate::terminal::{self, RawMode};
 use pump::{Input, Output, WriteError};
 use rustix::process::Signal;
-use terminal::RawMode;
 use vmint::exec::Happening;
 use vmint::protocol::{Channel, ExitStatus, Window};
 use vmint::{Command, ErrorKind, Fault, Running, Vmint};

@@ -9,6 +9,7 @@ use crate::output::{self, table, time};
 use serde::Serialize;
 use std::time::Duration;
 use vmint::doctor::{self, Status};
+use vmint::garbage::How;
 use vmint::repair::Repaired;
 use vmint::strays::LOST_AGE;
 use vmint::{Change, Event, Fault, Found, LeaseId, MachineState, Options, SlotState, Vmint};
@@ -109,7 +110,8 @@ pub fn gc(context: Context, args: &Gc) -> Result<(), Fault> {
     let (vmint, config) = context.open_configured()?;
     let progress = context.progress();
     let lost_age = args.lost_age.unwrap_or(LOST_AGE);
-    let garbage = context::wait(vmint.gc(&config.workflow, lost_age, args.dry_run, &progress))?;
+    let how = if args.dry_run { How::Show } else { How::Remove };
+    let garbage = context::wait(vmint.gc(&config.workflow, lost_age, how, &progress))?;
     progress.finish();
     context.show(&garbage, || {
         let mut lines = garbage.swept.clone();

@@ -4,7 +4,8 @@ use super::undo;
 use crate::args::Format;
 use crate::args::machine as args;
 use crate::context::{self, Context};
-use crate::failure::{Codes, exit_code, tell};
+use crate::exit::{Codes, exit_code};
+use crate::failure::tell;
 use crate::view::{Each, Failed};
 use crate::{output, view};
 use serde::Serialize;
@@ -12,7 +13,8 @@ use serde_json::json;
 use std::io::IsTerminal;
 use std::time::Duration;
 use vmint::{
-    Fault, MachineRecord, NewMachine, Origin, Progress, StopHow, StopOptions, Stopped, WaitFor,
+    Fault, Force, MachineRecord, NewMachine, Origin, Progress, StopHow, StopOptions, Stopped,
+    WaitFor,
 };
 
 /// `vmint create`.
@@ -272,7 +274,12 @@ pub fn resume(context: Context, args: &args::Resume) -> Result<u8, Fault> {
 /// `vmint rm`.
 pub fn remove(context: Context, args: &args::Remove) -> Result<u8, Fault> {
     let vmint = context.open_for(&args.held)?;
-    let remove = async |name: &str| vmint.remove(name, args.force).await.map(|()| Outcome::Gone);
+    let remove = async |name: &str| {
+        vmint
+            .remove(name, Force::when(args.force))
+            .await
+            .map(|()| Outcome::Gone)
+    };
     each(context, &args.which.names, remove, nothing)
 }
 

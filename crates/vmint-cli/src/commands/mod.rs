@@ -31,7 +31,8 @@ mod workflow;
 
 use crate::args::Command;
 use crate::context::Context;
-use crate::failure::{self, Codes};
+use crate::exit::Codes;
+use crate::failure;
 use crate::{trace, usage};
 use std::ffi::OsString;
 use vmint::Fault;

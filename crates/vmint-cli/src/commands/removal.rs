@@ -2,7 +2,8 @@
 
 use crate::args::Format;
 use crate::context::Context;
-use crate::failure::{Codes, exit_code, tell};
+use crate::exit::{Codes, exit_code};
+use crate::failure::tell;
 use crate::output;
 use crate::view::{Each, Failed, Removed};
 use std::fmt::Display;

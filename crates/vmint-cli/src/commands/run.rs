@@ -1,18 +1,19 @@
 //! `run`, `exec`, `shell`.
 
 use crate::args::machine::{CommandOptions, Exec, Held, Run, Shell};
-use crate::attach::{Ended, attach, terminal};
+use crate::attach::{Ended, attach};
 use crate::context::{Context, block_on, interrupted};
-use crate::failure::{signal_code, status_code};
+use crate::exit::{signal_code, status_code};
 use crate::output::BROKEN_PIPE;
 use crate::signals::Signals;
+use crate::terminal;
 use crate::values::{Pair, environment};
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use vmint::config::Config;
-use vmint::{Command, Fault, MachineRecord, NewMachine, Vmint};
+use vmint::{Command, Fault, Force, MachineRecord, NewMachine, Vmint};
 
 /// Finds bash, else sh, as a login shell; `exec` leaves nothing behind it.
 const SHELL: &str = r"if command -v bash >/dev/null 2>&1; then exec bash -l; else exec sh -l; fi";
@@ -41,7 +42,7 @@ pub fn run(context: Context, args: Run) -> Result<u8, Fault> {
             return code;
         }
         // Before the prompt is back nothing is left.
-        let removed = vmint.remove(id, true).await;
+        let removed = vmint.remove(id, Force::Yes).await;
         match (code, removed) {
             // It may have removed itself: the guest shut down.
             (code, Err(fault)) if fault.kind == vmint::ErrorKind::NotFound => code,
@@ -101,7 +102,7 @@ pub(super) async fn remove_own(vmint: &Vmint) {
         .filter(|m| m.ephemeral && m.owner.as_ref().is_some_and(|o| o.pid == own))
     {
         // What cannot be removed now is removed when its runner finds that we are gone.
-        let _ = vmint.remove(machine.id.as_str(), true).await;
+        let _ = vmint.remove(machine.id.as_str(), Force::Yes).await;
     }
 }
 

@@ -5,7 +5,7 @@
 
 use crate::context::{self, interrupted};
 use std::time::Duration;
-use vmint::{Fault, MachineRecord, MachineState, Vmint, now_ms};
+use vmint::{Fault, Force, MachineRecord, MachineState, Vmint, now_ms};
 
 /// How long an interrupted command may still take.
 const GRACE: Duration = Duration::from_secs(2);
@@ -45,7 +45,7 @@ pub fn wait(
         };
         while let Some(record) = left.pop() {
             tokio::select! {
-                _ = vmint.remove(record.id.as_str(), true) => {}
+                _ = vmint.remove(record.id.as_str(), Force::Yes) => {}
                 _ = signals.next() => break,
             }
         }

@@ -68,9 +68,9 @@ impl View {
     }
 
     /// To the first row, or the last.
-    pub fn jump(&mut self, to_end: bool, snapshot: &Snapshot) {
+    pub fn jump(&mut self, to: Edge, snapshot: &Snapshot) {
         self.offsets[self.part.index()] = 0;
-        if to_end {
+        if to == Edge::Last {
             self.scroll(isize::MAX, snapshot);
         }
     }
@@ -80,6 +80,15 @@ impl View {
         let rows = rows(snapshot)[part.index()];
         self.offsets[part.index()].min(rows.saturating_sub(1))
     }
+}
+
+/// An end of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Edge {
+    /// Its first row.
+    First,
+    /// Its last.
+    Last,
 }
 
 /// How many rows each part has.
@@ -545,7 +554,7 @@ pub(crate) mod tests {
         view.scroll(5, &snapshot);
         assert!(!draw(&view).contains("m000000000004"));
         assert!(draw(&view).contains("m000000000005"));
-        view.jump(true, &snapshot);
+        view.jump(Edge::Last, &snapshot);
         assert!(draw(&view).contains("m000000000063"));
         view.scroll(10, &snapshot);
         assert!(draw(&view).contains("m000000000063"));

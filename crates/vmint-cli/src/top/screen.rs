@@ -1,6 +1,6 @@
 //! The terminal, its keys, and that it is as before when this ends: by a key, a signal, a failure or a panic.
 
-use super::draw::{View, draw};
+use super::draw::{Edge, View, draw};
 use super::snapshot::Watcher;
 use crate::context;
 use ratatui::DefaultTerminal;
@@ -67,8 +67,8 @@ pub fn watch(mut watcher: Watcher) -> Result<(), Fault> {
                             KeyCode::Up => view.scroll(-1, &snapshot),
                             KeyCode::PageDown => view.scroll(PAGE, &snapshot),
                             KeyCode::PageUp => view.scroll(-PAGE, &snapshot),
-                            KeyCode::Home => view.jump(false, &snapshot),
-                            KeyCode::End => view.jump(true, &snapshot),
+                            KeyCode::Home => view.jump(Edge::First, &snapshot),
+                            KeyCode::End => view.jump(Edge::Last, &snapshot),
                             _ => continue,
                         }
                         dirty = true;

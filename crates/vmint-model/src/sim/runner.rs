@@ -30,7 +30,7 @@ pub(super) struct Runner<L> {
 struct Leave(&'static str);
 
 impl<L: Ledger> Runner<L> {
-    pub async fn run(self) {
+    pub(super) async fn run(self) {
         let hung = SimListener::hang(&self.process, Some(bell(&self.machine)));
         let listener = hung.expect("a machine has one runner");
         let Leave(why) = match self.serve(&listener).await {

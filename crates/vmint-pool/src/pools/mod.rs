@@ -20,8 +20,8 @@ mod words;
 
 use std::sync::Arc;
 use vmint_model::{
-    Backend, By, ErrorKind, Fault, LeaseEnd, LeaseId, LeaseRecord, Ledger, LedgerError, Name,
-    Owner, PoolChange, PoolRecord, PoolState, PoolStatus, Ring, World,
+    Backend, By, ErrorKind, Fault, Force, LeaseEnd, LeaseId, LeaseRecord, Ledger, LedgerError,
+    Name, Owner, PoolChange, PoolRecord, PoolState, PoolStatus, Ring, World,
 };
 use words::tell;
 
@@ -113,12 +113,12 @@ where
         Ok(status)
     }
 
-    /// Removes a pool: what is idle goes at once, what is lent when its lease ends, or with `force` at once too.
+    /// Removes a pool: what is idle goes at once, what is lent when its lease ends, or by force at once too.
     /// Returns when nothing is left, or at the deadline.
-    pub async fn remove(&self, pool: &Name, force: bool, deadline_ms: i64) -> Result<(), Fault> {
+    pub async fn remove(&self, pool: &Name, force: Force, deadline_ms: i64) -> Result<(), Fault> {
         let change = PoolChange {
             state: Some(PoolState::Removing),
-            force,
+            force: force == Force::Yes,
             ..PoolChange::default()
         };
         self.change(pool, change).await?;

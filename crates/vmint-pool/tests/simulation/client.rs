@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use vmint_model::sim::{Process, Sim};
 use vmint_model::{
-    By, ErrorKind, Fault, LeaseId, LeaseRecord, Owner, PoolChange, PoolRecord, PoolSpec, PoolState,
+    By, ErrorKind, Fault, Force, LeaseId, LeaseRecord, Owner, PoolChange, PoolRecord, PoolSpec,
+    PoolState,
 };
 use vmint_pool::Acquire;
 
@@ -294,7 +295,7 @@ impl Client {
                 }
             }
             1 => {
-                let force = self.below(2) == 0;
+                let force = Force::when(self.below(2) == 0);
                 let _ = self.pools.remove(&pool, force, self.now() + 300).await;
             }
             _ => {

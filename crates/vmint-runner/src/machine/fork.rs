@@ -354,7 +354,7 @@ impl Plan {
             .launch(start, &ram, &layers, files, generation, who, deadline)
             .await?;
         let console = fork.files.console();
-        settle(&mut fork.live, spec.settle, &console, deadline).await?;
+        settle(&mut fork.live, spec, &console, deadline).await?;
         Ok(fork)
     }
 

@@ -80,7 +80,8 @@ impl Checker<'_> {
                 self.told_left_out(file, steps, matrix);
             }
             JobBody::Steps(steps) => {
-                self.place(file, steps, matrix);
+                self.containers(file, steps);
+                self.labels(file, steps, matrix);
                 if let Some(shell) = &steps.defaults.shell {
                     self.shell(file, shell);
                 }
@@ -92,17 +93,6 @@ impl Checker<'_> {
         for read in outputs {
             self.names(file, read, &names);
         }
-    }
-
-    /// Where a job runs.
-    fn place(&mut self, file: &File<'_>, job: &StepsJob, matrix: Option<&Node>) {
-        if let Some(container) = &job.container {
-            let message = "`container` of a job is not supported";
-            let help = "remove it: each job has a machine of its own; build an image with what the container holds, and \
-                        name it by a label in `runs-on`";
-            self.error(file, container.spot, message, help);
-        }
-        self.labels(file, job, matrix);
     }
 
     /// Whether no combination of a job is run here, by the labels that stand in the file.

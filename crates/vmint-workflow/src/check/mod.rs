@@ -6,6 +6,7 @@
 
 pub mod actions;
 mod called;
+mod containers;
 mod expressions;
 mod jobs;
 pub mod late;

@@ -1,11 +1,15 @@
-//! What a job needs of its image: by its steps, by those of the actions that they use, by its services.
+//! What a job needs of its image: by its steps, by those of the actions that they use, by its containers.
+//!
+//! The steps of a job with a container have what that has, which nobody knows before it runs: of the machine they need a
+//! container engine alone.
 
 use super::Resolved;
 use super::actions::Builtin;
 use crate::diagnostic::Spot;
 use crate::equipment::Equipment;
+use crate::expr::is_computed;
 use crate::spec::{Runs, Step, StepBody, StepsJob, Text};
-use crate::yaml::{Node, shown};
+use crate::yaml::{Data, Node, shown};
 use github_actions_models::common::Uses;
 use std::collections::HashMap;
 
@@ -43,44 +47,93 @@ impl Reached {
 pub(crate) fn of_job(job: &StepsJob, actions: &HashMap<String, Resolved>) -> Vec<Need> {
     let mut needs = Needs {
         actions,
+        runs_in: RunsIn::of(job.container.as_ref()),
         found: Vec::new(),
     };
-    for (key, service) in job.services.as_ref().map_or(&[][..], Node::entries) {
-        let who = format!("the service `{}`", shown(&key.text));
-        needs.add(
-            Equipment::ContainerEngine,
-            who,
-            service.spot,
-            Reached::Surely,
-        );
-    }
-    if let Some(shell) = &job.defaults.shell
-        && shell.text.trim() == "python"
-    {
-        needs.add(
-            Equipment::Python,
-            "the shell `python`".into(),
-            shell.spot,
-            Reached::Perhaps,
-        );
-    }
-    for step in &job.steps {
-        let spot = match &step.body {
-            StepBody::Uses { uses, .. } => uses.spot,
-            StepBody::Run { shell, .. } => shell.as_ref().map_or(step.spot, |shell| shell.spot),
+    if let Some(container) = &job.container {
+        let reached = match needs.runs_in {
+            RunsIn::Machine => return needs.of_machine(job),
+            RunsIn::Container => Reached::Surely,
+            RunsIn::Either => Reached::Perhaps,
         };
-        needs.step(step, spot, Reached::Surely, 0);
+        let who = "`container` of the job".to_owned();
+        needs.add(Equipment::ContainerEngine, who, container.spot, reached);
     }
-    needs.found
+    needs.of_machine(job)
+}
+
+/// Where the steps of a job run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RunsIn {
+    /// In the machine.
+    Machine,
+    /// In the job's container.
+    Container,
+    /// An expression decides.
+    Either,
+}
+
+impl RunsIn {
+    fn of(container: Option<&Node>) -> Self {
+        let Some(container) = container else {
+            return Self::Machine;
+        };
+        let image = match &container.data {
+            Data::Mapping(_) => container.get("image"),
+            _ => Some(container),
+        };
+        match image.and_then(Node::text) {
+            Some(image) if image.trim().is_empty() => Self::Machine,
+            Some(image) if is_computed(&image) => Self::Either,
+            _ => Self::Container,
+        }
+    }
 }
 
 struct Needs<'a> {
     actions: &'a HashMap<String, Resolved>,
+    runs_in: RunsIn,
     found: Vec<Need>,
 }
 
 impl Needs<'_> {
+    /// What services and steps need.
+    fn of_machine(mut self, job: &StepsJob) -> Vec<Need> {
+        for (key, service) in job.services.as_ref().map_or(&[][..], Node::entries) {
+            let who = format!("the service `{}`", shown(&key.text));
+            self.add(
+                Equipment::ContainerEngine,
+                who,
+                service.spot,
+                Reached::Surely,
+            );
+        }
+        if let Some(shell) = &job.defaults.shell
+            && shell.text.trim() == "python"
+        {
+            self.add(
+                Equipment::Python,
+                "the shell `python`".into(),
+                shell.spot,
+                Reached::Perhaps,
+            );
+        }
+        for step in &job.steps {
+            let spot = match &step.body {
+                StepBody::Uses { uses, .. } => uses.spot,
+                StepBody::Run { shell, .. } => shell.as_ref().map_or(step.spot, |shell| shell.spot),
+            };
+            self.step(step, spot, Reached::Surely, 0);
+        }
+        self.found
+    }
+
     fn add(&mut self, what: Equipment, who: String, spot: Spot, reached: Reached) {
+        let reached = match (self.runs_in, what) {
+            (_, Equipment::ContainerEngine) | (RunsIn::Machine, _) => reached,
+            (RunsIn::Container, _) => return,
+            (RunsIn::Either, _) => Reached::Perhaps,
+        };
         let known = self.found.iter_mut().find(|need| need.what == what);
         let need = Need {
             what,

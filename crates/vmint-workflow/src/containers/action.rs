@@ -5,7 +5,7 @@
 
 use super::call::Call;
 use super::engine::Engine;
-use super::folders::Folders;
+use super::folders::{Folders, HOME};
 use super::image::ImageError;
 use super::scope::Scope;
 use super::variables::{VariableError, Variables};
@@ -47,7 +47,7 @@ impl Environment<'_> {
     pub fn variables(&self, folders: &Folders) -> Result<Variables, ActionError> {
         let inputs = self.inputs.iter();
         let inputs = inputs.map(|(name, value)| (input_variable(name), value.clone()));
-        let home = [("HOME".to_owned(), folders.home.clone())];
+        let home = [("HOME".to_owned(), HOME.to_owned())];
         let all = self
             .action
             .iter()
@@ -148,9 +148,7 @@ impl Run<'_> {
         }
         let socket = self.engine.socket();
         let socket = socket.map(|socket| Volume::folder(socket, "/var/run/docker.sock"));
-        let folders = self.folders.all().into_iter().rev();
-        let folders = folders.map(|(machine, container)| Volume::folder(machine, container));
-        for volume in socket.into_iter().chain(folders) {
+        for volume in socket.into_iter().chain(self.folders.volumes()) {
             call = call.args(["--volume".to_owned(), volume.argument()]);
         }
         call = call.args([self.image]).args(self.program.args.clone());
@@ -177,7 +175,7 @@ mod tests {
     }
 
     fn folders() -> Folders {
-        Folders::new("/home/runner/work/a/a", "/home/runner/work/_temp")
+        Folders::of_action("/home/runner/work/a/a", "/home/runner/work/_temp")
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub enum NoEngine {
     /// There is none.
     #[error(
         "the machine has neither docker nor podman: add `packages = [\"podman\", \"crun\", \"netavark\", \"aardvark-dns\", \"iptables\", \
-         \"ca-certificates\"]` to its image in vmint.toml (in Debian 13 with nftables for iptables), or let the job run without services and docker actions"
+         \"ca-certificates\"]` to its image in vmint.toml (in Debian 13 with nftables for iptables), or let the job run without `container`, services and docker actions"
     )]
     Nothing,
     /// Docker's client is there alone.
@@ -267,7 +267,7 @@ mod tests {
 
     #[test]
     fn a_machine_without_an_engine_is_told_what_it_lacks() {
-        insta::assert_snapshot!(detected("init=systemd\n").unwrap_err(), @r#"the machine has neither docker nor podman: add `packages = ["podman", "crun", "netavark", "aardvark-dns", "iptables", "ca-certificates"]` to its image in vmint.toml (in Debian 13 with nftables for iptables), or let the job run without services and docker actions"#);
+        insta::assert_snapshot!(detected("init=systemd\n").unwrap_err(), @r#"the machine has neither docker nor podman: add `packages = ["podman", "crun", "netavark", "aardvark-dns", "iptables", "ca-certificates"]` to its image in vmint.toml (in Debian 13 with nftables for iptables), or let the job run without `container`, services and docker actions"#);
         insta::assert_snapshot!(detected("docker=here\ndown=a\ndown=Cannot connect\n").unwrap_err(), @"the machine has docker, but its daemon does not answer (Cannot connect): see to it that `systemctl enable docker` is in the image's `run`");
         let failed = Engine::detected(&Answer::new(Exit::Code(127), b"no sh"));
         assert!(matches!(failed, Err(NoEngine::Unknown(_))));

@@ -1,13 +1,15 @@
-//! Containers of a job: `services:` and docker actions, run by the container engine that the image has.
+//! Containers of a job: `container:`, `services:` and docker actions, run by the container engine that the image has.
 //!
 //! Nothing here runs anything. A *dialogue* ([`Turn`]) says what to do next: write a line to the log, run a [`Call`] in the
 //! machine and bring its [`Answer`], or stop. Whoever holds the machine does so. Hence all rules can be tested without one.
 //!
 //! 1. [`engine`]: which engine the machine has, and in what docker and podman differ.
-//! 2. [`service`]: `services:` as types, with [`image`], [`words`], [`options`] and [`publish`] for its parts.
-//! 3. [`startup`]: the network, each service in the file's order, and then the wait for their [`health`]. [`running`]: what
-//!    steps see of it. [`teardown`]: logs, and removal.
-//! 4. [`fetch`]: an image gets into the machine. [`prepare`] and [`action`]: a container for one step.
+//! 2. [`service`] and [`job`]: `services:` and `container:` as types, with [`settings`], [`image`], [`words`], [`options`] and
+//!    [`publish`] for what they have in common.
+//! 3. [`startup`]: the network, the job's own container, each service in the file's order, and then the wait for their
+//!    [`health`]. [`running`]: what steps see of it. [`teardown`]: logs, and removal.
+//! 4. [`inside`]: commands in the job's own container, and its files. [`folders`]: where a container has the job's folders.
+//! 5. [`fetch`]: an image gets into the machine. [`prepare`] and [`action`]: a container for one step.
 //!
 //! No secret stands in an argument list: variables are named there and inherited by the engine's client, but for a few
 //! that the client itself would heed, such as `PATH` ([`variables`]); credentials are written to a file that is removed
@@ -42,12 +44,16 @@ pub mod fetch;
 pub mod folders;
 pub mod health;
 pub mod image;
+pub mod inside;
+pub mod job;
+mod member;
 pub mod options;
 pub mod prepare;
 pub mod publish;
 pub mod running;
 pub mod scope;
 pub mod service;
+pub mod settings;
 pub mod start_error;
 pub mod startup;
 pub mod teardown;
@@ -59,4 +65,6 @@ pub mod words;
 
 pub use call::{Answer, Call, Show, Turn};
 pub use engine::{Engine, Init};
+pub use inside::Inside;
+pub use member::Who;
 pub use scope::Scope;

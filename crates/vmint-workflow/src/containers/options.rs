@@ -1,4 +1,4 @@
-//! `options` of a service.
+//! `options` of a service, or of the job's container.
 
 use super::words::{self, WordsError};
 
@@ -14,9 +14,14 @@ pub enum OptionsError {
     Words(#[from] WordsError),
     /// `--network`.
     #[error(
-        "`{0}` is not supported, neither here nor on GitHub: all services of a job are in one network"
+        "`{0}` is not supported, neither here nor on GitHub: all containers of a job are in one network"
     )]
     Network(String),
+    /// `--entrypoint` of the job's own container.
+    #[error(
+        "`--entrypoint` is not supported, neither here nor on GitHub: a process that waits keeps the job's container alive"
+    )]
+    Entrypoint,
     /// `--`.
     #[error("`--` ends the options, and what follows would be taken for the image")]
     End,
@@ -43,6 +48,15 @@ impl Options {
         Ok(Self(words))
     }
 
+    /// Refuses what the job's own container cannot be given.
+    pub(super) fn without_entrypoint(&self) -> Result<(), OptionsError> {
+        let is_entrypoint = |word: &String| word.split('=').next() == Some("--entrypoint");
+        if self.0.iter().any(is_entrypoint) {
+            return Err(OptionsError::Entrypoint);
+        }
+        Ok(())
+    }
+
     /// As they are.
     pub fn words(&self) -> &[String] {
         &self.0
@@ -58,11 +72,11 @@ mod tests {
         for (options, message) in [
             (
                 "--cpus 1 --network host",
-                "`--network` is not supported, neither here nor on GitHub: all services of a job are in one network",
+                "`--network` is not supported, neither here nor on GitHub: all containers of a job are in one network",
             ),
             (
                 "--net=host",
-                "`--net` is not supported, neither here nor on GitHub: all services of a job are in one network",
+                "`--net` is not supported, neither here nor on GitHub: all containers of a job are in one network",
             ),
             ("redis", "`redis` is no option: options begin with `-`"),
             (

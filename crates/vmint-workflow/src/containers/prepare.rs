@@ -96,8 +96,9 @@ impl Prepare {
         image: ActionImage,
         folders: &Folders,
     ) -> Self {
-        let paths = folders.all().map(|(path, _)| path);
-        let made = engine.make_folders(paths).map(Stage::Folders);
+        let made = engine
+            .make_folders(folders.of_machine())
+            .map(Stage::Folders);
         let (image, stage, title) = match image {
             ActionImage::Named(image) => {
                 let title = format!("Getting the image {image}");
@@ -185,7 +186,7 @@ mod tests {
         script: Script,
     ) -> (Result<String, PrepareError>, String) {
         let image = ActionImage::parse(image, "/w/act/").unwrap();
-        let folders = Folders::new("/home/runner/work/a/a", "/home/runner/work/_temp");
+        let folders = Folders::of_action("/home/runner/work/a/a", "/home/runner/work/_temp");
         let scope = Scope::new("a1").unwrap();
         let mut prepare = Prepare::new(engine, &scope, "Greet_3", image, &folders);
         testing::run(script, |answer| {

@@ -1,35 +1,46 @@
-//! Why services did not start.
+//! Why containers of a job did not start.
 
 use super::call::Failure;
 use super::fetch::FetchError;
 use super::health::Unready;
 use super::image::Image;
+use super::member::Who;
 
-/// Why services did not start.
+/// Why containers of a job did not start.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StartError {
     /// Their network.
-    #[error("failed to create a network for the services: {0}")]
+    #[error("failed to create a network for the job's containers: {0}")]
     Network(Failure),
     /// An image.
-    #[error("service `{service}`: {source}")]
+    #[error("{who}: {source}")]
     Fetch {
         /// Whose.
-        service: String,
+        who: Who,
         /// Why.
         source: FetchError,
     },
     /// A container.
-    #[error("failed to {} service `{service}` ({image}): {failure}", .what.as_str())]
+    #[error("failed to {} ({image}): {failure}", attempted(who, *what))]
     Container {
         /// Whose.
-        service: String,
+        who: Who,
         /// Its image.
         image: Image,
         /// What was tried.
         what: Attempt,
         /// Why it failed.
         failure: Failure,
+    },
+    /// The job's own container has ended by itself.
+    #[error(
+        "the job's container ({image}) ended at once, with exit code {code}: no step can be run in it"
+    )]
+    Ended {
+        /// Its image.
+        image: Image,
+        /// Its exit code.
+        code: i64,
     },
     /// They run and are not well.
     #[error("{}", unready(.0))]
@@ -49,15 +60,15 @@ pub enum Attempt {
     Inspect,
 }
 
-impl Attempt {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Folders => "make the folders for the volumes of",
-            Self::Create => "create the container of",
-            Self::Start => "start",
-            Self::Inspect => "find the ports of",
-        }
-    }
+fn attempted(who: &Who, what: Attempt) -> String {
+    let verb = match (what, who) {
+        (Attempt::Folders, _) => "make the folders for the volumes of",
+        (Attempt::Create, Who::Service(_)) => "create the container of",
+        (Attempt::Create, Who::Job) => "create",
+        (Attempt::Start, _) => "start",
+        (Attempt::Inspect, _) => "find the ports of",
+    };
+    format!("{verb} {who}")
 }
 
 fn unready(services: &[(String, Unready)]) -> String {

@@ -1,26 +1,29 @@
-//! Services start.
+//! The job's own container and its services start.
 //!
 //! ```text
-//! network ─→ for each service, in the file's order ────────────────────────→ for each: healthy? ─→ ready
+//! network ─→ the job's own, then each service in the file's order ─────────→ for each: healthy? ─→ ready
 //!            image (fetch) ─→ folders (podman) ─→ create ─→ start ─→ ports                │ no
 //!                                                                                        ↓
 //!                                                              logs of those that are not ─→ failed
 //! ```
 //!
 //! The first failure ends it, but for the health of services: all are waited for, so that one sees the logs of all that failed. A
-//! container that has ended by itself and has no health check is worth a warning and no more, as on GitHub. Whatever the end,
-//! [`Teardown`] follows when the job ends.
+//! service that has ended by itself and has no health check is worth a warning and no more, as on GitHub; the job's own
+//! container has to go on. Whatever the end, [`Teardown`] follows when the job ends.
 
 use super::call::{Answer, Call, Show, Turn};
 use super::engine::Engine;
 use super::fetch::{Fetch, FetchError};
+use super::folders::Folders;
 use super::health::{Health, HealthWait, Inspection, Life, Unready, Wait};
+use super::inside::Inside;
+use super::job::JobContainer;
+use super::member::{Member, Who};
 use super::running::Running;
 use super::scope::Scope;
 use super::service::Service;
 use super::start_error::{Attempt, StartError};
 use super::teardown::Teardown;
-use super::volume::Volume;
 use crate::log::Kind;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -34,7 +37,8 @@ pub const HEALTH_LIMIT: Duration = Duration::from_mins(30);
 pub struct Startup {
     engine: Engine,
     scope: Scope,
-    services: Vec<Service>,
+    members: Vec<Member>,
+    job: Option<Inside>,
     running: Vec<Running>,
     /// Those of them that have a health check, by their places there.
     checked: Vec<usize>,
@@ -43,10 +47,19 @@ pub struct Startup {
     stage: Stage,
 }
 
+/// What has started.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Started {
+    /// The job's own container.
+    pub job: Option<Inside>,
+    /// Services.
+    pub services: Vec<Running>,
+}
+
 #[derive(Debug)]
 enum Stage {
     Network,
-    /// A service, by its place.
+    /// The job's own container or a service, by its place.
     Image(usize, Fetch),
     Folders(usize),
     Create(usize),
@@ -63,19 +76,27 @@ enum Stage {
 }
 
 impl Startup {
-    /// Of these services, of which there is at least one: without any, no network is needed.
-    pub fn new(engine: Engine, scope: Scope, services: Vec<Service>) -> Self {
+    /// Of these, of which there is at least one: without any, no network is needed.
+    pub fn new(
+        engine: Engine,
+        scope: Scope,
+        job: Option<(JobContainer, Folders)>,
+        services: Vec<Service>,
+    ) -> Self {
+        let job = job.map(|(job, folders)| Member::Job(Box::new(job), folders));
+        let services = services.into_iter().map(Member::Service);
         let mut startup = Self {
             engine,
             scope,
-            services,
+            members: job.into_iter().chain(services).collect(),
+            job: None,
             running: Vec::new(),
             checked: Vec::new(),
             unready: Vec::new(),
             says: VecDeque::new(),
             stage: Stage::Network,
         };
-        if startup.services.is_empty() {
+        if startup.members.is_empty() {
             startup.stage = Stage::End(Ok(()));
         } else {
             startup.say(Kind::Group, "Create local container network");
@@ -84,7 +105,7 @@ impl Startup {
     }
 
     /// What comes next.
-    pub fn turn(&mut self) -> Turn<Result<Vec<Running>, StartError>> {
+    pub fn turn(&mut self) -> Turn<Result<Started, StartError>> {
         loop {
             if let Some((kind, text)) = self.says.pop_front() {
                 return Turn::Say(kind, text);
@@ -107,18 +128,15 @@ impl Startup {
                     }
                 },
                 Stage::Folders(at) => {
-                    let paths = self.services[*at].volumes.iter();
-                    let call = self.engine.make_folders(paths.filter_map(Volume::path));
+                    let paths = self.members[*at].paths();
+                    let call = self.engine.make_folders(paths);
                     let Some(call) = call else {
                         self.stage = Stage::Create(*at);
                         continue;
                     };
                     call
                 }
-                Stage::Create(at) => {
-                    let at = *at;
-                    self.create(&self.services[at])
-                }
+                Stage::Create(at) => self.members[*at].create(&self.engine, &self.scope),
                 Stage::Start(_, container) => self.engine.call(["start", container.as_str()]),
                 Stage::Inspect(_, container) => self.engine.inspect(container),
                 Stage::DeadLogs(at) => logs(&self.engine, &self.running[*at].container),
@@ -131,7 +149,13 @@ impl Startup {
                         None => return Turn::End(Err(StartError::Unready(self.unready.clone()))),
                     }
                 }
-                Stage::End(end) => return Turn::End(end.clone().map(|()| self.running.clone())),
+                Stage::End(end) => {
+                    let started = || Started {
+                        job: self.job.clone(),
+                        services: self.running.clone(),
+                    };
+                    return Turn::End(end.clone().map(|()| started()));
+                }
             };
             return Turn::Run(call);
         }
@@ -181,7 +205,12 @@ impl Startup {
     /// What removes it all, at any time and also if not all has started. Logs that were shown are not shown again.
     pub fn teardown(&self) -> Teardown {
         let shown = self.unready.iter().map(|(id, _)| id.as_str());
-        let teardown = Teardown::new(self.engine.clone(), self.scope.clone(), &self.running);
+        let teardown = Teardown::new(
+            self.engine.clone(),
+            self.scope.clone(),
+            self.job.as_ref(),
+            &self.running,
+        );
         teardown.without_logs_of(shown)
     }
 
@@ -191,19 +220,17 @@ impl Startup {
 
     /// The service at this place, or, after the last one, their health.
     fn begin(&mut self, at: usize) -> Stage {
-        let Some(service) = self.services.get(at) else {
+        let Some(member) = self.members.get(at) else {
             if self.checked.is_empty() {
                 return Stage::End(Ok(()));
             }
             self.say(Kind::Group, "Waiting for all services to be ready");
             return self.check(0);
         };
-        let fetch = Fetch::new(
-            service.image.clone(),
-            service.credentials.clone(),
-            &self.scope,
-        );
-        let title = format!("Starting {} service container", service.id);
+        let settings = member.settings();
+        let (image, credentials) = (settings.image.clone(), settings.credentials.clone());
+        let fetch = Fetch::new(image, credentials, &self.scope);
+        let title = member.title();
         self.say(Kind::Group, title);
         Stage::Image(at, fetch)
     }
@@ -212,42 +239,26 @@ impl Startup {
         self.stage = match end {
             Ok(()) => Stage::Folders(at),
             Err(source) => {
-                let service = self.services[at].id.clone();
-                self.fail(StartError::Fetch { service, source })
+                let who = self.members[at].who();
+                self.fail(StartError::Fetch { who, source })
             }
         };
     }
 
-    fn create(&self, service: &Service) -> Call {
-        let network = self.scope.network();
-        let mut call = self
-            .engine
-            .call(["create"])
-            .args(self.engine.creation().iter().copied())
-            .args(["--name", &self.scope.name(&service.id)])
-            .args(["--label", &self.scope.label()])
-            .args(["--network", &network, "--network-alias", &service.id]);
-        for port in &service.ports {
-            call = call.args(["--publish".to_owned(), port.to_string()]);
-        }
-        // After ours and before the file's own keys, as GitHub has it: of two `--name`s the last one counts.
-        call = call
-            .args(service.options.words().iter().cloned())
-            .args(service.env.arguments())
-            .env(service.env.inherited());
-        for volume in &service.volumes {
-            call = call.args(["--volume".to_owned(), volume.argument()]);
-        }
-        if let Some(entrypoint) = &service.entrypoint {
-            call = call.args(["--entrypoint", entrypoint]);
-        }
-        call.args([service.image.as_str()])
-            .args(service.command.iter().cloned())
-    }
-
     fn started(&mut self, at: usize, container: String, seen: Inspection) -> Stage {
-        let id = self.services[at].id.clone();
         let (life, health) = (seen.life, seen.health);
+        let id = match (self.members[at].who(), life) {
+            (Who::Service(id), _) => id,
+            (Who::Job, Life::Ended(code)) => {
+                let image = self.members[at].settings().image.clone();
+                return self.fail(StartError::Ended { image, code });
+            }
+            (Who::Job, Life::Running) => {
+                self.job = Some(Inside::new(container));
+                self.say(Kind::EndGroup, "");
+                return self.begin(at + 1);
+            }
+        };
         let text = match life {
             Life::Running => None,
             Life::Ended(code) => Some(format!(
@@ -321,10 +332,10 @@ impl Startup {
     }
 
     fn fail_container(&mut self, at: usize, what: Attempt, answer: &Answer) -> Stage {
-        let service = &self.services[at];
+        let member = &self.members[at];
         let error = StartError::Container {
-            service: service.id.clone(),
-            image: service.image.clone(),
+            who: member.who(),
+            image: member.settings().image.clone(),
             what,
             failure: answer.failure(),
         };

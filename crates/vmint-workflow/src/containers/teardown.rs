@@ -5,6 +5,7 @@
 
 use super::call::{Answer, Call, Show, Turn};
 use super::engine::Engine;
+use super::inside::Inside;
 use super::running::Running;
 use super::scope::Scope;
 use super::startup::logs;
@@ -17,6 +18,8 @@ pub struct Teardown {
     engine: Engine,
     scope: Scope,
     running: Vec<Running>,
+    /// The job's own container, which writes nothing.
+    job: Option<String>,
     /// Containers whose logs were shown.
     shown: Vec<String>,
     says: VecDeque<(Kind, String)>,
@@ -25,6 +28,8 @@ pub struct Teardown {
 
 #[derive(Clone, Debug)]
 enum Task {
+    /// What of the job's container the machine sees goes out of its sight.
+    Hide(Call),
     Find,
     Logs(String),
     Remove(String),
@@ -35,15 +40,21 @@ enum Task {
 const MAX_CONTAINERS: usize = 1000;
 
 impl Teardown {
-    /// Of all that has the job's label. These services are called by their names.
-    pub fn new(engine: Engine, scope: Scope, running: &[Running]) -> Self {
+    /// Of all that has the job's label. The job's own container and these services are called by their names.
+    pub fn new(engine: Engine, scope: Scope, job: Option<&Inside>, running: &[Running]) -> Self {
+        let own = job.map(|job| job.container.clone());
+        let hide = job.and_then(Inside::hide).map(Task::Hide);
         Self {
             engine,
             scope,
             running: running.to_vec(),
-            shown: Vec::new(),
+            shown: own.iter().cloned().collect(),
+            job: own,
             says: VecDeque::from([(Kind::Group, "Stop containers".to_owned())]),
-            todo: VecDeque::from([Task::Find, Task::Network]),
+            todo: hide
+                .into_iter()
+                .chain([Task::Find, Task::Network])
+                .collect(),
         }
     }
 
@@ -70,6 +81,7 @@ impl Teardown {
 
     fn call(&self, task: &Task) -> Call {
         match task {
+            Task::Hide(call) => call.clone(),
             Task::Find => {
                 let filter = format!("label={}", self.scope.label());
                 let call = self.engine.call(["ps", "--all", "--quiet", "--no-trunc"]);
@@ -105,7 +117,7 @@ impl Teardown {
                 }
                 self.announce();
             }
-            Task::Logs(_) => {}
+            Task::Logs(_) | Task::Hide(_) => {}
             Task::Remove(_) => self.announce(),
             Task::Network => self.says.push_back((Kind::EndGroup, String::new())),
         }
@@ -122,6 +134,7 @@ impl Teardown {
 
     fn describe(&self, task: &Task) -> String {
         match task {
+            Task::Hide(_) => "unmount what the machine sees of the job's container".to_owned(),
             Task::Find => "list the containers of the job".to_owned(),
             Task::Logs(container) => format!("show the logs of {}", self.name(container)),
             Task::Remove(container) => format!("remove {}", self.name(container)),
@@ -136,6 +149,7 @@ impl Teardown {
             .find(|running| running.container == container);
         match running {
             Some(running) => format!("service {}", running.id),
+            None if self.job.as_deref() == Some(container) => "the job's container".to_owned(),
             None => format!("container {}", container.get(..12).unwrap_or(container)),
         }
     }
@@ -155,7 +169,7 @@ mod tests {
             container: A.into(),
             ports: Vec::new(),
         }];
-        let mut teardown = Teardown::new(engine, Scope::new("a1").unwrap(), &running);
+        let mut teardown = Teardown::new(engine, Scope::new("a1").unwrap(), None, &running);
         let next = |answer: Option<Answer>| {
             if let Some(answer) = answer {
                 teardown.answer(&answer);

@@ -1,12 +1,15 @@
 //! A command of a step: its files go in, it runs, its output is read as it comes, and what it has left is fetched.
 
+use super::forward::Forwarding;
 use super::instance::{Instance, Trouble};
 use super::recorder::{StepLog, now_ms};
 use super::step::Surroundings;
 use super::supervise::{Allowed, Obeys, Seen, Supervised};
 use super::transfer::{self, Parcel};
+use super::view::View;
 use crate::commands::{Commands, Echo, Unsecure};
 use crate::containers::folders::Folders;
+use crate::containers::inside;
 use crate::event::context::YIELDING;
 use crate::guest::Command;
 use crate::limits::{Deadline, Phase};
@@ -65,6 +68,26 @@ pub(super) struct Said {
     fault: Option<Fault>,
 }
 
+/// How a command of a step is talked with.
+#[derive(Debug)]
+pub(super) struct Talk<'a> {
+    /// Whether it may use the workflow commands that GitHub has withdrawn.
+    pub unsecure: Unsecure,
+    /// Which paths it names.
+    pub paths: Paths<'a>,
+    /// Of one that runs in the job's container: by which its processes are found.
+    pub mark: Option<String>,
+}
+
+/// Which paths a command of a step names.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Paths<'a> {
+    /// Those that the job's steps see.
+    OfJob,
+    /// Those of a docker action.
+    OfAction(&'a Folders),
+}
+
 /// Cuts output into lines where it may name problem matchers: `add-matcher`, `remove-matcher`. Anything else stays whole.
 #[derive(Debug, Default)]
 struct Pieces {
@@ -117,7 +140,7 @@ impl<'r> Instance<'r> {
 
     /// The files through which the next command talks back, by their names in the `github` context.
     pub(super) fn files_of_next(&self) -> impl Iterator<Item = (&'static str, String)> {
-        let folder = folder_of(self.state.commands + 1);
+        let folder = self.view.seen(&folder_of(self.state.commands + 1));
         FILES.into_iter().map(move |(variable, name)| {
             // `GITHUB_STEP_SUMMARY` is `step_summary` there, and `summary` on the disk.
             let known = if variable == "GITHUB_STEP_SUMMARY" {
@@ -135,6 +158,9 @@ impl<'r> Instance<'r> {
         around: &Surroundings<'_, 'r>,
         launch: Launch,
     ) -> Result<Ran, Trouble> {
+        if self.view != View::Machine {
+            return self.command_inside(around, launch).await;
+        }
         let allowed = self.allowed(around.limit).map_err(Trouble::Ended)?;
         let folder = self.lay(launch.files).await?;
         let command = Command {
@@ -144,9 +170,12 @@ impl<'r> Instance<'r> {
             user: None,
             timeout: Some(allowed.time),
         };
-        let (end, said) = self
-            .converse(command, allowed, around.log, unsecure(&launch.env), None)
-            .await?;
+        let talk = Talk {
+            unsecure: unsecure(&launch.env),
+            paths: Paths::OfJob,
+            mark: None,
+        };
+        let (end, said) = self.converse(command, allowed, around.log, talk).await?;
         self.gather(end, said, &folder, around).await
     }
 
@@ -162,8 +191,29 @@ impl<'r> Instance<'r> {
         Ok(folder)
     }
 
-    /// Runs a command that is vmint's own, and gives what it writes. More than `most` bytes are a failure.
+    /// Runs a command that is vmint's own where the steps run, and gives what it writes. More than `most` bytes are a failure.
     pub(super) async fn ask(
+        &mut self,
+        command: Command,
+        most: usize,
+    ) -> Result<(StepEnd, Vec<u8>), Trouble> {
+        let (command, mark) = self.where_steps_run(command)?;
+        let came = self.ask_machine(command, most).await;
+        let cut = !matches!(
+            came,
+            Ok((StepEnd::Exited { .. }, _)) | Err(Trouble::Fault(_))
+        );
+        if let (true, Some(mark)) = (cut, mark) {
+            let kill = inside::tell(&mark, 9).command();
+            if let Err(Trouble::Fault(fault)) = self.ask_machine(kill, most).await {
+                return Err(fault.into());
+            }
+        }
+        came
+    }
+
+    /// The same in the machine.
+    pub(super) async fn ask_machine(
         &mut self,
         command: Command,
         most: usize,
@@ -241,24 +291,27 @@ impl<'r> Instance<'r> {
         }
     }
 
-    /// Runs a command of a step to its end, and does what it says. One that runs in a container sees the job's folders
-    /// elsewhere.
+    /// Runs a command of a step to its end, and does what it says.
     pub(super) async fn converse(
         &mut self,
         command: Command,
         allowed: Allowed,
         log: &StepLog<'r>,
-        unsecure: Unsecure,
-        elsewhere: Option<&Folders>,
+        talk: Talk<'_>,
     ) -> Result<(StepEnd, Said), Trouble> {
+        let paths = talk.paths;
         let (echo, debugging) = if self.run.debug() {
             (Echo::On, Debugging::Shown)
         } else {
             (Echo::Off, Debugging::Hidden)
         };
-        let mut interpreter = Interpreter::new(Commands::new(echo, unsecure), debugging);
+        let mut interpreter = Interpreter::new(Commands::new(echo, talk.unsecure), debugging);
         let session = self.session.clone();
         let process = session.start(command, self.run.recorder).await?;
+        let process = match talk.mark {
+            None => process,
+            Some(mark) => Box::new(Forwarding::new(process, &session, mark)),
+        };
         let mut supervised = Supervised::new(process, allowed, self.obeys());
         let mut said = Said::default();
         let mut pieces = Pieces::default();
@@ -267,10 +320,10 @@ impl<'r> Instance<'r> {
                 Seen::Output(bytes) => {
                     // A matcher counts from the next line on, however much came at once.
                     for part in pieces.of(&bytes) {
-                        self.interpret(log, &mut said, elsewhere, |at_ms, job, sink| {
+                        self.interpret(log, &mut said, paths, |at_ms, job, sink| {
                             interpreter.push(part, at_ms, job, sink);
                         });
-                        self.match_problems(&mut said, log, elsewhere).await?;
+                        self.match_problems(&mut said, log, paths).await?;
                     }
                 }
                 Seen::Ended(end) => break end,
@@ -279,10 +332,10 @@ impl<'r> Instance<'r> {
                 return Err(fault.into());
             }
         };
-        self.interpret(log, &mut said, elsewhere, |at_ms, job, sink| {
+        self.interpret(log, &mut said, paths, |at_ms, job, sink| {
             interpreter.finish(at_ms, job, sink);
         });
-        self.match_problems(&mut said, log, elsewhere).await?;
+        self.match_problems(&mut said, log, paths).await?;
         match said.fault {
             Some(fault) => Err(fault.into()),
             None => Ok((end, said)),
@@ -293,7 +346,7 @@ impl<'r> Instance<'r> {
         &mut self,
         log: &StepLog<'r>,
         said: &mut Said,
-        elsewhere: Option<&Folders>,
+        paths: Paths<'_>,
         read: impl FnOnce(i64, Job<'_>, &mut dyn FnMut(Event)),
     ) {
         let run = self.run;
@@ -321,7 +374,10 @@ impl<'r> Instance<'r> {
         });
         drop(masks);
         for mut annotation in annotations {
-            annotation.file = annotation.file.map(|file| outside(&file, elsewhere));
+            annotation.file = annotation.file.map(|file| match paths {
+                Paths::OfJob => self.view.in_machine(&file),
+                Paths::OfAction(folders) => folders.translate_back(&file),
+            });
             self.keep_annotation(at, annotation);
         }
     }
@@ -331,11 +387,20 @@ impl<'r> Instance<'r> {
         &mut self,
         said: &mut Said,
         log: &StepLog<'r>,
-        elsewhere: Option<&Folders>,
+        paths: Paths<'_>,
     ) -> Result<(), Trouble> {
         for wanted in said.matchers.drain(..) {
             let (Wanted::Added(path) | Wanted::Removed(path)) = &wanted;
-            let path = super::paths::below(&self.workspace(), &outside(path, elsewhere));
+            let path = match paths {
+                Paths::OfJob => {
+                    let path = super::paths::below(&self.workspace(), path);
+                    self.in_machine(&path).await?
+                }
+                Paths::OfAction(folders) => {
+                    let workspace = self.view.in_machine(&self.workspace());
+                    super::paths::below(&workspace, &folders.translate_back(path))
+                }
+            };
             let found = transfer::fetch(self.session.guest(), &path, MOST_MATCHERS).await?;
             let result = match (found.first(), &wanted) {
                 (None, _) => Err(format!("there is no file {path}")),
@@ -357,7 +422,7 @@ impl<'r> Instance<'r> {
     }
 
     /// The environment of a command: the step's, what GitHub's runner adds, and `PATH`.
-    fn variables(
+    pub(super) fn variables(
         &self,
         env: &IndexMap<String, String>,
         folder: &str,
@@ -409,7 +474,8 @@ impl<'r> Instance<'r> {
     pub(super) fn search_path(&self, env: &IndexMap<String, String>) -> String {
         let base = env.get("PATH").unwrap_or(&self.inventory.path);
         let path = self.state.path.iter().map(String::as_str);
-        let path: Vec<_> = path.chain([base.as_str(), super::paths::BIN]).collect();
+        let own = self.view.seen(self.view.programs());
+        let path: Vec<_> = path.chain([base.as_str(), &own]).collect();
         path.join(":")
     }
 }
@@ -430,11 +496,6 @@ pub(super) fn unsecure(env: &IndexMap<String, String>) -> Unsecure {
         Some(text) if text == "true" => Unsecure::Allowed,
         _ => Unsecure::Refused,
     }
-}
-
-/// A path as the machine sees it.
-fn outside(path: &str, elsewhere: Option<&Folders>) -> String {
-    elsewhere.map_or_else(|| path.to_owned(), |folders| folders.translate_back(path))
 }
 
 /// Whose limit, in words.

@@ -1,6 +1,6 @@
 //! Docker actions, run by the container engine of the image.
 
-use super::command::{Ran, unsecure};
+use super::command::{Paths, Ran, Talk, unsecure};
 use super::instance::{Done, Instance, Trouble};
 use super::parts::{Given, Part};
 use super::step::Surroundings;
@@ -40,7 +40,8 @@ impl<'r> Instance<'r> {
         given: &Given<'_>,
         around: &Surroundings<'_, 'r>,
     ) -> Result<Ran, Trouble> {
-        let image = ActionImage::parse(&docker.image.text, &given.place.path).map_err(own)?;
+        let folder = self.view.in_machine(&given.place.path);
+        let image = ActionImage::parse(&docker.image.text, &folder).map_err(own)?;
         let (entrypoint, name) = match part {
             Part::Pre(entrypoint) => (Some(entrypoint), "pre"),
             Part::Main => {
@@ -109,7 +110,12 @@ impl<'r> Instance<'r> {
         around: &Surroundings<'_, 'r>,
     ) -> Result<Ran, Trouble> {
         let engine = self.engine(around.log, around.limit).await?;
-        let folders = Folders::new(self.workspace(), super::paths::TEMP);
+        let workspace = self.view.in_machine(&self.workspace());
+        let folders = Folders::of_action(workspace, super::paths::TEMP);
+        let folders = match self.view.container() {
+            None => folders,
+            Some(container) => folders.also_seen_from(container),
+        };
         let Contained { image, key, .. } = contained;
         let image = self.image(&engine, image, key, &folders, around).await?;
         let folder = self.lay(Parcel::default()).await?;
@@ -125,9 +131,10 @@ impl<'r> Instance<'r> {
         };
         let variables = environment.variables(&folders).map_err(own)?;
         let scope = self.container_scope();
-        let services = self.state.containers.services.as_ref();
-        let network = services.is_some_and(|running| !running.is_empty());
-        let network = network.then(|| scope.network());
+        let of = &self.state.containers;
+        let services = of.services.as_ref();
+        let services = services.is_some_and(|running| !running.is_empty());
+        let network = (services || of.job.is_some()).then(|| scope.network());
         let run = Run {
             engine: &engine,
             scope: &scope,
@@ -145,10 +152,12 @@ impl<'r> Instance<'r> {
             timeout: Some(allowed.time),
             ..call.command()
         };
-        let unsecure = unsecure(&around.env);
-        let conversation = self
-            .converse(command, allowed, around.log, unsecure, Some(&folders))
-            .await;
+        let talk = Talk {
+            unsecure: unsecure(&around.env),
+            paths: Paths::OfAction(&folders),
+            mark: None,
+        };
+        let conversation = self.converse(command, allowed, around.log, talk).await;
         let cut = !matches!(&conversation, Ok((StepEnd::Exited { .. }, _)));
         if cut && !matches!(&conversation, Err(Trouble::Fault(_))) {
             // The engine's client is gone, and the container may go on.

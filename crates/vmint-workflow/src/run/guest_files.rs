@@ -27,6 +27,7 @@ pub(super) async fn list(
     patterns: &Patterns,
     follow: Follow,
 ) -> Result<Walked, Trouble> {
+    need(instance, "find", "to list files")?;
     let mut tree = Tree::default();
     let mut wanted: Vec<String> = patterns.search_roots().to_vec();
     let mut room = MOST_LISTED;
@@ -50,6 +51,9 @@ pub(super) async fn list(
         tree.add(&output);
         let mut walked = tree.walk(patterns, follow);
         if walked.missing.is_empty() {
+            for mount in &mut walked.mounts {
+                mount.real = instance.in_machine(&mount.real).await?;
+            }
             return Ok(walked);
         }
         wanted = std::mem::take(&mut walked.missing);
@@ -61,6 +65,16 @@ pub(super) async fn list(
     }
     Err(Trouble::Step(format!(
         "links lead from folder to folder more than {MOST_ROUNDS} times"
+    )))
+}
+
+/// Refuses to go on without a program that a container may lack.
+fn need(instance: &Instance<'_>, program: &str, what: &str) -> Result<(), Trouble> {
+    if instance.view.container().is_none() || instance.inventory.program(program).is_some() {
+        return Ok(());
+    }
+    Err(Trouble::Step(format!(
+        "the image of the job's container has no `{program}`, which vmint needs in it {what}"
     )))
 }
 
@@ -93,6 +107,7 @@ pub(super) async fn hash(
     if files.is_empty() {
         return Ok(String::new());
     }
+    need(instance, "sha256sum", "for hashFiles")?;
     let mut all = Sha256::new();
     for files in files.chunks(AT_ONCE) {
         let mut argv = vec!["sh".to_owned(), "-c".into(), DIGEST.into(), "sh".into()];

@@ -2,9 +2,11 @@
 
 use super::Run;
 use super::contexts::{Constant, OfJob};
+use super::node::NodeJs;
 use super::recorder::{JobAt, StepAt, StepLog, now_ms};
 use super::session::Session;
 use super::state::{JobState, Post, Standing, StepResult, Steps};
+use super::view::View;
 use crate::check::Resolved;
 use crate::containers::Engine;
 use crate::containers::teardown::Teardown;
@@ -26,8 +28,10 @@ use vmint_model::{ErrorKind, Fault};
 pub(super) struct Instance<'r> {
     pub run: &'r Run<'r>,
     pub constant: Constant,
-    /// What Node.js says of its version, once it was asked.
-    pub node: Option<String>,
+    /// The Node.js that actions run by, once it was looked for.
+    pub node: Option<NodeJs>,
+    /// That of the machine, for a job's container that has none.
+    pub machine_node: Option<String>,
     /// What `uses` of steps stands for that was read from the workspace.
     pub late: HashMap<String, &'r Resolved>,
     /// The file of the workflow, as the user knows it.
@@ -47,6 +51,9 @@ pub(super) struct Instance<'r> {
     /// Since when it does not run as usual any more: out of time, or cancelled.
     pub ending: Option<Instant>,
     pub state: JobState,
+    /// Where its steps run.
+    pub view: View,
+    /// What there is where its steps run.
     pub inventory: Inventory,
     pub matchers: Matchers,
     pub defaults: Defaults<'r>,
@@ -56,12 +63,12 @@ pub(super) struct Instance<'r> {
     pub runner: Value,
     /// The container engine, once it is known.
     pub engine: Option<Engine>,
-    /// What removes the services that this run has started.
+    /// What removes the containers that this run has started.
     pub teardown: Option<Teardown>,
     /// The set-up, as it stands in the record.
     pub planned_set_up: StepAt,
-    /// The start of the services, if there are any, as it stands in the record.
-    pub planned_services: Option<StepAt>,
+    /// The start of the containers, if there are any, as it stands in the record.
+    pub planned_containers: Option<StepAt>,
     /// `pre`s, as they stand in the record.
     pub planned_pres: Vec<StepAt>,
     /// Steps of the file, as they stand in the record.
@@ -256,14 +263,15 @@ impl<'r> Instance<'r> {
             Status::Success | Status::Skipped => "success",
         };
         job.insert("status", status);
-        job.insert("container", Object::new());
+        job.insert("container", self.container_context());
         job.insert("services", self.services_context());
         job.into()
     }
 
-    /// The workspace in the guest.
+    /// The workspace, as steps see it.
     pub(super) fn workspace(&self) -> String {
-        super::paths::workspace(&self.run.repository_name())
+        let workspace = super::paths::workspace(&self.run.repository_name());
+        self.view.seen(&workspace)
     }
 
     /// Begins a step: its record and its log.

@@ -66,6 +66,7 @@ impl<'r> Instance<'r> {
         let mut found = None;
         for name in FILES {
             let path = format!("{}/{name}", place.path);
+            let path = self.view.in_machine(&path);
             let files = transfer::fetch(self.session.guest(), &path, MAX_BYTES + 4096).await?;
             if let Some(file) = files.into_iter().next() {
                 found = Some((name, file.content));

@@ -7,6 +7,7 @@ use super::jobs::{Caller, Counts, field_scope};
 use super::request::MachinePer;
 use super::session::Session;
 use super::state::{JobResult, JobState};
+use super::view::View;
 use super::{Cancel, Run, now_ms};
 use crate::expr::{self, Field, Scope, Value};
 use crate::guest::{GroupMode, Place};
@@ -77,7 +78,8 @@ impl<'r> Run<'r> {
         };
         let counts = prepared.counts;
         let result = self.with_machine(caller, job, body, of_job, prepared, cancel);
-        (result.await, counts)
+        // A job is much to keep in the futures of all that wait for it.
+        (Box::pin(result).await, counts)
     }
 
     /// Why a job is not run here, if it is not.
@@ -358,10 +360,14 @@ impl<'r> Run<'r> {
             let _ = self.masks().add(mask);
         }
         let whole = cancel.clone();
+        let workspace = super::paths::workspace(&self.repository_name());
+        let scope = caller.constant.scope(&of_job);
+        let view = View::of(body.container.as_ref(), &workspace, &scope);
         let instance = Instance {
             run: self,
             constant: caller.constant.clone(),
             node: None,
+            machine_node: None,
             late: HashMap::new(),
             file: caller.file.clone(),
             place_note,
@@ -376,6 +382,7 @@ impl<'r> Run<'r> {
             limits: Limits::new(Instant::now(), limit, self.deadline),
             ending: None,
             state,
+            view,
             inventory: Inventory::default(),
             matchers: Matchers::new(),
             defaults: super::instance::Defaults::of(caller.workflow, body),
@@ -384,7 +391,7 @@ impl<'r> Run<'r> {
             engine: None,
             teardown: None,
             planned_set_up: super::recorder::StepAt { job: at.0, step: 0 },
-            planned_services: None,
+            planned_containers: None,
             planned_pres: Vec::new(),
             planned: Vec::new(),
         };

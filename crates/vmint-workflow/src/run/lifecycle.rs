@@ -27,7 +27,7 @@ impl<'r> Instance<'r> {
             other => other,
         };
         let ended = match ended {
-            Ok(()) => self.stop_services(&mut frame).await,
+            Ok(()) => self.stop_containers(&mut frame).await,
             other => other,
         };
         let ended = match ended {
@@ -49,18 +49,18 @@ impl<'r> Instance<'r> {
             None => self.pres(),
             Some(_) => Vec::new(),
         };
-        self.plan_steps(self.services(from), &pres);
+        self.plan_steps(self.containers(from), &pres);
         if let Some(from) = from {
             self.note_changes(from);
         }
         if self.set_up(frame, from).await? == Begun::NoSteps {
-            let planned = self.planned_services.iter();
+            let planned = self.planned_containers.iter();
             for at in planned.chain(&self.planned_pres).chain(&self.planned) {
                 self.skip(*at, Some("the environment of the job cannot be evaluated"));
             }
             return Ok(());
         }
-        self.start_services(frame).await?;
+        self.start_containers(frame).await?;
         for (pre, at) in pres.into_iter().zip(self.planned_pres.clone()) {
             self.pre(pre, at, frame).await?;
         }

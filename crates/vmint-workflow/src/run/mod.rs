@@ -3,9 +3,9 @@
 //! ```text
 //! run ── jobs ──┬── call ── jobs …               a reusable workflow
 //!               └── instance (session, job)      one combination of a matrix
-//!                     set-up ─ services ─ pre… ─ step… ─ post… ─ services ─ clean-up
+//!                     set-up ─ containers ─ pre… ─ step… ─ post… ─ containers ─ clean-up
 //!                                                 │
-//!                                                 ├── script      a command in the guest
+//!                                                 ├── script      a command in the guest, or in the job's container
 //!                                                 ├── composite   steps again, with inputs and outputs of their own
 //!                                                 ├── parts       pre, main, post of an action: node or docker
 //!                                                 └── builtin     checkout, artifacts, cache, setup-…
@@ -25,12 +25,15 @@ pub mod cancel;
 mod collect;
 mod command;
 mod composite;
+mod containers;
 mod contexts;
 mod docker;
 mod engine;
 mod fields;
+mod forward;
 mod found;
 mod guest_files;
+mod inside;
 mod instance;
 mod jobs;
 mod late;
@@ -46,7 +49,6 @@ mod recorder;
 mod replaced;
 mod request;
 mod script;
-mod services;
 mod session;
 mod set_up;
 mod stage;
@@ -56,6 +58,7 @@ mod supervise;
 mod token;
 mod transfer;
 mod uses;
+mod view;
 mod whole;
 
 pub use cancel::Cancel;

@@ -4,7 +4,7 @@ use super::instance::{Frame, Instance};
 use super::recorder::StepAt;
 use super::request::{Moments, OnFailure};
 use super::state::Saved;
-use crate::moment::ShellState;
+use crate::moment::{Container, ShellState};
 use crate::record::{RunEnd, StepSnapshot};
 use crate::spec::{Map, Step, StepBody, Text};
 use indexmap::IndexMap;
@@ -134,6 +134,7 @@ impl Instance<'_> {
             path: self.search_path(env),
             cwd,
             user: None,
+            container: self.container_of_shell(),
         };
         let folder = self.run.recorder.folder();
         let kept = shell.write(folder, self.at.0, number);
@@ -142,6 +143,11 @@ impl Instance<'_> {
             let fault = Fault::from_error(ErrorKind::Host, &e);
             fault.context(format!("cannot write into {}", folder.display()))
         })
+    }
+
+    fn container_of_shell(&self) -> Option<Container> {
+        let inside = self.inside().ok()?;
+        Some(Container::new(self.engine.as_ref()?, inside))
     }
 
     /// Says which steps before the one that a run goes on from are not what they were: they are not run again.

@@ -14,6 +14,10 @@ pub const EVENT: &str = "/home/runner/work/_temp/_github_workflow/event.json";
 pub const OWN: &str = "/home/runner/work/_temp/_vmint";
 /// Programs of vmint's own, the last in `PATH`.
 pub const BIN: &str = "/home/runner/work/_temp/_vmint/bin";
+/// The same in the job's container, which has links only.
+pub const LINKS: &str = "/home/runner/work/_temp/_vmint/links";
+/// What the machine lends a job's container.
+pub const EXTERNALS: &str = "/home/runner/work/_temp/_vmint/externals";
 /// What the session says of itself, in memory.
 pub const SESSION: &str = "/run/vmint/session";
 

@@ -3,6 +3,7 @@
 use super::command::Launch;
 use super::instance::{Done, Frame, Instance, Trouble};
 use super::step::Surroundings;
+use super::view::View;
 use crate::expr::Scope;
 use crate::log::Kind;
 use crate::shell::{Found, Has, Shell};
@@ -58,12 +59,16 @@ impl<'r> Instance<'r> {
             None => Found::No,
         };
         let has = Has {
-            bash: has("bash"),
+            // In a container GitHub's default is `sh`, whatever else there is.
+            bash: match self.view {
+                View::Machine => has("bash"),
+                View::Container(_) => Found::No,
+            },
             python: has("python"),
         };
         let shell = Shell::new(wanted, has).map_err(|e| Trouble::Step(e.to_string()))?;
         let file = format!("{number}{}", shell.extension());
-        let path = format!("{}/{file}", super::paths::TEMP);
+        let path = format!("{}/{file}", self.view.seen(super::paths::TEMP));
         let mut launch = Launch {
             argv: shell.argv(&path),
             env: around.env.clone(),

@@ -31,7 +31,7 @@ use vmint_model::{ErrorKind, Fault};
 const PROGRAMS: [&str; 7] = ["bash", "sh", "git", "tar", "sudo", "find", "sha256sum"];
 
 /// All programs that are looked for, each once.
-fn programs() -> Vec<&'static str> {
+pub(super) fn programs() -> Vec<&'static str> {
     let equipment = Equipment::ALL.into_iter().flat_map(Equipment::programs);
     let tools = setup::TOOLS.iter().flat_map(|tool| {
         let companions = tool.companions.iter().flat_map(|(programs, _)| *programs);
@@ -123,7 +123,7 @@ impl<'r> Instance<'r> {
             ),
         )?;
         let used = self.session.use_it();
-        let workspace = self.workspace();
+        let workspace = self.view.in_machine(&self.workspace());
         let setup = self
             .run
             .request
@@ -192,6 +192,9 @@ impl<'r> Instance<'r> {
             log.say(Kind::Warning, note.as_str())?;
         }
         self.require()?;
+        if from.is_some() && self.inside().is_ok() {
+            self.enter(log).await?;
+        }
         Ok(end)
     }
 
@@ -212,7 +215,14 @@ impl<'r> Instance<'r> {
     async fn lay_out(&self, workspace: &str, setup: &str) -> Result<(), Trouble> {
         let mut parcel = Parcel::default();
         let relative = |path: &str| path.trim_start_matches('/').to_owned();
-        for folder in [workspace, paths::TEMP, paths::ACTIONS, paths::TOOL_CACHE] {
+        for folder in [
+            workspace,
+            paths::TEMP,
+            paths::ACTIONS,
+            paths::TOOL_CACHE,
+            paths::LINKS,
+            paths::EXTERNALS,
+        ] {
             parcel.folder(&relative(folder), 0o755);
         }
         let event = serde_json::to_vec_pretty(&self.run.request.event.payload);
@@ -243,7 +253,8 @@ impl<'r> Instance<'r> {
     fn require(&self) -> Result<(), Trouble> {
         let needs = needs::of_job(self.body, &self.run.request.checked.actions);
         for need in needs {
-            let lacks = self.inventory.first(need.what.programs()).is_none();
+            let lacks = self.inventory.first(need.what.programs()).is_none()
+                && !(need.what == Equipment::Node && self.node_of_image().is_some());
             if need.reached == Reached::Surely && lacks {
                 let image = &self.session.place().image;
                 let (file, spot, who, what) =
@@ -261,14 +272,16 @@ impl<'r> Instance<'r> {
     /// What is the same for all steps of the job.
     fn variables_of_job(&mut self) -> Vec<(String, String)> {
         let workspace = self.workspace();
+        let seen = [paths::TEMP, paths::TOOL_CACHE, paths::EVENT].map(|path| self.view.seen(path));
+        let [temp, tool_cache, event_path] = &seen;
         let arch = context::arch(&self.inventory.machine).to_owned();
         let machine = Machine {
             name: "vmint",
             arch: &arch,
             workspace: &workspace,
-            temp: paths::TEMP,
-            tool_cache: paths::TOOL_CACHE,
-            event_path: paths::EVENT,
+            temp,
+            tool_cache,
+            event_path,
             debug: self.run.debug().then_some("1"),
         };
         let scene = Scene {

@@ -1,7 +1,7 @@
 //! What a job knows at a moment; saved with each snapshot, so that a run can go on from there.
 
-use crate::containers::Scope;
 use crate::containers::running::Running;
+use crate::containers::{Inside, Scope};
 use crate::expr::{Object, Value};
 use crate::record::Outcome;
 use indexmap::IndexMap;
@@ -109,8 +109,14 @@ pub struct Containers {
     pub scope: Option<Scope>,
     /// Images of docker actions, by the folders of the actions, and of those that steps may have changed also by the step.
     pub images: IndexMap<String, String>,
-    /// Services that run; none of them before they were begun with.
+    /// Services that run; none of them before containers were begun with.
     pub services: Option<Vec<Running>>,
+    /// The job's own container, once it has started.
+    #[serde(default)]
+    pub job: Option<Inside>,
+    /// How many commands were run in it.
+    #[serde(default)]
+    pub execs: u64,
 }
 
 impl JobState {

@@ -1,10 +1,10 @@
 //! A step: whether it runs, with which environment and for how long; and how what it did counts.
 
+use super::containers::Containers;
 use super::instance::{Done, Frame, Instance, Trouble};
 use super::jobs::Counts;
 use super::recorder::{StepAt, StepLog};
 use super::script::Within;
-use super::services::Services;
 use super::stage::Pre;
 use crate::expr::{self, ContextName, Scope, Status, Value};
 use crate::limits::{self, Deadline};
@@ -45,10 +45,10 @@ pub(super) struct Surroundings<'l, 'r> {
 
 impl<'r> Instance<'r> {
     /// Plans the steps, so that those to come can be seen.
-    pub(super) fn plan_steps(&mut self, services: Services, pres: &[Pre<'r>]) {
+    pub(super) fn plan_steps(&mut self, containers: Containers, pres: &[Pre<'r>]) {
         let add = |record| self.run.recorder.add_step(self.at, record);
         self.planned_set_up = add(Self::planned_step(StepKind::SetUp, "Set up job"));
-        self.planned_services = (services == Services::Start)
+        self.planned_containers = (containers == Containers::Start)
             .then(|| add(Self::planned_step(StepKind::SetUp, "Initialize containers")));
         let pres = pres.iter().map(|pre| {
             let mut record = Self::planned_step(StepKind::Pre, pre.name());

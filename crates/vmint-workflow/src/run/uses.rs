@@ -64,7 +64,8 @@ impl<'r> Instance<'r> {
             Ok(Uses::Repository(uses)) => {
                 let subpath = uses.subpath().unwrap_or_default().trim_matches('/');
                 let (repository, reference) = (uses.slug().to_owned(), uses.git_ref().to_owned());
-                let root = format!("{}/{repository}/{reference}", super::paths::ACTIONS);
+                let actions = self.view.seen(super::paths::ACTIONS);
+                let root = format!("{actions}/{repository}/{reference}");
                 ActionPlace {
                     path: super::paths::below(&root, subpath),
                     repository,
@@ -133,12 +134,8 @@ impl<'r> Instance<'r> {
         action: &LoadedAction,
         place: &ActionPlace,
     ) -> Result<(), Trouble> {
-        let root = format!(
-            "{}/{}/{}",
-            super::paths::ACTIONS,
-            place.repository,
-            place.reference
-        );
+        let actions = self.view.seen(super::paths::ACTIONS);
+        let root = format!("{actions}/{}/{}", place.repository, place.reference);
         let (target, source) = match (action.origin, place.path.strip_prefix(&root)) {
             (Origin::Mirror, Some(sub)) => {
                 let depth = sub.split('/').filter(|part| !part.is_empty()).count();

@@ -302,6 +302,13 @@ pub const IMAGE: Table = Table {
             "\"modules\"",
             "Folder with the modules of `kernel`, needed unless all its drivers are built in",
         ),
+        key(
+            "node",
+            Kind::Text,
+            Words("the `node` of its `PATH`"),
+            "\"/opt/node/bin/node\"",
+            "Program in the image that runs JavaScript actions; scripts have the `node` of `PATH`",
+        ),
     ],
 };
 

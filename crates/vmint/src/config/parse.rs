@@ -22,6 +22,21 @@ pub(super) fn text(s: &str) -> Parsed<String> {
     }
 }
 
+/// A program of an image, by its path there.
+pub(super) fn program_of_image(s: &str) -> Parsed<String> {
+    let wrong = || "write the absolute path of the program in the image, without “..”, such as /opt/node/bin/node";
+    let path = text(s)?;
+    let is_program = path.starts_with('/')
+        && !path.ends_with('/')
+        && !path.split('/').any(|part| part == "..")
+        && !path.contains(char::is_control);
+    if is_program {
+        Ok(path)
+    } else {
+        Err(wrong().to_owned())
+    }
+}
+
 pub(super) fn image(s: &str) -> Parsed<ImageName> {
     s.parse().map_err(|_| {
         "an image's name is 1 to 128 of letters, digits and . _ - : / @ +, starting with a letter or digit".to_owned()

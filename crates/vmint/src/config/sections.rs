@@ -50,9 +50,13 @@ pub(super) fn config(document: Option<&Document>, env: Env<'_>) -> Result<Config
     let folder = document
         .and_then(|document| document.path().parent())
         .unwrap_or(Path::new("/"));
-    let mut images = BTreeMap::new();
+    let (mut images, mut nodes) = (BTreeMap::new(), BTreeMap::new());
     for (name, table) in top.table("images")?.tables(image_name)? {
-        images.insert(name, image(&table, folder, &mut settings)?);
+        let definition = image(&table, folder, &mut settings)?;
+        if let Some(node) = node(&table, &definition, &mut settings)? {
+            nodes.insert(name.clone(), node);
+        }
+        images.insert(name, definition);
     }
     let mut pools = BTreeMap::new();
     for (name, table) in top.table("pools")?.tables(pool_name)? {
@@ -68,6 +72,7 @@ pub(super) fn config(document: Option<&Document>, env: Env<'_>) -> Result<Config
         snapshots,
         admission,
         images,
+        nodes,
         pools,
         workflow,
         settings: settings.0,
@@ -333,6 +338,20 @@ fn image(
         }
     };
     Ok(definition)
+}
+
+/// The Node.js that an image names for JavaScript actions.
+fn node(
+    table: &Named<'_>,
+    definition: &ImageDefinition,
+    settings: &mut Settings,
+) -> Result<Option<String>, ConfigError> {
+    let given = table.get("node", Form::Text, parse::program_of_image)?;
+    let is_tiny = |recipe: &Recipe| recipe.base == Base::Tiny;
+    if given.is_some() && matches!(definition, ImageDefinition::Build(recipe) if is_tiny(recipe)) {
+        return Err(table.invalid("node", "tiny has no disk to put it on"));
+    }
+    Ok(Shown(table, settings).value("node", given))
 }
 
 /// Takes down what a table gives, and nothing else.

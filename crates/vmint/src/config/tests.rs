@@ -477,6 +477,20 @@ fn an_image_can_be_imported() {
 }
 
 #[test]
+fn an_image_of_any_kind_names_the_node_of_actions() {
+    let world = World::with(
+        "[images.a]\nfrom = 'debian:12'\nnode = '/opt/node/bin/node'\n[images.b]\nimport = 'x.tar'\nnode = '/n'\n\
+         [images.c]\nimport = 'y.tar'\n",
+    );
+    let config = world.load();
+    let nodes = config.nodes.iter();
+    let nodes: Vec<_> = nodes.map(|(name, node)| format!("{name}={node}")).collect();
+    assert_eq!(nodes, ["a=/opt/node/bin/node", "b=/n"]);
+    let (value, _) = source(&config, "images.b.node");
+    assert_eq!(value, "\"/n\"");
+}
+
+#[test]
 fn an_image_that_contradicts_itself_is_refused() {
     for (text, expected) in [
         (
@@ -490,6 +504,20 @@ fn an_image_that_contradicts_itself_is_refused() {
         (
             "[images.a]\nimport = 'x.tar'\nrun = ['x']\n",
             "vmint.toml:3:7: `run` in [images.a] cannot be ['x']: it does not go with `import`",
+        ),
+        (
+            "[images.a]\nfrom = 'tiny'\nnode = '/opt/node/bin/node'\n",
+            "vmint.toml:3:8: `node` in [images.a] cannot be '/opt/node/bin/node': tiny has no disk to put it on",
+        ),
+        (
+            "[images.a]\nimport = 'x.tar'\nnode = 'node-v24/bin/node'\n",
+            "vmint.toml:3:8: `node` in [images.a] cannot be 'node-v24/bin/node': write the absolute path of the program in the image, \
+             without “..”, such as /opt/node/bin/node",
+        ),
+        (
+            "[images.a]\nimport = 'x.tar'\nnode = '/opt/../node'\n",
+            "vmint.toml:3:8: `node` in [images.a] cannot be '/opt/../node': write the absolute path of the program in the image, \
+             without “..”, such as /opt/node/bin/node",
         ),
         (
             "[images.a]\nfrom = 'tiny'\npackages = ['x']\n",

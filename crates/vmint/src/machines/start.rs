@@ -7,7 +7,7 @@ use crate::snapshots::expect_fit;
 use std::time::Duration;
 use tokio::time::Instant;
 use vmint_image::Progress;
-use vmint_model::{Cause, ErrorKind, Fault, MachineDir, MachineRecord, MachineState, Origin};
+use vmint_model::{Boot, Cause, ErrorKind, Fault, MachineDir, MachineRecord, MachineState, Origin};
 use vmint_qemu::{Frozen, disk};
 use vmint_runner::machine::start_deadline;
 use vmint_runner::start::asked_now;
@@ -136,12 +136,15 @@ impl Vmint {
             let fingerprint = self.wanted(&host, &image, &files, &shape).fingerprint();
             (From::Boot(boot), shape, fingerprint)
         };
-        let boots = matches!(from, From::Boot(_));
+        let boot = match from {
+            From::Boot(_) => Boot::Cold,
+            From::Frozen(_) => Boot::Fork,
+        };
         Ok(StartRequest {
             deadline_ms: self
                 .options
                 .start_timeout
-                .unwrap_or_else(|| start_deadline(host.accelerator, boots))
+                .unwrap_or_else(|| start_deadline(host.accelerator, boot))
                 .as_millis() as u64,
             host,
             shape,

@@ -23,7 +23,11 @@ const NO_LIMIT: u64 = 1 << 60;
 
 /// Finds the tightest limit. `cgroup` is `/proc/self/cgroup`, `mountinfo` is `/proc/self/mountinfo`, and `read` gives a
 /// file's text.
-pub fn room(cgroup: &str, mountinfo: &str, read: impl Fn(&Path) -> Option<String>) -> Option<Room> {
+pub(super) fn room(
+    cgroup: &str,
+    mountinfo: &str,
+    read: impl Fn(&Path) -> Option<String>,
+) -> Option<Room> {
     let groups = groups(cgroup, mountinfo);
     let rooms = groups.iter().flat_map(|group| {
         let up = group.upwards();

@@ -10,8 +10,8 @@ use std::time::Duration;
 use tokio::net::UnixDatagram;
 use vmint_image::Silent;
 use vmint_model::{
-    Accelerator, Backend, Bell, ErrorKind, Fault, Generation, Home, Listen, MachineId, Name, Now,
-    Origin, PoolRecord, ProcessRef, Ring, World,
+    Accelerator, Backend, Bell, ErrorKind, Fault, Force, Generation, Home, Listen, MachineId, Name,
+    Now, Origin, PoolRecord, ProcessRef, Ring, World,
 };
 use vmint_runner::watch;
 use vmint_store::bell::{self, BellSocket};
@@ -95,7 +95,7 @@ impl Backend for LocalBackend {
     }
 
     async fn destroy(&self, machine: &MachineId) -> Result<(), Fault> {
-        match self.vmint.remove(machine.as_str(), true).await {
+        match self.vmint.remove(machine.as_str(), Force::Yes).await {
             Err(fault) if fault.kind == ErrorKind::NotFound => Ok(()),
             other => other,
         }

@@ -36,7 +36,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use vmint_image::Progress;
 use vmint_model::{
-    By, ErrorKind, Fault, LeaseEnd, LeaseId, LeaseRecord, LedgerError, Name, Origin, Owner,
+    By, ErrorKind, Fault, Force, LeaseEnd, LeaseId, LeaseRecord, LedgerError, Name, Origin, Owner,
     PoolChange, PoolRecord, PoolSpec, PoolState, PoolStatus, ProcessRef, Ring, Slot,
 };
 use vmint_pool::{Filled, Pools};
@@ -264,12 +264,12 @@ impl Vmint {
         self.pool_status(name)
     }
 
-    /// Removes a pool. What is idle goes at once, what is lent when its lease ends, or with `force` at once too; returns
+    /// Removes a pool. What is idle goes at once, what is lent when its lease ends, or by force at once too; returns
     /// when nothing is left, or an error after `timeout`.
     pub async fn remove_pool(
         self: &Arc<Self>,
         name: &Name,
-        force: bool,
+        force: Force,
         timeout: Duration,
     ) -> Result<(), Fault> {
         let deadline = vmint_store::steady_ms() + timeout.as_millis() as i64;
@@ -296,18 +296,18 @@ impl Vmint {
         }
     }
 
-    /// Ends a lease on behalf of this process: it must be the owner or be descended from it, or use `force`.
+    /// Ends a lease on behalf of this process: it must be the owner or be descended from it, or use force.
     pub fn release_lease(
         self: &Arc<Self>,
         id: &LeaseId,
-        force: bool,
+        force: Force,
     ) -> Result<LeaseRecord, Fault> {
         let by = entitled(&self.lease(id)?, force);
         at_once(self.here()?.release(id, by.as_by()))
     }
 
     /// Renews a lease on behalf of this process, as [`Vmint::release_lease`] ends it.
-    pub fn renew_lease(self: &Arc<Self>, id: &LeaseId, force: bool) -> Result<LeaseRecord, Fault> {
+    pub fn renew_lease(self: &Arc<Self>, id: &LeaseId, force: Force) -> Result<LeaseRecord, Fault> {
         let by = entitled(&self.lease(id)?, force);
         at_once(self.here()?.renew(id, by.as_by()))
     }
@@ -354,9 +354,9 @@ impl Speaker {
 
 /// A process speaks for itself and for those that it descends from: `vmint lease release`, called by a script, for the
 /// script. For a client elsewhere speaks whoever knows the lease.
-fn entitled(lease: &LeaseRecord, force: bool) -> Speaker {
+fn entitled(lease: &LeaseRecord, force: Force) -> Speaker {
     let owner = match &lease.owner {
-        _ if force => return Speaker::Anybody,
+        _ if force == Force::Yes => return Speaker::Anybody,
         Owner::Client { .. } => return Speaker::Anybody,
         Owner::Process(owner) => owner,
     };

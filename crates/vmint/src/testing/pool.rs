@@ -4,7 +4,7 @@ use super::Asked;
 use crate::blocking::{self, Lease};
 use crate::config::Config;
 use crate::pools::suit::{of_image, pool_name};
-use crate::{Acquire, ErrorKind, Fault, Name, NetMode, PoolSpec, PoolState};
+use crate::{Acquire, ErrorKind, Fault, Force, Name, NetMode, PoolSpec, PoolState};
 use std::time::Duration;
 use vmint_image::Silent;
 
@@ -22,7 +22,7 @@ const ATTEMPTS: u32 = 5;
 const GONE_WITHIN: Duration = Duration::from_secs(60);
 
 /// Lends a machine to a test.
-pub fn lend(
+pub(crate) fn lend(
     vmint: &blocking::Vmint,
     config: &Config,
     asked: &Asked,
@@ -114,7 +114,7 @@ fn ensure(vmint: &blocking::Vmint, config: &Config, wanted: &PoolSpec) -> Result
         Err(fault) => return Err(fault),
     };
     if status.pool.state == PoolState::Removing {
-        vmint.remove_pool(&name, false, GONE_WITHIN)?;
+        vmint.remove_pool(&name, Force::No, GONE_WITHIN)?;
         make(vmint, config, &name, wanted.clone())?;
         return Ok(name);
     }
@@ -178,7 +178,7 @@ fn forget_old(vmint: &blocking::Vmint) -> Result<(), Fault> {
         let is_ours = pool.name == name_of(&pool.spec) && pool.spec.min == 0;
         let is_old = now - pool.created_at_ms > FORGOTTEN_AFTER_MS;
         if is_ours && is_old && counts.alive() == 0 && counts.waiting == 0 {
-            match vmint.remove_pool(&pool.name, false, GONE_WITHIN) {
+            match vmint.remove_pool(&pool.name, Force::No, GONE_WITHIN) {
                 // Another process was faster, or has begun to use it again.
                 Err(fault)
                     if matches!(

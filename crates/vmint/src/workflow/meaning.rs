@@ -119,12 +119,30 @@ impl<'a> Meanings<'a> {
 
     /// What is known of what an image has; nothing of a pool, or of an image that is not declared.
     fn known(&self, target: &str) -> Known {
+        let target = self.image_of(target);
+        let known = self.known_of_image(&target);
+        let mut nodes = self.config.nodes.keys();
+        match (nodes.any(|name| name.as_str() == target), known) {
+            (false, known) | (true, known @ Known::Nothing) => known,
+            (true, Known::Bare) => Known::Packages(vec![Equipment::Node]),
+            (true, Known::Packages(mut brought)) => {
+                brought.push(Equipment::Node);
+                Known::Packages(brought)
+            }
+        }
+    }
+
+    /// The image of what is a pool or an image.
+    fn image_of(&self, target: &str) -> String {
+        let mut pools = self.config.pools.iter();
+        let pool = pools.find(|(name, _)| name.as_str() == target);
+        pool.map_or(target.to_owned(), |(_, pool)| pool.image.to_string())
+    }
+
+    fn known_of_image(&self, target: &str) -> Known {
         if self.config.workflow.setup.is_some() {
             return Known::Nothing;
         }
-        let pools = &self.config.pools;
-        let pool = pools.iter().find(|(name, _)| name.as_str() == target);
-        let target = pool.map_or(target.to_owned(), |(_, pool)| pool.image.to_string());
         let mut images = self.config.images.iter();
         match images.find(|(name, _)| name.as_str() == target) {
             Some((_, ImageDefinition::Build(recipe))) => of_recipe(recipe),
@@ -271,6 +289,9 @@ mod tests {
         let image = |rest: &str| format!("[images.ci]\nfrom = \"debian:12\"\n{rest}\n");
         assert_eq!(known(&image(""), "ci"), Known::Bare);
         assert_eq!(known(&image("run = [\"x\"]"), "ci"), Known::Nothing);
+        // What it names itself it has, or the step says so.
+        let named = known(&image("node = \"/n\""), "ci");
+        assert_eq!(named, Known::Packages(vec![Equipment::Node]));
         // An image that nobody has chosen may be another when the workflow is run.
         for (text, chosen) in [
             ("", Known::Nothing),

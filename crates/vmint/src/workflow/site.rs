@@ -164,6 +164,12 @@ impl<P: Progress + Send + Sync> Site for Pools<P> {
             .and_then(|(_, note)| note)
     }
 
+    fn node(&self, image: &str) -> Option<String> {
+        let mut nodes = self.config.nodes.iter();
+        let node = nodes.find(|(name, _)| name.as_str() == image);
+        node.map(|(_, node)| node.clone())
+    }
+
     fn enter_group<'a>(
         &'a self,
         group: &'a str,

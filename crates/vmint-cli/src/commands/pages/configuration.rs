@@ -141,6 +141,7 @@ fn page() -> String {
         }
     }
     page.push_str("| `VMINT_HOME` | the folder in which vmint keeps its state, `~/.local/state/vmint` by default |\n");
+    page.push_str("| `VMINT_LOG` | how much of its way a command logs on its standard error: `error`, `warn`, `info`, `debug` or `trace`; see [troubleshooting](troubleshooting.md#first-steps) |\n");
     page
 }
 

@@ -7,7 +7,7 @@ use crate::output::{self, age, table, time};
 use crate::view::{Each, Failed};
 use std::os::unix::process::CommandExt;
 use std::sync::Arc;
-use vmint::{Acquire, ErrorKind, Fault, LeaseRecord, Options, Owner, ProcessRef, Vmint};
+use vmint::{Acquire, ErrorKind, Fault, Force, LeaseRecord, Options, Owner, ProcessRef, Vmint};
 
 /// `vmint lease`.
 pub fn lease(context: Context, args: args::Lease) -> Result<u8, Fault> {
@@ -16,7 +16,7 @@ pub fn lease(context: Context, args: args::Lease) -> Result<u8, Fault> {
         args::Lease::Release(args) => release(context, &args),
         args::Lease::Renew(args) => {
             let vmint = Arc::new(context.open()?);
-            let lease = vmint.renew_lease(&args.lease, false)?;
+            let lease = vmint.renew_lease(&args.lease, Force::No)?;
             show_lease(context, &lease).map(|()| 0)
         }
         args::Lease::Ls => leases(context).map(|()| 0),
@@ -69,7 +69,7 @@ fn acquire(context: Context, args: args::Acquire) -> Result<(), Fault> {
         .map_err(|e| Fault::from_error(ErrorKind::Internal, &e))?;
     // A lease that nobody was told of is nobody's.
     output::line(&output::printable_json(&json)).inspect_err(|_| {
-        let _ = vmint.release_lease(&lease.id, false);
+        let _ = vmint.release_lease(&lease.id, Force::No);
     })
 }
 
@@ -87,7 +87,7 @@ fn release(context: Context, args: &args::Release) -> Result<u8, Fault> {
     let vmint = Arc::new(context.open()?);
     let (mut all, mut code) = (Vec::new(), 0);
     for lease in &args.leases {
-        let released = vmint.release_lease(lease, args.force);
+        let released = vmint.release_lease(lease, Force::when(args.force));
         if let Err(fault) = &released {
             crate::failure::tell(fault);
             if code == 0 {
@@ -173,7 +173,7 @@ pub fn with(context: Context, args: args::With) -> Result<u8, Fault> {
         std::io::ErrorKind::NotFound => ErrorKind::CommandNotFound,
         _ => ErrorKind::CommandNotExecutable,
     };
-    let _ = vmint.release_lease(&lease.id, true);
+    let _ = vmint.release_lease(&lease.id, Force::Yes);
     let program = program.to_string_lossy();
     Err(Fault::new(kind, format!("cannot execute {program:?}: {e}")))
 }

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use views::{SlotView, WaiterView, pool_rows, slot_rows, waiter_rows};
 use vmint::config::{Config, PoolDefinition};
-use vmint::{ErrorKind, Fault, Filled, Name, PoolSpec, PoolStatus, Slot, Vmint};
+use vmint::{ErrorKind, Fault, Filled, Force, Name, PoolSpec, PoolStatus, Slot, Vmint};
 
 /// `vmint pool`.
 pub fn pool(context: Context, args: args::Pool) -> Result<u8, Fault> {
@@ -165,7 +165,7 @@ fn drain(context: Context, args: &args::Drain) -> Result<(), Fault> {
 fn remove(context: Context, args: &args::Remove) -> Result<u8, Fault> {
     let vmint = Arc::new(context.open()?);
     crate::commands::removal::each(context, &args.names, |name| {
-        context::wait(vmint.remove_pool(name, args.force, args.timeout))
+        context::wait(vmint.remove_pool(name, Force::when(args.force), args.timeout))
     })
 }
 

@@ -4,8 +4,7 @@ use super::{files, secrets};
 use crate::args::workflow::{MachinePer, Run};
 use crate::context::Context;
 use crate::values::Assignment;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use vmint::workflow::Asked;
 use vmint::workflow::run;
 use vmint::workflow::site::PoolOptions;
@@ -72,34 +71,13 @@ fn here() -> Result<PathBuf, Fault> {
     })
 }
 
-/// Reads a file that a flag names, if it is not longer than it may be.
-pub fn read_bounded(path: &Path, longest: u64, flag: &str) -> Result<Vec<u8>, Fault> {
-    let fail = |e: std::io::Error| {
-        let kind = if e.kind() == std::io::ErrorKind::NotFound {
-            ErrorKind::NotFound
-        } else {
-            ErrorKind::Host
-        };
-        Fault::from_error(kind, &e).context(format!("{flag}: cannot read {}", path.display()))
-    };
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(fail)?;
-    file.take(longest + 1)
-        .read_to_end(&mut bytes)
-        .map_err(fail)?;
-    if bytes.len() as u64 > longest {
-        let message = format!("{flag}: {} is longer than {longest} bytes", path.display());
-        return Err(Fault::new(ErrorKind::Usage, message));
-    }
-    Ok(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::args::workflow::Workflow;
     use crate::args::{Cli, Command, Format};
     use clap::Parser;
+    use std::path::Path;
     use std::time::Duration;
 
     fn asked(line: &[&str]) -> Result<(Asked, Option<PathBuf>), Fault> {
@@ -156,17 +134,5 @@ mod tests {
         let (plain, _) = asked(&[&file, "--wait", "5s", "--snapshot-steps"]).unwrap();
         assert_eq!(plain.pools.wait, Some(Duration::from_secs(5)));
         assert_eq!(plain.moments, run::Moments::Steps);
-    }
-
-    #[test]
-    fn a_file_that_is_too_long_or_not_there_is_told() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("secrets");
-        std::fs::write(&path, "12345").unwrap();
-        let fault = read_bounded(&path, 4, "--secret-file").unwrap_err();
-        assert!(fault.message.ends_with("is longer than 4 bytes"), "{fault}");
-        assert_eq!(read_bounded(&path, 5, "--secret-file").unwrap(), b"12345");
-        let fault = read_bounded(Path::new("/no/such"), 5, "--secret-file").unwrap_err();
-        assert_eq!(fault.kind, ErrorKind::NotFound);
     }
 }

@@ -1,5 +1,6 @@
-//! Which workflow file is meant.
+//! Which workflow file is meant; and files that flags name, read.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use vmint::{ErrorKind, Fault};
 
@@ -94,6 +95,28 @@ fn is_workflow(path: &Path) -> bool {
     matches!(extension, Some("yml" | "yaml"))
 }
 
+/// Reads a file that a flag names, if it is not longer than it may be.
+pub fn read_bounded(path: &Path, longest: u64, flag: &str) -> Result<Vec<u8>, Fault> {
+    let fail = |e: std::io::Error| {
+        let kind = if e.kind() == std::io::ErrorKind::NotFound {
+            ErrorKind::NotFound
+        } else {
+            ErrorKind::Host
+        };
+        Fault::from_error(kind, &e).context(format!("{flag}: cannot read {}", path.display()))
+    };
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(fail)?;
+    file.take(longest + 1)
+        .read_to_end(&mut bytes)
+        .map_err(fail)?;
+    if bytes.len() as u64 > longest {
+        let message = format!("{flag}: {} is longer than {longest} bytes", path.display());
+        return Err(Fault::new(ErrorKind::Usage, message));
+    }
+    Ok(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,5 +186,17 @@ mod tests {
         );
         assert_eq!(all(&inner).unwrap_err().kind, ErrorKind::NotFound);
         assert_eq!(all(root.path()).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_file_that_is_too_long_or_not_there_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secrets");
+        std::fs::write(&path, "12345").unwrap();
+        let fault = read_bounded(&path, 4, "--secret-file").unwrap_err();
+        assert!(fault.message.ends_with("is longer than 4 bytes"), "{fault}");
+        assert_eq!(read_bounded(&path, 5, "--secret-file").unwrap(), b"12345");
+        let fault = read_bounded(Path::new("/no/such"), 5, "--secret-file").unwrap_err();
+        assert_eq!(fault.kind, ErrorKind::NotFound);
     }
 }

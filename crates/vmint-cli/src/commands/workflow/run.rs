@@ -6,7 +6,8 @@ use super::{asked, check};
 use crate::args::Format;
 use crate::args::workflow::Run;
 use crate::context::{Context, block_on};
-use crate::failure::{self, VMINT_FAILED};
+use crate::exit::{VMINT_FAILED, signal_code};
+use crate::failure;
 use crate::signals::{self, Signals};
 use std::io::Write;
 use std::path::Path;
@@ -106,7 +107,7 @@ fn tell_it(signal: i32, cancel: &Cancel, context: Context) {
         n => format!("signal {n}"),
     };
     if cancel.is_hastened() {
-        signals::exit(failure::signal_code(signal));
+        signals::exit(signal_code(signal));
     } else if cancel.by().is_some() {
         cancel.hasten(by);
     } else {

@@ -1,8 +1,8 @@
 //! Where secrets come from: files, the command line, the environment, and the user at the terminal.
 
-use super::dotenv;
-use crate::attach::terminal;
+use super::{dotenv, files};
 use crate::context::Context;
+use crate::terminal;
 use crate::values::{Secret, SecretArg};
 use std::ffi::OsString;
 use std::io::IsTerminal;
@@ -73,7 +73,7 @@ fn put(all: &mut Vec<(String, Secret)>, name: String, value: Secret) {
 }
 
 fn read_file(path: &Path) -> Result<Vec<(String, Secret)>, Fault> {
-    let bytes = super::asked::read_bounded(path, LONGEST, "--secret-file")?;
+    let bytes = files::read_bounded(path, LONGEST, "--secret-file")?;
     let wrong = |why: &str| Fault::new(ErrorKind::Usage, format!("{}: {why}", path.display()));
     let text = String::from_utf8(bytes).map_err(|_| wrong("not UTF-8"))?;
     dotenv::parse(&text).map_err(|why| wrong(&why))

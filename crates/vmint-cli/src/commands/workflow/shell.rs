@@ -5,15 +5,14 @@ use crate::args::workflow::Shell;
 use crate::attach::{Ended, attach};
 use crate::commands::run;
 use crate::context::{Context, block_on, interrupted};
-use crate::failure::{signal_code, status_code};
+use crate::exit::{signal_code, status_code};
 use crate::output::BROKEN_PIPE;
 use crate::signals::Signals;
 use std::ffi::OsString;
 use std::io::IsTerminal;
-use std::os::unix::ffi::OsStringExt;
-use vmint::workflow::moment::ShellState;
+use vmint::workflow::moment::{Entry, ShellState, Terminal};
 use vmint::workflow::moments::Moment;
-use vmint::{Command, ErrorKind, Fault, Vmint};
+use vmint::{Command, ErrorKind, Fault, Force, Vmint};
 
 /// Goes to the step's folder, if it is there already, and becomes what is behind it: the command, or bash, or else sh. No
 /// login shell, which would set a `PATH` of its own.
@@ -45,7 +44,7 @@ pub fn shell(context: Context, args: Shell) -> Result<u8, Fault> {
                 Ended::BrokenPipe => BROKEN_PIPE,
             });
         // Before the prompt is back nothing is left.
-        match (code, vmint.remove(id, true).await) {
+        match (code, vmint.remove(id, Force::Yes).await) {
             // It may have removed itself: the guest shut down.
             (code, Err(fault)) if fault.kind == ErrorKind::NotFound => code,
             (Ok(_), Err(fault)) => {
@@ -85,56 +84,60 @@ async fn open(
 fn command(moment: &Moment, asked: Vec<OsString>) -> Result<Command, Fault> {
     let is_terminal = std::io::stdin().is_terminal();
     let tty = is_terminal && (asked.is_empty() || std::io::stdout().is_terminal());
+    let state = moment.shell.clone().unwrap_or_default();
+    let terminal = if tty { Terminal::Yes } else { Terminal::No };
+    let entry = state.entry(terminal).map_err(|e| {
+        let fault = Fault::new(ErrorKind::Usage, e.to_string());
+        fault.context("the step's variables cannot be given to its container")
+    })?;
     let options = CommandOptions {
         env: Vec::new(),
         workdir: None,
-        user: moment.shell.as_ref().and_then(|state| state.user.clone()),
+        user: match &state.container {
+            // The engine is root's.
+            Some(_) => Some("root".to_owned()),
+            None => state.user.clone(),
+        },
         interactive: true,
         tty,
         timeout: None,
     };
-    let argv = argv(moment.shell.as_ref(), asked);
-    let mut command = run::command(&options, argv)?;
-    if let Some(state) = &moment.shell {
-        command.env.extend(environment(state));
-    }
+    let mut command = run::command(&options, argv(&state, &entry, asked))?;
+    command.env.extend(environment(entry));
     Ok(command)
 }
 
-fn argv(state: Option<&ShellState>, asked: Vec<OsString>) -> Vec<OsString> {
-    let cwd = match state {
-        Some(state) if !state.cwd.is_empty() => state.cwd.as_str(),
-        _ => ".",
+fn argv(state: &ShellState, entry: &Entry, asked: Vec<OsString>) -> Vec<OsString> {
+    let cwd = match state.cwd.as_str() {
+        "" => ".",
+        cwd => cwd,
     };
     let enter = ["/bin/sh", "-c", ENTER, cwd].map(OsString::from);
-    enter.into_iter().chain(asked).collect()
+    let begin = entry.argv.iter().map(OsString::from);
+    begin.chain(enter).chain(asked).collect()
 }
 
-/// The step's variables; `PATH` last, so that it counts.
-fn environment(state: &ShellState) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
-    let path = Some(("PATH".to_owned(), state.path.clone())).filter(|(_, path)| !path.is_empty());
-    let all = state.env.clone().into_iter().chain(path);
-    all.map(|(name, value)| {
-        (
-            OsString::from(name).into_vec(),
-            OsString::from(value).into_vec(),
-        )
-    })
+/// The step's variables.
+fn environment(entry: Entry) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
+    let all = entry.env.into_iter();
+    all.map(|(name, value)| (name.into_bytes(), value.into_bytes()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::ffi::OsStringExt;
     use std::process::Output;
 
     /// What the guest would do, done here.
     fn done(state: &ShellState, asked: &[&str]) -> Output {
         let asked = asked.iter().map(OsString::from).collect();
-        let argv = argv(Some(state), asked);
+        let entry = state.entry(Terminal::No).unwrap();
+        let argv = argv(state, &entry, asked);
         let pair = |(name, value)| (OsString::from_vec(name), OsString::from_vec(value));
         std::process::Command::new(&argv[0])
             .args(&argv[1..])
-            .envs(environment(state).map(pair))
+            .envs(environment(entry).map(pair))
             .output()
             .unwrap()
     }
@@ -148,7 +151,7 @@ mod tests {
             env: [("GREETING".to_owned(), "a\nb  c".to_owned())].into(),
             path: "/bin:/usr/bin:/own".into(),
             cwd: cwd.to_str().unwrap().into(),
-            user: None,
+            ..ShellState::default()
         };
         let script = r#"printf '%s|%s|%s|%s' "$PWD" "$PATH" "$GREETING" "$1""#;
         let output = done(&state, &["sh", "-c", script, "sh", "an argument"]);

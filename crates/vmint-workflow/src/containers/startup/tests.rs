@@ -1,3 +1,5 @@
+use super::super::folders::OfMachine;
+use super::super::job::job_container;
 use super::super::running::context;
 use super::super::service::services;
 use super::super::testing::{self, Script, podman};
@@ -26,14 +28,124 @@ fn run(
     value: &Value,
     script: Script,
 ) -> (Result<Vec<Running>, StartError>, String) {
-    let scope = Scope::new("a1").unwrap();
-    let mut startup = Startup::new(engine, scope, services(value).unwrap());
+    let startup = Startup::new(engine, a1(), None, services(value).unwrap());
+    let (end, log) = start(startup, script);
+    (end.map(|started| started.services), log)
+}
+
+fn a1() -> Scope {
+    Scope::new("a1").unwrap()
+}
+
+fn start(mut startup: Startup, script: Script) -> (Result<Started, StartError>, String) {
     testing::run(script, |answer| {
         if let Some(answer) = answer {
             startup.answer(&answer);
         }
         startup.turn()
     })
+}
+
+/// With this container of the job's own.
+fn of_job(engine: Engine, value: &Value, services_too: &Value) -> Startup {
+    let folders = Folders::of_job(OfMachine {
+        workspace: "/work/a/a",
+        work: "/work",
+        temp: "/work/_temp",
+        tool_cache: "/tools",
+        externals: "/ext",
+    });
+    let job = job_container(value).unwrap().unwrap();
+    let services = services(services_too).unwrap();
+    Startup::new(engine, a1(), Some((job, folders)), services)
+}
+
+#[test]
+fn the_jobs_own_container_is_started_first_and_kept_alive() {
+    let value = object(&[
+        ("image", "rust:1".into()),
+        ("env", object(&[("PASSWORD", "s3cret".into())])),
+        ("ports", vec![Value::from(80.0)].into()),
+        ("volumes", vec![Value::from("/srv/data:/data")].into()),
+        ("options", "--user 7".into()),
+    ]);
+    let script = || {
+        Script::new()
+            .say(" create --name", ID)
+            .say(" inspect --type", WELL)
+    };
+    let startup = of_job(podman(), &value, &object(&[("cache", redis())]));
+    let (end, log) = start(startup, script());
+    let started = end.unwrap();
+    assert_eq!(started.job, Some(Inside::new(ID.trim())));
+    assert_eq!(started.services.len(), 1);
+    assert!(!log.contains("s3cret"), "{log}");
+    let (own, services) = log.split_once("Group: Starting cache").unwrap();
+    assert!(services.contains("cache service is healthy"), "{services}");
+    insta::assert_snapshot!(own, @r#"
+    Group: Create local container network
+    $ podman network create --label vmint=a1 github_network_a1
+    EndGroup: 
+    Group: Starting job container
+    $ podman image inspect --format {{.Id}} rust:1
+    $ /bin/sh -c for path; do test -e "$path" || mkdir -p -- "$path" || exit; done sh /work/_temp/_github_workflow /work/_temp/_github_home /ext /tools /work /srv/data
+    $ podman create --name vmint_0_job_a1 --label vmint=a1 --network github_network_a1 --workdir /__w/a/a --publish 80 --user 7 --env PASSWORD --env GITHUB_ACTIONS --env CI --env HOME=/github/home --volume /run/podman/podman.sock:/var/run/docker.sock --volume /work:/__w --volume /tools:/__t --volume /ext:/__e:ro --volume /work/_temp/_github_home:/github/home --volume /work/_temp/_github_workflow:/github/workflow --volume /srv/data:/data --entrypoint tail rust:1 -f /dev/null
+    $ podman start 8d9e6374e7b79e1988ce1ca041ce6f30e0d18633edf87e24ef842dd195afe3b1
+    $ podman inspect --type container --format {"State":{{json .State}},"Ports":{{json .NetworkSettings.Ports}}} 8d9e6374e7b79e1988ce1ca041ce6f30e0d18633edf87e24ef842dd195afe3b1
+    EndGroup:
+    "#);
+    // Whatever its image checks, only services are waited for; and its logs, of which there are none, are not shown.
+    assert!(!log.contains("job service"), "{log}");
+    let mut startup = of_job(Engine::Docker, &value, &Value::Null);
+    let script = || script().say(" ps ", ID);
+    let (_, log) = testing::run(script(), |answer| {
+        if let Some(answer) = answer {
+            startup.answer(&answer);
+        }
+        startup.turn()
+    });
+    assert!(!log.contains("mkdir"), "{log}");
+    let mut teardown = startup.teardown();
+    let ((), log) = testing::run(script(), |answer| {
+        if let Some(answer) = answer {
+            teardown.answer(&answer);
+        }
+        teardown.turn()
+    });
+    assert!(
+        !log.contains(" logs ") && log.contains("rm --force"),
+        "{log}"
+    );
+}
+
+#[test]
+fn a_container_of_the_job_that_does_not_go_on_is_a_failure() {
+    let ended = r#"{"State":{"Running":false,"ExitCode":127},"Ports":{}}"#;
+    let well = || Script::new().say(" create --name", ID);
+    let started = |script| {
+        let startup = of_job(podman(), &"rust:1".into(), &Value::Null);
+        start(startup, script).0.unwrap_err().to_string()
+    };
+    let messages = [
+        started(well().say(" inspect --type", ended)),
+        started(Script::new().fail(" create --name", 125, "Error: no such option")),
+        started(well().fail(
+            " start ",
+            127,
+            "Error: \"tail\": executable file not found in $PATH",
+        )),
+        started(
+            well()
+                .fail("image inspect", 1, "")
+                .fail(" pull", 1, "denied"),
+        ),
+    ];
+    insta::assert_snapshot!(messages.join("\n"), @r#"
+    the job's container (rust:1) ended at once, with exit code 127: no step can be run in it
+    failed to create the job's container (rust:1): exit code 125 (Error: no such option)
+    failed to start the job's container (rust:1): exit code 127 (Error: "tail": executable file not found in $PATH)
+    the job's container: failed to pull the image `rust:1` in 3 tries: exit code 1 (denied)
+    "#);
 }
 
 #[test]
@@ -87,8 +199,8 @@ fn a_service_is_created_started_and_waited_for() {
 fn values_of_variables_are_in_the_environment_of_the_client() {
     let scope = Scope::new("a1").unwrap();
     let services = services(&object(&[("cache", redis())])).unwrap();
-    let startup = Startup::new(podman(), scope, services);
-    let call = startup.create(&startup.services[0]);
+    let startup = Startup::new(podman(), scope, None, services);
+    let call = startup.members[0].create(&startup.engine, &startup.scope);
     assert!(
         call.env
             .contains(&("PASSWORD".to_owned(), "s3cret".to_owned()))
@@ -106,7 +218,7 @@ fn logs_are_not_shown_twice() {
             .say(" inspect --type", sick)
     };
     let services = services(&object(&[("a", "redis:7".into())])).unwrap();
-    let mut startup = Startup::new(podman(), Scope::new("a1").unwrap(), services);
+    let mut startup = Startup::new(podman(), Scope::new("a1").unwrap(), None, services);
     let (_, log) = testing::run(script(), |answer| {
         if let Some(answer) = answer {
             startup.answer(&answer);
@@ -199,7 +311,7 @@ fn each_failure_says_what_was_tried() {
         run(podman(), &services, script).0.unwrap_err().to_string()
     });
     insta::assert_snapshot!(errors.join("\n"), @"
-    failed to create a network for the services: exit code 125 (Error: permission denied)
+    failed to create a network for the job's containers: exit code 125 (Error: permission denied)
     failed to make the folders for the volumes of service `a` (redis:7): exit code 125 (mkdir: read-only file system)
     failed to create the container of service `a` (redis:7): exit code 125 (Error: port is taken)
     failed to start service `a` (redis:7): exit code 125 (Error: apparmor_parser not found); add the package `apparmor` to the machine's image, which docker needs

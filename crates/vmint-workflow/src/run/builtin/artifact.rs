@@ -147,16 +147,18 @@ impl<'r> Instance<'r> {
     }
 
     async fn bring_artifact(
-        &self,
+        &mut self,
         artifacts: &Artifacts,
         artifact: &Artifact,
         folder: &str,
     ) -> Result<(), Trouble> {
+        let folder = self.folder_in_machine(folder).await?;
         let (sender, receiver) = mpsc::channel(WAITING);
-        let put = self.session.guest().put(folder, receiver);
+        let put = self.session.guest().put(&folder, receiver);
         let (sent, put) = futures_util::future::join(artifacts.send(artifact, sender), put).await;
         put?;
-        sent.map_err(own)
+        sent.map_err(own)?;
+        self.hand_over(&folder).await
     }
 }
 

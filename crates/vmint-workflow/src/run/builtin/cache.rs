@@ -72,8 +72,9 @@ impl<'r> Instance<'r> {
             say(format!("{text}, not restored: lookup-only"))?;
             return Ok(Done::well(outputs));
         }
+        let root = self.root_in_machine().await?;
         let (sender, receiver) = mpsc::channel(WAITING);
-        let put = self.session.guest().put("/", receiver);
+        let put = self.session.guest().put(&root, receiver);
         let (sent, put) = futures_util::future::join(hit.send(sender), put).await;
         put?;
         sent.map_err(own)?;

@@ -69,6 +69,8 @@ impl<'r> Instance<'r> {
             let text = format!(".git: {}", size(git.bytes));
             around.log.say(Kind::Text, text)?;
         }
+        let folder = self.view.in_machine(&target);
+        self.hand_over(&folder).await?;
         let mut outputs = IndexMap::new();
         outputs.insert("ref".to_owned(), source.git_ref());
         outputs.insert("commit".to_owned(), source.sha().to_owned());
@@ -121,7 +123,7 @@ impl<'r> Instance<'r> {
         Ok(())
     }
 
-    /// Packs something on this host and unpacks it in the machine at the same time.
+    /// Packs something on this host and unpacks it in a folder of the job at the same time.
     pub(in crate::run) async fn send<F, Fut>(
         &self,
         target: &str,
@@ -133,8 +135,9 @@ impl<'r> Instance<'r> {
     {
         let (sender, receiver) = mpsc::channel(WAITING);
         let guest = self.session.guest();
+        let target = self.view.in_machine(target);
         let (packed, put) =
-            futures_util::future::join(pack(sender), guest.put(target, receiver)).await;
+            futures_util::future::join(pack(sender), guest.put(&target, receiver)).await;
         match (packed, put) {
             (Ok(packed), Ok(())) => Ok(packed),
             // The machine's reason is why packing ended.

@@ -43,19 +43,28 @@ impl<'r> Instance<'r> {
                 String::from_utf8_lossy(&output).into_owned()
             }
         };
+        let (whose, of_container) = if self.view.container().is_none() {
+            ("the image", None)
+        } else {
+            let help = format!("name an image with {} in `container`", tool.name);
+            ("the job's container", Some(help))
+        };
         match tool.answer(program.as_ref(), &output, wanted.as_deref()) {
             Answer::Satisfied(ready) => {
                 let path = program.map_or(String::new(), |program| program.path);
                 let version = output.lines().next().unwrap_or_default();
-                let text = format!("{} of the image: {path} ({version})", tool.name);
+                let text = format!("{} of {whose}: {path} ({version})", tool.name);
                 around.log.say(Kind::Text, self.run.mask(&text))?;
                 for (programs, package) in tool.companions {
                     if self.inventory.first(programs).is_none() {
                         let missing = programs[0];
-                        let text = format!(
-                            "the image has {}, but no {missing}: add {package} to `packages` of its recipe in vmint.toml",
-                            tool.name
-                        );
+                        let remedy = match self.view.container() {
+                            None => {
+                                format!("add {package} to `packages` of its recipe in vmint.toml")
+                            }
+                            Some(_) => format!("name an image with {missing} in `container`"),
+                        };
+                        let text = format!("{whose} has {}, but no {missing}: {remedy}", tool.name);
                         around.log.say(Kind::Warning, &text)?;
                         self.annotate(around.log.at(), Level::Warning, &text);
                     }
@@ -75,18 +84,21 @@ impl<'r> Instance<'r> {
                 wanted,
                 help,
             } => Err(Trouble::Step(format!(
-                "the image has {} {found}, and the workflow wants {wanted}: {help}",
-                tool.name
+                "{whose} has {} {found}, and the workflow wants {wanted}: {}",
+                tool.name,
+                of_container.unwrap_or(help)
             ))),
             Answer::Missing { help } => Err(Trouble::Step(format!(
-                "the image has no {}: {help}",
-                tool.name
+                "{whose} has no {}: {}",
+                tool.name,
+                of_container.unwrap_or(help)
             ))),
         }
     }
 
-    async fn version_in(&self, tool: &Tool, path: &str) -> Result<String, Trouble> {
+    async fn version_in(&mut self, tool: &Tool, path: &str) -> Result<String, Trouble> {
         let full = paths::below(&self.workspace(), path);
+        let full = self.in_machine(&full).await?;
         let found = transfer::fetch(self.session.guest(), &full, MOST).await?;
         let Some(file) = found.first() else {
             return Err(Trouble::Step(format!(
@@ -102,6 +114,8 @@ impl<'r> Instance<'r> {
     async fn link(&self, name: &str, target: &str) -> Result<(), Trouble> {
         let mut parcel = transfer::Parcel::default();
         parcel.link(name, target);
-        Ok(parcel.put(self.session.guest(), paths::BIN).await?)
+        Ok(parcel
+            .put(self.session.guest(), self.view.programs())
+            .await?)
     }
 }

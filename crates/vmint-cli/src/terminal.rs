@@ -1,6 +1,5 @@
 //! The local terminal: its size, and raw mode, in which every key is the guest's.
 
-use super::host;
 use rustix::termios::{self, OptionalActions, Termios};
 use std::io::{IsTerminal, Write};
 use std::sync::{Mutex, Once, PoisonError};
@@ -29,7 +28,10 @@ impl RawMode {
         if !std::io::stdin().is_terminal() {
             return Ok(None);
         }
-        let fail = |e: rustix::io::Errno| host(&e.into(), "cannot set the terminal's mode");
+        let fail = |e: rustix::io::Errno| {
+            Fault::from_error(ErrorKind::Host, &std::io::Error::from(e))
+                .context("cannot set the terminal's mode")
+        };
         let saved = termios::tcgetattr(rustix::stdio::stdin()).map_err(fail)?;
         restore_on_panic();
         let mut raw = saved.clone();
@@ -68,7 +70,10 @@ pub fn ask_hidden(question: &str) -> Result<String, Fault> {
                 }
             }
             Err(rustix::io::Errno::INTR) => {}
-            Err(e) => return Err(host(&e.into(), "cannot read from the terminal")),
+            Err(e) => {
+                let fault = Fault::from_error(ErrorKind::Host, &std::io::Error::from(e));
+                return Err(fault.context("cannot read from the terminal"));
+            }
         }
     };
     tell("\r\n");
