@@ -140,7 +140,7 @@ mod tests {
                         .skip(1)
                         .any(|rest| !rest.starts_with(['.', ','])) => {}
                 Some(cell) => {
-                    wrong.push(format!("{name}: the page says “{cell}”, and it is {text}"))
+                    wrong.push(format!("{name}: the page says “{cell}”, and it is {text}"));
                 }
                 None => wrong.push(format!("{name} has no row")),
             }
