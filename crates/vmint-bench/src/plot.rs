@@ -3,7 +3,7 @@
 //! Each figure has a row of its own with a scale of its own, from 0: a bar as long as the median, a line on to the 99th percentile, a grey bar for what
 //! it is held against, and a mark at its target. A row is read by itself; no two rows are compared by their bars.
 
-use super::report::{Bound, Figures, HostFacts, Of, Report, Row};
+use super::report::{Bound, Figures, HostFacts, Of, Report, Row, number};
 use std::fmt::Write;
 
 const WIDTH: f64 = 860.0;
@@ -151,14 +151,6 @@ fn bar(svg: &mut String, y: f64, figures: &Figures, colour: &str, x: impl Fn(f64
          <line x1=\"{median:.1}\" x2=\"{far:.1}\" y1=\"{middle:.1}\" y2=\"{middle:.1}\" stroke=\"#222\"/>",
         median - LEFT
     );
-}
-
-fn number(n: f64) -> String {
-    if n < 10.0 {
-        format!("{n:.2}")
-    } else {
-        format!("{n:.0}")
-    }
 }
 
 fn text(svg: &mut String, x: f64, y: f64, attributes: &str, text: &str) {

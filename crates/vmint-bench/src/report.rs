@@ -155,6 +155,15 @@ impl fmt::Display for Unit {
     }
 }
 
+/// A figure for people: whole, or with two decimals below ten.
+pub fn number(n: f64) -> String {
+    if n < 10.0 {
+        format!("{n:.2}")
+    } else {
+        format!("{n:.0}")
+    }
+}
+
 /// Percentiles of samples, each of them a sample (nearest rank). They run from good to bad: of a rate, `p99` is what
 /// all but one in a hundred exceed.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]

@@ -304,15 +304,11 @@ impl<'a> Rig<'a> {
     }
 }
 
-/// Removes a folder, if there is one.
 fn remove_folder(path: &Path) -> Result<(), Fault> {
-    match std::fs::remove_dir_all(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            let fault = Fault::from_error(ErrorKind::Host, &e);
-            Err(fault.context(format!("cannot remove {}", path.display())))
-        }
-        _ => Ok(()),
-    }
+    vmint_store::remove_folder(path).map_err(|e| {
+        let fault = Fault::from_error(ErrorKind::Host, &e);
+        fault.context(format!("cannot remove {}", path.display()))
+    })
 }
 
 impl Drop for Rig<'_> {

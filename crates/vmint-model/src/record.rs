@@ -64,6 +64,35 @@ pub struct MachineRecord {
 }
 
 impl MachineRecord {
+    /// Of a machine that nothing is known of but what it shall be: it belongs to nobody, and nothing of it is up.
+    pub fn new(id: MachineId, name: Name, state: MachineState, spec: MachineSpec) -> Self {
+        Self {
+            id,
+            name,
+            state,
+            generation: Generation(1),
+            spec,
+            image_digest: None,
+            template: None,
+            restored: None,
+            accelerator: None,
+            confinement: None,
+            runner_confinement: None,
+            run_as: None,
+            ephemeral: false,
+            pool: None,
+            owner: None,
+            runner: None,
+            hypervisor: None,
+            addresses: Vec::new(),
+            ports: Vec::new(),
+            last_ports: Vec::new(),
+            reason: None,
+            created_at_ms: 0,
+            ready_ms: None,
+        }
+    }
+
     /// What its disk keeps: of a machine that goes away with its owner or pool nothing outlives the host anyway.
     pub fn disk_cache(&self) -> DiskCache {
         let usual = if self.ephemeral {

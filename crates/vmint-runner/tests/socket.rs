@@ -22,39 +22,24 @@ const SOON: Duration = Duration::from_secs(60);
 
 fn record(state: MachineState) -> MachineRecord {
     MachineRecord {
-        name: "web".parse().unwrap(),
-        id: MachineId::random(),
-        state,
         generation: Generation(3),
-        spec: MachineSpec {
-            image: "tiny".into(),
-            memory: ByteSize::mib(128),
-            cpus: 1,
-            net: NetMode::None,
-            publish: Vec::new(),
-            limits: Limits::default(),
-            origin: Origin::Template,
-            disk_cache: None,
-            defaults: ExecDefaults::default(),
-        },
-        image_digest: None,
-        template: None,
-        restored: None,
-        last_ports: Vec::new(),
         accelerator: Some(Accelerator::Tcg),
-        confinement: None,
-        runner_confinement: None,
-        run_as: None,
-        ephemeral: false,
-        pool: None,
-        owner: None,
-        runner: None,
-        hypervisor: None,
-        addresses: Vec::new(),
-        ports: Vec::new(),
-        reason: None,
-        created_at_ms: 0,
-        ready_ms: None,
+        ..MachineRecord::new(
+            MachineId::random(),
+            "web".parse().unwrap(),
+            state,
+            MachineSpec {
+                image: "tiny".into(),
+                memory: ByteSize::mib(128),
+                cpus: 1,
+                net: NetMode::None,
+                publish: Vec::new(),
+                limits: Limits::default(),
+                origin: Origin::Template,
+                disk_cache: None,
+                defaults: ExecDefaults::default(),
+            },
+        )
     }
 }
 

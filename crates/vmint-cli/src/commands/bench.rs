@@ -7,6 +7,7 @@ use crate::output;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use vmint::{ErrorKind, Fault};
+use vmint_bench::report::number;
 use vmint_bench::{self as bench, BenchOptions, Figures, HostFacts, Report, Row, Told};
 
 /// `vmint bench`.
@@ -98,14 +99,6 @@ fn facts(host: &HostFacts) -> String {
 
 fn first_line(text: &str) -> &str {
     text.lines().next().unwrap_or_default()
-}
-
-fn number(n: f64) -> String {
-    if n < 10.0 {
-        format!("{n:.2}")
-    } else {
-        format!("{n:.0}")
-    }
 }
 
 fn percentiles(row: &Row, figures: &Figures) -> String {

@@ -8,8 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 use vmint_model::{
-    ByteSize, Cause, ExecDefaults, Generation, MachineRecord, MachineSpec, MachineState, NetMode,
-    Now, Origin,
+    ByteSize, Cause, ExecDefaults, MachineRecord, MachineSpec, MachineState, NetMode, Now, Origin,
 };
 
 fn open(folder: &Path) -> Store {
@@ -49,12 +48,11 @@ fn waiting(boot: Boot, bytes: u64) -> Request {
 }
 
 fn record(machine: &MachineId) -> MachineRecord {
-    MachineRecord {
-        id: machine.clone(),
-        name: format!("m-{machine}").parse().unwrap(),
-        state: MachineState::Starting,
-        generation: Generation(1),
-        spec: MachineSpec {
+    MachineRecord::new(
+        machine.clone(),
+        format!("m-{machine}").parse().unwrap(),
+        MachineState::Starting,
+        MachineSpec {
             image: "tiny".into(),
             memory: ByteSize::mib(128),
             cpus: 1,
@@ -65,25 +63,7 @@ fn record(machine: &MachineId) -> MachineRecord {
             disk_cache: None,
             defaults: ExecDefaults::default(),
         },
-        image_digest: None,
-        template: None,
-        restored: None,
-        last_ports: Vec::new(),
-        accelerator: None,
-        confinement: None,
-        runner_confinement: None,
-        run_as: None,
-        ephemeral: false,
-        pool: None,
-        owner: None,
-        runner: None,
-        hypervisor: None,
-        addresses: Vec::new(),
-        ports: Vec::new(),
-        reason: None,
-        created_at_ms: 0,
-        ready_ms: None,
-    }
+    )
 }
 
 fn at(ms: i64) -> Moment<'static> {

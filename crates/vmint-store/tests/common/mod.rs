@@ -2,9 +2,7 @@
 
 use std::path::PathBuf;
 use std::time::Duration;
-use vmint_model::{
-    ByteSize, Generation, MachineId, MachineRecord, MachineSpec, MachineState, NetMode, Origin,
-};
+use vmint_model::{ByteSize, MachineId, MachineRecord, MachineSpec, MachineState, NetMode, Origin};
 use vmint_store::Store;
 
 /// A folder with a database, gone with the test.
@@ -40,28 +38,12 @@ pub fn spec() -> MachineSpec {
 
 pub fn machine(name: &str) -> MachineRecord {
     MachineRecord {
-        id: MachineId::random(),
-        name: name.parse().unwrap(),
-        state: MachineState::Created,
-        generation: Generation(1),
-        spec: spec(),
-        image_digest: None,
-        template: None,
-        restored: None,
-        last_ports: Vec::new(),
-        accelerator: None,
-        confinement: None,
-        runner_confinement: None,
-        run_as: None,
-        ephemeral: false,
-        pool: None,
-        owner: None,
-        runner: None,
-        hypervisor: None,
-        addresses: Vec::new(),
-        ports: Vec::new(),
-        reason: None,
         created_at_ms: vmint_store::now_ms(),
-        ready_ms: None,
+        ..MachineRecord::new(
+            MachineId::random(),
+            name.parse().unwrap(),
+            MachineState::Created,
+            spec(),
+        )
     }
 }

@@ -2,8 +2,8 @@
 
 use vmint_model::spec::{check_cpus, check_memory};
 use vmint_model::{
-    ByteSize, DiskCache, ErrorKind, Fault, Generation, Limits, MachineId, MachineRecord,
-    MachineSpec, MachineState, Name, NetMode, Origin, ProcessRef, Publish,
+    ByteSize, DiskCache, ErrorKind, Fault, Limits, MachineId, MachineRecord, MachineSpec,
+    MachineState, Name, NetMode, Origin, ProcessRef, Publish,
 };
 use vmint_runner::identity;
 use vmint_store::process;
@@ -107,28 +107,15 @@ pub(super) fn record_of(
         None => (None, MachineId::random()),
     };
     MachineRecord {
-        id: id.clone(),
-        name: new.name.unwrap_or_else(|| identity::default_name(&id)),
-        state,
-        generation: Generation(1),
-        spec,
         image_digest: Some(digest),
-        template: None,
-        restored: None,
-        last_ports: Vec::new(),
-        accelerator: None,
-        confinement: None,
-        runner_confinement: None,
-        run_as: None,
         ephemeral: new.ephemeral,
         pool,
         owner: new.owner,
-        runner: None,
-        hypervisor: None,
-        addresses: Vec::new(),
-        ports: Vec::new(),
-        reason: None,
-        created_at_ms: 0,
-        ready_ms: None,
+        ..MachineRecord::new(
+            id.clone(),
+            new.name.unwrap_or_else(|| identity::default_name(&id)),
+            state,
+            spec,
+        )
     }
 }
