@@ -299,6 +299,8 @@ mod tests {
             expires_steady_ms: None,
             silent_steady_ms: None,
             ended: None,
+            keep_lost: None,
+            kept: None,
             console: None,
         }
     }
