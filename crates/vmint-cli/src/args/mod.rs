@@ -7,6 +7,7 @@ pub mod image;
 pub mod machine;
 pub mod other;
 pub mod pool;
+#[cfg(feature = "top")]
 pub mod top;
 pub mod workflow;
 
@@ -140,6 +141,7 @@ pub enum Command {
     Doctor(other::Doctor),
     Gc(other::Gc),
     Events(other::Events),
+    #[cfg(feature = "top")]
     Top(top::Top),
     Bench(other::Bench),
     #[command(subcommand)]

@@ -25,6 +25,7 @@ mod run;
 pub(crate) mod schema;
 mod snapshots;
 mod templates;
+#[cfg(feature = "top")]
 mod top;
 mod undo;
 mod workflow;
@@ -122,6 +123,7 @@ fn dispatch(context: Context, command: Command) -> Result<u8, Fault> {
         Command::Doctor(_) => care::doctor(context),
         Command::Gc(args) => care::gc(context, &args).map(done),
         Command::Events(args) => care::events(context, &args).map(done),
+        #[cfg(feature = "top")]
         Command::Top(args) => top::top(context, &args).map(done),
         Command::Bench(args) => bench::bench(context, args),
         Command::Config(args) => care::config(context, &args).map(done),
