@@ -63,10 +63,10 @@ pub fn run(args: &[OsString]) -> u8 {
     } else {
         Codes::Own
     };
-    let writes_raw = cli.command.writes_raw();
+    let stdout = cli.command.stdout();
     let _span = match trace::begin(|| usage::command_of(args)) {
         Ok(span) => span,
-        Err(fault) => return failure::report(&fault, codes, cli.format, writes_raw),
+        Err(fault) => return failure::report(&fault, codes, cli.format, stdout),
     };
     tracing::info!("begins");
     let result = events_alone(cli.format, &cli.command)
@@ -75,7 +75,7 @@ pub fn run(args: &[OsString]) -> u8 {
     vmint::pools::wait_for_tenders();
     let code = match result {
         Ok(code) => code,
-        Err(fault) => failure::report(&fault, codes, cli.format, writes_raw),
+        Err(fault) => failure::report(&fault, codes, cli.format, stdout),
     };
     tracing::info!(code, "ends");
     code
