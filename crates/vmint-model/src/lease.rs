@@ -155,6 +155,25 @@ impl fmt::Display for LeaseEnd {
     }
 }
 
+/// How an owner's process is gone, for the runner that watches it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OwnerGone {
+    /// It has ended.
+    Ended,
+    /// It cannot be seen, for this reason: nobody would learn that it ended.
+    Unseen(String),
+}
+
+impl OwnerGone {
+    /// How its lease ends, and what a reader is told beside that.
+    pub fn lease_end(&self) -> (LeaseEnd, Option<&str>) {
+        match self {
+            Self::Ended => (LeaseEnd::OwnerEnded, None),
+            Self::Unseen(why) => (LeaseEnd::OwnerUnseen, Some(why)),
+        }
+    }
+}
+
 /// That a lease ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ended {

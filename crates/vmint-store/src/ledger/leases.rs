@@ -4,7 +4,8 @@ use super::{Refusal, json, line, parse, pools, slots};
 use crate::{Store, machines};
 use rusqlite::{OptionalExtension, Transaction, params};
 use vmint_model::{
-    By, Ended, LeaseEnd, LeaseId, LeaseRecord, LedgerError, MachineId, Name, Now, Ring, SlotState,
+    By, Ended, LeaseEnd, LeaseId, LeaseRecord, LedgerError, MachineId, Name, Now, OwnerGone, Ring,
+    SlotState,
 };
 
 /// How many leases are remembered after their end.
@@ -26,6 +27,23 @@ impl Store {
             let mut rings = Vec::new();
             let lease = finish(t, lease, how, detail, now, &mut rings)?;
             Ok((lease, rings))
+        })
+    }
+
+    /// Ends the lease of an owner that is gone, for the runner that watches it. One that has ended, or is forgotten, stays as it is.
+    pub fn owner_gone(
+        &mut self,
+        id: &LeaseId,
+        gone: &OwnerGone,
+        now: Now,
+    ) -> Result<Vec<Ring>, LedgerError> {
+        self.ledger("owner_gone", |t| {
+            let mut rings = Vec::new();
+            if let Some(lease) = find(t, id)?.filter(|lease| lease.ended.is_none()) {
+                let (how, why) = gone.lease_end();
+                finish(t, lease, how, why, now, &mut rings)?;
+            }
+            Ok(rings)
         })
     }
 
