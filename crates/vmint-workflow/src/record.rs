@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use vmint_model::{Accelerator, Fault, Generation, LeaseId, MachineId, Name, ProcessRef, RunId};
 
+pub use vmint_syntax::annotation::{Annotation, Level};
+pub use vmint_syntax::limits::Limit;
+
 /// A run of a workflow.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunRecord {
@@ -329,18 +332,6 @@ pub enum StepEnd {
     },
 }
 
-/// Whose time limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Limit {
-    /// The step's.
-    Step,
-    /// The job's.
-    Job,
-    /// The workflow's.
-    Workflow,
-}
-
 /// A moment to go back to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepSnapshot {
@@ -352,37 +343,4 @@ pub struct StepSnapshot {
     pub took_ms: f64,
     /// What it takes on disk beyond what it shares, in bytes.
     pub size: u64,
-}
-
-/// How bad an annotation is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Level {
-    /// `::error::`.
-    Error,
-    /// `::warning::`.
-    Warning,
-    /// `::notice::`.
-    Notice,
-}
-
-/// What a step wants to be seen.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Annotation {
-    /// How bad.
-    pub level: Level,
-    /// Masked.
-    pub message: String,
-    /// `title`.
-    pub title: Option<String>,
-    /// `file`.
-    pub file: Option<String>,
-    /// `line`.
-    pub line: Option<u32>,
-    /// `endLine`.
-    pub end_line: Option<u32>,
-    /// `col`.
-    pub column: Option<u32>,
-    /// `endColumn`.
-    pub end_column: Option<u32>,
 }
