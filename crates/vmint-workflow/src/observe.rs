@@ -1,6 +1,7 @@
 //! Who watches a run: the command line, and the store.
 
 use crate::log::Line;
+use crate::mask::Masked;
 use crate::record::RunRecord;
 
 /// Is told of all that happens in a run, in order, by one caller at a time.
@@ -15,7 +16,7 @@ pub enum Change<'a> {
     /// The run has begun.
     Started,
     /// Something is waited for or should be known; also in [`RunRecord::notes`] when it is lasting.
-    Note(&'a str),
+    Note(&'a Masked),
     /// A job runs, or was skipped without running.
     JobStarted {
         /// Which.

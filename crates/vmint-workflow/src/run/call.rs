@@ -30,7 +30,7 @@ impl<'r> Run<'r> {
         let inner = match prepared {
             Ok(prepared) => prepared,
             Err(reason) => {
-                let record = Self::job_record(caller, job, &name, &name, None);
+                let record = self.job_record(caller, job, &name, &name, None);
                 return Some(self.refused(record, &reason));
             }
         };
@@ -120,7 +120,7 @@ impl<'r> Run<'r> {
                 Err(error) => {
                     let name = &name.text;
                     let text = format!("the output `{name}` cannot be evaluated: {error}");
-                    self.recorder.note(&self.mask(&text));
+                    self.recorder.note(self.mask(&text));
                     outcome = Outcome::Failure;
                 }
             }

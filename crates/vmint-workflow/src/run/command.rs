@@ -1,5 +1,6 @@
 //! A command of a step: its files go in, it runs, its output is read as it comes, and what it has left is fetched.
 
+use super::end::End;
 use super::forward::Forwarding;
 use super::instance::{Instance, Trouble};
 use super::recorder::{StepLog, now_ms};
@@ -15,7 +16,7 @@ use crate::guest::Command;
 use crate::limits::{Deadline, Phase};
 use crate::lines::{Debugging, Event, Interpreter, Job};
 use crate::log::Kind;
-use crate::record::{Level, Limit, StepEnd};
+use crate::record::{Level, Limit};
 use indexmap::IndexMap;
 use std::time::Instant;
 use vmint_model::Fault;
@@ -48,7 +49,7 @@ pub(super) struct Launch {
 #[derive(Debug)]
 pub(super) struct Ran {
     /// How it ended.
-    pub end: StepEnd,
+    pub end: End,
     /// `GITHUB_OUTPUT`.
     pub outputs: IndexMap<String, String>,
     /// `GITHUB_STATE`.
@@ -196,13 +197,10 @@ impl<'r> Instance<'r> {
         &mut self,
         command: Command,
         most: usize,
-    ) -> Result<(StepEnd, Vec<u8>), Trouble> {
+    ) -> Result<(End, Vec<u8>), Trouble> {
         let (command, mark) = self.where_steps_run(command)?;
         let came = self.ask_machine(command, most).await;
-        let cut = !matches!(
-            came,
-            Ok((StepEnd::Exited { .. }, _)) | Err(Trouble::Fault(_))
-        );
+        let cut = !matches!(came, Ok((End::Exited { .. }, _)) | Err(Trouble::Fault(_)));
         if let (true, Some(mark)) = (cut, mark) {
             let kill = inside::tell(&mark, 9).command();
             if let Err(Trouble::Fault(fault)) = self.ask_machine(kill, most).await {
@@ -217,7 +215,7 @@ impl<'r> Instance<'r> {
         &mut self,
         command: Command,
         most: usize,
-    ) -> Result<(StepEnd, Vec<u8>), Trouble> {
+    ) -> Result<(End, Vec<u8>), Trouble> {
         let allowed = match self.allowed(None) {
             Ok(allowed) => allowed,
             Err(end) => return Ok((end, Vec::new())),
@@ -242,7 +240,7 @@ impl<'r> Instance<'r> {
         command: Command,
         allowed: Allowed,
         mut hear: impl FnMut(&[u8]) -> Result<(), Trouble> + Send,
-    ) -> Result<StepEnd, Trouble> {
+    ) -> Result<End, Trouble> {
         let command = Command {
             timeout: Some(allowed.time),
             ..command
@@ -259,7 +257,7 @@ impl<'r> Instance<'r> {
     }
 
     /// How long a command may take, or how it ends when there is no time left.
-    pub(super) fn allowed(&mut self, step: Option<Deadline>) -> Result<Allowed, StepEnd> {
+    pub(super) fn allowed(&mut self, step: Option<Deadline>) -> Result<Allowed, End> {
         let now = Instant::now();
         if self.ending.is_none() && (self.cancel.by().is_some() || self.limits.over(now).is_some())
         {
@@ -274,7 +272,7 @@ impl<'r> Instance<'r> {
                 whose: allowance.deadline.whose,
                 limit: allowance.deadline.limit,
             }),
-            Err(deadline) => Err(StepEnd::TimedOut {
+            Err(deadline) => Err(End::TimedOut {
                 whose: deadline.whose,
                 limit_ms: deadline.limit.as_millis() as u64,
             }),
@@ -298,7 +296,7 @@ impl<'r> Instance<'r> {
         allowed: Allowed,
         log: &StepLog<'r>,
         talk: Talk<'_>,
-    ) -> Result<(StepEnd, Said), Trouble> {
+    ) -> Result<(End, Said), Trouble> {
         let paths = talk.paths;
         let (echo, debugging) = if self.run.debug() {
             (Echo::On, Debugging::Shown)
@@ -374,9 +372,11 @@ impl<'r> Instance<'r> {
         });
         drop(masks);
         for mut annotation in annotations {
-            annotation.file = annotation.file.map(|file| match paths {
-                Paths::OfJob => self.view.in_machine(&file),
-                Paths::OfAction(folders) => folders.translate_back(&file),
+            annotation.file = annotation.file.map(|file| {
+                run.mask(&match paths {
+                    Paths::OfJob => self.view.in_machine(&file),
+                    Paths::OfAction(folders) => folders.translate_back(&file),
+                })
             });
             self.keep_annotation(at, annotation);
         }

@@ -1,6 +1,7 @@
 //! Docker actions, run by the container engine of the image.
 
 use super::command::{Paths, Ran, Talk, unsecure};
+use super::end::End;
 use super::instance::{Done, Instance, Trouble};
 use super::parts::{Given, Part};
 use super::step::Surroundings;
@@ -12,7 +13,6 @@ use crate::containers::folders::Folders;
 use crate::containers::prepare::{ActionImage, Prepare};
 use crate::expr::{ContextName, Field, Object, Value, availability};
 use crate::guest::Command;
-use crate::record::StepEnd;
 use crate::spec::{DockerRuns, Text};
 use indexmap::IndexMap;
 
@@ -158,7 +158,7 @@ impl<'r> Instance<'r> {
             mark: None,
         };
         let conversation = self.converse(command, allowed, around.log, talk).await;
-        let cut = !matches!(&conversation, Ok((StepEnd::Exited { .. }, _)));
+        let cut = !matches!(&conversation, Ok((End::Exited { .. }, _)));
         if cut && !matches!(&conversation, Err(Trouble::Fault(_))) {
             // The engine's client is gone, and the container may go on.
             match self.call(&run.remove(), around.log, None).await {

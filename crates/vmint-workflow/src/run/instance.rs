@@ -2,6 +2,7 @@
 
 use super::Run;
 use super::contexts::{Constant, OfJob};
+use super::end::End;
 use super::node::NodeJs;
 use super::recorder::{JobAt, StepAt, StepLog, now_ms};
 use super::session::Session;
@@ -13,6 +14,7 @@ use crate::containers::teardown::Teardown;
 use crate::expr::{ContextName, Field, Object, Scope, Status, Value, availability};
 use crate::limits::Limits;
 use crate::log::Kind;
+use crate::mask::Masked;
 use crate::matcher::Matchers;
 use crate::observe::Change;
 use crate::record::{Annotation, Level, Limit, Outcome, StepEnd, StepKind, StepRecord};
@@ -101,7 +103,7 @@ pub(super) enum Trouble {
     /// Its own fault.
     Step(String),
     /// It was cancelled, or its time was over, before it came to a command of its own, or in the midst of one for it.
-    Ended(StepEnd),
+    Ended(End),
     /// vmint's, or the machine's.
     Fault(Fault),
 }
@@ -128,7 +130,7 @@ impl From<Fault> for Trouble {
 #[derive(Clone, Debug)]
 pub(super) struct Done {
     pub outcome: Outcome,
-    pub end: Option<StepEnd>,
+    pub end: Option<End>,
     pub outputs: IndexMap<String, String>,
     /// What failed inside of it; its log has it already.
     pub reason: Option<String>,
@@ -147,7 +149,7 @@ impl Done {
     pub(super) fn invalid(reason: impl Into<String>) -> Self {
         Self {
             outcome: Outcome::Failure,
-            end: Some(StepEnd::Invalid {
+            end: Some(End::Invalid {
                 reason: reason.into(),
             }),
             outputs: IndexMap::new(),
@@ -156,12 +158,12 @@ impl Done {
     }
 
     /// Of a command.
-    pub(super) fn of(end: StepEnd, outputs: IndexMap<String, String>) -> Self {
+    pub(super) fn of(end: End, outputs: IndexMap<String, String>) -> Self {
         let outcome = match &end {
-            StepEnd::Exited { code: 0 } => Outcome::Success,
-            StepEnd::Cancelled => Outcome::Cancelled,
+            End::Exited { code: 0 } => Outcome::Success,
+            End::Cancelled => Outcome::Cancelled,
             // A job or a run that takes too long is cancelled; a step that does has failed.
-            StepEnd::TimedOut { whose, .. } if *whose != Limit::Step => Outcome::Cancelled,
+            End::TimedOut { whose, .. } if *whose != Limit::Step => Outcome::Cancelled,
             _ => Outcome::Failure,
         };
         Self {
@@ -292,7 +294,7 @@ impl<'r> Instance<'r> {
         conclusion: Outcome,
     ) -> Result<(), Fault> {
         let at = log.at();
-        if let Some(text) = done.end.as_ref().and_then(why_failed) {
+        if let Some(text) = done.end.as_ref().and_then(End::why_failed) {
             log.say(Kind::Error, self.run.mask(&text))?;
             self.annotate(at, Level::Error, &text);
         }
@@ -303,13 +305,7 @@ impl<'r> Instance<'r> {
         log.finish()?;
         let StepAt { job, step } = at;
         let what = Change::StepEnded { job, step };
-        let ended = done.end.clone().map(|end| match end {
-            // It may quote what the step has written.
-            StepEnd::Invalid { reason } => StepEnd::Invalid {
-                reason: self.run.mask(&reason),
-            },
-            other => other,
-        });
+        let ended = (done.end.as_ref()).map(|end| end.shown(&self.run.masks()));
         let reason = done.reason.as_deref().map(|reason| self.run.mask(reason));
         self.run.recorder.change(what, |run| {
             let step = &mut run.jobs[job].steps[step];
@@ -330,7 +326,7 @@ impl<'r> Instance<'r> {
         let _ = log.finish();
         let StepAt { job, step } = log.at();
         let what = Change::StepEnded { job, step };
-        let fault = self.run.mask_fault(fault.clone());
+        let fault = self.run.mask_fault(fault);
         self.run.recorder.change(what, |run| {
             let step = &mut run.jobs[job].steps[step];
             step.ended = Some(StepEnd::Fault { fault });
@@ -339,31 +335,21 @@ impl<'r> Instance<'r> {
     }
 
     /// Notes that a step was not run: for its condition, or for another reason.
-    pub(super) fn skip(&self, at: StepAt, reason: Option<&str>) {
+    pub(super) fn skip(&self, at: StepAt, reason: Option<&'static str>) {
         let StepAt { job, step } = at;
         let recorder = self.run.recorder;
         recorder.change(Change::StepStarted { job, step }, |run| {
             let step = &mut run.jobs[job].steps[step];
             step.outcome = Some(Outcome::Skipped);
             step.conclusion = Some(Outcome::Skipped);
-            step.reason = reason.map(str::to_owned);
+            step.reason = reason.map(Masked::from);
         });
         recorder.change(Change::StepEnded { job, step }, |_| {});
     }
 
     /// Adds an annotation to a step.
     pub(super) fn annotate(&self, at: StepAt, level: Level, message: &str) {
-        let annotation = Annotation {
-            level,
-            message: self.run.mask(message),
-            title: None,
-            file: None,
-            line: None,
-            end_line: None,
-            column: None,
-            end_column: None,
-        };
-        self.keep_annotation(at, annotation);
+        self.keep_annotation(at, Annotation::new(level, self.run.mask(message)));
     }
 
     /// Keeps an annotation, unless there are too many.
@@ -380,7 +366,7 @@ impl<'r> Instance<'r> {
     }
 
     /// A step's record before it begins.
-    pub(super) fn planned_step(kind: StepKind, name: impl Into<String>) -> StepRecord {
+    pub(super) fn planned_step(kind: StepKind, name: impl Into<Masked>) -> StepRecord {
         StepRecord {
             number: 0,
             kind,
@@ -431,23 +417,5 @@ impl<'r> Instance<'r> {
             Some(known) => *known = post,
             None => self.state.posts.push(post),
         }
-    }
-}
-
-/// Why a step failed, for its log.
-pub(super) fn why_failed(end: &StepEnd) -> Option<String> {
-    match end {
-        StepEnd::Exited { code: 0 } | StepEnd::Fault { .. } => None,
-        StepEnd::Exited { code } => Some(format!("Process completed with exit code {code}.")),
-        StepEnd::Killed { signal } => Some(format!("Process was killed by signal {signal}.")),
-        StepEnd::TimedOut { whose, limit_ms } => {
-            let whose = super::command::whose(*whose);
-            let limit = crate::limits::text(std::time::Duration::from_millis(*limit_ms));
-            Some(format!(
-                "The {whose} ran past its time limit of {limit}; the command was killed in the machine."
-            ))
-        }
-        StepEnd::Cancelled => Some("The operation was cancelled.".into()),
-        StepEnd::Invalid { reason } => Some(reason.clone()),
     }
 }

@@ -38,7 +38,7 @@ impl<'r> Instance<'r> {
             Ok(()) => Some(self.conclude(frame)),
             Err(fault) => {
                 self.session.lose();
-                self.run.lost(self.at, fault);
+                self.run.lost(self.at, &fault);
                 None
             }
         }
@@ -122,12 +122,12 @@ impl<'r> Instance<'r> {
         for (name, text) in &self.body.outputs {
             match expr::interpolate(&text.text, &scope) {
                 // As on GitHub: a secret is not handed on to other jobs.
-                Ok(value) if self.run.mask(&value) != value => {
-                    let (job, key) = (&self.key, self.run.mask(name));
+                Ok(value) if self.run.masks().finds_in(&value) => {
                     let text = format!(
-                        "the output `{key}` of {job} may hold a secret and is not handed on"
+                        "the output `{name}` of {} may hold a secret and is not handed on",
+                        self.key
                     );
-                    self.run.recorder.note(&text);
+                    self.run.recorder.note(self.run.mask(&text));
                     outputs.insert(name.clone(), String::new());
                 }
                 Ok(value) => drop(outputs.insert(name.clone(), value)),
@@ -147,8 +147,8 @@ impl<'r> Instance<'r> {
             outputs.clear();
         }
         let shown = outputs.iter().map(|(name, value)| {
-            let value = self.run.mask(value);
-            (name.clone(), value)
+            let masks = self.run.masks();
+            (masks.mask(name), masks.mask(value))
         });
         let shown: Vec<_> = shown.collect();
         let reason = reason.map(|reason| self.run.mask(&reason));

@@ -17,7 +17,7 @@
 //! * A step's outcome is about the step. What goes wrong in vmint or with the machine is a [`Fault`](vmint_model::Fault): the step gets no
 //!   outcome, the job none, and the run ends with [`RunEnd::Fault`](crate::record::RunEnd::Fault).
 //! * After a failure, a time limit or a cancellation, what is to run in spite of it does run, as long as there is a machine.
-//! * Whatever is written down or shown is masked before.
+//! * Whatever is written down or shown is [masked](crate::mask::Masked): the recorder and the logs take nothing else.
 
 mod builtin;
 mod call;
@@ -28,6 +28,7 @@ mod composite;
 mod containers;
 mod contexts;
 mod docker;
+mod end;
 mod engine;
 mod fields;
 mod forward;

@@ -172,7 +172,7 @@ impl Instance<'_> {
                 resume.record.id,
                 names.join(", ")
             );
-            self.run.recorder.note(&self.run.mask(&text));
+            self.run.recorder.note(self.run.mask(&text));
         }
     }
 

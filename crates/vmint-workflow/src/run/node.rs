@@ -8,6 +8,7 @@
 //! not matter.
 
 use super::command::Launch;
+use super::end::End;
 use super::instance::{Instance, Trouble};
 use super::parts::{Given, Part};
 use super::paths;
@@ -18,7 +19,7 @@ use crate::containers::folders::EXTERNALS;
 use crate::equipment::Equipment;
 use crate::guest::Command;
 use crate::log::Kind;
-use crate::record::{Level, StepEnd};
+use crate::record::Level;
 use crate::spec::NodeRuns;
 
 /// What a program may say of its version, in bytes.
@@ -76,7 +77,7 @@ impl<'r> Instance<'r> {
                 "the action is written for Node.js {wanted}, and {} has {}: {remedy}",
                 found.whose, found.version
             );
-            around.log.say(Kind::Warning, &text)?;
+            around.log.say(Kind::Warning, self.run.mask(&text))?;
             self.annotate(around.log.at(), Level::Warning, &text);
         }
         Ok(())
@@ -110,7 +111,7 @@ impl<'r> Instance<'r> {
     async fn node_of_settings(&mut self, node: String) -> Result<NodeJs, Trouble> {
         let argv = vec![node];
         let said = match self.node_version(&argv).await {
-            Ok((StepEnd::Exited { code: 0 }, version)) if major(&version).is_some() => {
+            Ok((End::Exited { code: 0 }, version)) if major(&version).is_some() => {
                 return Ok(NodeJs {
                     argv,
                     version,
@@ -137,7 +138,7 @@ impl<'r> Instance<'r> {
         })
     }
 
-    async fn node_version(&mut self, argv: &[String]) -> Result<(StepEnd, String), Trouble> {
+    async fn node_version(&mut self, argv: &[String]) -> Result<(End, String), Trouble> {
         let mut argv = argv.to_vec();
         argv.push("--version".into());
         let command = Command {
@@ -181,13 +182,13 @@ impl<'r> Instance<'r> {
         let short = |text: &str| text.trim().chars().take(300).collect::<String>();
         let (end, said) = self.ask_machine(lend, MOST).await?;
         let said = String::from_utf8_lossy(&said).into_owned();
-        if end != (StepEnd::Exited { code: 0 }) {
+        if end != (End::Exited { code: 0 }) {
             let said = short(&said);
             return Err(lacks(format!("the machine's cannot be lent to it: {said}")));
         }
         let argv: Vec<String> = said.lines().map(str::to_owned).collect();
         let (end, version) = self.node_version(&argv).await?;
-        if end != (StepEnd::Exited { code: 0 }) || major(&version).is_none() {
+        if end != (End::Exited { code: 0 }) || major(&version).is_none() {
             return Err(lacks(format!(
                 "that of the image {image} does not run in it ({}): name an image with Node.js in `container`",
                 short(&version)

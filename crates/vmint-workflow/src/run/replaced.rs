@@ -25,7 +25,7 @@ impl<'r> Instance<'r> {
         let text = format!("The action {} is replaced by {by}.", uses.text);
         around.log.say(Kind::Warning, self.run.mask(&text))?;
         let note = format!("the action {} is replaced by {by}", uses.text);
-        self.run.recorder.note(&self.run.mask(&note));
+        self.run.recorder.note(self.run.mask(&note));
         // Of a step inside of a composite action the log and the notes tell.
         if let [_] = *around.path {
             self.mark(around.log.at(), by);
@@ -47,7 +47,7 @@ impl<'r> Instance<'r> {
     }
 
     fn mark(&self, at: StepAt, by: &str) {
-        let by = by.to_owned();
+        let by = self.run.mask(by);
         self.run.recorder.step(at, |step| step.replaced = Some(by));
     }
 }

@@ -4,7 +4,9 @@ use super::cancel::Cancel;
 use super::patient::Patient;
 use super::recorder::{Recorder, now_ms};
 use crate::guest::{Command, Guest, Place, Process, Site, Want};
+use crate::mask::{Masked, Masks};
 use crate::record::MachineUse;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use vmint_model::{ErrorKind, Fault, Name};
@@ -33,21 +35,25 @@ impl Session {
     pub async fn acquire(
         site: &dyn Site,
         place: &Place,
-        label: String,
+        label: Masked,
         from: Option<&Name>,
-        recorder: &Recorder<'_>,
+        (recorder, masks): (&Recorder<'_>, &Mutex<Masks>),
         cancel: &Cancel,
     ) -> Result<Self, Fault> {
         let began = Instant::now();
         let want = Want { place, label, from };
         let guest = Patient::new(site.acquire(want).await?, cancel.clone());
         let identity = guest.identity();
+        let image = masks
+            .lock()
+            .expect("nobody panics with the lock")
+            .mask(&place.image);
         let index = recorder.add_machine(MachineUse {
             machine: identity.machine,
             generation: identity.generation,
             lease: identity.lease,
             pool: place.pool.clone(),
-            image: place.image.clone(),
+            image,
             accelerator: identity.accelerator,
             boot_id: None,
             acquire_ms: began.elapsed().as_secs_f64() * 1000.0,

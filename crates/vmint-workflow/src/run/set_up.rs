@@ -5,6 +5,7 @@
 //! with an empty one.
 
 use super::contexts::env_context;
+use super::end::End;
 use super::instance::{Done, Frame, Instance, Trouble};
 use super::launch;
 use super::paths;
@@ -19,7 +20,7 @@ use crate::expr::{ContextName, Field, Value, availability};
 use crate::guest::Command;
 use crate::lines::{Piece, Splitter};
 use crate::log::{Kind, Line};
-use crate::record::{Outcome, StepEnd};
+use crate::record::Outcome;
 use crate::setup;
 use crate::setup::probe;
 use crate::setup::probe::Inventory;
@@ -109,19 +110,17 @@ impl<'r> Instance<'r> {
         &mut self,
         log: &StepLog<'r>,
         from: Option<usize>,
-    ) -> Result<StepEnd, Trouble> {
+    ) -> Result<End, Trouble> {
         let identity = self.session.guest().identity();
         let accelerator = identity
             .accelerator
             .map_or("unknown".to_owned(), |a| a.to_string());
         let image = &self.session.place().image;
-        log.say(
-            Kind::Text,
-            format!(
-                "Machine {}@{} of image {image}, executed by {accelerator}, lease {}",
-                identity.machine, identity.generation, identity.lease
-            ),
-        )?;
+        let text = format!(
+            "Machine {}@{} of image {image}, executed by {accelerator}, lease {}",
+            identity.machine, identity.generation, identity.lease
+        );
+        log.say(Kind::Text, self.run.mask(&text))?;
         let used = self.session.use_it();
         let workspace = self.view.in_machine(&self.workspace());
         let setup = self
@@ -165,20 +164,19 @@ impl<'r> Instance<'r> {
         self.inventory = inventory.map_err(|e| Trouble::Step(e.to_string()))?;
         let (index, boot_id) = (self.session.index(), self.inventory.boot_id.clone());
         let recorder = self.run.recorder;
+        let boot_id = self.run.mask(&boot_id);
         recorder.quietly(|run| run.machines[index].boot_id = Some(boot_id));
         let system = match &*self.inventory.distribution {
             "" => "Linux".to_owned(),
             distribution => format!("{distribution} {}", self.inventory.release),
         };
-        log.say(
-            Kind::Text,
-            format!(
-                "{system}, {}, boot {}, steps run as {}",
-                self.inventory.machine,
-                self.inventory.boot_id,
-                identity.user.as_deref().unwrap_or("root")
-            ),
-        )?;
+        let text = format!(
+            "{system}, {}, boot {}, steps run as {}",
+            self.inventory.machine,
+            self.inventory.boot_id,
+            identity.user.as_deref().unwrap_or("root")
+        );
+        log.say(Kind::Text, self.run.mask(&text))?;
         if self.inventory.program("sudo").is_none()
             && identity.user.as_deref().is_none_or(|user| user == "root")
         {
@@ -189,7 +187,7 @@ impl<'r> Instance<'r> {
         }
         self.facts = self.variables_of_job();
         if let Some(note) = &self.place_note {
-            log.say(Kind::Warning, note.as_str())?;
+            log.say(Kind::Warning, self.run.mask(note))?;
         }
         self.require()?;
         if from.is_some() && self.inside().is_ok() {
@@ -304,7 +302,7 @@ impl<'r> Instance<'r> {
     }
 
     /// The last command.
-    pub(super) async fn tidy(&mut self, log: &StepLog<'r>) -> Result<StepEnd, Trouble> {
+    pub(super) async fn tidy(&mut self, log: &StepLog<'r>) -> Result<End, Trouble> {
         let hook = self.run.request.options.cleanup.clone();
         let mut parcel = Parcel::default();
         parcel.file("clean-up.sh", 0o755, CLEAN_UP.as_bytes());
@@ -334,7 +332,7 @@ impl<'r> Instance<'r> {
         command: Command,
         log: &StepLog<'r>,
         until: Option<&str>,
-    ) -> Result<(StepEnd, String), Trouble> {
+    ) -> Result<(End, String), Trouble> {
         let allowed = match self.allowed(None) {
             Ok(allowed) => allowed,
             Err(end) => return Ok((end, String::new())),

@@ -158,7 +158,7 @@ impl<'r> Instance<'r> {
                 // A step of an edited file that is not there any more.
                 continue;
             };
-            let name = format!("Post {}", chain.used.name());
+            let name = self.run.mask(&format!("Post {}", chain.used.name()));
             let record = Self::planned_step(StepKind::Post, name);
             let at = self.run.recorder.add_step(self.at, record);
             self.stage(Stage::Post(chain, post), at, frame).await?;

@@ -1,6 +1,7 @@
 //! A step: whether it runs, with which environment and for how long; and how what it did counts.
 
 use super::containers::Containers;
+use super::end::End;
 use super::instance::{Done, Frame, Instance, Trouble};
 use super::jobs::Counts;
 use super::recorder::{StepAt, StepLog};
@@ -9,7 +10,7 @@ use super::stage::Pre;
 use crate::expr::{self, ContextName, Scope, Status, Value};
 use crate::limits::{self, Deadline};
 use crate::log::Kind;
-use crate::record::{Limit, Outcome, StepEnd, StepKind};
+use crate::record::{Limit, Outcome, StepKind};
 use crate::spec::{Step, StepBody};
 use indexmap::IndexMap;
 use std::time::Instant;
@@ -51,14 +52,14 @@ impl<'r> Instance<'r> {
         self.planned_containers = (containers == Containers::Start)
             .then(|| add(Self::planned_step(StepKind::SetUp, "Initialize containers")));
         let pres = pres.iter().map(|pre| {
-            let mut record = Self::planned_step(StepKind::Pre, pre.name());
+            let mut record = Self::planned_step(StepKind::Pre, self.run.mask(&pre.name()));
             record.line = Some(pre.step().spot.line);
             add(record)
         });
         let pres = pres.collect();
         let steps = self.body.steps.iter().map(|step| {
-            let mut record = Self::planned_step(StepKind::Main, raw_name(step));
-            record.id.clone_from(&step.id);
+            let mut record = Self::planned_step(StepKind::Main, self.run.mask(&raw_name(step)));
+            record.id = step.id.as_deref().map(|id| self.run.mask(id));
             record.line = Some(step.spot.line);
             add(record)
         });
@@ -147,7 +148,7 @@ impl<'r> Instance<'r> {
         }
         let performed = self.perform(step, frame, prepared, log, path, limit);
         let (done, conclusion) = performed.await?;
-        let why = done.end.as_ref().and_then(super::instance::why_failed);
+        let why = done.end.as_ref().and_then(End::why_failed);
         if let Some(text) = &why {
             log.say(Kind::Error, self.run.mask(text))?;
             self.annotate(log.at(), crate::record::Level::Error, text);
@@ -335,7 +336,7 @@ impl<'r> Instance<'r> {
             Err(Trouble::Fault(fault))
                 if fault.kind == ErrorKind::Interrupted && self.cancel.is_hastened() =>
             {
-                Ok(Done::of(StepEnd::Cancelled, IndexMap::new()))
+                Ok(Done::of(End::Cancelled, IndexMap::new()))
             }
             Err(Trouble::Fault(fault)) => {
                 self.end_with_fault(log, &fault);

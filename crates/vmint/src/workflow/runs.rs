@@ -476,7 +476,7 @@ fn abandon(mut record: RunRecord, now_ms: i64) -> RunRecord {
     record.ended_at_ms = Some(now_ms);
     for job in &mut record.jobs {
         if job.outcome.is_none() && job.fault.is_none() {
-            job.reason.get_or_insert_with(|| ABANDONED.to_owned());
+            job.reason.get_or_insert_with(|| ABANDONED.into());
         }
     }
     for machine in &mut record.machines {

@@ -19,7 +19,10 @@ use vmint::qemu::MachineType;
 use vmint::qemu::egress::{Entry, Totals, Verdict, What};
 use vmint::repair::Repaired;
 use vmint::workflow::diagnostic::{Diagnostic, Severity, Spot};
-use vmint::workflow::record::{Level, Limit, Outcome, RunEnd, StepEnd, StepKind, StepSnapshot};
+use vmint::workflow::mask::Masks;
+use vmint::workflow::record::{
+    Level, Limit, MaskedFault, MaskedJson, Outcome, RunEnd, StepEnd, StepKind, StepSnapshot,
+};
 use vmint::workflow::report;
 use vmint::{
     Accelerator, ByteSize, Change, Confinement, DiskCache, ErrorBody, ErrorKind, Event, Fault,
@@ -213,6 +216,10 @@ fn words_are_those_of_the_real_types() {
     words("Step/properties/kind", kind);
     let level = every!(Level: Error Warning Notice);
     words("Annotation/properties/level", level);
+}
+
+fn masked_fault() -> MaskedFault {
+    MaskedFault::new(&fault(), &Masks::new())
 }
 
 fn fault() -> Fault {
@@ -440,9 +447,9 @@ fn a_run_of_a_workflow_is_of_its_form() {
     run.resumed =
         serde_json::from_value(json!({ "run": "r0000beef", "job": "a", "step": 2 })).unwrap();
     let job = &mut run.jobs[0];
-    job.fault = Some(fault());
+    job.fault = Some(masked_fault());
     job.outputs = vec![("a".into(), "b".into())];
-    job.matrix = Some(json!({ "os": "linux" }));
+    job.matrix = Some(MaskedJson::new(json!({ "os": "linux" }), &Masks::new()));
     job.failed = Some(StepSnapshot {
         name: "r0000cafe-failed".parse().unwrap(),
         pause_ms: 1.0,
@@ -456,7 +463,9 @@ fn a_run_of_a_workflow_is_of_its_form() {
         StepEnd::Invalid {
             reason: "no".into(),
         },
-        StepEnd::Fault { fault: fault() },
+        StepEnd::Fault {
+            fault: masked_fault(),
+        },
     ];
     for whose in [Limit::Step, Limit::Job, Limit::Workflow] {
         steps.push(StepEnd::TimedOut { whose, limit_ms: 1 });
@@ -472,11 +481,13 @@ fn a_run_of_a_workflow_is_of_its_form() {
             reason: "no".into(),
         },
         RunEnd::Paused {
-            job: "test".to_owned(),
+            job: "test".into(),
             step: 3,
-            name: "Run tests".to_owned(),
+            name: "Run tests".into(),
         },
-        RunEnd::Fault { fault: fault() },
+        RunEnd::Fault {
+            fault: masked_fault(),
+        },
         RunEnd::Abandoned,
     ];
     are("Run", [report::json(&run)]);

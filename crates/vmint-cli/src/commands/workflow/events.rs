@@ -254,16 +254,16 @@ pub(in crate::commands) mod tests {
     pub(in crate::commands) fn all() -> Vec<Value> {
         let mut run = sample_run();
         run.end = Some(RunEnd::Paused {
-            job: "test".to_owned(),
+            job: "test".into(),
             step: 2,
-            name: "Run tests".to_owned(),
+            name: "Run tests".into(),
         });
         let events = Events::new(Vec::new());
         let line = Line::new(0, Kind::Error, "it\u{1b}[2J failed\u{202e}");
         let (job, step) = (0, 1);
         for change in [
             Change::Started,
-            Change::Note("waiting"),
+            Change::Note(&"waiting".into()),
             Change::JobStarted { job },
             Change::StepStarted { job, step },
             Change::Logged {

@@ -140,7 +140,7 @@ impl<'r> Instance<'r> {
             around.log.say(Kind::Text, self.run.mask(&text))?;
         }
         let text = format!("{} artifacts were downloaded", selected.len());
-        around.log.say(Kind::Text, text)?;
+        around.log.say(Kind::Text, self.run.mask(&text))?;
         let mut outputs = IndexMap::new();
         outputs.insert("download-path".to_owned(), target);
         Ok(Done::well(outputs))

@@ -26,7 +26,7 @@ impl<'r> Instance<'r> {
         for (name, useless) in [("sparse-checkout", ""), ("filter", "")] {
             if inputs.get(name).is_some_and(|value| value != useless) {
                 let text = format!("`{name}` has no effect here: all files are copied");
-                around.log.say(Kind::Warning, text)?;
+                around.log.say(Kind::Warning, self.run.mask(&text))?;
             }
         }
         let submodules = inputs.get("submodules").is_some_and(|s| s != "false");
@@ -67,7 +67,7 @@ impl<'r> Instance<'r> {
             let git = self.send(&target, |pieces| history::pack(source, depth, pieces));
             let git = git.await?;
             let text = format!(".git: {}", size(git.bytes));
-            around.log.say(Kind::Text, text)?;
+            around.log.say(Kind::Text, self.run.mask(&text))?;
         }
         let folder = self.view.in_machine(&target);
         self.hand_over(&folder).await?;
@@ -118,7 +118,7 @@ impl<'r> Instance<'r> {
                 "{} sockets, pipes, devices or vanished files were left out",
                 packed.left_out
             );
-            around.log.say(Kind::Warning, text)?;
+            around.log.say(Kind::Warning, self.run.mask(&text))?;
         }
         Ok(())
     }

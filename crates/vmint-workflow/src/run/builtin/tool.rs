@@ -65,7 +65,7 @@ impl<'r> Instance<'r> {
                             Some(_) => format!("name an image with {missing} in `container`"),
                         };
                         let text = format!("{whose} has {}, but no {missing}: {remedy}", tool.name);
-                        around.log.say(Kind::Warning, &text)?;
+                        around.log.say(Kind::Warning, self.run.mask(&text))?;
                         self.annotate(around.log.at(), Level::Warning, &text);
                     }
                 }

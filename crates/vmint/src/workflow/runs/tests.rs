@@ -47,7 +47,7 @@ fn a_run_is_kept_when_it_changes_and_all_is_passed_on() {
         line: &line,
     };
     keeper.happened(&run, logged);
-    keeper.happened(&run, Change::Note("to be known"));
+    keeper.happened(&run, Change::Note(&"to be known".into()));
     assert_eq!(kept(&run).jobs, [], "a line is nothing that is kept");
     keeper.happened(&run, Change::StepStarted { job: 0, step: 0 });
     assert_eq!(kept(&run), run);
@@ -74,7 +74,7 @@ fn a_large_record_is_written_less_often_and_whole_at_the_end() {
     assert_eq!(kept().jobs, []);
     // Made up for as soon as there is time for it.
     keeper.lock().spent = Duration::ZERO;
-    keeper.happened(&run, Change::Note("n"));
+    keeper.happened(&run, Change::Note(&"n".into()));
     assert_eq!(kept().jobs, run.jobs);
     keeper.lock().spent = Duration::from_secs(3600);
     run.end = Some(RunEnd::Failure);

@@ -1,6 +1,7 @@
 //! The container engine of a machine, driven: what a dialogue of [`crate::containers`] asks for is run in the machine, under the
 //! same limits and cancellations as all commands.
 
+use super::end::End;
 use super::instance::{Instance, Trouble};
 use super::recorder::StepLog;
 use crate::containers::call::OUTPUT_LIMIT;
@@ -9,7 +10,6 @@ use crate::guest::Exit;
 use crate::limits::Deadline;
 use crate::lines::{Piece, Splitter};
 use crate::log::{Kind, Line};
-use crate::record::StepEnd;
 use crate::report::text::quoted;
 use std::time::Duration;
 use vmint_model::Fault;
@@ -112,9 +112,9 @@ impl<'r> Instance<'r> {
         splitter.finish(|piece| write(piece, &mut written));
         written?;
         let exit = match end {
-            StepEnd::Exited { code } => Exit::Code(code),
-            StepEnd::Killed { signal } => Exit::Signal(signal),
-            StepEnd::TimedOut { .. } if own.is_some() => Exit::TimedOut,
+            End::Exited { code } => Exit::Code(code),
+            End::Killed { signal } => Exit::Signal(signal),
+            End::TimedOut { .. } if own.is_some() => Exit::TimedOut,
             end => return Err(Trouble::Ended(end)),
         };
         Ok(Answer::new(exit, &end_of_output))
@@ -137,7 +137,7 @@ impl<'r> Instance<'r> {
         let obeys = self.obeys();
         tokio::select! {
             () = tokio::time::sleep(time.min(allowed.time)) => Ok(()),
-            () = obeys.ended() => Err(Trouble::Ended(StepEnd::Cancelled)),
+            () = obeys.ended() => Err(Trouble::Ended(End::Cancelled)),
         }
     }
 }
