@@ -383,6 +383,32 @@ pub struct StepRecord {
     pub replaced: Option<Masked>,
 }
 
+impl StepRecord {
+    /// One that has not begun.
+    pub fn planned(kind: StepKind, name: impl Into<Masked>) -> Self {
+        Self {
+            number: 0,
+            kind,
+            id: None,
+            name: name.into(),
+            reason: None,
+            line: None,
+            outcome: None,
+            conclusion: None,
+            ended: None,
+            started_at_ms: None,
+            ended_at_ms: None,
+            log: None,
+            log_bytes: 0,
+            annotations: Vec::new(),
+            annotations_dropped: 0,
+            summary: None,
+            replaced: None,
+            snapshot: None,
+        }
+    }
+}
+
 /// How a step's command ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]

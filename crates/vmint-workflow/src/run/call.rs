@@ -3,8 +3,8 @@
 use super::Cancel;
 use super::Run;
 use super::contexts::{Constant, OfJob, jobs_context};
+use super::job;
 use super::jobs::{Caller, Results, field_scope};
-use super::launch;
 use super::state::JobResult;
 use crate::event::inputs::{self, Of};
 use crate::expr::{self, ContextName, Field, Object, Scope, Value, availability};
@@ -71,7 +71,7 @@ impl<'r> Run<'r> {
             CallSecrets::Inherit => caller.constant.secrets.clone(),
             CallSecrets::Named(map) => {
                 let scope = field_scope(caller, of_job, Field::JobSecrets);
-                let secrets = launch::map(map, &scope, "secrets")?;
+                let secrets = job::map(map, &scope, "secrets")?;
                 Value::from(secrets.into_iter().collect::<Object>())
             }
         };

@@ -4,6 +4,8 @@
 use super::end::End;
 use super::instance::{Instance, Trouble};
 use super::recorder::StepLog;
+use super::teller::Teller;
+use super::wire::Wire;
 use crate::containers::call::OUTPUT_LIMIT;
 use crate::containers::{Answer, Call, Engine, Scope, Show, Turn};
 use crate::guest::Exit;
@@ -11,7 +13,6 @@ use crate::limits::Deadline;
 use crate::lines::{Piece, Splitter};
 use crate::log::{Kind, Line};
 use crate::report::text::quoted;
-use std::time::Duration;
 use vmint_model::Fault;
 
 impl<'r> Instance<'r> {
@@ -24,7 +25,10 @@ impl<'r> Instance<'r> {
         if let Some(engine) = &self.engine {
             return Ok(engine.clone());
         }
-        let answer = self.call(&Engine::detect(), log, limit).await?;
+        let answer = self
+            .wire
+            .call(self.tell, &Engine::detect(), log, limit)
+            .await?;
         let engine = Engine::detected(&answer).map_err(|e| Trouble::Step(e.to_string()))?;
         self.engine = Some(engine.clone());
         Ok(engine)
@@ -33,16 +37,19 @@ impl<'r> Instance<'r> {
     /// What sets the job's containers apart from those of other jobs, also of those that were in the machine before it was
     /// frozen.
     pub(super) fn container_scope(&mut self) -> Scope {
-        let (run, job) = (&self.run.request.id, self.at.0);
+        let (run, job) = (&self.run.request.id, self.tell.at.0);
         let scope = &mut self.state.containers.scope;
         let new =
             || Scope::new(format!("{run}j{job}")).expect("a run's id is of letters and digits");
         scope.get_or_insert_with(new).clone()
     }
+}
 
+impl<'r> Wire<'r> {
     /// Carries out a dialogue: `next` is given what came of a call, and says what comes next.
     pub(super) async fn dialogue<R>(
         &mut self,
+        tell: Teller<'r>,
         log: &StepLog<'r>,
         limit: Option<Deadline>,
         mut next: impl FnMut(Option<Answer>) -> Turn<R> + Send,
@@ -57,9 +64,9 @@ impl<'r> Instance<'r> {
                         Kind::EndGroup => open = false,
                         _ => {}
                     }
-                    log.say(kind, self.run.mask(&text))?;
+                    log.say(kind, tell.mask(&text))?;
                 }
-                Turn::Run(call) => match self.call(&call, log, limit).await {
+                Turn::Run(call) => match self.call(tell, &call, log, limit).await {
                     Ok(came) => answer = Some(came),
                     Err(trouble) => {
                         if open {
@@ -77,6 +84,7 @@ impl<'r> Instance<'r> {
     /// Runs a call. That it runs past a limit of its own is an answer; all else that cuts it off is trouble.
     pub(super) async fn call(
         &mut self,
+        tell: Teller<'r>,
         call: &Call,
         log: &StepLog<'r>,
         limit: Option<Deadline>,
@@ -86,9 +94,8 @@ impl<'r> Instance<'r> {
         let own = call.limit.filter(|own| *own < allowed.time);
         allowed.time = own.unwrap_or(allowed.time);
         if call.show == Show::All {
-            self.say_call(call, log)?;
+            tell.say_call(call, log)?;
         }
-        let run = self.run;
         let mut end_of_output = Vec::new();
         let mut splitter = Splitter::new();
         let mut written: Result<(), Fault> = Ok(());
@@ -97,7 +104,7 @@ impl<'r> Instance<'r> {
                 return;
             }
             let (Piece::Line(bytes) | Piece::Part(bytes) | Piece::Last(bytes)) = piece;
-            let text = run.mask(&String::from_utf8_lossy(bytes));
+            let text = tell.mask(&String::from_utf8_lossy(bytes));
             *written = log.line(&Line::new(super::now_ms(), Kind::Text, text));
         };
         let hear = |bytes: &[u8]| {
@@ -119,25 +126,14 @@ impl<'r> Instance<'r> {
         };
         Ok(Answer::new(exit, &end_of_output))
     }
+}
 
+impl Teller<'_> {
     /// Says which command is run.
-    pub(super) fn say_call(&self, call: &Call, log: &StepLog<'r>) -> Result<(), Fault> {
+    pub(super) fn say_call(&self, call: &Call, log: &StepLog<'_>) -> Result<(), Fault> {
         // Masked before quotes could hide what is to be masked.
-        let words = call.argv.iter().map(|word| quoted(&self.run.mask(word)));
+        let words = call.argv.iter().map(|word| quoted(&self.mask(word)));
         let line = words.collect::<Vec<_>>().join(" ");
-        log.say(Kind::Command, self.run.mask(&line))
-    }
-
-    /// Waits, unless something wants it to end before.
-    async fn pause(&mut self, time: Duration, limit: Option<Deadline>) -> Result<(), Trouble> {
-        if time.is_zero() {
-            return Ok(());
-        }
-        let allowed = self.allowed(limit).map_err(Trouble::Ended)?;
-        let obeys = self.obeys();
-        tokio::select! {
-            () = tokio::time::sleep(time.min(allowed.time)) => Ok(()),
-            () = obeys.ended() => Err(Trouble::Ended(End::Cancelled)),
-        }
+        log.say(Kind::Command, self.mask(&line))
     }
 }

@@ -26,7 +26,7 @@ impl<'r> Instance<'r> {
     ) -> Result<Ran, Trouble> {
         self.inside()?;
         self.engine(around.log, around.limit).await?;
-        let allowed = self.allowed(around.limit).map_err(Trouble::Ended)?;
+        let allowed = self.wire.allowed(around.limit).map_err(Trouble::Ended)?;
         let folder = self.lay(launch.files).await?;
         let seen = self.view.seen(&folder);
         let variables = self.variables(&launch.env, &seen, &around.id);
@@ -110,7 +110,11 @@ impl<'r> Instance<'r> {
             Ok((End::Exited { .. }, _)) | Err(Trouble::Fault(_)) => return Ok(()),
             Ok(_) | Err(_) => {}
         }
-        match self.call(&inside::tell(mark, 9), log, None).await {
+        match self
+            .wire
+            .call(self.tell, &inside::tell(mark, 9), log, None)
+            .await
+        {
             Ok(_) | Err(Trouble::Step(_) | Trouble::Ended(_)) => Ok(()),
             Err(fault) => Err(fault),
         }
@@ -122,7 +126,7 @@ impl<'r> Instance<'r> {
             return Ok(None);
         };
         let ask = job.ask(engine);
-        let answer = match self.call(&ask, log, None).await {
+        let answer = match self.wire.call(self.tell, &ask, log, None).await {
             Ok(answer) => answer,
             // There is no time left to ask; the step has failed anyway.
             Err(Trouble::Step(_) | Trouble::Ended(_)) => return Ok(None),
@@ -169,7 +173,7 @@ impl<'r> Instance<'r> {
             "Steps run in the job's container: {system}, as user {}",
             inventory.user
         );
-        log.say(Kind::Text, self.run.mask(text.trim_end()))?;
+        log.say(Kind::Text, self.tell.mask(text.trim_end()))?;
         let machine = std::mem::replace(&mut self.inventory, inventory);
         let node = machine.program("node");
         self.machine_node = node.map(|node| node.path.clone());
@@ -192,7 +196,7 @@ impl<'r> Instance<'r> {
             user: Some("root".into()),
             ..Command::default()
         };
-        let (end, said) = self.ask_machine(command, MOST).await?;
+        let (end, said) = self.wire.ask(command, MOST).await?;
         if end == (End::Exited { code: 0 }) {
             return Ok(());
         }

@@ -7,7 +7,9 @@ use super::jobs::{Caller, Counts, field_scope};
 use super::request::MachinePer;
 use super::session::Session;
 use super::state::{JobResult, JobState};
+use super::teller::{Positions, Teller};
 use super::view::View;
+use super::wire::Wire;
 use super::{Cancel, Run, now_ms};
 use crate::expr::{self, Field, Scope, Value};
 use crate::guest::{Group, GroupMode, Place};
@@ -367,8 +369,12 @@ impl<'r> Run<'r> {
         let workspace = super::paths::workspace(&self.repository_name());
         let scope = caller.constant.scope(&of_job);
         let view = View::of(body.container.as_ref(), &workspace, &scope);
+        let limits = Limits::new(Instant::now(), limit, self.deadline);
         let instance = Instance {
             run: self,
+            wire: Wire::new(session, cancel, limits, self.recorder),
+            tell: Teller::new(self, at),
+            positions: Positions::new(at),
             constant: caller.constant.clone(),
             node: None,
             machine_node: None,
@@ -379,12 +385,7 @@ impl<'r> Run<'r> {
             job,
             body,
             of_job,
-            at,
             key: key.clone(),
-            session,
-            cancel,
-            limits: Limits::new(Instant::now(), limit, self.deadline),
-            ending: None,
             state,
             view,
             inventory: Inventory::default(),
@@ -394,10 +395,6 @@ impl<'r> Run<'r> {
             runner: Value::Null,
             engine: None,
             teardown: None,
-            planned_set_up: super::recorder::StepAt { job: at.0, step: 0 },
-            planned_containers: None,
-            planned_pres: Vec::new(),
-            planned: Vec::new(),
         };
         let running = instance.run(resume.map(|resume| resume.saved.done));
         tokio::pin!(running);

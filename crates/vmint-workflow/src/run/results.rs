@@ -22,10 +22,12 @@ impl<'r> Instance<'r> {
         folder: &str,
         around: &Surroundings<'_, 'r>,
     ) -> Result<Ran, Trouble> {
-        let left = transfer::fetch(self.session.guest(), &format!("{folder}/."), MOST_LEFT).await;
+        let left = transfer::fetch(self.wire.guest(), &format!("{folder}/."), MOST_LEFT).await;
         let left = match left {
             // In haste nothing is fetched, and nobody is to use it: the step was cancelled, and is told as that.
-            Err(fault) if fault.kind == ErrorKind::Interrupted && self.cancel.is_hastened() => {
+            Err(fault)
+                if fault.kind == ErrorKind::Interrupted && self.wire.cancel.is_hastened() =>
+            {
                 Vec::new()
             }
             left => left?,
@@ -49,8 +51,8 @@ impl<'r> Instance<'r> {
                 // As on GitHub: shown as errors, and the step is well.
                 for refused in variables.refused {
                     let text = refused.to_string();
-                    around.log.say(Kind::Error, self.run.mask(&text))?;
-                    self.annotate(around.log.at(), Level::Error, &text);
+                    around.log.say(Kind::Error, self.tell.mask(&text))?;
+                    self.tell.annotate(around.log.at(), Level::Error, &text);
                 }
                 variables.set
             }
@@ -65,12 +67,12 @@ impl<'r> Instance<'r> {
         }
         match files::summary(content("summary")) {
             Ok(None) => {}
-            Ok(Some(summary)) => around.log.keep_summary(&self.run.mask(&summary))?,
+            Ok(Some(summary)) => around.log.keep_summary(&self.tell.mask(&summary))?,
             Err(error) => {
                 // As on GitHub: the step is well, its summary is not.
                 let text = error.to_string();
-                around.log.say(Kind::Error, self.run.mask(&text))?;
-                self.annotate(around.log.at(), Level::Error, &text);
+                around.log.say(Kind::Error, self.tell.mask(&text))?;
+                self.tell.annotate(around.log.at(), Level::Error, &text);
             }
         }
         let mut budget = OutputBudget::of_job();

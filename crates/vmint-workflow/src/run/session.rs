@@ -1,8 +1,8 @@
 //! A machine for as long as a run, or one of its jobs, needs it.
 
 use super::cancel::Cancel;
-use super::patient::Patient;
 use super::recorder::{Recorder, now_ms};
+use super::standstill::Watched;
 use crate::guest::{Command, Guest, Place, Process, Site, Want};
 use crate::mask::{Masked, Masks};
 use crate::record::MachineUse;
@@ -42,7 +42,7 @@ impl Session {
     ) -> Result<Self, Fault> {
         let began = Instant::now();
         let want = Want { place, label, from };
-        let guest = Patient::new(site.acquire(want).await?, cancel.clone());
+        let guest = Watched::new(site.acquire(want).await?, cancel.clone());
         let identity = guest.identity();
         let image = masks
             .lock()

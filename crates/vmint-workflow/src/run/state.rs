@@ -162,7 +162,7 @@ pub struct Saved {
 }
 
 impl Saved {
-    /// Where it is kept, relative to the run's folder; beside [`crate::moment::ShellState`].
+    /// Where it is kept, relative to the run's folder; beside [`crate::shell_state::ShellState`].
     fn file(job: usize, step: u32) -> PathBuf {
         format!("moments/{job}-{step}.state").into()
     }

@@ -180,7 +180,7 @@ impl Instance<'_> {
 
     /// Runs a call in the machine of which nothing is for the log.
     async fn quietly(&mut self, call: &Call) -> Result<crate::containers::Answer, Trouble> {
-        let (end, output) = self.ask_machine(call.command(), MOST).await?;
+        let (end, output) = self.wire.ask(call.command(), MOST).await?;
         let exit = match end {
             End::Exited { code } => Exit::Code(code),
             End::Killed { signal } => Exit::Signal(signal),

@@ -3,8 +3,8 @@
 use crate::{NewMachine, Progress, Vmint};
 use vmint_model::{ErrorKind, Fault, MachineRecord, Name, Origin, RunId};
 use vmint_workflow::mask::Masked;
-use vmint_workflow::moment::{AT_FAILURE, ShellState};
 use vmint_workflow::record::{JobRecord, Outcome, RunEnd, RunRecord, StepEnd, StepRecord};
+use vmint_workflow::shell_state::{AT_FAILURE, ShellState};
 
 /// How many steps a message names.
 const NAMED: usize = 12;

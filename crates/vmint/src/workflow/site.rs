@@ -25,7 +25,7 @@ use vmint_workflow::run::Cancel;
 
 /// Where a workflow's machines come from.
 #[derive(Debug)]
-pub struct Pools<P> {
+pub struct HostSite<P> {
     vmint: Arc<Vmint>,
     config: Arc<Config>,
     /// The run that they are for, to which its snapshots belong.
@@ -47,7 +47,7 @@ pub struct PoolOptions {
     pub wait: Option<Duration>,
 }
 
-impl<P: Progress + Send + Sync> Pools<P> {
+impl<P: Progress + Send + Sync> HostSite<P> {
     /// The machines of this host, for a run.
     pub fn new(
         vmint: Arc<Vmint>,
@@ -140,7 +140,7 @@ impl<P: Progress + Send + Sync> Pools<P> {
     }
 }
 
-impl<P: Progress + Send + Sync> Site for Pools<P> {
+impl<P: Progress + Send + Sync> Site for HostSite<P> {
     fn resolve(&self, labels: &[String]) -> Result<Place, Fault> {
         let missing = |pool: &Name| {
             Fault::new(ErrorKind::NotFound, format!("there is no pool {pool}"))

@@ -15,7 +15,7 @@ use super::record::RunRecord;
 use super::run::state::Saved;
 use super::run::{self, Cancel, MachinePer, Moments, OnFailure, Options, Request, Resume};
 use super::runs::Keeper;
-use super::site::{PoolOptions, Pools};
+use super::site::{HostSite, PoolOptions};
 use super::workspace::Repository;
 use crate::config::Config;
 use crate::{Progress, Vmint};
@@ -263,7 +263,7 @@ impl Vmint {
         if let Err(fault) = pruned {
             tracing::warn!("older runs were not pruned: {fault}");
         }
-        let site = Pools::new(
+        let site = HostSite::new(
             self.clone(),
             config.clone(),
             request.id.clone(),

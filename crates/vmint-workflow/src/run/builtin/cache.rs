@@ -51,7 +51,8 @@ impl<'r> Instance<'r> {
             .map_err(own)?;
         let mut outputs = IndexMap::new();
         outputs.insert("cache-primary-key".to_owned(), key.to_owned());
-        let say = |text: String| around.log.say(Kind::Text, self.run.mask(&text));
+        let tell = self.tell;
+        let say = |text: String| around.log.say(Kind::Text, tell.mask(&text));
         let Some(hit) = found else {
             say(format!(
                 "Cache not found for input keys: {}",
@@ -74,7 +75,7 @@ impl<'r> Instance<'r> {
         }
         let root = self.root_in_machine().await?;
         let (sender, receiver) = mpsc::channel(WAITING);
-        let put = self.session.guest().put(&root, receiver);
+        let put = self.wire.guest().put(&root, receiver);
         let (sent, put) = futures_util::future::join(hit.send(sender), put).await;
         put?;
         sent.map_err(own)?;
@@ -90,7 +91,8 @@ impl<'r> Instance<'r> {
         let key = inputs.get("key").unwrap_or_default().to_owned();
         let version = self.cache_version(inputs);
         let caches = self.caches();
-        let say = |text: String| around.log.say(Kind::Text, self.run.mask(&text));
+        let tell = self.tell;
+        let say = |text: String| around.log.say(Kind::Text, tell.mask(&text));
         if caches.has(&key, &version) {
             say(format!(
                 "Cache {key} exists already, and caches do not change"
@@ -114,7 +116,9 @@ impl<'r> Instance<'r> {
         }
         let draft = caches.begin(&key).map_err(own)?;
         let (sender, receiver) = mpsc::channel(WAITING);
-        let collected = self.collect(&mounts, &listed, "/", Links::Kept, sender);
+        let collected = self
+            .wire
+            .collect(&mounts, &listed, "/", Links::Kept, sender);
         let (draft, collected) = futures_util::future::join(draft.fill(receiver), collected).await;
         collected?;
         let draft = draft.map_err(|e| Trouble::Step(format!("the cache cannot be saved: {e}")))?;

@@ -26,7 +26,7 @@ impl<'r> Instance<'r> {
         for (name, useless) in [("sparse-checkout", ""), ("filter", "")] {
             if inputs.get(name).is_some_and(|value| value != useless) {
                 let text = format!("`{name}` has no effect here: all files are copied");
-                around.log.say(Kind::Warning, self.run.mask(&text))?;
+                around.log.say(Kind::Warning, self.tell.mask(&text))?;
             }
         }
         let submodules = inputs.get("submodules").is_some_and(|s| s != "false");
@@ -67,7 +67,7 @@ impl<'r> Instance<'r> {
             let git = self.send(&target, |pieces| history::pack(source, depth, pieces));
             let git = git.await?;
             let text = format!(".git: {}", size(git.bytes));
-            around.log.say(Kind::Text, self.run.mask(&text))?;
+            around.log.say(Kind::Text, self.tell.mask(&text))?;
         }
         let folder = self.view.in_machine(&target);
         self.hand_over(&folder).await?;
@@ -112,13 +112,13 @@ impl<'r> Instance<'r> {
             packed.files,
             size(packed.bytes)
         );
-        around.log.say(Kind::Text, self.run.mask(&text))?;
+        around.log.say(Kind::Text, self.tell.mask(&text))?;
         if packed.left_out > 0 {
             let text = format!(
                 "{} sockets, pipes, devices or vanished files were left out",
                 packed.left_out
             );
-            around.log.say(Kind::Warning, self.run.mask(&text))?;
+            around.log.say(Kind::Warning, self.tell.mask(&text))?;
         }
         Ok(())
     }
@@ -134,7 +134,7 @@ impl<'r> Instance<'r> {
         Fut: Future<Output = Result<Packed, WorkspaceError>>,
     {
         let (sender, receiver) = mpsc::channel(WAITING);
-        let guest = self.session.guest();
+        let guest = self.wire.guest();
         let target = self.view.in_machine(target);
         let (packed, put) =
             futures_util::future::join(pack(sender), guest.put(&target, receiver)).await;
