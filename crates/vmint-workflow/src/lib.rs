@@ -21,35 +21,19 @@
 pub mod artifacts;
 pub mod cache;
 pub mod check;
-pub mod commands;
 pub mod containers;
-pub mod diagnostic;
-pub mod equipment;
 pub mod event;
-pub mod expr;
-pub mod files;
-pub mod glob;
-pub mod graph;
 pub mod guest;
-pub mod labels;
-pub mod limits;
-pub mod lines;
-pub mod load;
-pub mod log;
-pub mod mask;
-pub mod matcher;
-pub mod matrix;
 pub mod mirror;
 pub mod observe;
 pub mod record;
-pub mod replace;
 pub mod report;
 pub mod run;
-pub mod setup;
-pub mod shell;
 pub mod shell_state;
-pub mod sight;
-pub mod spec;
 pub mod spool;
 pub mod workspace;
-pub mod yaml;
+
+pub use vmint_syntax::{
+    annotation, ansi, commands, diagnostic, equipment, expr, files, glob, graph, labels, limits,
+    lines, load, log, mask, matcher, matrix, replace, setup, shell, sight, spec, uses, yaml,
+};

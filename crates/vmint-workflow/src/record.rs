@@ -10,6 +10,9 @@ use vmint_model::{
     Accelerator, ErrorKind, Fault, Generation, LeaseId, MachineId, Name, ProcessRef, RunId,
 };
 
+pub use vmint_syntax::annotation::{Annotation, Level};
+pub use vmint_syntax::limits::Limit;
+
 /// A run of a workflow.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunRecord {
@@ -444,18 +447,6 @@ pub enum StepEnd {
     },
 }
 
-/// Whose time limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Limit {
-    /// The step's.
-    Step,
-    /// The job's.
-    Job,
-    /// The workflow's.
-    Workflow,
-}
-
 /// A moment to go back to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepSnapshot {
@@ -467,67 +458,4 @@ pub struct StepSnapshot {
     pub took_ms: f64,
     /// What it takes on disk beyond what it shares, in bytes.
     pub size: u64,
-}
-
-/// How bad an annotation is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Level {
-    /// `::error::`.
-    Error,
-    /// `::warning::`.
-    Warning,
-    /// `::notice::`.
-    Notice,
-}
-
-/// What a step wants to be seen; of text that is not masked yet, what it has written.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Annotation<Text = Masked> {
-    /// How bad.
-    pub level: Level,
-    /// What it says.
-    pub message: Text,
-    /// `title`.
-    pub title: Option<Text>,
-    /// `file`.
-    pub file: Option<Text>,
-    /// `line`.
-    pub line: Option<u32>,
-    /// `endLine`.
-    pub end_line: Option<u32>,
-    /// `col`.
-    pub column: Option<u32>,
-    /// `endColumn`.
-    pub end_column: Option<u32>,
-}
-
-impl<Text> Annotation<Text> {
-    /// One that says this, of no place.
-    pub fn new(level: Level, message: Text) -> Self {
-        Self {
-            level,
-            message,
-            title: None,
-            file: None,
-            line: None,
-            end_line: None,
-            column: None,
-            end_column: None,
-        }
-    }
-
-    /// The same with other texts.
-    pub fn map<Other>(self, mut text: impl FnMut(Text) -> Other) -> Annotation<Other> {
-        Annotation {
-            level: self.level,
-            message: text(self.message),
-            title: self.title.map(&mut text),
-            file: self.file.map(&mut text),
-            line: self.line,
-            end_line: self.end_line,
-            column: self.column,
-            end_column: self.end_column,
-        }
-    }
 }

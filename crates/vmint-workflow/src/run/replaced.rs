@@ -7,7 +7,7 @@ use super::uses::input_variables;
 use crate::log::Kind;
 use crate::replace::{Replaced, StandIn};
 use crate::spec::Text;
-use github_actions_models::common::Uses;
+use crate::uses::Uses;
 use indexmap::IndexMap;
 
 impl<'r> Instance<'r> {

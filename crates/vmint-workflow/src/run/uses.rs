@@ -8,8 +8,8 @@ use crate::check::{LoadedAction, Origin, Resolved};
 use crate::expr::ContextName;
 use crate::log::Kind;
 use crate::spec::{Map, Runs, Text};
+use crate::uses::Uses;
 use crate::workspace::folder;
-use github_actions_models::common::Uses;
 use indexmap::IndexMap;
 
 impl<'r> Instance<'r> {

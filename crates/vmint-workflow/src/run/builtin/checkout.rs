@@ -7,7 +7,7 @@ use crate::run::paths;
 use crate::run::step::Surroundings;
 use crate::workspace::folder::GitFolder;
 use crate::workspace::history::{self, Depth};
-use crate::workspace::{Packed, Pieces, Repository, WorkspaceError, commit, folder};
+use crate::workspace::{self, Packed, Pieces, Repository, WorkspaceError, commit, folder};
 use indexmap::IndexMap;
 use std::num::NonZeroU32;
 use tokio::sync::mpsc;
@@ -58,7 +58,11 @@ impl<'r> Instance<'r> {
             Some(commit) if self.is_here(commit) && self.run.request.options.commit.is_none() => {
                 None
             }
-            Some(commit) => Some(repository.at(commit).await.map_err(own_trouble)?),
+            Some(commit) => Some(
+                workspace::at(repository, commit)
+                    .await
+                    .map_err(own_trouble)?,
+            ),
             None => None,
         };
         self.bring_files(at.as_ref(), &target, around).await?;
