@@ -26,6 +26,7 @@ pub mod event;
 pub mod guest;
 pub mod mirror;
 pub mod observe;
+pub mod private_file;
 pub mod record;
 pub mod report;
 pub mod run;
