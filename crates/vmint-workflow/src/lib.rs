@@ -32,6 +32,7 @@ pub mod report;
 pub mod run;
 pub mod shell_state;
 pub mod spool;
+pub mod trace;
 pub mod workspace;
 
 pub use vmint_syntax::{

@@ -3,11 +3,14 @@
 use crate::log::Line;
 use crate::mask::Masked;
 use crate::record::RunRecord;
+use crate::trace::TraceEvent;
 
 /// Is told of all that happens in a run, in order, by one caller at a time.
 pub trait Observer: Send + Sync {
     /// Something has happened; `run` is as it is since then. Must not block for long: the run waits.
     fn happened(&self, run: &RunRecord, what: Change<'_>);
+    /// Something that the run does has begun or ended. Several callers may come at once. Must not block for long.
+    fn traced(&self, _event: &TraceEvent) {}
 }
 
 /// What has happened. Jobs and steps are indices into [`RunRecord::jobs`] and their steps.

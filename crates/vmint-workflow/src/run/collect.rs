@@ -90,7 +90,7 @@ impl Wire<'_> {
                 open = open && sender.send(Packed::Piece(piece)).await.is_ok();
             }
         };
-        let get = self.guest().get(&path, tar);
+        let get = self.get(&path, tar);
         let (got, ()) = futures_util::future::join(get, forward).await;
         match got {
             // Nothing is there any more.

@@ -3,7 +3,7 @@
 use super::end::End;
 use super::forward::Forwarding;
 use super::instance::{Instance, Trouble};
-use super::recorder::{StepLog, now_ms};
+use super::recorder::StepLog;
 use super::step::Surroundings;
 use super::supervise::{Allowed, Seen, Supervised};
 use super::transfer::{self, Parcel};
@@ -18,6 +18,7 @@ use crate::log::Kind;
 use crate::record::{Level, Limit};
 use indexmap::IndexMap;
 use vmint_model::Fault;
+use vmint_model::now_ms;
 
 /// Files through which a step talks back, below the folder of its command: the variable that names it, and its name.
 const FILES: [(&str, &str); 5] = [
@@ -186,7 +187,7 @@ impl<'r> Instance<'r> {
         for (_, name) in FILES {
             files.file(&format!("{relative}/{name}"), 0o666, b"");
         }
-        files.put(self.wire.guest(), super::paths::TEMP).await?;
+        files.put(&self.wire, super::paths::TEMP).await?;
         Ok(folder)
     }
 
@@ -223,6 +224,7 @@ impl<'r> Instance<'r> {
             (Echo::Off, Debugging::Hidden)
         };
         let mut interpreter = Interpreter::new(Commands::new(echo, talk.unsecure), debugging);
+        let doing = self.wire.trace_command(&command, allowed);
         let session = self.wire.session.clone();
         let process = session.start(command, self.tell.recorder).await?;
         let process = match talk.mark {
@@ -249,6 +251,7 @@ impl<'r> Instance<'r> {
                 return Err(fault.into());
             }
         };
+        doing.end(end.as_str());
         self.interpret(log, &mut said, paths, |at_ms, job, sink| {
             interpreter.finish(at_ms, job, sink);
         });
@@ -320,7 +323,7 @@ impl<'r> Instance<'r> {
                     super::paths::below(&workspace, &folders.translate_back(path))
                 }
             };
-            let found = transfer::fetch(self.wire.guest(), &path, MOST_MATCHERS).await?;
+            let found = transfer::fetch(&self.wire, &path, MOST_MATCHERS).await?;
             let result = match (found.first(), &wanted) {
                 (None, _) => Err(format!("there is no file {path}")),
                 (Some(file), Wanted::Added(_)) => {

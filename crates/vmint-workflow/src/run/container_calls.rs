@@ -13,6 +13,7 @@ use crate::limits::Deadline;
 use crate::lines::{Piece, Splitter};
 use crate::log::{Kind, Line};
 use crate::report::text::quoted;
+use crate::trace::Doing;
 use vmint_model::Fault;
 
 impl<'r> Instance<'r> {
@@ -25,10 +26,7 @@ impl<'r> Instance<'r> {
         if let Some(engine) = &self.engine {
             return Ok(engine.clone());
         }
-        let answer = self
-            .wire
-            .call(self.tell, &Engine::detect(), log, limit)
-            .await?;
+        let answer = self.wire.call(&Engine::detect(), log, limit).await?;
         let engine = Engine::detected(&answer).map_err(|e| Trouble::Step(e.to_string()))?;
         self.engine = Some(engine.clone());
         Ok(engine)
@@ -49,7 +47,6 @@ impl<'r> Wire<'r> {
     /// Carries out a dialogue: `next` is given what came of a call, and says what comes next.
     pub(super) async fn dialogue<R>(
         &mut self,
-        tell: Teller<'r>,
         log: &StepLog<'r>,
         limit: Option<Deadline>,
         mut next: impl FnMut(Option<Answer>) -> Turn<R> + Send,
@@ -64,9 +61,9 @@ impl<'r> Wire<'r> {
                         Kind::EndGroup => open = false,
                         _ => {}
                     }
-                    log.say(kind, tell.mask(&text))?;
+                    log.say(kind, self.tell.mask(&text))?;
                 }
-                Turn::Run(call) => match self.call(tell, &call, log, limit).await {
+                Turn::Run(call) => match self.call(&call, log, limit).await {
                     Ok(came) => answer = Some(came),
                     Err(trouble) => {
                         if open {
@@ -84,12 +81,13 @@ impl<'r> Wire<'r> {
     /// Runs a call. That it runs past a limit of its own is an answer; all else that cuts it off is trouble.
     pub(super) async fn call(
         &mut self,
-        tell: Teller<'r>,
         call: &Call,
         log: &StepLog<'r>,
         limit: Option<Deadline>,
     ) -> Result<Answer, Trouble> {
-        self.pause(call.after, limit).await?;
+        let tell = self.tell;
+        let shown = short(call);
+        self.pause(call.after, &shown, limit).await?;
         let mut allowed = self.allowed(limit).map_err(Trouble::Ended)?;
         let own = call.limit.filter(|own| *own < allowed.time);
         allowed.time = own.unwrap_or(allowed.time);
@@ -105,7 +103,7 @@ impl<'r> Wire<'r> {
             }
             let (Piece::Line(bytes) | Piece::Part(bytes) | Piece::Last(bytes)) = piece;
             let text = tell.mask(&String::from_utf8_lossy(bytes));
-            *written = log.line(&Line::new(super::now_ms(), Kind::Text, text));
+            *written = log.line(&Line::new(vmint_model::now_ms(), Kind::Text, text));
         };
         let hear = |bytes: &[u8]| {
             splitter.push(bytes, |piece| write(piece, &mut written));
@@ -115,7 +113,8 @@ impl<'r> Wire<'r> {
             }
             std::mem::replace(&mut written, Ok(())).map_err(Trouble::Fault)
         };
-        let end = self.listen(call.command(), allowed, hear).await?;
+        let doing = tell.trace(Doing::ContainerCall, &shown);
+        let end = doing.as_of(self.listen(call.command(), allowed, hear).await)?;
         splitter.finish(|piece| write(piece, &mut written));
         written?;
         let exit = match end {
@@ -136,4 +135,17 @@ impl Teller<'_> {
         let line = words.collect::<Vec<_>>().join(" ");
         log.say(Kind::Command, self.mask(&line))
     }
+}
+
+/// What a call is, in a few words: not its options, which may be long, nor its variables.
+fn short(call: &Call) -> String {
+    /// Names of containers and images are shorter.
+    const LONGEST: usize = 100;
+    const MOST: usize = 5;
+    let is_name = |word: &&String| {
+        let legal = |b: u8| b.is_ascii_alphanumeric() || b"_./:@-".contains(&b);
+        word.len() <= LONGEST && !word.starts_with('-') && word.bytes().all(legal)
+    };
+    let words = call.argv.iter().filter(is_name).take(MOST);
+    words.map(String::as_str).collect::<Vec<_>>().join(" ")
 }

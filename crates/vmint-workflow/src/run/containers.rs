@@ -121,7 +121,7 @@ impl<'r> Instance<'r> {
             }
             startup.turn()
         };
-        let started = self.wire.dialogue(self.tell, log, None, next).await;
+        let started = self.wire.dialogue(log, None, next).await;
         self.teardown = Some(startup.teardown());
         match started {
             Ok(Ok(Started { job, services })) => {
@@ -135,11 +135,7 @@ impl<'r> Instance<'r> {
             Ok(Err(error)) => Ok(Done::invalid(error.to_string())),
             Err(Trouble::Ended(end)) => {
                 // It may have been cut off in the midst of a pull.
-                match self
-                    .wire
-                    .call(self.tell, &Fetch::forget(&scope), log, None)
-                    .await
-                {
+                match self.wire.call(&Fetch::forget(&scope), log, None).await {
                     Err(Trouble::Fault(fault)) => Err(fault.into()),
                     _ => Err(Trouble::Ended(end)),
                 }
@@ -186,7 +182,7 @@ impl<'r> Instance<'r> {
             }
             teardown.turn()
         };
-        self.wire.dialogue(self.tell, log, None, next).await
+        self.wire.dialogue(log, None, next).await
     }
 }
 

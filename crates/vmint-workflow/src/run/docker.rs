@@ -161,11 +161,7 @@ impl<'r> Instance<'r> {
         let cut = !matches!(&conversation, Ok((End::Exited { .. }, _)));
         if cut && !matches!(&conversation, Err(Trouble::Fault(_))) {
             // The engine's client is gone, and the container may go on.
-            match self
-                .wire
-                .call(self.tell, &run.remove(), around.log, None)
-                .await
-            {
+            match self.wire.call(&run.remove(), around.log, None).await {
                 Ok(_) | Err(Trouble::Step(_) | Trouble::Ended(_)) => {}
                 Err(fault) => return Err(fault),
             }
@@ -197,10 +193,7 @@ impl<'r> Instance<'r> {
             }
             prepare.turn()
         };
-        let image = self
-            .wire
-            .dialogue(self.tell, around.log, around.limit, next)
-            .await?;
+        let image = self.wire.dialogue(around.log, around.limit, next).await?;
         let image = image.map_err(own)?;
         self.state.containers.images.insert(key, image.clone());
         Ok(image)

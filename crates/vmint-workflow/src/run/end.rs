@@ -51,6 +51,18 @@ impl End {
         }
     }
 
+    /// In a word.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Exited { code: 0 } => "done",
+            Self::Exited { .. } => "failed",
+            Self::Killed { .. } => "killed",
+            Self::TimedOut { .. } => "timed out",
+            Self::Cancelled => "cancelled",
+            Self::Invalid { .. } => "invalid",
+        }
+    }
+
     /// Why the step failed, for its log.
     pub fn why_failed(&self) -> Option<String> {
         match self {

@@ -110,11 +110,7 @@ impl<'r> Instance<'r> {
             Ok((End::Exited { .. }, _)) | Err(Trouble::Fault(_)) => return Ok(()),
             Ok(_) | Err(_) => {}
         }
-        match self
-            .wire
-            .call(self.tell, &inside::tell(mark, 9), log, None)
-            .await
-        {
+        match self.wire.call(&inside::tell(mark, 9), log, None).await {
             Ok(_) | Err(Trouble::Step(_) | Trouble::Ended(_)) => Ok(()),
             Err(fault) => Err(fault),
         }
@@ -126,7 +122,7 @@ impl<'r> Instance<'r> {
             return Ok(None);
         };
         let ask = job.ask(engine);
-        let answer = match self.wire.call(self.tell, &ask, log, None).await {
+        let answer = match self.wire.call(&ask, log, None).await {
             Ok(answer) => answer,
             // There is no time left to ask; the step has failed anyway.
             Err(Trouble::Step(_) | Trouble::Ended(_)) => return Ok(None),

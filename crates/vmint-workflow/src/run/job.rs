@@ -10,7 +10,7 @@ use super::state::{JobResult, JobState};
 use super::teller::{Positions, Teller};
 use super::view::View;
 use super::wire::Wire;
-use super::{Cancel, Run, now_ms};
+use super::{Cancel, Run};
 use crate::expr::{self, Field, Scope, Value};
 use crate::guest::{Group, GroupMode, Place};
 use crate::limits::{self, Limits};
@@ -21,10 +21,12 @@ use crate::observe::Change;
 use crate::record::{JobRecord, Outcome, Wait};
 use crate::setup::probe::Inventory;
 use crate::spec::{Job, Map, StepsJob, Text};
+use crate::trace::{Doing, Within};
 use indexmap::IndexMap;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use vmint_model::now_ms;
 use vmint_model::{ErrorKind, Fault, Name};
 
 /// What of a job is known before it has a machine.
@@ -283,6 +285,8 @@ impl<'r> Run<'r> {
         if let Some((group, mode)) = group {
             let since = now_ms();
             let say = |text: &str| self.recorder.waiting(self.mask(text));
+            let waits_for = format!("the concurrency group of job {key}");
+            let doing = self.trace_wait(&waits_for);
             let shown = self.mask(&group);
             let group = Group {
                 name: &group,
@@ -290,6 +294,7 @@ impl<'r> Run<'r> {
             };
             match self.site.enter_group(group, mode, &say, &cancel).await {
                 Ok(entered) => {
+                    doing.end("done");
                     waits.add("its concurrency group", since);
                     member = Some(entered);
                 }
@@ -305,7 +310,13 @@ impl<'r> Run<'r> {
         // In one machine the jobs follow each other; who waits for it holds nothing.
         let since = now_ms();
         let mut shared = match self.request.options.machine_per {
-            MachinePer::Workflow => Some(self.machine.lock().await),
+            MachinePer::Workflow => {
+                let waits_for = format!("the machine that all jobs share, for job {key}");
+                let doing = self.trace_wait(&waits_for);
+                let machine = self.machine.lock().await;
+                doing.end("done");
+                Some(machine)
+            }
             MachinePer::Job => None,
         };
         if let Some(by) = cancel.by() {
@@ -313,6 +324,9 @@ impl<'r> Run<'r> {
         }
         waits.add("the machine that all jobs share", since);
         let at = self.recorder.add_job(record);
+        let tracer = self.recorder.tracer();
+        let shown = self.recorder.job(at, |job| job.key.clone());
+        let job_goes = tracer.begin_part(at.0, (Within::Run, Doing::Job), shown);
         let since = now_ms();
         let resume = self.resume_of(&key);
         let from = match (&self.request.resume, self.request.options.machine_per) {
@@ -320,6 +334,8 @@ impl<'r> Run<'r> {
             _ => resume.map(|resume| &resume.snapshot),
         };
         let label = self.mask(&format!("workflow {} {key}", self.request.id));
+        let machine = self.mask(&format!("a machine of image {}", place.image));
+        let doing = tracer.begin(Within::Job(at.0), Doing::Wait, machine.clone());
         let session = match &mut shared {
             Some(machine) => {
                 self.shared(machine, &place, &key, label, from, &cancel)
@@ -347,8 +363,8 @@ impl<'r> Run<'r> {
                 return None;
             }
         };
-        let machine = format!("a machine of image {}", place.image);
-        waits.add(self.mask(&machine), since);
+        doing.end("done");
+        waits.add(machine, since);
         let index = session.index();
         let own = shared.is_none().then(|| session.clone());
         self.recorder
@@ -370,10 +386,11 @@ impl<'r> Run<'r> {
         let scope = caller.constant.scope(&of_job);
         let view = View::of(body.container.as_ref(), &workspace, &scope);
         let limits = Limits::new(Instant::now(), limit, self.deadline);
+        let tell = Teller::new(self, at);
         let instance = Instance {
             run: self,
-            wire: Wire::new(session, cancel, limits, self.recorder),
-            tell: Teller::new(self, at),
+            wire: Wire::new(session, cancel, limits, tell),
+            tell,
             positions: Positions::new(at),
             constant: caller.constant.clone(),
             node: None,
@@ -415,6 +432,11 @@ impl<'r> Run<'r> {
         {
             self.note_fault(&fault.context("a machine could not be given back"));
         }
+        job_goes.end(
+            result
+                .as_ref()
+                .map_or("fault", |result| result.outcome.as_str()),
+        );
         if let Some(result) = &result {
             self.results().insert(key, result.clone());
         }

@@ -67,7 +67,7 @@ impl<'r> Instance<'r> {
         for name in FILES {
             let path = format!("{}/{name}", place.path);
             let path = self.view.in_machine(&path);
-            let files = transfer::fetch(self.wire.guest(), &path, MAX_BYTES + 4096).await?;
+            let files = transfer::fetch(&self.wire, &path, MAX_BYTES + 4096).await?;
             if let Some(file) = files.into_iter().next() {
                 found = Some((name, file.content));
                 break;

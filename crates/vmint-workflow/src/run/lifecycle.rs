@@ -1,7 +1,6 @@
 //! A job from its set-up to its clean-up.
 
 use super::instance::{Done, Frame, Instance, Trouble};
-use super::recorder::now_ms;
 use super::request::Moments;
 use super::set_up::Begun;
 use super::state::{JobResult, Standing};
@@ -11,6 +10,7 @@ use crate::observe::Change;
 use crate::record::{Outcome, StepKind, StepRecord};
 use indexmap::IndexMap;
 use vmint_model::Fault;
+use vmint_model::now_ms;
 
 impl<'r> Instance<'r> {
     /// Runs the job; from the step with this index on, when the machine is in the moment before it. Nothing, when vmint or

@@ -65,7 +65,6 @@ mod wire;
 mod workflow_run;
 
 pub use cancel::Cancel;
-pub use recorder::now_ms;
 pub use request::{MachinePer, Moments, OnFailure, Options, Request, Resume};
 pub use workflow_run::run;
 

@@ -98,7 +98,7 @@ impl Instance<'_> {
             .parse()
             .expect("a legal name");
         let began = Instant::now();
-        let snapshot = self.wire.guest().snapshot(&name).await?;
+        let snapshot = self.wire.snapshot(&name).await?;
         Ok(StepSnapshot {
             name,
             pause_ms: snapshot.pause_ms,

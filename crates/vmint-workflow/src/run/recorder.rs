@@ -4,24 +4,19 @@ use crate::log::{Kind, Line};
 use crate::mask::Masked;
 use crate::observe::{Change, Observer};
 use crate::record::{JobRecord, MachineUse, RunRecord, StepRecord};
+use crate::trace::{Activity, Doing, Tracer, Within};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
-use std::time::{SystemTime, UNIX_EPOCH};
-use vmint_model::{ErrorKind, Fault};
-
-/// Now, in milliseconds since 1970 in UTC.
-pub fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_millis() as i64)
-}
+use vmint_model::{ErrorKind, Fault, now_ms};
 
 /// The record of a run that runs.
 pub struct Recorder<'a> {
     record: Mutex<RunRecord>,
     folder: &'a Path,
     observer: &'a dyn Observer,
+    tracer: Tracer<'a>,
 }
 
 /// A job of the record.
@@ -44,6 +39,7 @@ impl<'a> Recorder<'a> {
             record: Mutex::new(record),
             folder,
             observer,
+            tracer: Tracer::new(observer),
         }
     }
 
@@ -134,7 +130,7 @@ impl<'a> Recorder<'a> {
 
     /// Opens the log of a step.
     pub fn open_log(&self, at: StepAt) -> Result<StepLog<'_>, Fault> {
-        let number = self.step(at, |step| step.number);
+        let (number, name) = self.step(at, |step| (step.number, step.name.clone()));
         let relative = PathBuf::from(format!("logs/{}/{number}.log", at.job + 1));
         let path = self.folder.join(&relative);
         let parent = path.parent().expect("a log is in a folder");
@@ -146,7 +142,17 @@ impl<'a> Recorder<'a> {
             at,
             path,
             file: Mutex::new(BufWriter::with_capacity(64 << 10, file)),
+            activity: self.tracer.begin_part(
+                at.job,
+                (Within::Job(at.job), Doing::Step),
+                Masked::join([number.into(), " ".into(), (&name).into()]),
+            ),
         })
+    }
+
+    /// Tells what is done, and what is waited for.
+    pub(crate) fn tracer(&self) -> &Tracer<'a> {
+        &self.tracer
     }
 
     /// The folder of the run.
@@ -166,6 +172,7 @@ pub struct StepLog<'a> {
     at: StepAt,
     path: PathBuf,
     file: Mutex<BufWriter<File>>,
+    activity: Activity<'a>,
 }
 
 impl StepLog<'_> {
@@ -212,6 +219,11 @@ impl StepLog<'_> {
         self.recorder
             .step(self.at, |step| step.summary = Some(relative));
         Ok(())
+    }
+
+    /// The step has ended so.
+    pub fn ended(&self, how: &'static str) {
+        self.activity.end(how);
     }
 
     /// Has all of it on the disk of this host.

@@ -22,7 +22,7 @@ impl<'r> Instance<'r> {
         folder: &str,
         around: &Surroundings<'_, 'r>,
     ) -> Result<Ran, Trouble> {
-        let left = transfer::fetch(self.wire.guest(), &format!("{folder}/."), MOST_LEFT).await;
+        let left = transfer::fetch(&self.wire, &format!("{folder}/."), MOST_LEFT).await;
         let left = match left {
             // In haste nothing is fetched, and nobody is to use it: the step was cancelled, and is told as that.
             Err(fault)

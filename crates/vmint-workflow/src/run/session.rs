@@ -1,7 +1,7 @@
 //! A machine for as long as a run, or one of its jobs, needs it.
 
 use super::cancel::Cancel;
-use super::recorder::{Recorder, now_ms};
+use super::recorder::Recorder;
 use super::standstill::Watched;
 use crate::guest::{Command, Guest, Place, Process, Site, Want};
 use crate::mask::{Masked, Masks};
@@ -9,6 +9,7 @@ use crate::record::MachineUse;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
+use vmint_model::now_ms;
 use vmint_model::{ErrorKind, Fault, Name};
 
 /// A lease in which steps follow each other.

@@ -111,7 +111,7 @@ impl<'r> Instance<'r> {
         log: &StepLog<'r>,
         from: Option<usize>,
     ) -> Result<End, Trouble> {
-        let identity = self.wire.guest().identity();
+        let identity = self.wire.session.guest().identity();
         let accelerator = identity
             .accelerator
             .map_or("unknown".to_owned(), |a| a.to_string());
@@ -244,7 +244,7 @@ impl<'r> Instance<'r> {
             0o755,
             SUDO.as_bytes(),
         );
-        Ok(parcel.put(self.wire.guest(), "/").await?)
+        Ok(parcel.put(&self.wire, "/").await?)
     }
 
     /// Refuses what the image lacks and the job surely needs. What a condition guards is refused when it is reached.
@@ -308,7 +308,7 @@ impl<'r> Instance<'r> {
         parcel.file("clean-up.sh", 0o755, CLEAN_UP.as_bytes());
         let script = hook.as_deref().unwrap_or_default();
         parcel.file("hook.sh", 0o755, script.as_bytes());
-        parcel.put(self.wire.guest(), paths::OWN).await?;
+        parcel.put(&self.wire, paths::OWN).await?;
         let env = [
             ("VMINT_OWN", paths::OWN),
             ("VMINT_HOOK", if hook.is_some() { "1" } else { "" }),
@@ -341,6 +341,7 @@ impl<'r> Instance<'r> {
             timeout: Some(allowed.time),
             ..command
         };
+        let doing = self.wire.trace_command(&command, allowed);
         let session = self.wire.session.clone();
         let process = session.start(command, self.tell.recorder).await?;
         let mut supervised = Supervised::new(process, allowed, self.wire.obeys());
@@ -358,7 +359,7 @@ impl<'r> Instance<'r> {
                 }
                 keeps = Some(&*text) != until;
             } else {
-                let line = Line::new(super::now_ms(), Kind::Text, self.tell.mask(&text));
+                let line = Line::new(vmint_model::now_ms(), Kind::Text, self.tell.mask(&text));
                 *fault = fault.take().or_else(|| log.line(&line).err());
             }
         };
@@ -368,6 +369,7 @@ impl<'r> Instance<'r> {
                 Seen::Ended(end) => break end,
             }
         };
+        doing.end(end.as_str());
         splitter.finish(|piece| take(piece, &mut fault));
         match fault {
             Some(fault) => Err(fault.into()),

@@ -3,13 +3,15 @@
 use super::Run;
 use super::end::End;
 use super::instance::Done;
-use super::recorder::{JobAt, Recorder, StepAt, StepLog, now_ms};
+use super::recorder::{JobAt, Recorder, StepAt, StepLog};
 use crate::log::Kind;
 use crate::mask::{Masked, Masks};
 use crate::observe::Change;
 use crate::record::{Annotation, Level, MaskedFault, Outcome, StepEnd, StepRecord};
+use crate::trace::{Activity, Doing, Within};
 use std::sync::MutexGuard;
 use vmint_model::Fault;
+use vmint_model::now_ms;
 
 /// Tells of a job.
 #[derive(Clone, Copy)]
@@ -74,6 +76,12 @@ impl<'r> Teller<'r> {
         self.recorder.note(self.mask(text));
     }
 
+    /// Begins something that the job does now.
+    pub(super) fn trace(&self, doing: Doing, what: &str) -> Activity<'r> {
+        let within = Within::Job(self.at.0);
+        self.recorder.tracer().begin(within, doing, self.mask(what))
+    }
+
     /// Adds a step to those that are to come.
     pub(super) fn plan(&self, step: StepRecord) -> StepAt {
         self.recorder.add_step(self.at, step)
@@ -106,6 +114,7 @@ impl<'r> Teller<'r> {
             log.say(Kind::Warning, text)?;
         }
         log.finish()?;
+        log.ended(conclusion.as_str());
         let StepAt { job, step } = at;
         let what = Change::StepEnded { job, step };
         let ended = (done.end.as_ref()).map(|end| end.shown(&self.masks()));
@@ -127,6 +136,7 @@ impl<'r> Teller<'r> {
         // The log's own disk may be what has failed.
         let _ = log.say(Kind::Error, self.mask(&text));
         let _ = log.finish();
+        log.ended("fault");
         let StepAt { job, step } = log.at();
         let what = Change::StepEnded { job, step };
         let fault = self.mask_fault(fault);

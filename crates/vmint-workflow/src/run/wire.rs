@@ -6,13 +6,18 @@
 use super::cancel::Cancel;
 use super::end::End;
 use super::instance::Trouble;
-use super::recorder::Recorder;
 use super::session::Session;
 use super::supervise::{Allowed, Obeys, Seen, Supervised};
-use crate::guest::{Command, Guest};
+use super::teller::Teller;
+use crate::guest::{Command, Snapshot};
 use crate::limits::{Deadline, Limits, Phase};
+use crate::trace::{Activity, Doing};
+use bytes::Bytes;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::mpsc::{Receiver, Sender};
+use vmint_model::{Fault, Name};
 
 /// The line to a job's machine.
 pub(super) struct Wire<'r> {
@@ -21,8 +26,10 @@ pub(super) struct Wire<'r> {
     limits: Limits,
     /// Since when the job does not run as usual any more: out of time, or cancelled.
     ending: Option<Instant>,
-    /// Counts what is started.
-    recorder: &'r Recorder<'r>,
+    /// Whether it was cancelled when the last command got its time.
+    was_cancelled: bool,
+    /// Is told what is done.
+    pub(super) tell: Teller<'r>,
 }
 
 impl<'r> Wire<'r> {
@@ -30,20 +37,49 @@ impl<'r> Wire<'r> {
         session: Arc<Session>,
         cancel: Cancel,
         limits: Limits,
-        recorder: &'r Recorder<'r>,
+        tell: Teller<'r>,
     ) -> Self {
         Self {
             session,
             cancel,
             limits,
             ending: None,
-            recorder,
+            was_cancelled: false,
+            tell,
         }
     }
 
-    /// The machine.
-    pub(super) fn guest(&self) -> &dyn Guest {
-        self.session.guest()
+    /// Unpacks a tar in a folder of the machine.
+    pub(super) async fn put(
+        &self,
+        folder: &str,
+        tar: Receiver<io::Result<Bytes>>,
+    ) -> Result<(), Fault> {
+        let what = format!("files into {folder}");
+        let doing = self.tell.trace(Doing::Transfer, &what);
+        doing.as_of(self.session.guest().put(folder, tar).await)
+    }
+
+    /// Packs a file or folder of the machine. What does not exist is a fault of kind `not_found`.
+    pub(super) async fn get(&self, path: &str, tar: Sender<Bytes>) -> Result<(), Fault> {
+        let what = format!("files out of {path}");
+        let doing = self.tell.trace(Doing::Transfer, &what);
+        doing.as_of(self.session.guest().get(path, tar).await)
+    }
+
+    /// Freezes this moment of the machine.
+    pub(super) async fn snapshot(&self, name: &Name) -> Result<Snapshot, Fault> {
+        let doing = self.tell.trace(Doing::Snapshot, name.as_str());
+        doing.as_of(self.session.guest().snapshot(name).await)
+    }
+
+    /// Tells of a command that runs: its program alone, and for how long it may.
+    pub(super) fn trace_command(&self, command: &Command, allowed: Allowed) -> Activity<'r> {
+        let program = command.argv.first().map_or("", String::as_str);
+        let whole = Duration::from_secs(allowed.time.as_secs().max(1));
+        let limit = crate::limits::text(whole);
+        let what = format!("`{program}`, for at most {limit}");
+        self.tell.trace(Doing::Command, &what)
     }
 
     /// The image that it is of.
@@ -66,8 +102,8 @@ impl<'r> Wire<'r> {
     /// How long a command may take, or how it ends when there is no time left.
     pub(super) fn allowed(&mut self, step: Option<Deadline>) -> Result<Allowed, End> {
         let now = Instant::now();
-        if self.ending.is_none() && (self.cancel.by().is_some() || self.limits.over(now).is_some())
-        {
+        self.was_cancelled = self.cancel.by().is_some();
+        if self.ending.is_none() && (self.was_cancelled || self.limits.over(now).is_some()) {
             self.ending = Some(now);
         }
         let phase = self
@@ -86,10 +122,11 @@ impl<'r> Wire<'r> {
         }
     }
 
-    /// Which cancellations a command obeys that begins now.
+    /// Which cancellations a command obeys that begins now: those that came after it got its [time](Self::allowed), also if they
+    /// came before it began, while its files were put into the machine.
     pub(super) fn obeys(&self) -> Obeys {
         let cancel = self.cancel.clone();
-        if cancel.by().is_some() {
+        if self.was_cancelled {
             Obeys::Haste(cancel)
         } else {
             Obeys::Cancelling(cancel)
@@ -107,7 +144,7 @@ impl<'r> Wire<'r> {
             timeout: Some(allowed.time),
             ..command
         };
-        let process = self.session.start(command, self.recorder).await?;
+        let process = self.session.start(command, self.tell.recorder).await?;
         let mut supervised = Supervised::new(process, allowed, self.obeys());
         loop {
             match supervised.next().await? {
@@ -137,14 +174,16 @@ impl<'r> Wire<'r> {
             output.extend_from_slice(bytes);
             Ok(())
         };
-        let end = self.listen(command, allowed, hear).await?;
+        let doing = self.trace_command(&command, allowed);
+        let end = doing.as_of(self.listen(command, allowed, hear).await)?;
         Ok((end, output))
     }
 
-    /// Waits, unless something wants it to end before.
+    /// Waits before something is done, unless something wants it to end before.
     pub(super) async fn pause(
         &mut self,
         time: Duration,
+        before: &str,
         limit: Option<Deadline>,
     ) -> Result<(), Trouble> {
         if time.is_zero() {
@@ -152,8 +191,10 @@ impl<'r> Wire<'r> {
         }
         let allowed = self.allowed(limit).map_err(Trouble::Ended)?;
         let obeys = self.obeys();
+        let what = format!("{} before {before}", crate::limits::text(time));
+        let doing = self.tell.trace(Doing::Wait, &what);
         tokio::select! {
-            () = tokio::time::sleep(time.min(allowed.time)) => Ok(()),
+            () = tokio::time::sleep(time.min(allowed.time)) => doing.as_of(Ok(())),
             () = obeys.ended() => Err(Trouble::Ended(End::Cancelled)),
         }
     }

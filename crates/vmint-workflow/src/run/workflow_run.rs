@@ -5,7 +5,7 @@ use super::contexts::{self, Constant};
 use super::fields;
 use super::jobs::{self, Caller};
 use super::late::Late;
-use super::recorder::{Recorder, now_ms};
+use super::recorder::Recorder;
 use super::request::{MachinePer, Request, Resume};
 use super::session::Session;
 use super::state::JobResult;
@@ -19,9 +19,12 @@ use crate::observe::{Change, Observer};
 use crate::record::{
     Limit, MaskedFault, MaskedJson, Outcome, Resumed, RunEnd, RunRecord, StepKind, StepRecord,
 };
+use crate::trace::{Activity, Doing, Within};
 use indexmap::IndexMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Instant;
+use tracing::Instrument as _;
+use vmint_model::now_ms;
 use vmint_model::{ErrorKind, Fault};
 
 /// A run that runs.
@@ -59,6 +62,8 @@ pub async fn run(
         .find_map(|(_, secret)| masks.add(secret).err());
     let recorder = Recorder::new(begun(request, &masks), &request.folder, observer);
     recorder.change(Change::Started, |_| {});
+    let name = recorder.read(|run| run.workflow.clone());
+    let doing = recorder.tracer().begin(Within::Nothing, Doing::Run, name);
     let end = match (&request.not_triggered, refused) {
         (_, Some(error)) => {
             let fault = Fault::new(ErrorKind::Usage, error.to_string());
@@ -69,8 +74,13 @@ pub async fn run(
         (Some(reason), None) => RunEnd::NotTriggered {
             reason: masks.mask(reason),
         },
-        (None, None) => carry_out(request, site, &recorder, cancel, masks).await,
+        (None, None) => {
+            let running = carry_out(request, site, &recorder, cancel, masks);
+            let span = tracing::debug_span!("workflow", run = %request.id);
+            running.instrument(span).await
+        }
     };
+    doing.end(end.as_str());
     recorder.change(Change::Ended, |run| {
         run.end = Some(end);
         run.ended_at_ms = Some(now_ms());
@@ -379,12 +389,16 @@ impl<'a> Run<'a> {
             shown: &shown,
         };
         let say = |text: &str| self.recorder.waiting(self.mask(text));
+        let doing = self.trace_wait(&format!("the concurrency group {group}"));
         match self
             .site
             .enter_group(in_group, mode, &say, &self.cancel)
             .await
         {
-            Ok(member) => Ok(Some(member)),
+            Ok(member) => {
+                doing.end("done");
+                Ok(Some(member))
+            }
             Err(fault) if fault.kind == ErrorKind::Interrupted => Err(RunEnd::Cancelled {
                 by: self.mask(&self.cancel.by().unwrap_or(fault.message)),
             }),
@@ -420,6 +434,12 @@ impl<'a> Run<'a> {
     /// Hides secrets in what is told of a failure.
     pub(super) fn mask_fault(&self, fault: &Fault) -> MaskedFault {
         MaskedFault::new(fault, &self.masks())
+    }
+
+    /// Begins to wait for something of the run.
+    pub(super) fn trace_wait(&self, what: &str) -> Activity<'_> {
+        let tracer = self.recorder.tracer();
+        tracer.begin(Within::Run, Doing::Wait, self.mask(what))
     }
 
     /// Hides secrets in several texts.

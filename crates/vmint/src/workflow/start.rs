@@ -272,7 +272,7 @@ impl Vmint {
             pools,
             progress,
         );
-        let keeper = Keeper::new(self.clone(), observer);
+        let keeper = Keeper::new(self.clone(), &request.id, observer);
         let record = run::run(request, &site, &keeper, cancel).await;
         (record, keeper.failure())
     }

@@ -5,7 +5,7 @@
 
 use super::document;
 use crate::commands::care::EventView;
-use crate::commands::workflow::{sample_events, sample_run};
+use crate::commands::workflow::{TraceView, sample_events, sample_run, sample_trace};
 use crate::top::draw::tests::snapshot;
 use crate::view::{self, Machine};
 use serde::Serialize;
@@ -24,6 +24,7 @@ use vmint::workflow::record::{
     Level, Limit, MaskedFault, MaskedJson, Outcome, RunEnd, StepEnd, StepKind, StepSnapshot,
 };
 use vmint::workflow::report;
+use vmint::workflow::trace::Doing;
 use vmint::{
     Accelerator, ByteSize, Change, Confinement, DiskCache, ErrorBody, ErrorKind, Event, Fault,
     LeaseEnd, Limits, MachineState, NetMode, Owner, PoolState, ProcessRef, Publish, SlotState,
@@ -388,6 +389,16 @@ fn whole_answers_are_of_their_form() {
         totals: Totals::default(),
     };
     are("NetworkEntry", [entry]);
+}
+
+#[test]
+fn the_trace_of_a_run_is_of_its_form() {
+    let events = sample_trace();
+    are("TraceEvent", events.iter().map(TraceView::from));
+    words(
+        "Doing",
+        every!(Doing: Run Job Step Command ContainerCall Transfer Snapshot Wait),
+    );
 }
 
 #[test]

@@ -7,12 +7,12 @@ use serde::Serialize;
 use serde_json::Value;
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};
+use vmint::now_ms;
 use vmint::workflow::log::{Kind, rfc3339};
 use vmint::workflow::observe::{Change, Observer};
 use vmint::workflow::record::{JobRecord, Outcome, RunEnd, RunRecord, StepRecord};
 use vmint::workflow::report;
 use vmint::workflow::report::text::between;
-use vmint::workflow::run::now_ms;
 
 /// Something that has happened in a run.
 #[derive(Debug, Serialize)]

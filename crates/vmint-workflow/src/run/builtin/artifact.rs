@@ -1,7 +1,6 @@
 //! `actions/upload-artifact` and `actions/download-artifact`: with the run, on this host.
 
 use super::Inputs;
-use super::checkout::size;
 use crate::artifacts::{
     Artifact, ArtifactError, ArtifactName, Artifacts, IfNoFiles, Layout, Select,
 };
@@ -17,6 +16,7 @@ use crate::run::step::Surroundings;
 use crate::spool::Taken;
 use indexmap::IndexMap;
 use tokio::sync::mpsc;
+use vmint_model::ByteSize;
 use vmint_model::{ErrorKind, Fault};
 
 /// What one artifact may hold, in bytes.
@@ -94,7 +94,7 @@ impl<'r> Instance<'r> {
         let text = format!(
             "Artifact {}: {count} files, {}",
             artifact.name,
-            size(artifact.size)
+            ByteSize(artifact.size)
         );
         around.log.say(Kind::Text, self.tell.mask(&text))?;
         let mut outputs = IndexMap::new();
@@ -137,7 +137,7 @@ impl<'r> Instance<'r> {
             let text = format!(
                 "Artifact {}: {}, to {folder}",
                 artifact.name,
-                size(artifact.size)
+                ByteSize(artifact.size)
             );
             around.log.say(Kind::Text, self.tell.mask(&text))?;
         }
@@ -156,7 +156,7 @@ impl<'r> Instance<'r> {
     ) -> Result<(), Trouble> {
         let folder = self.folder_in_machine(folder).await?;
         let (sender, receiver) = mpsc::channel(WAITING);
-        let put = self.wire.guest().put(&folder, receiver);
+        let put = self.wire.put(&folder, receiver);
         let (sent, put) = futures_util::future::join(artifacts.send(artifact, sender), put).await;
         put?;
         sent.map_err(own)?;

@@ -1,7 +1,6 @@
 //! `actions/cache`: kept on this host, for all repositories and runs.
 
 use super::Inputs;
-use super::checkout::size;
 use crate::cache::{CacheError, Caches, Exact, Saved, version};
 use crate::glob::Patterns;
 use crate::log::Kind;
@@ -12,6 +11,7 @@ use crate::run::instance::{Done, Instance, Trouble};
 use crate::run::step::Surroundings;
 use indexmap::IndexMap;
 use tokio::sync::mpsc;
+use vmint_model::ByteSize;
 use vmint_model::{ErrorKind, Fault};
 
 const WAITING: usize = 8;
@@ -68,14 +68,14 @@ impl<'r> Instance<'r> {
         let exact = hit.exact == Exact::Yes;
         outputs.insert("cache-hit".to_owned(), exact.to_string());
         outputs.insert("cache-matched-key".to_owned(), hit.cache.key.clone());
-        let text = format!("Cache {}: {}", hit.cache.key, size(hit.cache.size));
+        let text = format!("Cache {}: {}", hit.cache.key, ByteSize(hit.cache.size));
         if inputs.flag("lookup-only", false)? {
             say(format!("{text}, not restored: lookup-only"))?;
             return Ok(Done::well(outputs));
         }
         let root = self.root_in_machine().await?;
         let (sender, receiver) = mpsc::channel(WAITING);
-        let put = self.wire.guest().put(&root, receiver);
+        let put = self.wire.put(&root, receiver);
         let (sent, put) = futures_util::future::join(hit.send(sender), put).await;
         put?;
         sent.map_err(own)?;
@@ -130,10 +130,10 @@ impl<'r> Instance<'r> {
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         };
         match saved {
-            Saved::Saved { evicted: 0 } => say(format!("Cache {key}: {}, saved", size(bytes)))?,
+            Saved::Saved { evicted: 0 } => say(format!("Cache {key}: {}, saved", ByteSize(bytes)))?,
             Saved::Saved { evicted } => say(format!(
                 "Cache {key}: {}, saved; {evicted} older ones had to go",
-                size(bytes)
+                ByteSize(bytes)
             ))?,
             Saved::Exists => say(format!("Cache {key} was saved by another job meanwhile"))?,
         }

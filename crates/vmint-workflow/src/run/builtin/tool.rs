@@ -99,7 +99,7 @@ impl<'r> Instance<'r> {
     async fn version_in(&mut self, tool: &Tool, path: &str) -> Result<String, Trouble> {
         let full = paths::below(&self.workspace(), path);
         let full = self.in_machine(&full).await?;
-        let found = transfer::fetch(self.wire.guest(), &full, MOST).await?;
+        let found = transfer::fetch(&self.wire, &full, MOST).await?;
         let Some(file) = found.first() else {
             return Err(Trouble::Step(format!(
                 "there is no file {path} with a version"
@@ -114,6 +114,6 @@ impl<'r> Instance<'r> {
     async fn link(&self, name: &str, target: &str) -> Result<(), Trouble> {
         let mut parcel = transfer::Parcel::default();
         parcel.link(name, target);
-        Ok(parcel.put(self.wire.guest(), self.view.programs()).await?)
+        Ok(parcel.put(&self.wire, self.view.programs()).await?)
     }
 }

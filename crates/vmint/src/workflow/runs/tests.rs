@@ -33,7 +33,11 @@ fn all(place: &Place) -> Vec<KeptRun> {
 #[test]
 fn a_run_is_kept_when_it_changes_and_all_is_passed_on() {
     let place = Place::new();
-    let keeper = Keeper::new(place.vmint.clone(), Told::default());
+    let keeper = Keeper::new(
+        place.vmint.clone(),
+        &"r0000cafe".parse().unwrap(),
+        Told::default(),
+    );
     let mut run = run();
     let kept = |run: &RunRecord| place.vmint.run_record(run.id.as_str()).unwrap();
     keeper.happened(&run, Change::Started);
@@ -63,7 +67,11 @@ fn a_run_is_kept_when_it_changes_and_all_is_passed_on() {
 #[test]
 fn a_large_record_is_written_less_often_and_whole_at_the_end() {
     let place = Place::new();
-    let keeper = Keeper::new(place.vmint.clone(), Told::default());
+    let keeper = Keeper::new(
+        place.vmint.clone(),
+        &"r0000cafe".parse().unwrap(),
+        Told::default(),
+    );
     let mut run = run();
     keeper.happened(&run, Change::Started);
     // As if writing had taken an hour of a run that has just begun.
@@ -86,7 +94,11 @@ fn a_large_record_is_written_less_often_and_whole_at_the_end() {
 #[test]
 fn a_record_that_cannot_be_written_is_told_at_the_end_and_nothing_is_stopped() {
     let place = Place::new();
-    let keeper = Keeper::new(place.vmint.clone(), Told::default());
+    let keeper = Keeper::new(
+        place.vmint.clone(),
+        &"r0000cafe".parse().unwrap(),
+        Told::default(),
+    );
     let mut run = run();
     run.owner = dead();
     keeper.happened(&run, Change::Started);
