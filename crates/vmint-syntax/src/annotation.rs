@@ -1,5 +1,6 @@
 //! What a step wants to be seen beside its log.
 
+use crate::mask::Masked;
 use serde::{Deserialize, Serialize};
 
 /// How bad an annotation is.
@@ -14,17 +15,17 @@ pub enum Level {
     Notice,
 }
 
-/// What a step wants to be seen.
+/// What a step wants to be seen; of text that is not masked yet, what it has written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Annotation {
+pub struct Annotation<Text = Masked> {
     /// How bad.
     pub level: Level,
-    /// Masked.
-    pub message: String,
+    /// What it says.
+    pub message: Text,
     /// `title`.
-    pub title: Option<String>,
+    pub title: Option<Text>,
     /// `file`.
-    pub file: Option<String>,
+    pub file: Option<Text>,
     /// `line`.
     pub line: Option<u32>,
     /// `endLine`.
@@ -33,4 +34,34 @@ pub struct Annotation {
     pub column: Option<u32>,
     /// `endColumn`.
     pub end_column: Option<u32>,
+}
+
+impl<Text> Annotation<Text> {
+    /// One that says this, of no place.
+    pub fn new(level: Level, message: Text) -> Self {
+        Self {
+            level,
+            message,
+            title: None,
+            file: None,
+            line: None,
+            end_line: None,
+            column: None,
+            end_column: None,
+        }
+    }
+
+    /// The same with other texts.
+    pub fn map<Other>(self, mut text: impl FnMut(Text) -> Other) -> Annotation<Other> {
+        Annotation {
+            level: self.level,
+            message: text(self.message),
+            title: self.title.map(&mut text),
+            file: self.file.map(&mut text),
+            line: self.line,
+            end_line: self.end_line,
+            column: self.column,
+            end_column: self.end_column,
+        }
+    }
 }

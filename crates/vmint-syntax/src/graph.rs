@@ -6,6 +6,7 @@
 use crate::spec::Workflow;
 use std::collections::{BTreeSet, HashMap};
 use thiserror::Error;
+use vmint_text::nearest;
 
 /// The names of a workflow's jobs.
 #[derive(Clone, Debug, Default)]
@@ -97,7 +98,7 @@ impl Graph {
                 ids.find(need).ok_or_else(|| GraphError::Unknown {
                     job: (*job).to_owned(),
                     need: (*need).to_owned(),
-                    nearest: nearest(need, named.iter().map(|(job, _)| *job)),
+                    nearest: nearest(need, named.iter().map(|(job, _)| *job)).map(str::to_owned),
                 })
             };
             let needs: BTreeSet<usize> = needs.iter().map(find).collect::<Result<_, _>>()?;
@@ -252,32 +253,6 @@ pub fn walk<E: AsRef<[usize]>>(edges: &[E], most: usize) -> Walk {
         }
     }
     walk
-}
-
-/// The name that differs least, when it is by few letters.
-fn nearest<'a>(name: &str, among: impl Iterator<Item = &'a str>) -> Option<String> {
-    // Names are compared in the square of their length.
-    const LONGEST: usize = 100;
-    let near = among
-        .filter(|other| other.len() <= LONGEST && name.len() <= LONGEST)
-        .map(|other| (distance(name, other), other))
-        .min_by_key(|(distance, _)| *distance)?;
-    (near.0 <= name.len().div_ceil(3)).then(|| near.1.to_owned())
-}
-
-fn distance(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (i, a) in one.chars().enumerate() {
-        let mut corner = row[0];
-        row[0] = i + 1;
-        for (j, b) in other.iter().enumerate() {
-            let replaced = corner + usize::from(a != *b);
-            corner = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(corner + 1);
-        }
-    }
-    row[other.len()]
 }
 
 #[cfg(test)]

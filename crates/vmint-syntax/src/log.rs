@@ -7,7 +7,9 @@
 //! 2026-11-20T15:35:14.950Z ##[error]Process completed with exit code 101
 //! ```
 
-/// A line. Its text has no line break, is masked, and is at most [`MAX_LINE`] bytes long.
+use crate::mask::Masked;
+
+/// A line. Its text has no line break, and is at most [`MAX_LINE`] bytes long.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
     /// Milliseconds since 1970 in UTC.
@@ -15,7 +17,7 @@ pub struct Line {
     /// What kind of line.
     pub kind: Kind,
     /// Its text.
-    pub text: String,
+    pub text: Masked,
 }
 
 /// Longer lines are continued on the next.
@@ -54,7 +56,7 @@ const MARKS: [(Kind, &str); 7] = [
 
 impl Line {
     /// A line of this moment.
-    pub fn new(at_ms: i64, kind: Kind, text: impl Into<String>) -> Self {
+    pub fn new(at_ms: i64, kind: Kind, text: impl Into<Masked>) -> Self {
         Self {
             at_ms,
             kind,
@@ -75,13 +77,13 @@ impl Line {
             .split_once(' ')
             .and_then(|(time, rest)| Some((parse_rfc3339(time)?, rest)))
         else {
-            return Self::new(0, Kind::Text, line);
+            return Self::new(0, Kind::Text, Masked::read_back(line));
         };
         let marked = MARKS
             .iter()
             .find_map(|(kind, mark)| Some((*kind, rest.strip_prefix(mark)?)));
         let (kind, text) = marked.unwrap_or((Kind::Text, rest));
-        Self::new(at_ms, kind, text)
+        Self::new(at_ms, kind, Masked::read_back(text))
     }
 }
 

@@ -19,12 +19,14 @@ pub mod containers;
 pub mod event;
 pub mod guest;
 pub mod mirror;
-pub mod moment;
 pub mod observe;
+pub mod private_file;
 pub mod record;
 pub mod report;
 pub mod run;
+pub mod shell_state;
 pub mod spool;
+pub mod trace;
 pub mod workspace;
 
 pub use vmint_syntax::{

@@ -39,7 +39,7 @@ pub enum Command {
     /// `debug`.
     Debug(String),
     /// `error`, `warning`, `notice`.
-    Annotate(Annotation),
+    Annotate(Annotation<String>),
     /// `add-mask`. Never white space alone.
     AddMask(String),
     /// `add-mask` without a value: a warning.
@@ -358,7 +358,7 @@ fn remove_matcher(raw: &Raw) -> Command {
 }
 
 /// An annotation, with its places put right as GitHub does: what contradicts itself is dropped.
-fn annotation(level: Level, raw: &Raw) -> Annotation {
+fn annotation(level: Level, raw: &Raw) -> Annotation<String> {
     let number = |name| {
         raw.get(name)
             .and_then(|text| text.trim().parse::<u32>().ok())

@@ -12,7 +12,7 @@ fn one(line: &str) -> Command {
     }
 }
 
-fn annotated(line: &str) -> Annotation {
+fn annotated(line: &str) -> Annotation<String> {
     match one(line) {
         Command::Annotate(annotation) => annotation,
         other => panic!("{line} is {other:?}"),

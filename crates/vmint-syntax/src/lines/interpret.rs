@@ -4,7 +4,7 @@ use super::split::{MAX_COMMAND, Piece, Splitter};
 use crate::annotation::{Annotation, Level};
 use crate::commands::{Command, Commands, Parsed, Show, Which};
 use crate::log::{Kind, Line, MAX_LINE};
-use crate::mask::{MaskError, Masker, Masks};
+use crate::mask::{MaskError, Masked, MaskedBytes, Masker, Masks};
 use crate::matcher::Matchers;
 use crate::sight;
 use std::borrow::Cow;
@@ -12,9 +12,9 @@ use std::borrow::Cow;
 /// What comes of a step's output, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A line of the log, masked.
+    /// A line of the log.
     Line(Line),
-    /// An annotation, masked.
+    /// An annotation.
     Annotation(Annotation),
     /// An output of the step, as it is: outputs that are shown must be masked by who shows them.
     Output {
@@ -88,7 +88,7 @@ struct Rest {
     text: Vec<u8>,
     masker: Masker,
     /// The beginning of a line, masked.
-    masked: Vec<u8>,
+    masked: MaskedBytes,
     long: Long,
     warned: Vec<&'static str>,
 }
@@ -114,7 +114,7 @@ impl Interpreter {
                 debugging,
                 text: Vec::new(),
                 masker: Masker::new(),
-                masked: Vec::new(),
+                masked: MaskedBytes::default(),
                 long: Long::No,
                 warned: Vec::new(),
             },
@@ -157,67 +157,48 @@ struct Out<'a> {
 }
 
 impl Out<'_> {
-    fn line(&mut self, kind: Kind, text: impl Into<String>) {
+    fn line(&mut self, kind: Kind, text: impl Into<Masked>) {
         (self.sink)(Event::Line(Line::new(self.at_ms, kind, text)));
     }
 
     /// Shows a text that is not masked yet. Its first line is of this kind.
     fn show(&mut self, kind: Kind, text: &str) {
-        let mut masked = self.job.masks.mask(text).into_owned();
+        let mut masked = self.job.masks.mask(text);
         if masked.contains('\r') {
             // A space stands for a return within a line, and may make a secret of what was none: what is shown is masked.
             let line = |line: &str| line.strip_suffix('\r').unwrap_or(line).replace('\r', " ");
-            let lines: Vec<String> = masked.split('\n').map(line).collect();
-            masked = self.job.masks.mask(&lines.join("\n")).into_owned();
+            let lines: Vec<String> = masked.as_str().split('\n').map(line).collect();
+            masked = self.job.masks.mask(&lines.join("\n"));
         }
         let mut kind = kind;
         for mut line in masked.split('\n') {
             while !line.is_empty() || kind != Kind::Text {
-                let (now, later) = line.split_at(fitting(line));
-                self.line(kind, now);
-                (kind, line) = (Kind::Text, later);
+                let end = fitting(&line);
+                self.line(kind, line.piece(0..end));
+                (kind, line) = (Kind::Text, line.piece(end..line.len()));
             }
         }
     }
 
     /// An annotation that is not masked yet; `line` is what the log shows.
-    fn annotate(&mut self, annotation: Annotation, line: &str) {
+    fn annotate(&mut self, annotation: Annotation<String>, line: &str) {
         let masks = &*self.job.masks;
-        let mask = |text: String| {
-            let mut text = match masks.mask(&text) {
-                Cow::Borrowed(_) => text,
-                Cow::Owned(masked) => masked,
-            };
-            text.truncate(fitting(&text));
-            text
-        };
         let kind = match annotation.level {
             Level::Error => Kind::Error,
             Level::Warning => Kind::Warning,
             Level::Notice => Kind::Notice,
         };
-        let annotation = Annotation {
-            message: mask(annotation.message),
-            title: annotation.title.map(mask),
-            file: annotation.file.map(mask),
-            ..annotation
-        };
+        let annotation = annotation.map(|text| {
+            let mut text = masks.mask(&text);
+            text.truncate(fitting(&text));
+            text
+        });
         (self.sink)(Event::Annotation(annotation));
         self.show(kind, line);
     }
 
     fn say(&mut self, level: Level, message: String) {
-        let annotation = Annotation {
-            level,
-            message: message.clone(),
-            title: None,
-            file: None,
-            line: None,
-            end_line: None,
-            column: None,
-            end_column: None,
-        };
-        self.annotate(annotation, &message);
+        self.annotate(Annotation::new(level, message.clone()), &message);
     }
 
     fn fail(&mut self, message: String) {
@@ -296,8 +277,8 @@ impl Rest {
 
     /// Masks the text that has come, and shows the lines that can be shown by now.
     fn flush(&mut self, out: &mut Out<'_>) {
-        self.masker
-            .push_to(out.job.masks, &self.text, &mut self.masked);
+        self.masked
+            .push(&mut self.masker, out.job.masks, &self.text);
         self.text.clear();
         self.text.shrink_to(2 * MAX_LINE);
         self.give(out);
@@ -306,27 +287,26 @@ impl Rest {
     /// Shows all that has come: before something that is not text, and at the end.
     fn settle(&mut self, out: &mut Out<'_>) {
         self.flush(out);
-        self.masker.finish_to(&mut self.masked);
+        self.masked.finish(&mut self.masker);
         self.give(out);
         if !self.masked.is_empty() {
-            give_line(&self.masked, out);
-            self.masked.clear();
+            give_line(self.masked.text(0..self.masked.len()), out);
+            self.masked.forget(self.masked.len());
         }
     }
 
     fn give(&mut self, out: &mut Out<'_>) {
-        let mut rest = &*self.masked;
-        while let Some(end) = memchr::memchr(b'\n', rest) {
-            give_line(&rest[..end], out);
-            rest = &rest[end + 1..];
+        let mut from = 0;
+        while let Some(end) = memchr::memchr(b'\n', &self.masked[from..]) {
+            give_line(self.masked.text(from..from + end), out);
+            from += end + 1;
         }
-        while rest.len() > MAX_LINE {
-            let (now, later) = rest.split_at(sight::part(rest, MAX_LINE));
-            give_line(now, out);
-            rest = later;
+        while self.masked.len() - from > MAX_LINE {
+            let end = from + sight::part(&self.masked[from..], MAX_LINE);
+            give_line(self.masked.text(from..end), out);
+            from = end;
         }
-        let given = self.masked.len() - rest.len();
-        self.masked.drain(..given);
+        self.masked.forget(from);
     }
 
     fn execute(&mut self, command: Command, out: &mut Out<'_>) {
@@ -400,19 +380,14 @@ fn refuse(error: MaskError, out: &mut Out<'_>) {
     ));
 }
 
-fn give_line(bytes: &[u8], out: &mut Out<'_>) {
-    let text = String::from_utf8_lossy(bytes);
+fn give_line(mut text: Masked, out: &mut Out<'_>) {
     // What is not UTF-8 grows when it is replaced.
-    let mut rest = &*text;
-    while rest.len() > MAX_LINE {
-        let (now, later) = rest.split_at(fitting(rest));
-        out.line(Kind::Text, now);
-        rest = later;
+    while text.len() > MAX_LINE {
+        let end = fitting(&text);
+        out.line(Kind::Text, text.piece(0..end));
+        text = text.piece(end..text.len());
     }
-    match text {
-        Cow::Owned(text) if rest.len() == text.len() => out.line(Kind::Text, text),
-        _ => out.line(Kind::Text, rest),
-    }
+    out.line(Kind::Text, text);
 }
 
 /// How much of a text fits in a line.

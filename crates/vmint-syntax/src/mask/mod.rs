@@ -18,8 +18,10 @@
 
 mod cursor;
 mod forms;
+mod masked;
 mod stream;
 
+pub use masked::{Masked, MaskedBytes, Part};
 pub use stream::Masker;
 
 use aho_corasick::automaton::{Automaton, StateID};
@@ -133,7 +135,16 @@ impl Masks {
     }
 
     /// The text without secrets.
-    pub fn mask<'a>(&self, text: &'a str) -> Cow<'a, str> {
+    pub fn mask(&self, text: &str) -> Masked {
+        Masked::by_masks(self.hide(text).into_owned())
+    }
+
+    /// Whether there is a secret in the text.
+    pub fn finds_in(&self, text: &str) -> bool {
+        matches!(self.hide(text), Cow::Owned(_))
+    }
+
+    fn hide<'a>(&self, text: &'a str) -> Cow<'a, str> {
         if self.is_empty() {
             return Cow::Borrowed(text);
         }

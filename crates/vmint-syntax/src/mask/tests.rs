@@ -28,7 +28,7 @@ fn a_secret_becomes_stars_and_only_it() {
         masks.mask("the s3cr3t, the S3CR3T, x."),
         "the ***, the S3CR3T, ***."
     );
-    assert!(matches!(masks.mask("nothing"), Cow::Borrowed(_)));
+    assert!(!masks.finds_in("nothing") && masks.finds_in("a s3cr3t"));
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn base64_is_found_at_every_alignment_in_a_longer_text() {
         for after in ["", "!", "!!", "!!!"] {
             let text = format!("{before}{secret}{after}");
             for encoded in [STANDARD.encode(&text), URL_SAFE_NO_PAD.encode(&text)] {
-                let masked = masks.mask(&encoded).into_owned();
+                let masked = masks.mask(&encoded).to_string();
                 let left = masked.replace(STARS, "");
                 // Two characters at each end are not the secret's alone.
                 assert!(masked.contains(STARS), "{encoded}");
@@ -90,7 +90,7 @@ fn wrapped_and_indented_base64_is_found_across_its_lines() {
                 .map(|line| std::str::from_utf8(line).unwrap())
                 .collect();
             let wrapped = lines.join(&format!("{ending}{indent}"));
-            let masked = masks.mask(&wrapped).into_owned();
+            let masked = masks.mask(&wrapped).to_string();
             assert_eq!(masked.lines().count(), wrapped.lines().count());
             for window in STANDARD.encode(secret).as_bytes().windows(8) {
                 let window = std::str::from_utf8(window).unwrap();
@@ -305,7 +305,7 @@ proptest! {
         for secret in &secrets {
             masks.add(secret).unwrap();
         }
-        prop_assert_eq!(masks.mask(&text).into_owned(), oracle(&secrets, &text));
+        prop_assert_eq!(masks.mask(&text).to_string(), oracle(&secrets, &text));
     }
 
     #[test]
@@ -321,7 +321,7 @@ proptest! {
         let mut pieces = pieces;
         pieces.extend(secrets.iter().map(|secret| STANDARD.encode(format!("{encoded}{secret}"))));
         let whole = pieces.concat();
-        let expected = masks.mask(&whole).into_owned();
+        let expected = masks.mask(&whole).to_string();
         let split: Vec<&[u8]> = pieces.iter().map(String::as_bytes).collect();
         prop_assert_eq!(String::from_utf8(streamed(&masks, &split)).unwrap(), expected.clone());
         let bytes: Vec<&[u8]> = whole.as_bytes().chunks(1).collect();
@@ -347,7 +347,7 @@ proptest! {
             letters[at].push_str(&odd);
         }
         let text = format!("{}{}{}{secret}", around.concat(), letters.concat(), around.concat());
-        let masked = masks.mask(&text).into_owned();
+        let masked = masks.mask(&text).to_string();
         for face in faces(&masked) {
             prop_assert!(!face.contains(&secret), "{text:?} became {masked:?}, shown as {face:?}");
         }

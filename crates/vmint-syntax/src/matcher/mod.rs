@@ -201,7 +201,7 @@ impl Matchers {
 
     /// Shows a line, without its line break and colours. The annotation is not masked yet; its file is as the tool
     /// printed it.
-    pub fn look(&mut self, line: &str) -> Option<Annotation> {
+    pub fn look(&mut self, line: &str) -> Option<Annotation<String>> {
         for index in 0..self.matchers.len() {
             let Some(fields) = self.matchers[index].look(line) else {
                 continue;
@@ -409,7 +409,7 @@ fn level(severity: &str) -> Option<Level> {
     }
 }
 
-fn annotation(mut fields: Fields) -> Option<Annotation> {
+fn annotation(mut fields: Fields) -> Option<Annotation<String>> {
     let level = level(fields[SEVERITY].as_deref().unwrap_or_default())?;
     let message = fields[MESSAGE]
         .take()

@@ -84,7 +84,7 @@ impl Default for Acquire {
 
 impl Vmint {
     /// The code of pools over this host.
-    pub fn here(self: &Arc<Self>) -> Result<Arc<Here>, Fault> {
+    pub fn local_pools(self: &Arc<Self>) -> Result<Arc<Here>, Fault> {
         let mut known = self.here.lock().expect("nobody panics with the lock");
         if let Some(here) = known.upgrade() {
             return Ok(here);
@@ -119,7 +119,7 @@ impl Vmint {
             return Err(LedgerError::PoolExists(name.clone()).into());
         }
         self.prepare_pool(&spec, progress).await?;
-        let here = self.here()?;
+        let here = self.local_pools()?;
         let now = vmint_store::now();
         let record = PoolRecord::new(name.clone(), spec, now.wall_ms);
         let deadline = now.steady_ms + FILL.as_millis() as i64;
@@ -165,7 +165,7 @@ impl Vmint {
         let spec = self.pool_status(name)?.pool.spec;
         self.prepare_pool(&spec, progress).await?;
         let deadline = vmint_store::steady_ms() + FILL.as_millis() as i64;
-        self.here()?.fill(name, deadline).await
+        self.local_pools()?.fill(name, deadline).await
     }
 
     /// A pool to lend from.
@@ -174,7 +174,7 @@ impl Vmint {
         self.pool_status(&name)?;
         Ok(Pool {
             vmint: self.clone(),
-            here: self.here()?,
+            here: self.local_pools()?,
             name,
         })
     }
@@ -238,7 +238,7 @@ impl Vmint {
             state: Some(PoolState::Open),
             force: false,
         };
-        let here = self.here()?;
+        let here = self.local_pools()?;
         here.change(name, change).await?;
         let deadline = vmint_store::steady_ms() + FILL.as_millis() as i64;
         let filled = here.fill(name, deadline).await?;
@@ -252,7 +252,7 @@ impl Vmint {
         name: &Name,
         wait: Option<Duration>,
     ) -> Result<PoolStatus, Fault> {
-        let here = self.here()?;
+        let here = self.local_pools()?;
         let change = PoolChange {
             state: Some(PoolState::Drained),
             ..PoolChange::default()
@@ -277,7 +277,7 @@ impl Vmint {
     ) -> Result<(), Fault> {
         let deadline = vmint_store::steady_ms() + timeout.as_millis() as i64;
         let runners = self.runners_of(name)?;
-        self.here()?.remove(name, force, deadline).await?;
+        self.local_pools()?.remove(name, force, deadline).await?;
         self.outlast(&runners).await;
         Ok(())
     }
@@ -306,13 +306,13 @@ impl Vmint {
         force: Force,
     ) -> Result<LeaseRecord, Fault> {
         let by = entitled(&self.lease(id)?, force);
-        at_once(self.here()?.release(id, by.as_by()))
+        at_once(self.local_pools()?.release(id, by.as_by()))
     }
 
     /// Renews a lease on behalf of this process, as [`Vmint::release_lease`] ends it.
     pub fn renew_lease(self: &Arc<Self>, id: &LeaseId, force: Force) -> Result<LeaseRecord, Fault> {
         let by = entitled(&self.lease(id)?, force);
-        at_once(self.here()?.renew(id, by.as_by()))
+        at_once(self.local_pools()?.renew(id, by.as_by()))
     }
 
     /// Has a pool go, and all its machines with it, and does not wait for that: for a caller that is about to end itself.

@@ -15,7 +15,7 @@ use super::record::RunRecord;
 use super::run::state::Saved;
 use super::run::{self, Cancel, MachinePer, Moments, OnFailure, Options, Request, Resume};
 use super::runs::Keeper;
-use super::site::{PoolOptions, Pools};
+use super::site::{HostSite, PoolOptions};
 use super::workspace::{self, Repository};
 use crate::config::Config;
 use crate::{Progress, Vmint};
@@ -264,7 +264,7 @@ impl Vmint {
         if let Err(fault) = pruned {
             tracing::warn!("older runs were not pruned: {fault}");
         }
-        let site = Pools::new(
+        let site = HostSite::new(
             self.clone(),
             config.clone(),
             request.id.clone(),
@@ -272,7 +272,7 @@ impl Vmint {
             pools,
             progress,
         );
-        let keeper = Keeper::new(self.clone(), observer);
+        let keeper = Keeper::new(self.clone(), &request.id, observer);
         let record = run::run(request, &site, &keeper, cancel).await;
         (record, keeper.failure())
     }

@@ -7,26 +7,33 @@ use super::jobs::{Caller, Counts, field_scope};
 use super::request::MachinePer;
 use super::session::Session;
 use super::state::{JobResult, JobState};
+use super::teller::{Positions, Teller};
 use super::view::View;
-use super::{Cancel, Run, now_ms};
+use super::wire::Wire;
+use super::{Cancel, Run};
 use crate::expr::{self, Field, Scope, Value};
-use crate::guest::{GroupMode, Place};
+use crate::guest::{Group, GroupMode, Place};
 use crate::limits::{self, Limits};
+use crate::mask::Masked;
 use crate::matcher::Matchers;
 use crate::matrix::Combination;
 use crate::observe::Change;
 use crate::record::{JobRecord, Outcome, Wait};
 use crate::setup::probe::Inventory;
 use crate::spec::{Job, Map, StepsJob, Text};
+use crate::trace::{Doing, Within};
 use indexmap::IndexMap;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use vmint_model::now_ms;
 use vmint_model::{ErrorKind, Fault, Name};
 
 /// What of a job is known before it has a machine.
 struct Prepared {
     record: JobRecord,
+    /// By this the job is found again; it may hold a secret.
+    key: String,
     place: Place,
     /// What of it is not as on GitHub.
     place_note: Option<String>,
@@ -38,9 +45,9 @@ struct Prepared {
 
 /// Why a job is not run here.
 struct LeftOut {
-    labels: Vec<String>,
-    label: String,
-    pattern: String,
+    labels: Vec<Masked>,
+    pattern: Masked,
+    reason: Masked,
 }
 
 impl<'r> Run<'r> {
@@ -57,21 +64,21 @@ impl<'r> Run<'r> {
         let key = combination.map_or_else(|| job.id.clone(), |c| c.name(&job.id));
         let name = self.job_name(caller, job, &of_job, combination);
         let matrix = combination.map(|c| Value::from(c.values.clone()));
-        let matrix = matrix.map(|matrix| serde_json::to_value(matrix).unwrap_or_default());
-        let record = Self::job_record(caller, job, &key, &name, matrix);
-        if let Some(done) = self.taken_over(&record.key) {
+        let record = self.job_record(caller, job, &key, &name, matrix);
+        let key = caller.key(&key);
+        if let Some(done) = self.taken_over(&key) {
             return (Some(done), Counts::Fully);
         }
         if let Some(reason) = self.left_out(caller, body, &of_job) {
             return (Some(self.skipped(record, &reason)), Counts::Fully);
         }
-        let prepared = match self.prepare(caller, job, body, &of_job, record.clone()) {
+        let prepared = match self.prepare(caller, (job, body), &of_job, record.clone(), key) {
             Ok(prepared) => prepared,
             Err(Trouble::Step(reason)) => {
                 return (Some(self.refused(record, &reason)), Counts::Fully);
             }
             Err(Trouble::Fault(fault)) => {
-                self.lose(record, fault);
+                self.lose(record, &fault);
                 return (None, Counts::Fully);
             }
             Err(Trouble::Ended(_)) => unreachable!("no command runs before there is a machine"),
@@ -88,12 +95,11 @@ impl<'r> Run<'r> {
         // What is wrong with them is said when the job is prepared.
         let labels = labels(&body.runs_on, &scope).ok()?;
         let (label, pattern) = self.request.options.left_out.first(&labels)?;
-        let (label, pattern) = (self.mask(label), pattern.to_owned());
-        let labels = labels.iter().map(|label| self.mask(label)).collect();
+        let reason = format!("its label {label} matches {pattern} of skip-runs-on");
         Some(LeftOut {
-            labels,
-            label,
-            pattern,
+            reason: self.mask(&reason),
+            pattern: self.mask(pattern),
+            labels: self.mask_all(&labels),
         })
     }
 
@@ -111,7 +117,7 @@ impl<'r> Run<'r> {
         };
         let scope = field_scope(caller, of_job, Field::JobName);
         let evaluated = expr::interpolate(&name.text, &scope);
-        let evaluated = self.mask(&evaluated.unwrap_or_else(|_| name.text.clone()));
+        let evaluated = evaluated.unwrap_or_else(|_| name.text.clone());
         if name.text.contains("${{") {
             evaluated
         } else {
@@ -143,10 +149,7 @@ impl<'r> Run<'r> {
             job.outcome = Some(Outcome::Skipped);
             job.runs_on.clone_from(&why.labels);
             job.left_out = Some(why.pattern.clone());
-            job.reason = Some(format!(
-                "its label {} matches {} of skip-runs-on",
-                why.label, why.pattern
-            ));
+            job.reason = Some(why.reason.clone());
         });
         self.recorder
             .change(Change::JobStarted { job: at.0 }, |_| {});
@@ -172,7 +175,7 @@ impl<'r> Run<'r> {
     }
 
     /// Notes a job that has no machine, or lost it.
-    fn lose(&self, record: JobRecord, fault: Fault) {
+    fn lose(&self, record: JobRecord, fault: &Fault) {
         let at = self.recorder.add_job(record);
         self.recorder
             .change(Change::JobStarted { job: at.0 }, |_| {});
@@ -180,7 +183,7 @@ impl<'r> Run<'r> {
     }
 
     /// Notes that vmint or a machine has failed a job.
-    pub(super) fn lost(&self, at: super::recorder::JobAt, fault: Fault) {
+    pub(super) fn lost(&self, at: super::recorder::JobAt, fault: &Fault) {
         let fault = self.mask_fault(fault);
         self.recorder.change(Change::JobEnded { job: at.0 }, |run| {
             run.jobs[at.0].fault = Some(fault);
@@ -191,19 +194,20 @@ impl<'r> Run<'r> {
     fn prepare(
         &self,
         caller: &Caller<'_>,
-        job: &Job,
-        body: &StepsJob,
+        (job, body): (&Job, &StepsJob),
         of_job: &OfJob,
         mut record: JobRecord,
+        key: String,
     ) -> Result<Prepared, Trouble> {
         let scope = |field| field_scope(caller, of_job, field);
         let wrong = |field: &str| {
             let field = field.to_owned();
             move |e: expr::EvalError| Trouble::Step(format!("`{field}` cannot be evaluated: {e}"))
         };
-        record.runs_on = labels(&body.runs_on, &scope(Field::JobRunsOn))?;
-        let place = self.site.resolve(&record.runs_on).map_err(of_file)?;
-        let place_note = self.site.note(&record.runs_on);
+        let labels = labels(&body.runs_on, &scope(Field::JobRunsOn))?;
+        record.runs_on = self.mask_all(&labels);
+        let place = self.site.resolve(&labels).map_err(of_file)?;
+        let place_note = self.site.note(&labels);
         let value = |text: Option<&Text>, field, name: &str| -> Result<Option<Value>, Trouble> {
             let value = text.map(|text| expr::evaluate_text(&text.text, &scope(field)));
             value.transpose().map_err(wrong(name))
@@ -231,12 +235,9 @@ impl<'r> Run<'r> {
             }
             None => None,
         };
-        if let Some((group, _)) = &group
-            && self.recorder.read(|run| {
-                run.concurrency
-                    .as_ref()
-                    .is_some_and(|own| own.eq_ignore_ascii_case(&self.mask(group)))
-            })
+        let own = self.group.get();
+        if let (Some((group, _)), Some(own)) = (&group, own)
+            && own.eq_ignore_ascii_case(group)
         {
             let reason = "its concurrency group is the workflow's own, so it would wait for itself";
             return Err(Trouble::Step(reason.into()));
@@ -248,6 +249,7 @@ impl<'r> Run<'r> {
         };
         Ok(Prepared {
             record,
+            key,
             place,
             place_note,
             limit,
@@ -268,23 +270,31 @@ impl<'r> Run<'r> {
     ) -> Option<JobResult> {
         let Prepared {
             record,
+            key,
             place,
             place_note,
             limit,
             group,
             ..
         } = prepared;
-        let key = record.key.clone();
         if let Some(note) = &place_note {
-            self.recorder.note(&self.mask(&format!("{key}: {note}")));
+            self.recorder.note(self.mask(&format!("{key}: {note}")));
         }
         let mut member = None;
         let mut waits = Waits::default();
         if let Some((group, mode)) = group {
             let since = now_ms();
-            let say = |text: &str| self.recorder.waiting(&self.mask(text));
-            match self.site.enter_group(&group, mode, &say, &cancel).await {
+            let say = |text: &str| self.recorder.waiting(self.mask(text));
+            let waits_for = format!("the concurrency group of job {key}");
+            let doing = self.trace_wait(&waits_for);
+            let shown = self.mask(&group);
+            let group = Group {
+                name: &group,
+                shown: &shown,
+            };
+            match self.site.enter_group(group, mode, &say, &cancel).await {
                 Ok(entered) => {
+                    doing.end("done");
                     waits.add("its concurrency group", since);
                     member = Some(entered);
                 }
@@ -292,7 +302,7 @@ impl<'r> Run<'r> {
                     return Some(self.cancelled(record, &fault.message));
                 }
                 Err(fault) => {
-                    self.lose(record, fault);
+                    self.lose(record, &fault);
                     return None;
                 }
             }
@@ -300,7 +310,13 @@ impl<'r> Run<'r> {
         // In one machine the jobs follow each other; who waits for it holds nothing.
         let since = now_ms();
         let mut shared = match self.request.options.machine_per {
-            MachinePer::Workflow => Some(self.machine.lock().await),
+            MachinePer::Workflow => {
+                let waits_for = format!("the machine that all jobs share, for job {key}");
+                let doing = self.trace_wait(&waits_for);
+                let machine = self.machine.lock().await;
+                doing.end("done");
+                Some(machine)
+            }
             MachinePer::Job => None,
         };
         if let Some(by) = cancel.by() {
@@ -308,13 +324,18 @@ impl<'r> Run<'r> {
         }
         waits.add("the machine that all jobs share", since);
         let at = self.recorder.add_job(record);
+        let tracer = self.recorder.tracer();
+        let shown = self.recorder.job(at, |job| job.key.clone());
+        let job_goes = tracer.begin_part(at.0, (Within::Run, Doing::Job), shown);
         let since = now_ms();
         let resume = self.resume_of(&key);
         let from = match (&self.request.resume, self.request.options.machine_per) {
             (Some(resume), MachinePer::Workflow) => Some(&resume.snapshot),
             _ => resume.map(|resume| &resume.snapshot),
         };
-        let label = format!("workflow {} {key}", self.request.id);
+        let label = self.mask(&format!("workflow {} {key}", self.request.id));
+        let machine = self.mask(&format!("a machine of image {}", place.image));
+        let doing = tracer.begin(Within::Job(at.0), Doing::Wait, machine.clone());
         let session = match &mut shared {
             Some(machine) => {
                 self.shared(machine, &place, &key, label, from, &cancel)
@@ -338,11 +359,12 @@ impl<'r> Run<'r> {
             Err(Acquiring::Failed(fault)) => {
                 self.recorder
                     .change(Change::JobStarted { job: at.0 }, |_| {});
-                self.lost(at, fault);
+                self.lost(at, &fault);
                 return None;
             }
         };
-        waits.add(&format!("a machine of image {}", place.image), since);
+        doing.end("done");
+        waits.add(machine, since);
         let index = session.index();
         let own = shared.is_none().then(|| session.clone());
         self.recorder
@@ -363,8 +385,13 @@ impl<'r> Run<'r> {
         let workspace = super::paths::workspace(&self.repository_name());
         let scope = caller.constant.scope(&of_job);
         let view = View::of(body.container.as_ref(), &workspace, &scope);
+        let limits = Limits::new(Instant::now(), limit, self.deadline);
+        let tell = Teller::new(self, at);
         let instance = Instance {
             run: self,
+            wire: Wire::new(session, cancel, limits, tell),
+            tell,
+            positions: Positions::new(at),
             constant: caller.constant.clone(),
             node: None,
             machine_node: None,
@@ -375,12 +402,7 @@ impl<'r> Run<'r> {
             job,
             body,
             of_job,
-            at,
             key: key.clone(),
-            session,
-            cancel,
-            limits: Limits::new(Instant::now(), limit, self.deadline),
-            ending: None,
             state,
             view,
             inventory: Inventory::default(),
@@ -390,10 +412,6 @@ impl<'r> Run<'r> {
             runner: Value::Null,
             engine: None,
             teardown: None,
-            planned_set_up: super::recorder::StepAt { job: at.0, step: 0 },
-            planned_containers: None,
-            planned_pres: Vec::new(),
-            planned: Vec::new(),
         };
         let running = instance.run(resume.map(|resume| resume.saved.done));
         tokio::pin!(running);
@@ -414,6 +432,11 @@ impl<'r> Run<'r> {
         {
             self.note_fault(&fault.context("a machine could not be given back"));
         }
+        job_goes.end(
+            result
+                .as_ref()
+                .map_or("fault", |result| result.outcome.as_str()),
+        );
         if let Some(result) = &result {
             self.results().insert(key, result.clone());
         }
@@ -426,7 +449,7 @@ impl<'r> Run<'r> {
         machine: &mut Option<Arc<Session>>,
         place: &Place,
         key: &str,
-        label: String,
+        label: Masked,
         from: Option<&Name>,
         cancel: &Cancel,
     ) -> Result<Arc<Session>, Acquiring> {
@@ -442,7 +465,7 @@ impl<'r> Run<'r> {
         }
         if session.place() != place {
             let first = self.recorder.read(|run| run.jobs[0].name.clone());
-            let one = (first.as_str(), session.place().image.as_str());
+            let one = (&*first, session.place().image.as_str());
             let fault = super::jobs::cannot_share(one, (key, &place.image));
             return Err(Acquiring::Failed(fault));
         }
@@ -453,12 +476,12 @@ impl<'r> Run<'r> {
     async fn acquire(
         &self,
         place: &Place,
-        label: String,
+        label: Masked,
         from: Option<&Name>,
         cancel: &Cancel,
     ) -> Result<Arc<Session>, Acquiring> {
         tokio::select! {
-            session = Session::acquire(self.site, place, label, from, self.recorder, &self.cancel) => {
+            session = Session::acquire(self.site, place, label, from, (self.recorder, &self.masks), &self.cancel) => {
                 session.map(Arc::new).map_err(Acquiring::Failed)
             }
             by = cancel.cancelled() => Err(Acquiring::Cancelled(by)),
@@ -472,10 +495,10 @@ struct Waits(Vec<Wait>);
 
 impl Waits {
     /// Adds something that was waited for until now; what was there at once is none.
-    fn add(&mut self, what: &str, from_ms: i64) {
+    fn add(&mut self, what: impl Into<Masked>, from_ms: i64) {
         let to_ms = now_ms();
         if to_ms > from_ms {
-            let what = what.to_owned();
+            let what = what.into();
             self.0.push(Wait {
                 what,
                 from_ms,

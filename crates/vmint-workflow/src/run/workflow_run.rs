@@ -5,21 +5,26 @@ use super::contexts::{self, Constant};
 use super::fields;
 use super::jobs::{self, Caller};
 use super::late::Late;
-use super::recorder::{Recorder, now_ms};
+use super::recorder::Recorder;
 use super::request::{MachinePer, Request, Resume};
 use super::session::Session;
 use super::state::JobResult;
 use crate::check::Resolved;
 use crate::event::context::{self, Scene};
 use crate::expr::{self, Field, Object, Value, availability};
-use crate::guest::Site;
+use crate::guest::{Group, Site};
 use crate::limits::Deadline;
-use crate::mask::Masks;
+use crate::mask::{Masked, Masks};
 use crate::observe::{Change, Observer};
-use crate::record::{Limit, Outcome, Resumed, RunEnd, RunRecord, StepKind, StepRecord};
+use crate::record::{
+    Limit, MaskedFault, MaskedJson, Outcome, Resumed, RunEnd, RunRecord, StepKind, StepRecord,
+};
+use crate::trace::{Activity, Doing, Within};
 use indexmap::IndexMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Instant;
+use tracing::Instrument as _;
+use vmint_model::now_ms;
 use vmint_model::{ErrorKind, Fault};
 
 /// A run that runs.
@@ -39,6 +44,8 @@ pub(crate) struct Run<'a> {
     pub(super) deadline: Option<Deadline>,
     /// How it ends, when it is paused.
     pub(super) paused: OnceLock<RunEnd>,
+    /// Its concurrency group, as it is.
+    pub(super) group: OnceLock<String>,
 }
 
 /// Runs a workflow to its end, whatever that is.
@@ -48,14 +55,32 @@ pub async fn run(
     observer: &dyn Observer,
     cancel: &Cancel,
 ) -> RunRecord {
-    let recorder = Recorder::new(begun(request), &request.folder, observer);
+    let mut masks = Masks::new();
+    let refused = request
+        .secrets
+        .iter()
+        .find_map(|(_, secret)| masks.add(secret).err());
+    let recorder = Recorder::new(begun(request, &masks), &request.folder, observer);
     recorder.change(Change::Started, |_| {});
-    let end = match &request.not_triggered {
-        Some(reason) => RunEnd::NotTriggered {
-            reason: reason.clone(),
+    let name = recorder.read(|run| run.workflow.clone());
+    let doing = recorder.tracer().begin(Within::Nothing, Doing::Run, name);
+    let end = match (&request.not_triggered, refused) {
+        (_, Some(error)) => {
+            let fault = Fault::new(ErrorKind::Usage, error.to_string());
+            RunEnd::Fault {
+                fault: MaskedFault::new(&fault, &masks),
+            }
+        }
+        (Some(reason), None) => RunEnd::NotTriggered {
+            reason: masks.mask(reason),
         },
-        None => carry_out(request, site, &recorder, cancel).await,
+        (None, None) => {
+            let running = carry_out(request, site, &recorder, cancel, masks);
+            let span = tracing::debug_span!("workflow", run = %request.id);
+            running.instrument(span).await
+        }
     };
+    doing.end(end.as_str());
     recorder.change(Change::Ended, |run| {
         run.end = Some(end);
         run.ended_at_ms = Some(now_ms());
@@ -64,36 +89,36 @@ pub async fn run(
 }
 
 /// The record of a run that begins.
-fn begun(request: &Request) -> RunRecord {
+fn begun(request: &Request, masks: &Masks) -> RunRecord {
     let workflow = &request.checked.workflow;
-    let name = workflow.name.clone();
+    let name = &workflow.name;
     let permissions = workflow.permissions.as_ref().map(Value::from);
     RunRecord {
         id: request.id.clone(),
-        workflow: name.unwrap_or_else(|| request.path.clone()),
+        workflow: masks.mask(name.as_ref().unwrap_or(&request.path)),
         title: None,
         file: request.file.clone(),
         repository: request.repository.root.clone(),
-        event: request.event.name.clone(),
-        git_ref: request.event.git_ref.clone(),
+        event: masks.mask(&request.event.name),
+        git_ref: masks.mask(&request.event.git_ref),
         sha: request.event.sha.clone(),
         resumed: request.resume.as_ref().map(|resume| Resumed {
             run: resume.record.id.clone(),
-            job: resume.saved.job.clone(),
+            job: masks.mask(&resume.saved.job),
             step: resume.step,
         }),
         owner: request.owner.clone(),
         started_at_ms: now_ms(),
         ended_at_ms: None,
         end: None,
-        permissions: permissions.map(|p| serde_json::to_value(p).unwrap_or_default()),
+        permissions: permissions.map(|p| MaskedJson::of(p, masks)),
         concurrency: None,
         machines: Vec::new(),
         jobs: Vec::new(),
         notes: request
             .note
             .iter()
-            .map(|note| format!("on GitHub this would not start: {note}"))
+            .map(|note| masks.mask(&format!("on GitHub this would not start: {note}")))
             .collect(),
     }
 }
@@ -103,16 +128,10 @@ async fn carry_out(
     site: &dyn Site,
     recorder: &Recorder<'_>,
     cancel: &Cancel,
+    masks: Masks,
 ) -> RunEnd {
     let began = Instant::now();
     let limit = request.options.timeout;
-    let mut masks = Masks::new();
-    for (_, secret) in &request.secrets {
-        if let Err(error) = masks.add(secret) {
-            let fault = Fault::new(ErrorKind::Usage, error.to_string());
-            return RunEnd::Fault { fault };
-        }
-    }
     let run = Run {
         request,
         site,
@@ -122,18 +141,21 @@ async fn carry_out(
         machine: tokio::sync::Mutex::new(None),
         results: Mutex::new(IndexMap::new()),
         paused: OnceLock::new(),
+        group: OnceLock::new(),
         late: Late::default(),
         deadline: limit.map(|limit| Deadline::new(Limit::Workflow, began, limit)),
     };
     let end = run.whole().await;
-    let machine = run.machine.into_inner();
     // No job runs any more, so nobody else has it.
+    let machine = run.machine.lock().await.take();
     if let Some(session) = machine.and_then(Arc::into_inner)
         && let Err(fault) = session.release(recorder).await
         && !matches!(end, RunEnd::Fault { .. })
     {
         let fault = fault.context("the machine could not be given back");
-        return RunEnd::Fault { fault };
+        return RunEnd::Fault {
+            fault: run.mask_fault(&fault),
+        };
     }
     end
 }
@@ -154,7 +176,9 @@ impl<'a> Run<'a> {
             Err(end) => return end,
         };
         if let Err(fault) = self.check_places() {
-            return RunEnd::Fault { fault };
+            return RunEnd::Fault {
+                fault: self.mask_fault(&fault),
+            };
         }
         let jobs = self.jobs(&caller, &self.request.jobs);
         let watched = self.watch(group);
@@ -207,7 +231,7 @@ impl<'a> Run<'a> {
         // In haste nothing is waited for, and what was cut off is no fault.
         if self.cancel.is_hastened() {
             let by = self.cancel.by().unwrap_or_default();
-            return RunEnd::Cancelled { by };
+            return RunEnd::Cancelled { by: self.mask(&by) };
         }
         let fault = ended.jobs.iter().find_map(|job| job.fault.clone());
         if let Some(fault) = fault {
@@ -223,7 +247,7 @@ impl<'a> Run<'a> {
             return RunEnd::TimedOut { limit_ms };
         }
         if let Some(by) = self.cancel.by() {
-            return RunEnd::Cancelled { by };
+            return RunEnd::Cancelled { by: self.mask(&by) };
         }
         let failed = ended.jobs.iter().any(|job| {
             matches!(job.outcome, Some(Outcome::Failure | Outcome::Cancelled))
@@ -239,10 +263,10 @@ impl<'a> Run<'a> {
             .all(|j| j.outcome == Some(Outcome::Skipped));
         if nothing_ran && ended.jobs.iter().any(|job| job.left_out.is_some()) {
             let fault = Fault::new(ErrorKind::Usage, "skip-runs-on leaves no job to run");
+            let fault = fault
+                .hint("remove the pattern from `[workflow] skip-runs-on`, or run another workflow");
             return RunEnd::Fault {
-                fault: fault.hint(
-                    "remove the pattern from `[workflow] skip-runs-on`, or run another workflow",
-                ),
+                fault: self.mask_fault(&fault),
             };
         }
         RunEnd::Success
@@ -296,7 +320,7 @@ impl<'a> Run<'a> {
             Ok(title) => self.mask(&title),
             Err(error) => {
                 self.recorder
-                    .note(&self.mask(&format!("`run-name` cannot be evaluated: {error}")));
+                    .note(self.mask(&format!("`run-name` cannot be evaluated: {error}")));
                 return;
             }
         };
@@ -353,21 +377,34 @@ impl<'a> Run<'a> {
         let scope = scope.limited_to(&availability(Field::Concurrency));
         let group = Self::group(concurrency, &scope);
         let (group, mode) = group.map_err(|reason| RunEnd::Fault {
-            fault: Fault::new(ErrorKind::Usage, reason),
+            fault: self.mask_fault(&Fault::new(ErrorKind::Usage, reason)),
         })?;
         let shown = self.mask(&group);
-        self.recorder.quietly(|run| run.concurrency = Some(shown));
-        let say = |text: &str| self.recorder.waiting(text);
+        self.recorder
+            .quietly(|run| run.concurrency = Some(shown.clone()));
+        let own = self.group.get_or_init(|| group.clone());
+        debug_assert_eq!(*own, group, "a run has one group");
+        let in_group = Group {
+            name: &group,
+            shown: &shown,
+        };
+        let say = |text: &str| self.recorder.waiting(self.mask(text));
+        let doing = self.trace_wait(&format!("the concurrency group {group}"));
         match self
             .site
-            .enter_group(&group, mode, &say, &self.cancel)
+            .enter_group(in_group, mode, &say, &self.cancel)
             .await
         {
-            Ok(member) => Ok(Some(member)),
+            Ok(member) => {
+                doing.end("done");
+                Ok(Some(member))
+            }
             Err(fault) if fault.kind == ErrorKind::Interrupted => Err(RunEnd::Cancelled {
-                by: self.cancel.by().unwrap_or(fault.message),
+                by: self.mask(&self.cancel.by().unwrap_or(fault.message)),
             }),
-            Err(fault) => Err(RunEnd::Fault { fault }),
+            Err(fault) => Err(RunEnd::Fault {
+                fault: self.mask_fault(&fault),
+            }),
         }
     }
 
@@ -390,17 +427,30 @@ impl<'a> Run<'a> {
     }
 
     /// Hides secrets.
-    pub(super) fn mask(&self, text: &str) -> String {
-        self.masks().mask(text).into_owned()
+    pub(super) fn mask(&self, text: &str) -> Masked {
+        self.masks().mask(text)
     }
 
     /// Hides secrets in what is told of a failure.
-    pub(super) fn mask_fault(&self, fault: Fault) -> Fault {
-        Fault {
-            message: self.mask(&fault.message),
-            hint: fault.hint.map(|hint| self.mask(&hint)),
-            ..fault
-        }
+    pub(super) fn mask_fault(&self, fault: &Fault) -> MaskedFault {
+        MaskedFault::new(fault, &self.masks())
+    }
+
+    /// Begins to wait for something of the run.
+    pub(super) fn trace_wait(&self, what: &str) -> Activity<'_> {
+        let tracer = self.recorder.tracer();
+        tracer.begin(Within::Run, Doing::Wait, self.mask(what))
+    }
+
+    /// Hides secrets in several texts.
+    pub(super) fn mask_all(&self, texts: &[String]) -> Vec<Masked> {
+        let masks = self.masks();
+        texts.iter().map(|text| masks.mask(text)).collect()
+    }
+
+    /// Hides secrets in a value of a file.
+    pub(super) fn mask_json(&self, value: Value) -> MaskedJson {
+        MaskedJson::of(value, &self.masks())
     }
 
     pub(super) fn masks(&self) -> MutexGuard<'_, Masks> {
@@ -428,7 +478,8 @@ impl<'a> Run<'a> {
     pub(super) fn taken_over(&self, key: &str) -> Option<JobResult> {
         let resume = self.request.resume.as_ref()?;
         let result = resume.saved.results.get(key)?;
-        let job = resume.record.jobs.iter().find(|job| job.key == key)?;
+        let shown = self.mask(key);
+        let job = resume.record.jobs.iter().find(|job| job.key == shown)?;
         let mut job = job.clone();
         job.machine = None;
         for step in &mut job.steps {
@@ -437,7 +488,7 @@ impl<'a> Run<'a> {
             step.log_bytes = 0;
             step.summary = None;
         }
-        job.reason = Some(format!("taken over from run {}", resume.record.id));
+        job.reason = Some(self.mask(&format!("taken over from run {}", resume.record.id)));
         let at = self.recorder.add_job(job);
         self.recorder.change(Change::JobEnded { job: at.0 }, |_| {});
         self.results().insert(key.to_owned(), result.clone());
@@ -453,7 +504,8 @@ impl<'a> Run<'a> {
     /// A step of the file as it was in the run that this one continues.
     pub(super) fn earlier_step(&self, key: &str, index: usize) -> Option<StepRecord> {
         let resume = self.resume_of(key)?;
-        let job = resume.record.jobs.iter().find(|job| job.key == key)?;
+        let shown = self.mask(key);
+        let job = resume.record.jobs.iter().find(|job| job.key == shown)?;
         let mut mains = job.steps.iter().filter(|step| step.kind == StepKind::Main);
         mains.nth(index).cloned()
     }
@@ -461,6 +513,6 @@ impl<'a> Run<'a> {
     /// Notes a failure of vmint that is nobody's result.
     pub(super) fn note_fault(&self, fault: &Fault) {
         self.recorder
-            .note(&self.mask(&format!("vmint: {}", fault.message)));
+            .note(self.mask(&format!("vmint: {}", fault.message)));
     }
 }

@@ -5,11 +5,10 @@
 
 use crate::containers::variables::{VariableError, Variables};
 use crate::containers::{Engine, Inside};
+use crate::private_file::{self, Before};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Stands for the number of a step where a moment is that in which a step of the job had failed.
@@ -105,32 +104,12 @@ impl ShellState {
     /// Keeps it in the folder of a run.
     pub fn write(&self, folder: &Path, job: usize, step: u32) -> io::Result<()> {
         let path = folder.join(Self::file(job, step));
-        let parent = path.parent().expect("it lies in a folder");
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(parent)?;
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(path)?;
-        let json = serde_json::to_vec(self).expect("it has no keys but strings");
-        file.write_all(&json)
+        private_file::write(&path, self, Before::Goes)
     }
 
     /// Reads what was kept; nothing, if nothing was.
     pub fn read(folder: &Path, job: usize, step: u32) -> io::Result<Option<Self>> {
-        let file = match File::open(folder.join(Self::file(job, step))) {
-            Ok(file) => file,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(e),
-        };
-        let mut json = Vec::new();
-        file.take(LONGEST).read_to_end(&mut json)?;
-        let invalid = |e| io::Error::new(io::ErrorKind::InvalidData, e);
-        serde_json::from_slice(&json).map(Some).map_err(invalid)
+        private_file::read(&folder.join(Self::file(job, step)), LONGEST)
     }
 }
 

@@ -1,17 +1,19 @@
 //! The container engine of a machine, driven: what a dialogue of [`crate::containers`] asks for is run in the machine, under the
 //! same limits and cancellations as all commands.
 
+use super::end::End;
 use super::instance::{Instance, Trouble};
 use super::recorder::StepLog;
+use super::teller::Teller;
+use super::wire::Wire;
 use crate::containers::call::OUTPUT_LIMIT;
 use crate::containers::{Answer, Call, Engine, Scope, Show, Turn};
 use crate::guest::Exit;
 use crate::limits::Deadline;
 use crate::lines::{Piece, Splitter};
 use crate::log::{Kind, Line};
-use crate::record::StepEnd;
 use crate::report::text::quoted;
-use std::time::Duration;
+use crate::trace::Doing;
 use vmint_model::Fault;
 
 impl<'r> Instance<'r> {
@@ -24,7 +26,7 @@ impl<'r> Instance<'r> {
         if let Some(engine) = &self.engine {
             return Ok(engine.clone());
         }
-        let answer = self.call(&Engine::detect(), log, limit).await?;
+        let answer = self.wire.call(&Engine::detect(), log, limit).await?;
         let engine = Engine::detected(&answer).map_err(|e| Trouble::Step(e.to_string()))?;
         self.engine = Some(engine.clone());
         Ok(engine)
@@ -33,13 +35,15 @@ impl<'r> Instance<'r> {
     /// What sets the job's containers apart from those of other jobs, also of those that were in the machine before it was
     /// frozen.
     pub(super) fn container_scope(&mut self) -> Scope {
-        let (run, job) = (&self.run.request.id, self.at.0);
+        let (run, job) = (&self.run.request.id, self.tell.at.0);
         let scope = &mut self.state.containers.scope;
         let new =
             || Scope::new(format!("{run}j{job}")).expect("a run's id is of letters and digits");
         scope.get_or_insert_with(new).clone()
     }
+}
 
+impl<'r> Wire<'r> {
     /// Carries out a dialogue: `next` is given what came of a call, and says what comes next.
     pub(super) async fn dialogue<R>(
         &mut self,
@@ -57,7 +61,7 @@ impl<'r> Instance<'r> {
                         Kind::EndGroup => open = false,
                         _ => {}
                     }
-                    log.say(kind, self.run.mask(&text))?;
+                    log.say(kind, self.tell.mask(&text))?;
                 }
                 Turn::Run(call) => match self.call(&call, log, limit).await {
                     Ok(came) => answer = Some(came),
@@ -81,14 +85,15 @@ impl<'r> Instance<'r> {
         log: &StepLog<'r>,
         limit: Option<Deadline>,
     ) -> Result<Answer, Trouble> {
-        self.pause(call.after, limit).await?;
+        let tell = self.tell;
+        let shown = short(call);
+        self.pause(call.after, &shown, limit).await?;
         let mut allowed = self.allowed(limit).map_err(Trouble::Ended)?;
         let own = call.limit.filter(|own| *own < allowed.time);
         allowed.time = own.unwrap_or(allowed.time);
         if call.show == Show::All {
-            self.say_call(call, log)?;
+            tell.say_call(call, log)?;
         }
-        let run = self.run;
         let mut end_of_output = Vec::new();
         let mut splitter = Splitter::new();
         let mut written: Result<(), Fault> = Ok(());
@@ -97,8 +102,8 @@ impl<'r> Instance<'r> {
                 return;
             }
             let (Piece::Line(bytes) | Piece::Part(bytes) | Piece::Last(bytes)) = piece;
-            let text = run.mask(&String::from_utf8_lossy(bytes));
-            *written = log.line(&Line::new(super::now_ms(), Kind::Text, text));
+            let text = tell.mask(&String::from_utf8_lossy(bytes));
+            *written = log.line(&Line::new(vmint_model::now_ms(), Kind::Text, text));
         };
         let hear = |bytes: &[u8]| {
             splitter.push(bytes, |piece| write(piece, &mut written));
@@ -108,36 +113,39 @@ impl<'r> Instance<'r> {
             }
             std::mem::replace(&mut written, Ok(())).map_err(Trouble::Fault)
         };
-        let end = self.listen(call.command(), allowed, hear).await?;
+        let doing = tell.trace(Doing::ContainerCall, &shown);
+        let end = doing.as_of(self.listen(call.command(), allowed, hear).await)?;
         splitter.finish(|piece| write(piece, &mut written));
         written?;
         let exit = match end {
-            StepEnd::Exited { code } => Exit::Code(code),
-            StepEnd::Killed { signal } => Exit::Signal(signal),
-            StepEnd::TimedOut { .. } if own.is_some() => Exit::TimedOut,
+            End::Exited { code } => Exit::Code(code),
+            End::Killed { signal } => Exit::Signal(signal),
+            End::TimedOut { .. } if own.is_some() => Exit::TimedOut,
             end => return Err(Trouble::Ended(end)),
         };
         Ok(Answer::new(exit, &end_of_output))
     }
+}
 
+impl Teller<'_> {
     /// Says which command is run.
-    pub(super) fn say_call(&self, call: &Call, log: &StepLog<'r>) -> Result<(), Fault> {
+    pub(super) fn say_call(&self, call: &Call, log: &StepLog<'_>) -> Result<(), Fault> {
         // Masked before quotes could hide what is to be masked.
-        let words = call.argv.iter().map(|word| quoted(&self.run.mask(word)));
+        let words = call.argv.iter().map(|word| quoted(&self.mask(word)));
         let line = words.collect::<Vec<_>>().join(" ");
-        log.say(Kind::Command, self.run.mask(&line))
+        log.say(Kind::Command, self.mask(&line))
     }
+}
 
-    /// Waits, unless something wants it to end before.
-    async fn pause(&mut self, time: Duration, limit: Option<Deadline>) -> Result<(), Trouble> {
-        if time.is_zero() {
-            return Ok(());
-        }
-        let allowed = self.allowed(limit).map_err(Trouble::Ended)?;
-        let obeys = self.obeys();
-        tokio::select! {
-            () = tokio::time::sleep(time.min(allowed.time)) => Ok(()),
-            () = obeys.ended() => Err(Trouble::Ended(StepEnd::Cancelled)),
-        }
-    }
+/// What a call is, in a few words: not its options, which may be long, nor its variables.
+fn short(call: &Call) -> String {
+    /// Names of containers and images are shorter.
+    const LONGEST: usize = 100;
+    const MOST: usize = 5;
+    let is_name = |word: &&String| {
+        let legal = |b: u8| b.is_ascii_alphanumeric() || b"_./:@-".contains(&b);
+        word.len() <= LONGEST && !word.starts_with('-') && word.bytes().all(legal)
+    };
+    let words = call.argv.iter().filter(is_name).take(MOST);
+    words.map(String::as_str).collect::<Vec<_>>().join(" ")
 }

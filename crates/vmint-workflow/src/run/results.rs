@@ -1,15 +1,14 @@
 //! What a command has left in its files: outputs, state, variables, paths, a summary.
 
 use super::command::{Ran, Said};
+use super::end::End;
 use super::instance::{Instance, Trouble};
-use super::recorder::StepLog;
 use super::step::Surroundings;
 use super::transfer;
 use crate::files::{self, File, OutputBudget};
 use crate::log::Kind;
-use crate::record::{Level, StepEnd};
-use std::path::PathBuf;
-use vmint_model::{ErrorKind, Fault};
+use crate::record::Level;
+use vmint_model::ErrorKind;
 
 /// What all of these of one command may hold, in bytes.
 const MOST_LEFT: usize = 64 << 20;
@@ -18,15 +17,17 @@ impl<'r> Instance<'r> {
     /// Fetches what the command has left in its files.
     pub(super) async fn gather(
         &mut self,
-        mut end: StepEnd,
+        mut end: End,
         mut said: Said,
         folder: &str,
         around: &Surroundings<'_, 'r>,
     ) -> Result<Ran, Trouble> {
-        let left = transfer::fetch(self.session.guest(), &format!("{folder}/."), MOST_LEFT).await;
+        let left = transfer::fetch(&self.wire, &format!("{folder}/."), MOST_LEFT).await;
         let left = match left {
             // In haste nothing is fetched, and nobody is to use it: the step was cancelled, and is told as that.
-            Err(fault) if fault.kind == ErrorKind::Interrupted && self.cancel.is_hastened() => {
+            Err(fault)
+                if fault.kind == ErrorKind::Interrupted && self.wire.cancel.is_hastened() =>
+            {
                 Vec::new()
             }
             left => left?,
@@ -50,8 +51,8 @@ impl<'r> Instance<'r> {
                 // As on GitHub: shown as errors, and the step is well.
                 for refused in variables.refused {
                     let text = refused.to_string();
-                    around.log.say(Kind::Error, self.run.mask(&text))?;
-                    self.annotate(around.log.at(), Level::Error, &text);
+                    around.log.say(Kind::Error, self.tell.mask(&text))?;
+                    self.tell.annotate(around.log.at(), Level::Error, &text);
                 }
                 variables.set
             }
@@ -66,12 +67,12 @@ impl<'r> Instance<'r> {
         }
         match files::summary(content("summary")) {
             Ok(None) => {}
-            Ok(Some(summary)) => self.keep_summary(around.log, &summary)?,
+            Ok(Some(summary)) => around.log.keep_summary(&self.tell.mask(&summary))?,
             Err(error) => {
                 // As on GitHub: the step is well, its summary is not.
                 let text = error.to_string();
-                around.log.say(Kind::Error, self.run.mask(&text))?;
-                self.annotate(around.log.at(), Level::Error, &text);
+                around.log.say(Kind::Error, self.tell.mask(&text))?;
+                self.tell.annotate(around.log.at(), Level::Error, &text);
             }
         }
         let mut budget = OutputBudget::of_job();
@@ -88,42 +89,17 @@ impl<'r> Instance<'r> {
             self.state.path.retain(|known| *known != path);
             self.state.path.insert(0, path);
         }
-        if let (Some(reason), StepEnd::Exited { code: 0 }) = (failures.first(), &end) {
+        if let (Some(reason), End::Exited { code: 0 }) = (failures.first(), &end) {
             let reason = reason.clone();
-            end = StepEnd::Invalid { reason };
-        } else if let (true, StepEnd::Exited { code: 0 }) = (said.failed, &end) {
+            end = End::Invalid { reason };
+        } else if let (true, End::Exited { code: 0 }) = (said.failed, &end) {
             let reason = "a workflow command of its output could not be executed".to_owned();
-            end = StepEnd::Invalid { reason };
+            end = End::Invalid { reason };
         }
         Ok(Ran {
             end,
             outputs: said.outputs,
             state: said.state,
         })
-    }
-
-    /// Keeps a step's summary, behind what is there.
-    fn keep_summary(&self, log: &StepLog<'r>, summary: &str) -> Result<(), Fault> {
-        use std::io::Write;
-        let at = log.at();
-        let number = self.run.recorder.step(at, |step| step.number);
-        let relative = PathBuf::from(format!("summaries/{}/{number}.md", at.job + 1));
-        let path = self.run.recorder.folder().join(&relative);
-        let written = (|| {
-            std::fs::create_dir_all(path.parent().unwrap_or(&path))?;
-            let mut file = std::fs::File::options()
-                .append(true)
-                .create(true)
-                .open(&path)?;
-            file.write_all(self.run.mask(summary).as_bytes())
-        })();
-        written.map_err(|e| {
-            let fault = Fault::from_error(vmint_model::ErrorKind::Host, &e);
-            fault.context(format!("cannot write {}", path.display()))
-        })?;
-        self.run
-            .recorder
-            .step(at, |step| step.summary = Some(relative));
-        Ok(())
     }
 }

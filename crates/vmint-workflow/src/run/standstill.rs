@@ -19,13 +19,13 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const WAITING: usize = 4;
 
 /// A machine whose operations end, one way or the other.
-pub struct Patient {
+pub struct Watched {
     inner: Box<dyn Guest>,
     /// Of the run: in haste, nothing is waited for.
     cancel: Cancel,
 }
 
-impl Patient {
+impl Watched {
     /// The same machine.
     pub fn new(inner: Box<dyn Guest>, cancel: Cancel) -> Self {
         Self { inner, cancel }
@@ -62,7 +62,7 @@ impl Patient {
     }
 }
 
-impl Guest for Patient {
+impl Guest for Watched {
     fn identity(&self) -> Identity {
         self.inner.identity()
     }
