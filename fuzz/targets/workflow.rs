@@ -1,6 +1,11 @@
-//! A file, checked in an empty repository without any action; also read as an action.
+//! A file, checked in an empty repository without any action; also read as an action. Both are what another reader, with the types of
+//! `github-actions-models`, takes them for.
 #![no_main]
 
+#[path = "../../crates/vmint-syntax/tests/models/compare.rs"]
+mod compare;
+
+use compare::Compared;
 use libfuzzer_sys::fuzz_target;
 use std::path::Path;
 use vmint_syntax::check::actions::choose;
@@ -61,5 +66,10 @@ fuzz_target!(|bytes: &[u8]| {
     match load::action(path, bytes) {
         Ok((_, warnings)) => sound(bytes, &warnings),
         Err(wrong) => sound(bytes, &wrong.0),
+    }
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        for compared in [compare::workflow(text), compare::action(text)] {
+            assert!(!matches!(compared, Compared::Differs(_)), "{compared:?}");
+        }
     }
 });

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use toml::{Table, Value};
 
 /// On which floor each crate lives. A new crate gets a line here and one in ARCHITECTURE.md.
@@ -43,11 +44,8 @@ const TESTS: &str = "vmint-tests";
 const LONGEST: usize = 600;
 /// Tests are read one by one.
 const LONGEST_OF_TESTS: usize = 900;
-/// Longer ones: a table, and what is still to be cut.
-const LONGER: [&str; 2] = [
-    "crates/vmint-syntax/src/load/workflow_table.rs",
-    "crates/vmint-syntax/src/glob.rs",
-];
+/// Longer: a table.
+const LONGER: [&str; 1] = ["crates/vmint-syntax/src/load/workflow_table.rs"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -290,6 +288,54 @@ fn what_a_crate_depends_on_it_uses() {
     }
     assert!(seen > 100, "only {seen} dependencies were found");
     assert!(unused.is_empty(), "{unused:#?}");
+}
+
+/// All packages that a package is built of, as cargo decides for it alone, without its tests.
+fn built_of(package: &str, options: &[&str]) -> BTreeSet<String> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args([
+            "tree",
+            "--offline",
+            "--locked",
+            "--prefix",
+            "none",
+            "-f",
+            "{p}",
+        ])
+        .args(["--edges", "normal", "-p", package])
+        .args(options)
+        .current_dir(root())
+        .output()
+        .expect("cargo can be started");
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let names = text.lines().filter_map(|line| line.split(' ').next());
+    names.map(str::to_owned).collect()
+}
+
+/// A registry's client and a screen are a third of the program's packages, and serve one command each.
+#[test]
+fn what_serves_one_command_is_in_the_program_and_not_in_what_links_the_library() {
+    const HEAVY: [&str; 2] = ["oci-client", "ratatui"];
+    let has = |packages: &BTreeSet<String>| HEAVY.map(|name| packages.contains(name));
+    let program = built_of("vmint-cli", &[]);
+    assert_eq!(has(&program), [true, true]);
+    let without = &["--no-default-features"];
+    for (package, options) in [
+        ("vmint-python", &[][..]),
+        ("vmint", without),
+        ("vmint-cli", without),
+        ("vmint-bench", &[]),
+    ] {
+        let packages = built_of(package, options);
+        assert!(packages.contains("vmint-model"), "{package}: {packages:?}");
+        assert_eq!(has(&packages), [false, false], "{package} {options:?}");
+        let spared = program.difference(&packages).count();
+        assert!(spared > 80, "{package} {options:?} spares {spared}");
+    }
+    // Whoever asks for the crate and says no more has all of it but the screen.
+    assert_eq!(has(&built_of("vmint", &[])), [true, false]);
 }
 
 /// All Rust in a file or folder.

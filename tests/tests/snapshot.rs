@@ -35,7 +35,13 @@ fn a_machine_is_brought_back_to_the_moment_of_a_snapshot() {
     home.sh("box", "kill $(cat /tmp/job); touch /tmp/later");
     let (runner, _) = home.pids("box");
     for generation in [2, 3] {
-        home.ok("restore box moment");
+        let said = home.ok("restore box moment").text();
+        let wanted = format!(", generation {generation})");
+        assert!(
+            said.starts_with("box is back at snapshot moment (")
+                && said.trim_end().ends_with(&wanted),
+            "{said}"
+        );
         assert_eq!(sum(&home, "box", "/tmp/data"), before);
         assert_eq!(
             home.sh(
@@ -53,6 +59,8 @@ fn a_machine_is_brought_back_to_the_moment_of_a_snapshot() {
         home.sh("box", "rm /tmp/data");
     }
     assert_eq!(home.pids("box").0, runner, "it is the same runner's");
+    // For scripts.
+    assert_eq!(home.ok("restore box moment --quiet").text().trim(), "4");
 }
 
 #[test]

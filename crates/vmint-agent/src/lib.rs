@@ -16,6 +16,8 @@
 //! * [`init`], [`shutdown`]: how it ends.
 //! * [`console`], [`sys`]: messages; system calls that need `unsafe`.
 
+#![warn(unreachable_pub)]
+
 pub mod agent;
 pub mod boot;
 pub mod cmdline;

@@ -23,7 +23,7 @@ struct Subject {
 
 /// How long a machine of which at most 10 MB have changed stands still for a snapshot, against a fork; with little and
 /// with much memory, in turn.
-pub async fn branch(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
+pub(crate) async fn branch(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     let mut small = Subject::start(rig, ByteSize::mib(256)).await?;
     let mut large = Subject::start(rig, ByteSize::mib(4096)).await?;
     for _ in 0..rig.count(20, 6) {

@@ -10,7 +10,7 @@ use vmint_model::{Fault, Origin};
 use vmint_runner::Session;
 
 /// `vmint run -- true` against fork, first command and removal in this process, with the same runner.
-pub async fn run(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
+pub(crate) async fn run(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     let template = rig.template(MEMORY).await?;
     let process = async || rig.time(rig.program(&["run", "--", "true"]));
     let library = async || {
@@ -46,7 +46,7 @@ pub async fn run(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
 }
 
 /// `vmint exec NAME -- true` against the round trip of the same in a session that is open already.
-pub async fn exec(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
+pub(crate) async fn exec(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     let template = rig.template(MEMORY).await?;
     let machine = rig
         .start(rig.machine("tiny", MEMORY, Origin::Template))
@@ -83,7 +83,7 @@ async fn timed_round_trip(session: &Session) -> Result<f64, Fault> {
 }
 
 /// `vmint --version` and `vmint ls` against `git --version`.
-pub async fn cli(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
+pub(crate) async fn cli(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     // Something to list, and nothing that takes the processor.
     rig.template(MEMORY).await?;
     let machine = rig

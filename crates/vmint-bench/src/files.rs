@@ -19,7 +19,7 @@ const FOLDER: &str = "/tmp/many";
 
 /// `vmint cp` of a folder of small files, both ways, against the guest's `tar` on a second virtio-serial port. At its other
 /// end an archive comes from memory, and goes to `tar`.
-pub async fn files(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
+pub(crate) async fn files(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     let count = rig.count(20_000, 2_000);
     // In memory on this side too: else the host's disk, and what else it has to do, is what is measured.
     let folder = folder(rig)?;

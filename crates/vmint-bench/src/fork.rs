@@ -8,7 +8,7 @@ use std::time::Instant;
 use vmint_model::{ByteSize, Fault, Origin};
 
 /// A fork until it runs, against the least that it could cost: QEMU with the same arguments until QMP answers.
-pub async fn fork(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
+pub(crate) async fn fork(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     let template = rig.template(MEMORY).await?;
     let forked = async || {
         let (elapsed, hypervisor) = rig.fork(&template).await?;
@@ -29,7 +29,7 @@ pub async fn fork(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
 }
 
 /// A cold boot against a fork, both to a first command's result, as a user of the library has it.
-pub async fn boot(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
+pub(crate) async fn boot(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     boot_of(rig, rows, "tiny", (5, 2), targets::BOOT_TINY).await?;
     let debian = "debian:12";
     let exists = rig
@@ -95,7 +95,7 @@ async fn first_result(
 }
 
 /// A fork with 4 GiB of memory against one with 256 MiB: nothing of it may grow with memory.
-pub async fn size(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
+pub(crate) async fn size(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     let (small, large) = (ByteSize::mib(256), ByteSize::mib(4096));
     let (small_template, large_template) = (rig.template(small).await?, rig.template(large).await?);
     let forked = async |template| {

@@ -15,6 +15,7 @@
 //! * `workflow` and its kin: what runs of workflows add to the commands of their steps.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+#![warn(unreachable_pub)]
 
 mod branch;
 mod commands;

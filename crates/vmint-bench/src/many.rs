@@ -18,7 +18,7 @@ const ARGV: [&str; 3] = ["sh", "-c", "true"];
 
 /// 50 forks of a snapshot at once until each has answered a command, against 50 times the processor time that one of
 /// them and its runner use for the same, spread over the processors. A fork that is lost fails the benchmark.
-pub async fn many(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
+pub(crate) async fn many(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     expect_memory(u64::from(COUNT) * RESERVE)?;
     rig.template(MEMORY_OF_MANY).await?;
     let source = rig

@@ -10,7 +10,7 @@ use vmint_model::{ErrorKind, Fault, MachineRecord, Origin, ProcessRef};
 /// The fall of `MemAvailable` over many parked forks, divided by their number: first of forks without runners, then
 /// of machines. Each fork has executed a command before it is parked, as one that is kept ready has. No cache is
 /// dropped.
-pub async fn memory(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
+pub(crate) async fn memory(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     let n = rig.count(50, 10);
     expect_memory(n as u64 * RESERVE)?;
     let template = rig.template(MEMORY_OF_MANY).await?;
@@ -101,7 +101,7 @@ pub async fn memory(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
 }
 
 /// The runner of a machine that is up.
-pub fn runner(machine: &MachineRecord) -> Result<&ProcessRef, Fault> {
+pub(crate) fn runner(machine: &MachineRecord) -> Result<&ProcessRef, Fault> {
     machine
         .runner
         .as_ref()
@@ -109,7 +109,7 @@ pub fn runner(machine: &MachineRecord) -> Result<&ProcessRef, Fault> {
 }
 
 /// The hypervisor of a machine that is up.
-pub fn hypervisor(machine: &MachineRecord) -> Result<&ProcessRef, Fault> {
+pub(crate) fn hypervisor(machine: &MachineRecord) -> Result<&ProcessRef, Fault> {
     machine
         .hypervisor
         .as_ref()

@@ -18,7 +18,7 @@ use vmint_store::Store;
 const ARGV: [&str; 1] = ["true"];
 
 /// All of `bench pool`.
-pub async fn pool(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
+pub(crate) async fn pool(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     let vmint = Arc::new(Vmint::open(rig.vmint.options().clone())?);
     clear_dead(&vmint).await?;
     rig.template(POOL_MEMORY).await?;
@@ -37,7 +37,7 @@ fn stage(rig: &Rig<'_>, what: &str) {
 }
 
 /// One of a distribution's percentiles as a row of its own, against the other's median.
-pub fn tail(what: &str, samples: &[f64], percentile: f64) -> Row {
+pub(crate) fn tail(what: &str, samples: &[f64], percentile: f64) -> Row {
     let n = samples.len();
     Row::new("pool", what, Unit::Milliseconds, &[percentile])
         .note(format!("the 99th percentile of {n} samples, as one"))

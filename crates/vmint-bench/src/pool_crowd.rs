@@ -29,7 +29,7 @@ impl Drop for Crowd {
 
 /// 200 processes contend for 8 machines: no machine is lent twice, no lease is lost, and nobody waits much longer than
 /// the others.
-pub async fn crowd(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
+pub(crate) async fn crowd(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     let (workers, each): (u32, u32) = if rig.options.quick {
         (20, 5)
     } else {

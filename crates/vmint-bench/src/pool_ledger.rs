@@ -17,7 +17,7 @@ const POOLS: usize = 50;
 const SIZES: [usize; 3] = [100, 1_000, 10_000];
 
 /// A lease of one of 10,000 machines, and how its cost grows with their number.
-pub fn ledger(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
+pub(crate) fn ledger(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     let n = rig.count(5_000, 500);
     let mut all = Vec::new();
     for size in SIZES {

@@ -7,7 +7,7 @@ use vmint::{Acquire, Lease, Pool, Vmint};
 use vmint_model::{ByteSize, ErrorKind, Fault, MachineId, Name, PoolSpec, SlotState};
 
 /// Enough for a guest that runs `true`; many of them are up at once.
-pub const POOL_MEMORY: ByteSize = ByteSize::mib(128);
+pub(crate) const POOL_MEMORY: ByteSize = ByteSize::mib(128);
 /// How long all machines of a pool may take to be ready, on a busy host under emulation too.
 const SETTLED_WITHIN: Duration = Duration::from_secs(120);
 /// How long a pool may take to be gone.
@@ -16,7 +16,7 @@ const GONE_WITHIN: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(5);
 
 /// A pool of this run. Dropped half way, it is told to go.
-pub struct BenchPool {
+pub(crate) struct BenchPool {
     /// vmint, as pools need it.
     pub vmint: Arc<Vmint>,
     /// The pool.
@@ -27,14 +27,24 @@ pub struct BenchPool {
 
 impl BenchPool {
     /// A pool of tiny machines, filled, and its standbys parked.
-    pub async fn new(rig: &Rig<'_>, min: u32, max: u32, standby: u32) -> Result<Self, Fault> {
+    pub(crate) async fn new(
+        rig: &Rig<'_>,
+        min: u32,
+        max: u32,
+        standby: u32,
+    ) -> Result<Self, Fault> {
         let pool = Self::begin(rig, min, max, standby).await?;
         pool.settled().await?;
         Ok(pool)
     }
 
     /// The same, when its machines are ready.
-    pub async fn begin(rig: &Rig<'_>, min: u32, max: u32, standby: u32) -> Result<Self, Fault> {
+    pub(crate) async fn begin(
+        rig: &Rig<'_>,
+        min: u32,
+        max: u32,
+        standby: u32,
+    ) -> Result<Self, Fault> {
         let vmint = Arc::new(Vmint::open(rig.vmint.options().clone())?);
         let spec = PoolSpec {
             memory: POOL_MEMORY,
@@ -58,17 +68,17 @@ impl BenchPool {
     }
 
     /// Its name.
-    pub fn name(&self) -> &Name {
+    pub(crate) fn name(&self) -> &Name {
         self.pool.name()
     }
 
     /// Lends a machine.
-    pub async fn acquire(&self) -> Result<Lease, Fault> {
+    pub(crate) async fn acquire(&self) -> Result<Lease, Fault> {
         self.pool.acquire(Acquire::default()).await
     }
 
     /// Returns when every machine is ready or lent, and each has parked its standby: nothing of the pool is at work.
-    pub async fn settled(&self) -> Result<(), Fault> {
+    pub(crate) async fn settled(&self) -> Result<(), Fault> {
         let end = Instant::now() + SETTLED_WITHIN;
         loop {
             let slots = self.vmint.slots(Some(self.name()))?;
@@ -105,7 +115,7 @@ impl BenchPool {
     }
 
     /// Removes it, and returns when nothing of it is left.
-    pub async fn remove(mut self) -> Result<(), Fault> {
+    pub(crate) async fn remove(mut self) -> Result<(), Fault> {
         self.is_up = false;
         self.vmint
             .remove_pool(self.name(), vmint_model::Force::Yes, GONE_WITHIN)
@@ -123,7 +133,7 @@ impl Drop for BenchPool {
 }
 
 /// Removes the pools of runs that were killed.
-pub async fn clear_dead(vmint: &Arc<Vmint>) -> Result<(), Fault> {
+pub(crate) async fn clear_dead(vmint: &Arc<Vmint>) -> Result<(), Fault> {
     for status in vmint.pools()? {
         let name = status.pool.name;
         let is_dead = super::rig::owner(name.as_str())

@@ -156,7 +156,7 @@ impl Tally {
 }
 
 /// `--leases N`, 10,000 unless said otherwise.
-pub async fn soak(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
+pub(crate) async fn soak(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     let wanted = rig
         .options
         .leases

@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 
 /// What a worker says, a line for each: of a lease that it got, and of one that it is about to give back.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Said {
+pub(crate) struct Said {
     /// The machine.
     pub machine: MachineId,
     /// Its generation.

@@ -15,13 +15,13 @@ const DEADLINE: Timespec = Timespec {
 };
 
 /// Milliseconds of a duration.
-pub fn ms(duration: Duration) -> f64 {
+pub(crate) fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
 
 /// How long a whole process takes, from its start until it was reaped, in milliseconds. It must succeed; what it says
 /// on standard error goes to `log`.
-pub fn time(command: &mut Command, log: &Path) -> Result<f64, Fault> {
+pub(crate) fn time(command: &mut Command, log: &Path) -> Result<f64, Fault> {
     let name = command.get_program().to_string_lossy().into_owned();
     let fault = |e: std::io::Error| {
         Fault::from_error(ErrorKind::Host, &e).context(format!("cannot time {name}"))
@@ -73,7 +73,7 @@ fn strange(path: &str) -> Fault {
 /// Processor time that a process has used so far, in milliseconds. `stat` counts all of its threads, those that ended
 /// too, but rounds user and system time down to ticks of 10 ms; `schedstat` counts in nanoseconds, for those that live.
 /// Both are lower bounds.
-pub fn cpu(process: &ProcessRef) -> Result<f64, Fault> {
+pub(crate) fn cpu(process: &ProcessRef) -> Result<f64, Fault> {
     let path = format!("/proc/{}/stat", process.pid);
     let ticks = cpu_ticks(&read(&path)?).ok_or_else(|| strange(&path))?;
     let whole_ticks = ticks as f64 * 1e3 / rustix::param::clock_ticks_per_second() as f64;
@@ -104,7 +104,7 @@ fn cpu_ticks(stat: &str) -> Option<u64> {
 
 /// What a process takes of the host's memory and shares with nobody, in bytes, as the kernel accounts for it: its
 /// private pages, and its part of anonymous ones that it shares.
-pub fn own_memory(process: &ProcessRef) -> Result<u64, Fault> {
+pub(crate) fn own_memory(process: &ProcessRef) -> Result<u64, Fault> {
     let path = format!("/proc/{}/smaps_rollup", process.pid);
     let text = read(&path)?;
     let get = |key| kilobytes(&text, key).ok_or_else(|| strange(&path));
@@ -113,7 +113,7 @@ pub fn own_memory(process: &ProcessRef) -> Result<u64, Fault> {
 }
 
 /// The most memory that a process has had, shared pages included, in bytes.
-pub fn peak_memory(pid: u32) -> Result<u64, Fault> {
+pub(crate) fn peak_memory(pid: u32) -> Result<u64, Fault> {
     let path = format!("/proc/{pid}/status");
     kilobytes(&read(&path)?, "VmHWM")
         .map(|kb| kb * 1024)
@@ -121,7 +121,7 @@ pub fn peak_memory(pid: u32) -> Result<u64, Fault> {
 }
 
 /// `MemAvailable`, in bytes.
-pub fn memory_available() -> Result<u64, Fault> {
+pub(crate) fn memory_available() -> Result<u64, Fault> {
     let path = "/proc/meminfo";
     kilobytes(&read(path)?, "MemAvailable")
         .map(|kb| kb * 1024)
@@ -129,7 +129,7 @@ pub fn memory_available() -> Result<u64, Fault> {
 }
 
 /// Refuses what the host's memory does not carry.
-pub fn expect_memory(wanted: u64) -> Result<(), Fault> {
+pub(crate) fn expect_memory(wanted: u64) -> Result<(), Fault> {
     let available = memory_available()?;
     if available >= wanted {
         return Ok(());
@@ -140,7 +140,7 @@ pub fn expect_memory(wanted: u64) -> Result<(), Fault> {
 }
 
 /// `MemTotal`.
-pub fn memory_total() -> Result<ByteSize, Fault> {
+pub(crate) fn memory_total() -> Result<ByteSize, Fault> {
     let path = "/proc/meminfo";
     kilobytes(&read(path)?, "MemTotal")
         .map(|kb| ByteSize(kb * 1024))
@@ -156,12 +156,12 @@ fn kilobytes(text: &str, key: &str) -> Option<u64> {
 }
 
 /// Processors that this process may use.
-pub fn cpus() -> usize {
+pub(crate) fn cpus() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 /// The model of the first processor.
-pub fn processor() -> String {
+pub(crate) fn processor() -> String {
     let info = read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = info
         .lines()
@@ -170,7 +170,7 @@ pub fn processor() -> String {
 }
 
 /// Load average over the last minute.
-pub fn load() -> Result<f64, Fault> {
+pub(crate) fn load() -> Result<f64, Fault> {
     let path = "/proc/loadavg";
     let text = read(path)?;
     text.split_ascii_whitespace()

@@ -34,7 +34,7 @@ const BLOCK: u64 = 32 << 10;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A booted guest, its agent, and the raw port.
-pub struct RawGuest {
+pub(crate) struct RawGuest {
     child: Child,
     qmp: Qmp,
     session: Session,
@@ -44,7 +44,7 @@ pub struct RawGuest {
 
 impl RawGuest {
     /// Boots tiny with the port.
-    pub async fn boot(rig: &Rig<'_>) -> Result<Self, Fault> {
+    pub(crate) async fn boot(rig: &Rig<'_>) -> Result<Self, Fault> {
         let image = rig.vmint.ensure_image("tiny", rig.progress).await?;
         let accelerator = rig.host.accelerator;
         let boot = boot_spec(&image.boot_files()?, accelerator);
@@ -57,7 +57,7 @@ impl RawGuest {
                 .into_iter()
                 .map(Into::into),
         );
-        arguments.extend(args::memory(&shape, &ram, false));
+        arguments.extend(args::memory(&shape, &ram, args::Writes::Private));
         arguments.extend(args::channels().into_iter().map(Into::into));
         arguments.extend(raw_port());
         arguments.extend(args::sandbox().into_iter().map(Into::into));
@@ -112,7 +112,7 @@ impl RawGuest {
     }
 
     /// The guest sends `bytes` over the port; megabytes in a second until all of them are here.
-    pub async fn output(&mut self, bytes: u64) -> Result<f64, Fault> {
+    pub(crate) async fn output(&mut self, bytes: u64) -> Result<f64, Fault> {
         let (to, count) = (
             format!("of={}", self.device),
             format!("count={}", bytes / BLOCK),
@@ -140,8 +140,20 @@ impl RawGuest {
         Ok(rate)
     }
 
+    /// `bytes` go through a pipe in the guest, from one process to another, and nowhere else; megabytes in a second.
+    pub(crate) async fn piped(&self, block: u64, bytes: u64) -> Result<f64, Fault> {
+        let script = format!(
+            "dd if=/dev/zero bs={block} count={} 2>/dev/null | dd of=/dev/null bs={block} 2>/dev/null",
+            bytes / block
+        );
+        let argv = ["sh", "-c", &script];
+        let began = Instant::now();
+        patiently(execute(&self.session, &argv)).await??;
+        Ok(rate(bytes, began))
+    }
+
     /// This process sends `bytes` over the port; megabytes in a second until the guest has read all of them.
-    pub async fn input(&mut self, bytes: u64) -> Result<f64, Fault> {
+    pub(crate) async fn input(&mut self, bytes: u64) -> Result<f64, Fault> {
         let (from, count) = (
             format!("if={}", self.device),
             format!("count={}", bytes / BLOCK),
@@ -176,7 +188,7 @@ impl RawGuest {
     }
 
     /// The guest's `tar` unpacks an archive from the port into a new folder; the time until all of it is there.
-    pub async fn unpack(&mut self, archive: &[u8], folder: &str) -> Result<Duration, Fault> {
+    pub(crate) async fn unpack(&mut self, archive: &[u8], folder: &str) -> Result<Duration, Fault> {
         // In whole blocks, for `dd` ends after so many of them, and with it what `tar` reads.
         let blocks = archive.len().div_ceil(BLOCK as usize);
         let script = format!(
@@ -203,7 +215,7 @@ impl RawGuest {
 
     /// The guest's `tar` packs a folder into the port, and `tar` of this host unpacks it into another; the time until all of
     /// it is there. The guest's is removed then.
-    pub async fn pack(&mut self, folder: &str, target: &Path) -> Result<Duration, Fault> {
+    pub(crate) async fn pack(&mut self, folder: &str, target: &Path) -> Result<Duration, Fault> {
         let failed = |e: std::io::Error| {
             Fault::from_error(ErrorKind::Host, &e).context("cannot unpack what the raw port sent")
         };
@@ -257,7 +269,7 @@ impl RawGuest {
     }
 
     /// A command's output as its agent sends it, with no runner between.
-    pub async fn command_output(&self, argv: &[&str], bytes: u64) -> Result<f64, Fault> {
+    pub(crate) async fn command_output(&self, argv: &[&str], bytes: u64) -> Result<f64, Fault> {
         let (mut received, mut said) = (0, Vec::new());
         let began = Instant::now();
         let hear = |channel, bytes: &[u8]| match channel {
@@ -272,7 +284,11 @@ impl RawGuest {
     }
 
     /// A tar stream as its agent takes it, with no runner between.
-    pub async fn tar_in(&self, archive: impl AsyncRead + Unpin, bytes: u64) -> Result<f64, Fault> {
+    pub(crate) async fn tar_in(
+        &self,
+        archive: impl AsyncRead + Unpin,
+        bytes: u64,
+    ) -> Result<f64, Fault> {
         let began = Instant::now();
         let request = TarIn {
             path: b"/tmp".to_vec(),
@@ -294,19 +310,19 @@ impl RawGuest {
     }
 
     /// Stops the guest's processors.
-    pub async fn pause(&self) -> Result<(), Fault> {
+    pub(crate) async fn pause(&self) -> Result<(), Fault> {
         self.qmp.execute_raw("stop", serde_json::json!({})).await?;
         Ok(())
     }
 
     /// Lets them go on.
-    pub async fn resume(&self) -> Result<(), Fault> {
+    pub(crate) async fn resume(&self) -> Result<(), Fault> {
         self.qmp.execute_raw("cont", serde_json::json!({})).await?;
         Ok(())
     }
 
     /// Ends it.
-    pub fn kill(self) {
+    pub(crate) fn kill(self) {
         drop(self.child);
     }
 }

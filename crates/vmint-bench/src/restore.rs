@@ -22,7 +22,7 @@ use vmint_runner::{Session, identity};
 const ROOM: &str = "8G";
 
 /// `vmint restore` and a first command, against `loadvm` and a first command, and against a fork until it runs.
-pub async fn restore(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
+pub(crate) async fn restore(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     let template = rig.template(MEMORY).await?;
     let machine = rig
         .start(rig.machine("tiny", MEMORY, Origin::Template))

@@ -26,17 +26,17 @@ use vmint_store::{FileLock, SnapshotFilter};
 const PREFIX: &str = "bench";
 
 /// The memory of a machine that asks for none.
-pub const MEMORY: ByteSize = ByteSize::mib(512);
+pub(crate) const MEMORY: ByteSize = ByteSize::mib(512);
 
 /// The memory of each of many machines at once: 50 of them are admitted on a host of 8 GiB. What a parked fork takes, and how long a fork
 /// takes, do not depend on it.
-pub const MEMORY_OF_MANY: ByteSize = ByteSize::mib(128);
+pub(crate) const MEMORY_OF_MANY: ByteSize = ByteSize::mib(128);
 
 /// More than a fork and its runner take, so that the host is not driven out of memory to find out.
-pub const RESERVE: u64 = 96 << 20;
+pub(crate) const RESERVE: u64 = 96 << 20;
 
 /// What benchmarks share.
-pub struct Rig<'a> {
+pub(crate) struct Rig<'a> {
     /// vmint.
     pub vmint: &'a Vmint,
     /// What to measure.
@@ -51,7 +51,7 @@ pub struct Rig<'a> {
 
 impl<'a> Rig<'a> {
     /// Ready to measure; clears up after a run that was killed.
-    pub async fn new(
+    pub(crate) async fn new(
         vmint: &'a Vmint,
         options: &'a BenchOptions,
         progress: &'a dyn Progress,
@@ -78,17 +78,17 @@ impl<'a> Rig<'a> {
     }
 
     /// How many samples to take.
-    pub fn count(&self, usual: usize, quick: usize) -> usize {
+    pub(crate) fn count(&self, usual: usize, quick: usize) -> usize {
         if self.options.quick { quick } else { usual }
     }
 
     /// A file for what nobody else reads.
-    pub fn scratch(&self, name: &str) -> PathBuf {
+    pub(crate) fn scratch(&self, name: &str) -> PathBuf {
         self.scratch.join(name)
     }
 
     /// A name that no other machine or snapshot has.
-    pub fn name(&self) -> Name {
+    pub(crate) fn name(&self) -> Name {
         let n = self.next.get();
         self.next.set(n + 1);
         format!("{PREFIX}-{}-{n}", std::process::id())
@@ -97,7 +97,7 @@ impl<'a> Rig<'a> {
     }
 
     /// The template of tiny with this much memory.
-    pub async fn template(&self, memory: ByteSize) -> Result<Frozen, Fault> {
+    pub(crate) async fn template(&self, memory: ByteSize) -> Result<Frozen, Fault> {
         let image = self.vmint.ensure_image("tiny", self.progress).await?;
         let spec = MachineSpec {
             image: "tiny".into(),
@@ -141,7 +141,7 @@ impl<'a> Rig<'a> {
     }
 
     /// A fork without a runner, and how long it took until the guest ran.
-    pub async fn fork(&self, frozen: &Frozen) -> Result<(f64, Hypervisor), Fault> {
+    pub(crate) async fn fork(&self, frozen: &Frozen) -> Result<(f64, Hypervisor), Fault> {
         let (ram, console, log) = (
             frozen.ram(),
             self.scratch("console.log"),
@@ -154,7 +154,7 @@ impl<'a> Rig<'a> {
     }
 
     /// QEMU with a fork's arguments and nothing loaded, and how long it took until QMP answered.
-    pub async fn bare(&self, frozen: &Frozen) -> Result<(f64, Hypervisor), Fault> {
+    pub(crate) async fn bare(&self, frozen: &Frozen) -> Result<(f64, Hypervisor), Fault> {
         let (ram, console, log) = (
             frozen.ram(),
             self.scratch("console.log"),
@@ -169,7 +169,7 @@ impl<'a> Rig<'a> {
     }
 
     /// A fork without a runner, with a session and an identity.
-    pub async fn live(&self, frozen: &Frozen) -> Result<Live, Fault> {
+    pub(crate) async fn live(&self, frozen: &Frozen) -> Result<Live, Fault> {
         let (ram, console, log) = (
             frozen.ram(),
             self.scratch("console.log"),
@@ -186,12 +186,12 @@ impl<'a> Rig<'a> {
     }
 
     /// An identity for a machine without a runner.
-    pub fn prepare(&self) -> Result<Prepare, Fault> {
+    pub(crate) fn prepare(&self) -> Result<Prepare, Fault> {
         identity::fresh(&self.name(), Generation(1), Link::None)
     }
 
     /// A machine as users have it, that ends with this process.
-    pub fn machine(&self, image: &str, memory: ByteSize, origin: Origin) -> NewMachine {
+    pub(crate) fn machine(&self, image: &str, memory: ByteSize, origin: Origin) -> NewMachine {
         NewMachine {
             name: Some(self.name()),
             memory,
@@ -201,12 +201,16 @@ impl<'a> Rig<'a> {
     }
 
     /// Starts a machine whose template or image there is already.
-    pub async fn start(&self, new: NewMachine) -> Result<MachineRecord, Fault> {
+    pub(crate) async fn start(&self, new: NewMachine) -> Result<MachineRecord, Fault> {
         self.vmint.create_running(new, &Silent).await
     }
 
     /// Runs a command that must succeed.
-    pub async fn execute(&self, machine: &MachineRecord, argv: &[&str]) -> Result<(), Fault> {
+    pub(crate) async fn execute(
+        &self,
+        machine: &MachineRecord,
+        argv: &[&str],
+    ) -> Result<(), Fault> {
         let output = self
             .vmint
             .output(machine.id.as_str(), Command::new(argv.iter().copied()))
@@ -215,14 +219,14 @@ impl<'a> Rig<'a> {
     }
 
     /// Removes a machine.
-    pub async fn remove(&self, machine: &MachineRecord) -> Result<(), Fault> {
+    pub(crate) async fn remove(&self, machine: &MachineRecord) -> Result<(), Fault> {
         self.vmint
             .remove(machine.id.as_str(), vmint_model::Force::Yes)
             .await
     }
 
     /// The `vmint` program with `arguments`, for this home and with nobody's settings.
-    pub fn program(&self, arguments: &[&str]) -> std::process::Command {
+    pub(crate) fn program(&self, arguments: &[&str]) -> std::process::Command {
         let mut command = bare_command(&self.options.program);
         command
             .args(arguments)
@@ -233,12 +237,12 @@ impl<'a> Rig<'a> {
     }
 
     /// How long a whole process takes.
-    pub fn time(&self, mut command: std::process::Command) -> Result<f64, Fault> {
+    pub(crate) fn time(&self, mut command: std::process::Command) -> Result<f64, Fault> {
         process::time(&mut command, &self.scratch("programs.log"))
     }
 
     /// Removes all machines and snapshots of this run.
-    pub async fn clear(&self) -> Result<(), Fault> {
+    pub(crate) async fn clear(&self) -> Result<(), Fault> {
         self.clear_those(|pid| pid == std::process::id()).await
     }
 
@@ -336,7 +340,7 @@ impl Drop for Rig<'_> {
 }
 
 /// The process that a name was made by.
-pub fn owner(name: &str) -> Option<u32> {
+pub(crate) fn owner(name: &str) -> Option<u32> {
     name.strip_prefix(PREFIX)?
         .strip_prefix('-')?
         .split('-')
@@ -346,7 +350,7 @@ pub fn owner(name: &str) -> Option<u32> {
 }
 
 /// A program with the least of an environment, the same for all that are compared.
-pub fn bare_command(program: &Path) -> std::process::Command {
+pub(crate) fn bare_command(program: &Path) -> std::process::Command {
     let mut command = vmint_spawn::command(program);
     command.env_clear().current_dir("/");
     // Where sockets are, and which QEMU, must be the same as here.
@@ -366,7 +370,7 @@ pub fn bare_command(program: &Path) -> std::process::Command {
 }
 
 /// A command without input.
-pub fn spec(argv: &[&str]) -> ExecSpec {
+pub(crate) fn spec(argv: &[&str]) -> ExecSpec {
     ExecSpec {
         argv: argv.iter().map(|a| a.as_bytes().to_vec()).collect(),
         ..ExecSpec::default()
@@ -374,7 +378,7 @@ pub fn spec(argv: &[&str]) -> ExecSpec {
 }
 
 /// A command of a benchmark that fails measures nothing.
-pub fn succeeded(status: ExitStatus, argv: &[&str], stderr: &[u8]) -> Result<(), Fault> {
+pub(crate) fn succeeded(status: ExitStatus, argv: &[&str], stderr: &[u8]) -> Result<(), Fault> {
     if status == ExitStatus::Code(0) {
         return Ok(());
     }
@@ -388,7 +392,7 @@ pub fn succeeded(status: ExitStatus, argv: &[&str], stderr: &[u8]) -> Result<(),
 }
 
 /// Samples of two things in turn, with the one first as often as the other; one of each goes before.
-pub async fn in_turn(
+pub(crate) async fn in_turn(
     n: usize,
     mut one: impl AsyncFnMut() -> Result<f64, Fault>,
     mut other: impl AsyncFnMut() -> Result<f64, Fault>,
@@ -411,7 +415,7 @@ pub async fn in_turn(
 /// Samples of two things in turns of several, for what runs in two guests: each leaves the other's code cold in the
 /// processor's caches, which doubles a short command's time and is no cost of either. So the first sample of each turn
 /// is not counted.
-pub async fn in_long_turns(
+pub(crate) async fn in_long_turns(
     n: usize,
     mut one: impl AsyncFnMut() -> Result<f64, Fault>,
     mut other: impl AsyncFnMut() -> Result<f64, Fault>,
@@ -432,7 +436,7 @@ pub async fn in_long_turns(
 }
 
 /// Kills a hypervisor and waits until it is gone.
-pub async fn kill(hypervisor: Hypervisor) -> Result<(), Fault> {
+pub(crate) async fn kill(hypervisor: Hypervisor) -> Result<(), Fault> {
     hypervisor
         .kill()
         .await

@@ -17,7 +17,7 @@ use vmint_model::{ErrorKind, Fault};
 use vmint_protocol::ExitStatus;
 
 /// All of `bench workflow`.
-pub async fn workflow(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
+pub(crate) async fn workflow(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     let vmint = Arc::new(Vmint::open(rig.vmint.options().clone())?);
     clear_dead(&vmint).await?;
     flow::clear_dead(&vmint)?;
@@ -32,12 +32,12 @@ pub async fn workflow(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
 }
 
 /// Says what is measured now.
-pub fn stage(rig: &Rig<'_>, what: &str) {
+pub(crate) fn stage(rig: &Rig<'_>, what: &str) {
     rig.progress.stage(&format!("workflow: {what}"));
 }
 
 /// A row in milliseconds.
-pub fn row(what: &str, samples: &[f64]) -> Row {
+pub(crate) fn row(what: &str, samples: &[f64]) -> Row {
     Row::new("workflow", what, Unit::Milliseconds, samples)
 }
 

@@ -97,7 +97,7 @@ fn generated() -> String {
 }
 
 /// A workflow of 2,000 lines, read and checked in this process; and the whole of `vmint workflow check`.
-pub fn check(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
+pub(crate) fn check(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     let text = generated();
     let file = write(rig, "long", &text)?;
     let mut samples = Vec::new();

@@ -32,7 +32,7 @@ fn as_megabytes(bytes: &[u64]) -> Vec<f64> {
 
 /// The memory of a machine's runner after ten steps and after a hundred of one run, and that of the process that runs
 /// them.
-pub async fn steps(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
+pub(crate) async fn steps(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     stage(rig, "memory by the number of steps");
     let few = flow::write(rig, "few", &flow::steps(["true"; FEW]))?;
     let many = flow::write(rig, "many", &flow::steps(["true"; MANY]))?;
@@ -99,7 +99,7 @@ fn script(lines: usize) -> String {
 
 /// A log of a hundred megabytes against one of a single one: the most memory that `vmint workflow run` and the machine's
 /// runner ever had, and how fast it goes against the same command's output read by nobody.
-pub async fn log(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
+pub(crate) async fn log(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
     stage(rig, "a log of 100 MB");
     let size = LINE.len() + 1;
     let [few, many] = [1_000_000, 100_000_000].map(|bytes| bytes / size);

@@ -22,9 +22,9 @@ use vmint_model::{ByteSize, ErrorKind, Fault, ProcessRef};
 use vmint_protocol::Streams;
 
 /// What the first step writes. Its script does not hold it, so that what announces the script is not taken for it.
-pub const FIRST_OUTPUT: &str = "vmint-42-out";
+pub(crate) const FIRST_OUTPUT: &str = "vmint-42-out";
 /// A script that writes it.
-pub const SAYS_IT: &str = "echo vmint-$((40 + 2))-out";
+pub(crate) const SAYS_IT: &str = "echo vmint-$((40 + 2))-out";
 /// Where a script is put that is run without a workflow: beside those of steps.
 const SCRIPT: &str = "/home/runner/work/_temp/bench.sh";
 /// How often a process is looked at whose memory is watched.
@@ -46,7 +46,7 @@ fn settings() -> Result<Arc<Config>, Fault> {
 }
 
 /// A workflow's file, written.
-pub fn write(rig: &Rig<'_>, name: &str, content: &str) -> Result<PathBuf, Fault> {
+pub(crate) fn write(rig: &Rig<'_>, name: &str, content: &str) -> Result<PathBuf, Fault> {
     let folder = rig.scratch(".github").join("workflows");
     let path = folder.join(format!("{name}.yml"));
     std::fs::create_dir_all(&folder)
@@ -59,7 +59,7 @@ pub fn write(rig: &Rig<'_>, name: &str, content: &str) -> Result<PathBuf, Fault>
 }
 
 /// A workflow of one job with these scripts as its steps.
-pub fn steps<'a>(scripts: impl IntoIterator<Item = &'a str>) -> String {
+pub(crate) fn steps<'a>(scripts: impl IntoIterator<Item = &'a str>) -> String {
     let mut text = "on: push\njobs:\n  bench:\n    runs-on: ubuntu-latest\n    steps:\n".to_owned();
     for script in scripts {
         text.push_str("      - run: ");
@@ -71,7 +71,7 @@ pub fn steps<'a>(scripts: impl IntoIterator<Item = &'a str>) -> String {
 
 /// What happened in a run, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mark {
+pub(crate) enum Mark {
     /// It began.
     Started,
     /// The job has its machine.
@@ -85,7 +85,7 @@ pub enum Mark {
 }
 
 /// Notes when things happen; looks at something when a step has ended.
-pub struct Watch<'w> {
+pub(crate) struct Watch<'w> {
     marks: &'w Mutex<Vec<(Mark, Instant)>>,
     look: &'w (dyn Fn(&RunRecord, usize) + Send + Sync),
 }
@@ -119,7 +119,7 @@ impl Observer for Watch<'_> {
 }
 
 /// A run that has ended well.
-pub struct Ran {
+pub(crate) struct Ran {
     /// Its record.
     pub record: RunRecord,
     /// What happened.
@@ -128,7 +128,7 @@ pub struct Ran {
 
 impl Ran {
     /// When something happened.
-    pub fn at(&self, is_it: impl Fn(Mark) -> bool) -> Result<Instant, Fault> {
+    pub(crate) fn at(&self, is_it: impl Fn(Mark) -> bool) -> Result<Instant, Fault> {
         let found = self.marks.iter().find(|(mark, _)| is_it(*mark));
         let missing = || {
             let message = format!(
@@ -141,7 +141,7 @@ impl Ran {
     }
 
     /// Milliseconds from the beginning of each step of the file to that of the next one.
-    pub fn steps(&self) -> Vec<f64> {
+    pub(crate) fn steps(&self) -> Vec<f64> {
         let begins = self.marks.iter().filter_map(|(mark, at)| match mark {
             Mark::StepStarted(_, StepKind::Main) => Some(*at),
             _ => None,
@@ -153,7 +153,7 @@ impl Ran {
 }
 
 /// Runs a workflow in this process, in machines of a pool, and forgets it. It must succeed.
-pub async fn run(
+pub(crate) async fn run(
     vmint: &Arc<Vmint>,
     pool: &BenchPool,
     file: &Path,
@@ -211,7 +211,7 @@ fn succeeded(record: &RunRecord) -> Result<(), Fault> {
 }
 
 /// What a run in a process of its own came to.
-pub struct Whole {
+pub(crate) struct Whole {
     /// Its record.
     pub record: RunRecord,
     /// The most memory that the process had, in bytes.
@@ -222,7 +222,7 @@ pub struct Whole {
 
 /// `vmint workflow run` of a workflow in the only machine of a pool, with the memory watched that it takes. The run is
 /// forgotten.
-pub fn run_whole(rig: &Rig<'_>, pool: &BenchPool, file: &Path) -> Result<Whole, Fault> {
+pub(crate) fn run_whole(rig: &Rig<'_>, pool: &BenchPool, file: &Path) -> Result<Whole, Fault> {
     let runner = only_runner(pool)?;
     let mut child = start(rig, pool, file, Stdio::null())?;
     let process = Pid::from_child(&child);
@@ -260,7 +260,11 @@ pub fn run_whole(rig: &Rig<'_>, pool: &BenchPool, file: &Path) -> Result<Whole, 
 }
 
 /// How long it takes from the start of `vmint workflow run` until the first step's output is seen.
-pub fn until_first_output(rig: &Rig<'_>, pool: &BenchPool, file: &Path) -> Result<f64, Fault> {
+pub(crate) fn until_first_output(
+    rig: &Rig<'_>,
+    pool: &BenchPool,
+    file: &Path,
+) -> Result<f64, Fault> {
     use std::io::{BufRead, BufReader};
     let began = Instant::now();
     let mut child = start(rig, pool, file, Stdio::piped())?;
@@ -322,13 +326,13 @@ fn only_runner(pool: &BenchPool) -> Result<ProcessRef, Fault> {
 }
 
 /// The runner of a machine.
-pub fn runner_of(vmint: &Vmint, machine: &str) -> Result<ProcessRef, Fault> {
+pub(crate) fn runner_of(vmint: &Vmint, machine: &str) -> Result<ProcessRef, Fault> {
     let record = vmint.machine(machine)?;
     super::memory::runner(&record).cloned()
 }
 
 /// A script, put beside where those of steps are.
-pub async fn put_script(lease: &Lease, script: &str) -> Result<(), Fault> {
+pub(crate) async fn put_script(lease: &Lease, script: &str) -> Result<(), Fault> {
     let path = Path::new(SCRIPT);
     let (folder, name) = (path.parent(), path.file_name());
     let (folder, name) = (folder.expect("a folder"), name.expect("a name"));
@@ -344,7 +348,7 @@ pub async fn put_script(lease: &Lease, script: &str) -> Result<(), Fault> {
 }
 
 /// The script that was put, as a step would run it: without a workflow.
-pub fn plain() -> Command {
+pub(crate) fn plain() -> Command {
     Command {
         output: Streams::Together,
         ..Command::new(["sh", "-e", SCRIPT])
@@ -352,7 +356,7 @@ pub fn plain() -> Command {
 }
 
 /// Forgets the runs of benchmarks that were killed.
-pub fn clear_dead(vmint: &Vmint) -> Result<(), Fault> {
+pub(crate) fn clear_dead(vmint: &Vmint) -> Result<(), Fault> {
     let is_dead = |part: std::path::Component<'_>| {
         let name = part.as_os_str().to_str();
         let pid = name.and_then(|name| owner(name.strip_prefix('.')?));

@@ -74,7 +74,11 @@ impl Context {
 
     /// Tells of long operations.
     pub fn progress(self) -> Shown {
-        Shown::new(self.quiet)
+        if self.quiet {
+            Shown::nothing()
+        } else {
+            Shown::on_stderr()
+        }
     }
 
     /// Prints a result.

@@ -15,6 +15,15 @@ pub enum Codes {
     Own,
 }
 
+/// What the standard output of a command carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stdout {
+    /// Results.
+    Results,
+    /// Something else: what a command in a machine prints, or bytes that were asked for.
+    Raw,
+}
+
 /// The exit code of a failure.
 pub fn exit_code(kind: ErrorKind, codes: Codes) -> u8 {
     match (codes, kind) {

@@ -1,7 +1,7 @@
 //! What is said about failures.
 
 use crate::args::Format;
-use crate::exit::{Codes, exit_code, signal_code};
+use crate::exit::{Codes, Stdout, exit_code, signal_code};
 use crate::{output, signals};
 use std::io::Write;
 use vmint::{ErrorBody, ErrorKind, Fault, printable_lines};
@@ -18,9 +18,21 @@ pub fn tell(fault: &Fault) {
     }
 }
 
+/// Prints a failure as JSON: where results are, or where that disturbs nobody.
+pub fn print(json: &str, stdout: Stdout) {
+    match stdout {
+        Stdout::Results => {
+            let _ = output::line(json);
+        }
+        Stdout::Raw => {
+            let _ = writeln!(std::io::stderr(), "{json}");
+        }
+    }
+}
+
 /// Says what failed and gives the exit code. As JSON too if that is asked for: on standard output, or on standard error
 /// where that belongs to somebody else.
-pub fn report(fault: &Fault, codes: Codes, format: Format, writes_raw: bool) -> u8 {
+pub fn report(fault: &Fault, codes: Codes, format: Format, stdout: Stdout) -> u8 {
     if let Some(signal) = signals::received() {
         // What failed since, failed for that.
         return signal_code(signal);
@@ -31,11 +43,7 @@ pub fn report(fault: &Fault, codes: Codes, format: Format, writes_raw: bool) -> 
             error: fault.clone(),
         };
         let json = output::printable_json(&serde_json::to_string(&body).unwrap_or_default());
-        if writes_raw {
-            let _ = writeln!(std::io::stderr(), "{json}");
-        } else {
-            let _ = output::line(&json);
-        }
+        print(&json, stdout);
     }
     exit_code(fault.kind, codes)
 }

@@ -21,6 +21,7 @@ mod output;
 mod progress;
 mod signals;
 mod terminal;
+#[cfg(feature = "top")]
 mod top;
 mod trace;
 mod usage;

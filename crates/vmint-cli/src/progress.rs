@@ -34,14 +34,18 @@ struct Stage {
 }
 
 impl Shown {
-    /// Nothing if `quiet`, else as standard error allows.
-    pub fn new(quiet: bool) -> Self {
-        Self(match quiet {
-            true => Kind::Quiet,
-            false if std::io::stderr().is_terminal() && !is_dumb() => {
-                Kind::Terminal(Mutex::default())
-            }
-            false => Kind::Plain,
+    /// Nothing.
+    pub fn nothing() -> Self {
+        Self(Kind::Quiet)
+    }
+
+    /// As standard error allows.
+    pub fn on_stderr() -> Self {
+        let can_move = std::io::stderr().is_terminal() && !is_dumb();
+        Self(if can_move {
+            Kind::Terminal(Mutex::default())
+        } else {
+            Kind::Plain
         })
     }
 

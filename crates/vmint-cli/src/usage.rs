@@ -1,11 +1,10 @@
 //! A line that cannot be understood: what is said of it, to people and to programs.
 
 use crate::args::Cli;
-use crate::exit::VMINT_FAILED;
+use crate::exit::{Stdout, VMINT_FAILED};
 use clap::error::ErrorKind as Wrong;
 use clap::{CommandFactory, FromArgMatches};
 use std::ffi::OsString;
-use std::io::Write;
 use vmint::{ErrorKind, Fault};
 
 /// The whole command line's description.
@@ -47,11 +46,7 @@ fn tell(e: &clap::Error, args: &[OsString]) -> u8 {
         let error = fault(&e.to_string(), &named);
         let json = serde_json::to_string(&vmint::ErrorBody { error }).unwrap_or_default();
         let json = crate::output::printable_json(&json);
-        if writes_raw(&named) {
-            let _ = writeln!(std::io::stderr(), "{json}");
-        } else {
-            let _ = crate::output::line(&json);
-        }
+        crate::failure::print(&json, stdout(&named));
     }
     usage_code(&named)
 }
@@ -99,8 +94,8 @@ fn is_command(name: &str) -> bool {
     Cli::command().find_subcommand(name).is_some()
 }
 
-/// Whether the output of what was meant belongs to somebody else.
-fn writes_raw(named: &[&str]) -> bool {
+/// What the standard output of what was meant carries.
+fn stdout(named: &[&str]) -> Stdout {
     let raw = [
         &["run"][..],
         &["exec"],
@@ -112,7 +107,11 @@ fn writes_raw(named: &[&str]) -> bool {
         &["man"],
         &["workflow", "shell"],
     ];
-    raw.iter().any(|words| named.starts_with(words))
+    if raw.iter().any(|words| named.starts_with(words)) {
+        Stdout::Raw
+    } else {
+        Stdout::Results
+    }
 }
 
 /// The exit code of a line that could not be parsed. A 2 of `run` would be taken for the command's own.

@@ -423,6 +423,16 @@ pub fn snapshot_brief(record: &SnapshotRecord) -> String {
     )
 }
 
+/// A machine that was restored, in one line.
+pub fn restored(record: &MachineRecord, snapshot: &vmint::Name) -> String {
+    let accelerator = record
+        .accelerator
+        .map(|accelerator| format!("{accelerator}, "))
+        .unwrap_or_default();
+    let (name, generation) = (&record.name, record.generation);
+    format!("{name} is back at snapshot {snapshot} ({accelerator}generation {generation})")
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;

@@ -35,6 +35,7 @@
 //! ```
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+#![warn(unreachable_pub)]
 
 pub mod calls;
 pub mod capabilities;

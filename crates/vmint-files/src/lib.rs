@@ -31,6 +31,7 @@
 //! * [`shown`]: a guest's text, printable.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+#![warn(unreachable_pub)]
 
 mod attributes;
 mod error;

@@ -14,6 +14,7 @@
 //! * [`progress`]: how long operations tell what they do.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+#![warn(unreachable_pub)]
 
 mod apt;
 pub mod arch;

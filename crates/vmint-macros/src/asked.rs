@@ -12,7 +12,7 @@ const TEXTS: [&str; 6] = ["image", "memory", "net", "pool", "timeout", "wait"];
 
 /// `image = "tiny", cpus = 2, …`
 #[derive(Default)]
-pub struct Asked {
+pub(crate) struct Asked {
     texts: Vec<(Ident, LitStr)>,
     cpus: Option<LitInt>,
 }
@@ -70,7 +70,7 @@ fn check(key: &Ident, value: &LitStr) -> syn::Result<()> {
 
 impl Asked {
     /// The fields of `vmint::testing::Asked` that are given.
-    pub fn fields(&self) -> TokenStream {
+    pub(crate) fn fields(&self) -> TokenStream {
         let texts = self.texts.iter().map(|(key, value)| {
             quote! { #key: ::core::option::Option::Some(#value), }
         });

@@ -7,7 +7,7 @@ use syn::spanned::Spanned as _;
 use syn::{Attribute, Error, FnArg, ItemFn, Meta, ReturnType, Type};
 
 /// What stands in the place of the attribute and its function.
-pub fn expand(attribute: TokenStream, item: TokenStream) -> syn::Result<TokenStream> {
+pub(crate) fn expand(attribute: TokenStream, item: TokenStream) -> syn::Result<TokenStream> {
     let asked: Asked = syn::parse2(attribute)?;
     let mut function: ItemFn = syn::parse2(item)?;
     leave_one_test(&mut function.attrs)?;

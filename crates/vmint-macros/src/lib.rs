@@ -2,6 +2,7 @@
 //! makes a test function that calls it.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+#![warn(unreachable_pub)]
 
 mod asked;
 mod expand;

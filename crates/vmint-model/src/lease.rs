@@ -155,6 +155,25 @@ impl fmt::Display for LeaseEnd {
     }
 }
 
+/// How an owner's process is gone, for the runner that watches it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OwnerGone {
+    /// It has ended.
+    Ended,
+    /// It cannot be seen, for this reason: nobody would learn that it ended.
+    Unseen(String),
+}
+
+impl OwnerGone {
+    /// How its lease ends, and what a reader is told beside that.
+    pub fn lease_end(&self) -> (LeaseEnd, Option<&str>) {
+        match self {
+            Self::Ended => (LeaseEnd::OwnerEnded, None),
+            Self::Unseen(why) => (LeaseEnd::OwnerUnseen, Some(why)),
+        }
+    }
+}
+
 /// That a lease ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ended {
@@ -202,6 +221,12 @@ pub struct LeaseRecord {
     /// That it ended.
     #[serde(default)]
     pub ended: Option<Ended>,
+    /// What is left of its machine, if that is lost, is to be kept as a stopped machine of this name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_lost: Option<Name>,
+    /// The machine that was kept in this way: it has the disk of the one that was lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<Name>,
     /// The end of what its machine said on its console, when that was lost and nothing else is left of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub console: Option<String>,
@@ -296,6 +321,8 @@ mod tests {
             expires_steady_ms: None,
             silent_steady_ms: None,
             ended: None,
+            keep_lost: None,
+            kept: None,
             console: None,
         };
         let at = |steady_ms, wall_ms| Now { steady_ms, wall_ms };

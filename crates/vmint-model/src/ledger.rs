@@ -13,7 +13,7 @@
 
 use crate::{
     Counts, ErrorKind, Fault, Generation, LeaseEnd, LeaseId, LeaseRecord, MachineId, Name, Now,
-    Owner, PoolRecord, PoolSpec, PoolState, ProcessRef, Slot,
+    Owner, OwnerGone, PoolRecord, PoolSpec, PoolState, ProcessRef, Slot,
 };
 use serde::{Deserialize, Serialize};
 use std::future::Future;
@@ -323,6 +323,13 @@ pub trait Ledger: Send + Sync {
         detail: Option<&str>,
         now: Now,
     ) -> impl Future<Output = Result<(LeaseRecord, Vec<Ring>), LedgerError>> + Send;
+    /// Tells that a lease's owner is gone: the lease ends, unless it has ended. Of a machine's runner, which alone watches the owner.
+    fn owner_gone(
+        &self,
+        lease: &LeaseId,
+        gone: &OwnerGone,
+        now: Now,
+    ) -> impl Future<Output = Result<Vec<Ring>, LedgerError>> + Send;
     /// Renews a lease, which is a heartbeat too.
     fn renew(
         &self,

@@ -55,7 +55,7 @@ pub use event::{Cause, Change, Event};
 pub use force::Force;
 pub use home::{Home, MachineDir};
 pub use id::{Generation, HomeId, InvalidHomeId, InvalidName, MachineId, Name, RunId};
-pub use lease::{Ended, LeaseEnd, LeaseId, LeaseRecord, Owner};
+pub use lease::{Ended, LeaseEnd, LeaseId, LeaseRecord, Owner, OwnerGone};
 pub use ledger::{
     Bell, By, Claim, Claimed, Duty, Ledger, LedgerError, PoolChange, PoolStatus, Readied, Reserved,
     Ring, Waiter,

@@ -30,6 +30,7 @@
 //! * [`archive`]: tar streams, written, taken apart as they arrive, or as they are read.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+#![warn(unreachable_pub)]
 
 pub mod archive;
 pub mod flow;

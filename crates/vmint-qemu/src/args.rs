@@ -144,9 +144,21 @@ pub(crate) fn is_feature(property: &str) -> bool {
         && !KINDS.iter().any(|kind| property.starts_with(kind))
 }
 
-/// Guest memory from a file: shared, so that the file becomes the template's RAM, or private to a fork.
-pub fn memory(shape: &Shape, ram: &Path, shared: bool) -> Vec<OsString> {
-    let share = if shared { "on" } else { "off" };
+/// What becomes of what the guest writes to its memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writes {
+    /// It goes into the file, which becomes the template's RAM.
+    ToFile,
+    /// It stays with this process: a fork's.
+    Private,
+}
+
+/// Guest memory from a file.
+pub fn memory(shape: &Shape, ram: &Path, writes: Writes) -> Vec<OsString> {
+    let share = match writes {
+        Writes::ToFile => "on",
+        Writes::Private => "off",
+    };
     let mut object = OsString::from(format!(
         "memory-backend-file,id=ram,size={}M,share={share},mem-path=",
         shape.memory.as_mib()
@@ -182,8 +194,12 @@ pub fn channels() -> Vec<String> {
 pub fn disk(layers: &[Layer], cache: Cache) -> Vec<OsString> {
     let mut args = Vec::new();
     for n in 0..layers.len() {
-        let top = n + 1 == layers.len();
-        for node in blockdev(layers, n, top, cache) {
+        let place = if n + 1 == layers.len() {
+            Place::Top
+        } else {
+            Place::Below
+        };
+        for node in blockdev(layers, n, place, cache) {
             args.push("-blockdev".into());
             args.push(node.to_string().into());
         }
@@ -191,9 +207,24 @@ pub fn disk(layers: &[Layer], cache: Cache) -> Vec<OsString> {
     args
 }
 
+/// Where a layer is in its disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// The guest writes to it.
+    Top,
+    /// It is read alone.
+    Below,
+}
+
 /// The two block nodes, of file and of format, of layer `n`.
-pub fn blockdev(layers: &[Layer], n: usize, top: bool, cache: Cache) -> [serde_json::Value; 2] {
+pub(crate) fn blockdev(
+    layers: &[Layer],
+    n: usize,
+    place: Place,
+    cache: Cache,
+) -> [serde_json::Value; 2] {
     let layer = &layers[n];
+    let top = place == Place::Top;
     let cache = serde_json::json!({"direct": false, "no-flush": cache == Cache::Unsafe});
     let file = serde_json::json!({
         "driver": "file", "node-name": format!("file{n}"), "filename": layer.path.to_string_lossy(),
@@ -342,7 +373,7 @@ mod tests {
             format: Format::Raw,
         }];
         for (cache, is_skipped) in [(Cache::Writeback, false), (Cache::Unsafe, true)] {
-            for node in blockdev(&layers, 0, true, cache) {
+            for node in blockdev(&layers, 0, Place::Top, cache) {
                 assert_eq!(node["cache"]["no-flush"], is_skipped, "{node}");
             }
         }
@@ -350,7 +381,7 @@ mod tests {
 
     #[test]
     fn commas_in_paths_are_doubled() {
-        let args = memory(&shape(), Path::new("/a,b/ram"), false);
+        let args = memory(&shape(), Path::new("/a,b/ram"), Writes::Private);
         assert_eq!(
             args[1],
             "memory-backend-file,id=ram,size=256M,share=off,mem-path=/a,,b/ram"

@@ -347,7 +347,7 @@ impl Hypervisor {
             .create(&folder, &disk::layer_name(n), n - 1)
             .await?;
         let layers = disk::layers(&folder);
-        let [mut file, mut format] = args::blockdev(&layers, n, true, self.cache);
+        let [mut file, mut format] = args::blockdev(&layers, n, args::Place::Top, self.cache);
         // The layer below becomes its backing file when the snapshot is taken, not before.
         format["backing"] = serde_json::Value::Null;
         format["node-name"] = format!("overlay{n}").into();

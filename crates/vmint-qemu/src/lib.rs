@@ -30,6 +30,7 @@
 //! * [`egress`]: names instead of addresses: the resolver and the proxy of an allow list.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+#![warn(unreachable_pub)]
 
 pub mod args;
 pub mod disk;

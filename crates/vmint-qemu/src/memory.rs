@@ -437,10 +437,10 @@ mod tests {
     mod tempdir {
         use std::path::{Path, PathBuf};
 
-        pub struct Dir(PathBuf);
+        pub(super) struct Dir(PathBuf);
 
         impl Dir {
-            pub fn new() -> Self {
+            pub(super) fn new() -> Self {
                 static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
                 let n = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 let path =
@@ -449,7 +449,7 @@ mod tests {
                 Self(path)
             }
 
-            pub fn path(&self) -> &Path {
+            pub(super) fn path(&self) -> &Path {
                 &self.0
             }
         }

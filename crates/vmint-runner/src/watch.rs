@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
-use vmint_model::{Home, MachineDir, ProcessRef, Ring};
+use vmint_model::{Home, MachineDir, OwnerGone, ProcessRef, Ring};
 
 /// Something happened around the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,9 +110,12 @@ impl Watch {
         }))
     }
 
-    /// Why it counts as ended, when that is not because it has.
-    pub fn unwatched(&self) -> Option<&str> {
-        self.0.as_ref().err().map(String::as_str)
+    /// How it is gone, once [`ended`](Self::ended) has returned.
+    pub fn gone(&self) -> OwnerGone {
+        match &self.0 {
+            Ok(_) => OwnerGone::Ended,
+            Err(why) => OwnerGone::Unseen(why.clone()),
+        }
     }
 
     /// Returns when it has ended. Can be cancelled.

@@ -11,6 +11,7 @@
 //! started by it: like `env` and `flock`, it hands them all that it was given.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+#![warn(unreachable_pub)]
 
 use std::ffi::OsStr;
 use std::io;

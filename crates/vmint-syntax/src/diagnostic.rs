@@ -172,6 +172,16 @@ impl Findings {
     /// The warnings, sorted by place, or with an error all, sorted by place.
     pub fn finish(self) -> Result<Vec<Diagnostic>, Diagnostics> {
         let failed = self.failed();
+        let all = self.all();
+        if failed {
+            Err(Diagnostics(all))
+        } else {
+            Ok(all)
+        }
+    }
+
+    /// All, sorted by place.
+    pub fn all(self) -> Vec<Diagnostic> {
         let mut all = self.errors;
         all.extend(self.warnings);
         all.extend(self.notes);
@@ -194,11 +204,7 @@ impl Findings {
                 });
             }
         }
-        if failed {
-            Err(Diagnostics(all))
-        } else {
-            Ok(all)
-        }
+        all
     }
 }
 

@@ -3,7 +3,6 @@
 
 use crate::diagnostic::Spot;
 use crate::yaml::Node;
-use github_actions_models::workflow::Trigger;
 use indexmap::IndexMap;
 use std::path::PathBuf;
 
@@ -40,9 +39,7 @@ pub struct Workflow {
     pub name: Option<String>,
     /// `run-name`.
     pub run_name: Option<Text>,
-    /// `on`.
-    pub on: Trigger,
-    /// `on` as it stands in the file: inputs' defaults keep their types.
+    /// `on`, as it stands in the file: inputs' defaults keep their types. [`On`](crate::event::On) reads it.
     pub on_node: Node,
     /// `permissions`, which are recorded and have no effect here.
     pub permissions: Option<Node>,
@@ -54,6 +51,15 @@ pub struct Workflow {
     pub concurrency: Option<Concurrency>,
     /// `jobs`, in the file's order.
     pub jobs: IndexMap<String, Job>,
+}
+
+impl Workflow {
+    /// Whether an event is named in its `on`.
+    pub fn names_event(&self, event: &str) -> bool {
+        let on = &self.on_node;
+        let is = |node: &Node| node.text().is_some_and(|text| text == event);
+        is(on) || on.items().iter().any(is) || on.entry(event).is_some()
+    }
 }
 
 /// `defaults.run`.

@@ -251,6 +251,18 @@ fn flow(value: &Laid, out: &mut String) {
     }
 }
 
+#[test]
+fn a_file_that_ends_within_a_block_of_text_is_read_the_same() {
+    for header in ["|", ">", "|-", "|+", ">+"] {
+        for body in ["  x", "  x\n", "  x\n  y", "  x\n\n"] {
+            for rest in ["", " ", "  ", "   ", "    ", "\n  ", "  \n", "   \n  "] {
+                let text = format!("a:\n b: {header}\n{body}{rest}");
+                assert_eq!(differs(&text), None, "{text:?}");
+            }
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]

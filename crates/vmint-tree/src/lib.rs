@@ -17,6 +17,7 @@
 //! It is a part of the guest's agent, so it is small: no I/O but system calls, no dependencies but the protocol.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+#![warn(unreachable_pub)]
 
 pub mod deep;
 mod draft;

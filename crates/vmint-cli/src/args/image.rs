@@ -34,7 +34,7 @@ pub enum Snapshot {
 /// Bring a machine back to a snapshot
 ///
 /// Memory and disk are the snapshot's; later changes are lost. It keeps its machine id, MAC, SSH host key and
-/// ports. `vmint reset` still goes to where it first came from.
+/// ports. `vmint reset` still goes to where it first came from. With --quiet only the machine's new generation is printed.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Example:

@@ -7,9 +7,11 @@ pub mod image;
 pub mod machine;
 pub mod other;
 pub mod pool;
+#[cfg(feature = "top")]
 pub mod top;
 pub mod workflow;
 
+use crate::exit::Stdout;
 use clap::{Parser, Subcommand, ValueEnum};
 
 /// Real virtual machines for tests, CI and agents, forked from a frozen one in milliseconds.
@@ -140,6 +142,7 @@ pub enum Command {
     Doctor(other::Doctor),
     Gc(other::Gc),
     Events(other::Events),
+    #[cfg(feature = "top")]
     Top(top::Top),
     Bench(other::Bench),
     #[command(subcommand)]
@@ -168,14 +171,15 @@ impl Command {
         matches!(self, Self::Workflow(Workflow::Run(_) | Workflow::Retry(_)))
     }
 
-    /// Whether standard output carries something else than results.
-    pub fn writes_raw(&self) -> bool {
+    /// What standard output carries.
+    pub fn stdout(&self) -> Stdout {
         // Of a workflow, JSON is the result.
-        self.runs_a_command() && !self.has_events()
+        let is_raw = self.runs_a_command() && !self.has_events()
             || matches!(
                 self,
                 Self::Cp(_) | Self::Logs(_) | Self::Completions(_) | Self::Man(_)
-            )
+            );
+        if is_raw { Stdout::Raw } else { Stdout::Results }
     }
 }
 

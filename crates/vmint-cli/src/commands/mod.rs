@@ -25,6 +25,7 @@ mod run;
 pub(crate) mod schema;
 mod snapshots;
 mod templates;
+#[cfg(feature = "top")]
 mod top;
 mod undo;
 mod workflow;
@@ -62,10 +63,10 @@ pub fn run(args: &[OsString]) -> u8 {
     } else {
         Codes::Own
     };
-    let writes_raw = cli.command.writes_raw();
+    let stdout = cli.command.stdout();
     let _span = match trace::begin(|| usage::command_of(args)) {
         Ok(span) => span,
-        Err(fault) => return failure::report(&fault, codes, cli.format, writes_raw),
+        Err(fault) => return failure::report(&fault, codes, cli.format, stdout),
     };
     tracing::info!("begins");
     let result = events_alone(cli.format, &cli.command)
@@ -74,7 +75,7 @@ pub fn run(args: &[OsString]) -> u8 {
     vmint::pools::wait_for_tenders();
     let code = match result {
         Ok(code) => code,
-        Err(fault) => failure::report(&fault, codes, cli.format, writes_raw),
+        Err(fault) => failure::report(&fault, codes, cli.format, stdout),
     };
     tracing::info!(code, "ends");
     code
@@ -122,6 +123,7 @@ fn dispatch(context: Context, command: Command) -> Result<u8, Fault> {
         Command::Doctor(_) => care::doctor(context),
         Command::Gc(args) => care::gc(context, &args).map(done),
         Command::Events(args) => care::events(context, &args).map(done),
+        #[cfg(feature = "top")]
         Command::Top(args) => top::top(context, &args).map(done),
         Command::Bench(args) => bench::bench(context, args),
         Command::Config(args) => care::config(context, &args).map(done),

@@ -44,7 +44,11 @@ pub fn restore(context: Context, args: &Restore) -> Result<(), Fault> {
     let vmint = context.open_for(&args.held)?;
     let record = context::wait(vmint.restore(&args.name, &args.snapshot))?;
     context.show(&view::Machine::from(&record), || {
-        record.generation.to_string()
+        if context.quiet {
+            record.generation.to_string()
+        } else {
+            view::restored(&record, &args.snapshot)
+        }
     })
 }
 

@@ -194,9 +194,9 @@ fn header(snapshot: &Snapshot) -> Paragraph<'_> {
     Paragraph::new(vec![first, second])
 }
 
-fn frame_of(title: String, is_focused: bool) -> Block<'static> {
+fn frame_of(title: String, part: Part, view: &View) -> Block<'static> {
     let block = Block::new().borders(Borders::TOP).title(title);
-    if is_focused {
+    if view.part == part {
         block
             .border_style(Style::new().add_modifier(Modifier::BOLD))
             .bold()
@@ -277,8 +277,8 @@ fn draw_pools(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, view: &Vie
     ];
     let offset = view.offset(Part::Pools, snapshot);
     let title = format!(" pools: {} ", snapshot.pools.len());
-    let table = table(columns, rows.skip(offset), area.width)
-        .block(frame_of(title, view.part == Part::Pools));
+    let table =
+        table(columns, rows.skip(offset), area.width).block(frame_of(title, Part::Pools, view));
     frame.render_widget(table, area);
 }
 
@@ -313,8 +313,8 @@ fn draw_machines(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, view: &
         snapshot.machines.len(),
         short(used)
     );
-    let table = table(columns, rows.skip(offset), area.width)
-        .block(frame_of(title, view.part == Part::Machines));
+    let table =
+        table(columns, rows.skip(offset), area.width).block(frame_of(title, Part::Machines, view));
     frame.render_widget(table, area);
 }
 
@@ -378,16 +378,17 @@ fn draw_leases(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, view: &Vi
         ("LABEL", Constraint::Fill(3), Always),
     ];
     let offset = view.offset(Part::Leases, snapshot);
-    let table = table(columns, held.chain(waiting).skip(offset), area.width)
-        .block(frame_of(title, view.part == Part::Leases));
+    let table = table(columns, held.chain(waiting).skip(offset), area.width).block(frame_of(
+        title,
+        Part::Leases,
+        view,
+    ));
     frame.render_widget(table, area);
 }
 
 fn draw_events(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, view: &View) {
-    let block = frame_of(
-        " events, the newest first ".to_owned(),
-        view.part == Part::Events,
-    );
+    let title = " events, the newest first ".to_owned();
+    let block = frame_of(title, Part::Events, view);
     let offset = view.offset(Part::Events, snapshot);
     let events = snapshot.events.iter().rev().skip(offset);
     let events = events.map(|event| ListItem::new(format!(" {}", event.text)));

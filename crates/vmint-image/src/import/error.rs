@@ -68,8 +68,16 @@ pub enum ImportError {
     Registry {
         /// The image's reference.
         reference: String,
+        /// What it comes down to.
+        kind: ErrorKind,
         /// Why not.
-        source: Box<oci_client::errors::OciDistributionError>,
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Registries are a part of vmint that this build lacks.
+    #[error("cannot pull {reference}: this build of vmint lacks the feature `registry`")]
+    NoRegistry {
+        /// The image's reference.
+        reference: String,
     },
     /// The registry's client could not be started.
     #[error("cannot start the registry's client: {reason}")]
@@ -108,29 +116,14 @@ fn tags_text(wanted: Option<&str>, tags: &[String]) -> String {
 
 impl Explained for ImportError {
     fn kind(&self) -> ErrorKind {
-        use oci_client::errors::OciDistributionError as Oci;
         match self {
             Self::Source(_) | Self::IsFolder { .. } => ErrorKind::Usage,
             Self::NotAnImage { .. } | Self::WrongArchitecture { .. } | Self::WrongDigest { .. } => {
                 ErrorKind::Image
             }
             Self::NoSuchTag { .. } => ErrorKind::NotFound,
-            Self::Registry { source, .. } => match source.as_ref() {
-                Oci::ImageManifestNotFoundError(_) | Oci::ServerError { code: 404, .. } => {
-                    ErrorKind::NotFound
-                }
-                Oci::RegistryError { envelope, .. }
-                    if envelope.to_string().to_uppercase().contains("UNKNOWN") =>
-                {
-                    ErrorKind::NotFound
-                }
-                Oci::IoError(e) if e.kind() == std::io::ErrorKind::StorageFull => {
-                    ErrorKind::NoSpace
-                }
-                Oci::DigestError(_) => ErrorKind::Image,
-                _ => ErrorKind::Host,
-            },
-            Self::Client { .. } => ErrorKind::Host,
+            Self::Registry { kind, .. } => *kind,
+            Self::Client { .. } | Self::NoRegistry { .. } => ErrorKind::Host,
             Self::Unpack(e) if e.is_no_space() => ErrorKind::NoSpace,
             Self::Unpack(UnpackError::TooLarge { .. }) => ErrorKind::Refused,
             Self::Unpack(_) => ErrorKind::Image,
@@ -147,6 +140,7 @@ impl Explained for ImportError {
             Self::NotAnImage { .. } => Some("a tar of a root file system is imported by its path, an OCI or docker archive as oci-archive:FILE, an OCI layout as oci:DIR".to_owned()),
             Self::NoSuchTag { .. } => Some("put the tag behind it, as in oci:DIR:TAG".to_owned()),
             Self::WrongArchitecture { .. } => Some(format!("take the image for linux/{}", Arch::HOST.debian())),
+            Self::NoRegistry { reference } => Some(format!("run `vmint image import NAME docker://{reference}`; a program that uses the crate `vmint` can enable the feature")),
             Self::Registry { .. } if self.kind() == ErrorKind::NotFound => Some("look for typing errors in the name; images that need a login cannot be pulled".to_owned()),
             Self::Registry { .. } => Some("check the network and the registry; images that need a login cannot be pulled: save them and import them as oci-archive:FILE".to_owned()),
             Self::Disk(e) => e.hint(),

@@ -6,6 +6,7 @@ use crate::digest::Digest;
 use crate::fsx::{self, OnFile};
 use crate::progress::Progress;
 use crate::rootfs::unpack::UnpackError;
+use oci_client::Client;
 use oci_client::client::{ClientConfig, ClientProtocol};
 use oci_client::errors::OciDistributionError;
 use oci_client::manifest::{
@@ -13,17 +14,57 @@ use oci_client::manifest::{
     OCI_IMAGE_MEDIA_TYPE,
 };
 use oci_client::secrets::RegistryAuth;
-use oci_client::{Client, Reference};
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 use std::pin::Pin;
+use std::str::FromStr;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::AsyncWrite;
+use vmint_model::ErrorKind;
 
 /// Nothing heard from the registry for so long is a failure.
 const SILENCE: Duration = Duration::from_secs(60);
+
+/// An image in a registry, `[HOST/]NAME[:TAG][@DIGEST]`, shown with all that is left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reference(oci_client::Reference);
+
+impl FromStr for Reference {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        s.parse()
+            .map(Self)
+            .map_err(|e: oci_client::ParseError| e.to_string())
+    }
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What a failure of the client comes down to.
+fn kind(error: &OciDistributionError) -> ErrorKind {
+    use OciDistributionError as Oci;
+    match error {
+        Oci::ImageManifestNotFoundError(_) | Oci::ServerError { code: 404, .. } => {
+            ErrorKind::NotFound
+        }
+        Oci::RegistryError { envelope, .. }
+            if envelope.to_string().to_uppercase().contains("UNKNOWN") =>
+        {
+            ErrorKind::NotFound
+        }
+        Oci::IoError(e) if e.kind() == io::ErrorKind::StorageFull => ErrorKind::NoSpace,
+        Oci::DigestError(_) => ErrorKind::Image,
+        _ => ErrorKind::Host,
+    }
+}
 
 /// Pulls an image, of at most `limit` bytes, into `dir`. Blocks; runs a runtime of its own on a thread of its own, so
 /// that it can be called from anywhere.
@@ -41,7 +82,7 @@ pub(super) fn pull(
         let runtime = runtime.map_err(|e| ImportError::Client {
             reason: e.to_string(),
         })?;
-        runtime.block_on(pull_async(reference, dir, limit, progress))
+        runtime.block_on(pull_async(&reference.0, dir, limit, progress))
     };
     let panicked = |_| ImportError::Client {
         reason: "it panicked".to_owned(),
@@ -65,7 +106,7 @@ fn protocol(registry: &str) -> ClientProtocol {
 }
 
 async fn pull_async(
-    reference: &Reference,
+    reference: &oci_client::Reference,
     dir: &Path,
     limit: u64,
     progress: &dyn Progress,
@@ -126,7 +167,7 @@ async fn pull_async(
 
 struct Pull<'a> {
     client: Client,
-    reference: &'a Reference,
+    reference: &'a oci_client::Reference,
     dir: &'a Path,
 }
 
@@ -134,11 +175,15 @@ impl Pull<'_> {
     fn failed(&self, source: OciDistributionError) -> ImportError {
         ImportError::Registry {
             reference: self.reference.to_string(),
+            kind: kind(&source),
             source: Box::new(source),
         }
     }
 
-    async fn manifest(&self, reference: &Reference) -> Result<(Vec<u8>, Node), ImportError> {
+    async fn manifest(
+        &self,
+        reference: &oci_client::Reference,
+    ) -> Result<(Vec<u8>, Node), ImportError> {
         const ACCEPTED: [&str; 4] = [
             OCI_IMAGE_MEDIA_TYPE,
             IMAGE_MANIFEST_MEDIA_TYPE,
@@ -225,6 +270,13 @@ impl AsyncWrite for Download<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reference_is_shown_with_all_that_is_left_out() {
+        let reference: Reference = "alpine".parse().unwrap();
+        assert_eq!(reference.to_string(), "docker.io/library/alpine:latest");
+        assert!("UPPER".parse::<Reference>().is_err());
+    }
 
     #[test]
     fn only_loopback_is_spoken_to_in_the_clear() {

@@ -3,8 +3,8 @@
 use super::Process;
 use crate::{
     By, Claim, Claimed, Duty, ErrorKind, Fault, Generation, LeaseEnd, LeaseId, LeaseRecord, Ledger,
-    LedgerError, MachineId, Name, Now, PoolChange, PoolRecord, PoolStatus, ProcessRef, Readied,
-    Reserved, Ring, Slot,
+    LedgerError, MachineId, Name, Now, OwnerGone, PoolChange, PoolRecord, PoolStatus, ProcessRef,
+    Readied, Reserved, Ring, Slot,
 };
 use std::fmt::Debug;
 use std::future::Future;
@@ -140,6 +140,16 @@ impl<L: Ledger> Ledger for Hostile<L> {
         now: Now,
     ) -> Result<(LeaseRecord, Vec<Ring>), LedgerError> {
         self.call("end", self.ledger.end(lease, by, how, detail, now))
+            .await
+    }
+
+    async fn owner_gone(
+        &self,
+        lease: &LeaseId,
+        gone: &OwnerGone,
+        now: Now,
+    ) -> Result<Vec<Ring>, LedgerError> {
+        self.call("owner_gone", self.ledger.owner_gone(lease, gone, now))
             .await
     }
 

@@ -4,8 +4,8 @@ use super::backend::{Life, bell};
 use super::world::SimListener;
 use super::{Host, Hostile, Process, Standby};
 use crate::{
-    Duty, ErrorKind, Fault, Generation, LeaseEnd, Ledger, LedgerError, Listen, MachineId, Now,
-    Owner, Readied, Ring,
+    Duty, ErrorKind, Fault, Generation, Ledger, LedgerError, Listen, MachineId, Now, Owner,
+    OwnerGone, Readied, Ring,
 };
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -115,12 +115,10 @@ impl<L: Ledger> Runner<L> {
                             .await;
                         continue;
                     }
-                    let how = LeaseEnd::OwnerEnded;
-                    let ended =
-                        self.ledger
-                            .end(&lease.id, crate::By::Anybody, how, None, self.clocks());
-                    match ended.await {
-                        Ok((_, rings)) => self.ring(rings),
+                    let gone = &OwnerGone::Ended;
+                    let told = self.ledger.owner_gone(&lease.id, gone, self.clocks());
+                    match told.await {
+                        Ok(rings) => self.ring(rings),
                         Err(_) => self.process.sleep(AGAIN_MS).await,
                     }
                 }

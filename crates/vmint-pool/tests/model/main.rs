@@ -40,6 +40,8 @@ enum Op {
     Duty(u8),
     /// By this owner, or by anybody.
     End(u8, Option<u8>),
+    /// The owner is gone, whatever the lease is.
+    OwnerGone(u8),
     Renew(u8, Option<u8>),
     Tidy,
     Die(u8),
@@ -93,6 +95,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => any::<u8>().prop_map(Op::Gone),
         5 => any::<u8>().prop_map(Op::Duty),
         5 => (any::<u8>(), by()).prop_map(|(lease, by)| Op::End(lease, by)),
+        2 => any::<u8>().prop_map(Op::OwnerGone),
         2 => (any::<u8>(), by()).prop_map(|(lease, by)| Op::Renew(lease, by)),
         1 => Just(Op::Tidy),
         1 => (0_u8..4).prop_map(Op::Die),
@@ -175,7 +178,7 @@ impl Both {
                 Some(lease) => self.claim(lease),
                 None => return,
             },
-            Op::Withdraw(n) | Op::End(n, _) | Op::Renew(n, _) => {
+            Op::Withdraw(n) | Op::End(n, _) | Op::OwnerGone(n) | Op::Renew(n, _) => {
                 match Self::pick(*n, self.spec.leases.len()) {
                     Some(lease) => self.give_back(lease, op),
                     None => return,
@@ -302,6 +305,17 @@ impl Both {
                 (
                     either(real.map(|_| Outcome::Done).map_err(refused)),
                     either(expected),
+                )
+            }
+            Op::OwnerGone(_) => {
+                let gone = &OwnerGone::Ended;
+                let real = self.store.owner_gone(&id, gone, clocks(now));
+                if self.spec.entitled(lease, None).is_ok() {
+                    self.spec.finish(lease, false);
+                }
+                (
+                    either(real.map(|_| Outcome::Done).map_err(refused)),
+                    Outcome::Done,
                 )
             }
             Op::Renew(_, by) => {

@@ -255,11 +255,11 @@ impl Launch<'_> {
             // It stands still, as on a full disk of the host, instead of telling the guest of a broken disk.
             all.extend(["-global".into(), "virtio-blk-device.werror=stop".into()]);
         }
-        all.extend(args::memory(
-            self.shape,
-            self.ram,
-            matches!(self.start, Start::BootShared(_)),
-        ));
+        let writes = match self.start {
+            Start::BootShared(_) => args::Writes::ToFile,
+            _ => args::Writes::Private,
+        };
+        all.extend(args::memory(self.shape, self.ram, writes));
         all.extend(args::channels().into_iter().map(Into::into));
         all.extend(opened.into_iter().flat_map(Opened::sets));
         let layers = opened.map_or(self.layers, |o| &o.layers);

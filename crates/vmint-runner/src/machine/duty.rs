@@ -11,6 +11,7 @@
 //! Invariants:
 //! * A machine is said to be ready only as a fork that nobody has had.
 //! * The owner that is watched is that of the lease that the ledger has now, and no other.
+//! * A runner ends no lease: it tells the ledger that the owner is gone.
 //! * A machine that cannot be made fresh goes, and its slot with it: there is no state in between.
 //! * A slot is freed when nothing is left of the machine, with the reason, and whoever waits is told.
 
@@ -21,8 +22,8 @@ use crate::watch::{self, Watch};
 use std::time::Duration;
 use tokio::time::Instant;
 use vmint_model::{
-    By, Cause, Duty, ErrorKind, Fault, Generation, LeaseEnd, LeaseId, LeaseRecord, LedgerError,
-    MachineState, Readied, Ring,
+    Cause, Duty, ErrorKind, Fault, Generation, LeaseId, LeaseRecord, LedgerError, MachineState,
+    OwnerGone, Readied, Ring,
 };
 use vmint_store::{Moment, now, steady_ms};
 
@@ -38,8 +39,8 @@ pub(super) struct Guard {
 /// Why the ledger is to be asked.
 #[derive(Debug)]
 pub(super) enum Alarm {
-    /// The owner of this lease has ended; or why it counts as ended though nobody can tell.
-    OwnerEnded(LeaseId, Option<String>),
+    /// The owner of this lease is gone.
+    OwnerGone(LeaseId, OwnerGone),
     /// It is time.
     Due,
 }
@@ -71,7 +72,7 @@ impl Guard {
             match &self.lease {
                 Some((id, Some(owner))) => {
                     owner.ended().await;
-                    (id.clone(), owner.unwatched().map(str::to_owned))
+                    (id.clone(), owner.gone())
                 }
                 _ => std::future::pending().await,
             }
@@ -87,7 +88,7 @@ impl Guard {
             }
         };
         tokio::select! {
-            (id, unwatched) = owner => Alarm::OwnerEnded(id, unwatched),
+            (id, gone) = owner => Alarm::OwnerGone(id, gone),
             () = due => Alarm::Due,
         }
     }
@@ -100,10 +101,7 @@ impl Machine {
             return Ok(());
         };
         if self.tell_ready()? == Wanted::No {
-            let message = format!(
-                "pool {pool} does not want machine {} any more",
-                self.record.name
-            );
+            let message = format!("pool {pool} no longer needs machine {}", self.record.name);
             return Err(Fault::new(ErrorKind::PoolClosed, message));
         }
         let status = self.store.pool(&pool)?;
@@ -164,7 +162,7 @@ impl Machine {
                     return Some(Over::Down {
                         cause,
                         to: MachineState::Stopped,
-                        reason: Some("its pool does not want it any more".into()),
+                        reason: Some("its pool no longer needs it".into()),
                         remove: true,
                         forced: Forced::No,
                     });
@@ -192,38 +190,25 @@ impl Machine {
     pub(super) async fn alarmed(&mut self, alarm: Alarm) -> Option<Over> {
         // If the ledger cannot be asked now, the next look sets it up again.
         self.guard = Guard::default();
-        let Alarm::OwnerEnded(lease, unwatched) = alarm else {
+        let Alarm::OwnerGone(lease, gone) = alarm else {
             return self.duty(Cause::TimedOut).await;
         };
-        let why = unwatched.as_deref();
-        let mut ended = self.end_lease(&lease, why);
-        if ended.is_err() {
+        let mut told = self.store.owner_gone(&lease, &gone, now());
+        if told.is_err() {
             // The store may be on a disk that this very machine has filled.
             self.reserve.give_up();
-            ended = self.end_lease(&lease, why);
+            told = self.store.owner_gone(&lease, &gone, now());
         }
-        if let Err(e) = ended {
-            // It is nobody's now, and no duty can come of it: a newer vmint may have the database. The next command finds it
-            // gone, and ends the lease.
-            tracing::error!("lease {lease} cannot be ended: {e}");
-            return Some(self.died(format!("the end of its lease cannot be recorded: {e}")));
+        match told {
+            Ok(rings) => self.ring(&rings),
+            Err(e) => {
+                // It is nobody's now, and no duty can come of it: a newer vmint may have the database. The next command finds it
+                // gone, and ends the lease.
+                tracing::error!("lease {lease} cannot be ended: {e}");
+                return Some(self.died(format!("the end of its lease cannot be recorded: {e}")));
+            }
         }
         self.duty(Cause::OwnerEnded).await
-    }
-
-    /// Ends a lease whose owner is gone, if it has not ended.
-    fn end_lease(&mut self, lease: &LeaseId, why: Option<&str>) -> Result<(), LedgerError> {
-        let by = By::Anybody;
-        let how = match why {
-            None => LeaseEnd::OwnerEnded,
-            Some(_) => LeaseEnd::OwnerUnseen,
-        };
-        match self.store.end_lease(lease, by, how, why, now()) {
-            Ok((_, rings)) => self.ring(&rings),
-            Err(LedgerError::LeaseEnded { .. } | LedgerError::NoLease(_)) => {}
-            Err(e) => return Err(e),
-        }
-        Ok(())
     }
 
     /// Who has the machine: a pool's is reset by its owner, while it has one, and else by its runner alone.
@@ -299,6 +284,8 @@ mod tests {
             expires_steady_ms: None,
             silent_steady_ms: None,
             ended: None,
+            keep_lost: None,
+            kept: None,
             console: None,
         }
     }
@@ -319,13 +306,13 @@ mod tests {
         let mut guard = Guard::default();
         guard.lease(&first);
         let rung = alarm(&guard, Duration::from_secs(10)).await;
-        assert!(matches!(rung, Some(Alarm::OwnerEnded(id, None)) if id == first.id));
+        assert!(matches!(rung, Some(Alarm::OwnerGone(id, OwnerGone::Ended)) if id == first.id));
         guard.lease(&second);
         assert!(alarm(&guard, Duration::from_millis(50)).await.is_none());
         sleeper.kill().unwrap();
         let rung = alarm(&guard, Duration::from_secs(10)).await;
         sleeper.wait().unwrap();
-        assert!(matches!(rung, Some(Alarm::OwnerEnded(id, None)) if id == second.id));
+        assert!(matches!(rung, Some(Alarm::OwnerGone(id, OwnerGone::Ended)) if id == second.id));
         guard.nobody(None);
         assert!(alarm(&guard, Duration::from_millis(50)).await.is_none());
     }

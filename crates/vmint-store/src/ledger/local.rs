@@ -5,8 +5,8 @@ use crate::{Store, process};
 use std::sync::{Mutex, MutexGuard};
 use vmint_model::{
     By, Claim, Claimed, Duty, Generation, LeaseEnd, LeaseId, LeaseRecord, Ledger, LedgerError,
-    MachineId, Name, Now, PoolChange, PoolRecord, PoolStatus, ProcessRef, Readied, Reserved, Ring,
-    Slot,
+    MachineId, Name, Now, OwnerGone, PoolChange, PoolRecord, PoolStatus, ProcessRef, Readied,
+    Reserved, Ring, Slot,
 };
 
 type Lives = dyn Fn(&ProcessRef) -> bool + Send + Sync;
@@ -143,6 +143,15 @@ impl Ledger for LocalLedger {
         now: Now,
     ) -> Result<(LeaseRecord, Vec<Ring>), LedgerError> {
         self.store().end_lease(lease, by, how, detail, now)
+    }
+
+    async fn owner_gone(
+        &self,
+        lease: &LeaseId,
+        gone: &OwnerGone,
+        now: Now,
+    ) -> Result<Vec<Ring>, LedgerError> {
+        self.store().owner_gone(lease, gone, now)
     }
 
     async fn renew(

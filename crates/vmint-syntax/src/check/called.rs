@@ -119,7 +119,7 @@ impl Checker<'_> {
                 return;
             }
         };
-        if !workflow.on.events.workflow_call.is_present() {
+        if !workflow.names_event("workflow_call") {
             let message = format!("`{}` cannot be called", shown_as.display());
             self.error(file, uses.spot, message, "add `workflow_call` to its `on`");
         }

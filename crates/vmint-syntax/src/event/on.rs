@@ -1,7 +1,6 @@
 //! `on` of a workflow file, read from the file's tree.
 //!
-//! Not from `github-actions-models`' `Trigger`: there a filter that is one text instead of a list (`branches: main`) is
-//! lost without a word, a filter beside its `-ignore` too, inputs have no defaults, and nothing has a place.
+//! A filter may be one text instead of a list (`branches: main`), inputs keep their defaults, and what is wrong has a place.
 
 use super::pattern::{PatternError, Patterns};
 use crate::diagnostic::Spot;

@@ -1,7 +1,7 @@
 //! The syntax of an action, as data. GitHub reads actions less strictly than workflows: what it does not know outside of
 //! `runs` does not matter.
 
-use super::schema::{Lift, Mapping, Null, Others, Scalar, Shape};
+use super::schema::{Mapping, Null, Others, Scalar, Shape};
 use super::workflow_table::{
     ACTION_USED, BACKGROUND, BACKGROUND_HELP, BOOL, CONDITION, DESCRIPTION, ENV, FILLED, ID, TEXT,
     WITH, by_id, closed, declared, list, mapping, optional, refused, required, scalar,
@@ -26,7 +26,7 @@ pub(super) static ACTION: Shape = mapping(&[(
 )]);
 static INPUTS: Shape = declared(&[("", &by_id("`inputs`", &INPUT))]);
 static INPUT: Shape = Shape {
-    null: Null::Empty,
+    null: Null::Allowed,
     ..mapping(&[(
         "",
         &Mapping {
@@ -44,7 +44,7 @@ static INPUT: Shape = Shape {
 };
 static OUTPUTS: Shape = declared(&[("", &by_id("`outputs`", &OUTPUT))]);
 static OUTPUT: Shape = Shape {
-    null: Null::Empty,
+    null: Null::Allowed,
     ..mapping(&[(
         "",
         &Mapping {
@@ -92,13 +92,7 @@ static DOCKER: Mapping = closed(
         required("image", &FILLED),
         optional("env", &mapping(&[("", &by_id("`env`", &TEXT))])),
         optional("entrypoint", &FILLED),
-        optional(
-            "args",
-            &Shape {
-                lift: Lift::No,
-                ..list(&TEXT)
-            },
-        ),
+        optional("args", &Shape { ..list(&TEXT) }),
         optional("pre-entrypoint", &FILLED),
         optional("pre-if", &CONDITION),
         optional("post-entrypoint", &FILLED),

@@ -6,17 +6,11 @@ use crate::spec::{
     Strategy, Text, Workflow,
 };
 use crate::yaml::{Data, Key, Node};
-use github_actions_models::workflow;
 use std::collections::HashMap;
 use std::path::Path;
 
 /// Builds it. What the tables cannot say is told: ids that are there twice, filters that exclude each other.
-pub(super) fn workflow(
-    path: &Path,
-    node: Node,
-    model: workflow::Workflow,
-    findings: &mut Findings,
-) -> Workflow {
+pub(super) fn workflow(path: &Path, node: &Node, findings: &mut Findings) -> Workflow {
     if let Some(on) = node.get("on") {
         filters(path, on, findings);
     }
@@ -28,16 +22,15 @@ pub(super) fn workflow(
     Workflow {
         path: path.to_owned(),
         name: node.get("name").and_then(Node::text),
-        run_name: text_at(&node, "run-name"),
-        on: model.on,
+        run_name: text_at(node, "run-name"),
         on_node: node.get("on").cloned().unwrap_or(Node {
             spot: Spot::START,
             data: Data::Null,
         }),
         permissions: node.get("permissions").cloned(),
-        env: map_at(&node, "env"),
-        defaults: defaults(&node),
-        concurrency: concurrency(&node),
+        env: map_at(node, "env"),
+        defaults: defaults(node),
+        concurrency: concurrency(node),
         jobs,
     }
 }

@@ -1,12 +1,9 @@
-//! The walk over a tree by a table: what does not fit is told, what fits becomes a value in which every scalar has the
-//! type that the models want.
+//! The walk over a tree by a table: what does not fit is told, with its place.
 
 use crate::diagnostic::{Diagnostic, Findings, Spot, nearest};
 use crate::uses::{Uses, UsesError};
-use crate::yaml::scalar::number_text;
 use crate::yaml::{Data, Key, Node, shown};
 use std::path::Path;
-use yaml_serde::{Mapping as ValueMapping, Value};
 
 /// What may stand at a place.
 pub(super) struct Shape {
@@ -18,8 +15,6 @@ pub(super) struct Shape {
     pub mapping: &'static [(&'static str, &'static Mapping)],
     /// What nothing (`key:` alone) means.
     pub null: Null,
-    /// Whether the models want a list where one scalar stands.
-    pub lift: Lift,
 }
 
 /// Which scalars may stand at a place.
@@ -58,23 +53,10 @@ pub(super) enum Scalar {
 /// What nothing means.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Null {
-    /// An error.
+    /// An error, unless text may stand there: then it is the empty text.
     Refused,
-    /// The key might as well be absent.
-    Absent,
-    /// Something of its own, as in `on: {push: }`.
-    Kept,
-    /// The same as an empty mapping.
-    Empty,
-}
-
-/// What becomes of one scalar where a list may stand.
-#[derive(Clone, Copy, PartialEq)]
-pub(super) enum Lift {
-    /// It stays a scalar.
-    No,
-    /// It becomes a list of one.
-    ToList,
+    /// The key might as well be absent, or nothing has a meaning of its own, as in `on: {push: }`.
+    Allowed,
 }
 
 /// A mapping of the syntax.
@@ -129,18 +111,21 @@ fn legal_id(text: &str) -> bool {
 }
 
 /// Walks a document.
-pub(super) fn apply(
-    file: &Path,
-    node: &Node,
-    shape: &'static Shape,
-    findings: &mut Findings,
-) -> Value {
-    Walk { file, findings }.node(node, shape, None)
+pub(super) fn apply(file: &Path, node: &Node, shape: &'static Shape, findings: &mut Findings) {
+    Walk { file, findings }.node(node, shape, None);
 }
 
 struct Walk<'a> {
     file: &'a Path,
     findings: &'a mut Findings,
+}
+
+/// Whether a scalar fits.
+enum Fits {
+    Yes,
+    /// It does not, and that is told already.
+    Told,
+    No,
 }
 
 impl Walk<'_> {
@@ -149,86 +134,68 @@ impl Walk<'_> {
         self.findings.add(Diagnostic { help, ..error });
     }
 
-    fn node(&mut self, node: &Node, shape: &Shape, key: Option<&Key>) -> Value {
+    fn node(&mut self, node: &Node, shape: &Shape, key: Option<&Key>) {
         match &node.data {
-            Data::Null if shape.null == Null::Empty => Value::Mapping(ValueMapping::new()),
-            Data::Null if shape.null != Null::Refused => Value::Null,
-            Data::Null if matches!(shape.scalar, Scalar::Text) => Value::String(String::new()),
-            Data::Sequence(items) if matches!(shape.scalar, Scalar::Any) => Value::Sequence(
-                items
-                    .iter()
-                    .map(|item| self.node(item, shape, key))
-                    .collect(),
-            ),
-            Data::Mapping(entries) if matches!(shape.scalar, Scalar::Any) => {
-                let pairs = entries
-                    .iter()
-                    .map(|(k, v)| (k.text.clone().into(), self.node(v, shape, Some(k))));
-                Value::Mapping(pairs.collect())
-            }
+            Data::Null if shape.null == Null::Allowed => {}
+            Data::Null if matches!(shape.scalar, Scalar::Text) => {}
+            Data::Sequence(_) | Data::Mapping(_) if matches!(shape.scalar, Scalar::Any) => {}
             Data::Sequence(items) => match shape.list {
-                Some(item) => {
-                    Value::Sequence(items.iter().map(|i| self.node(i, item, key)).collect())
-                }
+                Some(item) => items.iter().for_each(|i| self.node(i, item, key)),
                 None => self.mismatch(node, shape, key),
             },
             Data::Mapping(entries) => match table(node, shape.mapping) {
                 Some(table) => self.mapping(node, entries, table),
                 None => self.mismatch(node, shape, key),
             },
-            _ => self.scalar(node, shape, key),
+            _ => match self.scalar(node, shape.scalar) {
+                Fits::Yes | Fits::Told => {}
+                Fits::No => self.mismatch(node, shape, key),
+            },
         }
     }
 
-    fn scalar(&mut self, node: &Node, shape: &Shape, key: Option<&Key>) -> Value {
+    fn scalar(&mut self, node: &Node, scalar: Scalar) -> Fits {
         let text = node.text().unwrap_or_default();
-        let expression = is_expression(&text);
-        let value = match (shape.scalar, &node.data) {
-            (Scalar::Text, _) => Some(Value::String(text)),
-            (Scalar::Filled, _) if !text.trim().is_empty() => Some(Value::String(text)),
+        let fits = match (scalar, &node.data) {
+            (Scalar::Text | Scalar::Any, _) => true,
+            (Scalar::Filled, _) => !text.trim().is_empty(),
             (Scalar::Expression | Scalar::Bool | Scalar::Number | Scalar::Count, _)
-                if expression =>
+                if is_expression(&text) =>
             {
-                // The models want expressions without space around them.
-                Some(Value::String(text.trim().to_owned()))
+                true
             }
-            (Scalar::Bool | Scalar::Flag, Data::Bool(value)) => Some(Value::Bool(*value)),
-            (Scalar::LooseFlag, _) => match text.to_ascii_lowercase().as_str() {
-                "true" => Some(Value::Bool(true)),
-                "false" | "" => Some(Value::Bool(false)),
-                _ => None,
-            },
-            (Scalar::Count, Data::Number(value, _))
-                if *value >= 1.0 && value.fract() == 0.0 && *value < 1e9 =>
-            {
-                Some(number_value(*value))
+            (Scalar::Bool | Scalar::Flag, Data::Bool(_)) => true,
+            (Scalar::LooseFlag, _) => {
+                matches!(text.to_ascii_lowercase().as_str(), "true" | "false" | "")
             }
+            (Scalar::Count, Data::Number(value, _)) => {
+                *value >= 1.0 && value.fract() == 0.0 && *value < 1e9
+            }
+            (Scalar::Number, Data::Number(value, _)) => *value >= 0.0 && value.is_finite(),
             (Scalar::Action | Scalar::Workflow, _) => {
-                if let Err((message, help)) = uses(&text, shape.scalar) {
-                    self.error(node.spot, message, Some(help.to_owned()));
-                }
-                Some(Value::String(text))
+                let Err((message, help)) = uses(&text, scalar) else {
+                    return Fits::Yes;
+                };
+                self.error(node.spot, message, Some(help.to_owned()));
+                return Fits::Told;
             }
-            (Scalar::Number, Data::Number(value, _)) if *value >= 0.0 && value.is_finite() => {
-                Some(number_value(*value))
-            }
-            (Scalar::Word(words), _) if words.contains(&text.as_str()) => Some(Value::String(text)),
-            (Scalar::Id, _) if legal_id(&text) => Some(Value::String(text)),
-            (Scalar::Id, _) => {
+            (Scalar::Word(words), _) => words.contains(&text.as_str()),
+            (Scalar::Id, _) if !legal_id(&text) => {
                 self.illegal_id(node.spot, &text);
-                Some(Value::String(text))
+                return Fits::Told;
             }
-            (Scalar::Any, Data::Bool(value)) => Some(Value::Bool(*value)),
-            (Scalar::Any, Data::Number(value, _)) => Some(number_value(*value)),
-            (Scalar::Any, Data::Null) => Some(Value::Null),
-            (Scalar::Any, _) => Some(Value::String(text)),
-            _ => None,
+            (Scalar::Id, _) => true,
+            (
+                Scalar::No
+                | Scalar::Expression
+                | Scalar::Bool
+                | Scalar::Flag
+                | Scalar::Number
+                | Scalar::Count,
+                _,
+            ) => false,
         };
-        match value {
-            Some(value) if shape.lift == Lift::ToList => Value::Sequence(vec![value]),
-            Some(value) => value,
-            None => self.mismatch(node, shape, key),
-        }
+        if fits { Fits::Yes } else { Fits::No }
     }
 
     fn illegal_id(&mut self, spot: Spot, text: &str) {
@@ -238,7 +205,7 @@ impl Walk<'_> {
         self.error(spot, message, Some(help.to_owned()));
     }
 
-    fn mismatch(&mut self, node: &Node, shape: &Shape, key: Option<&Key>) -> Value {
+    fn mismatch(&mut self, node: &Node, shape: &Shape, key: Option<&Key>) {
         let subject = key.map_or_else(String::new, |key| format!("`{}`: ", shown(&key.text)));
         let got = match &node.data {
             Data::Sequence(_) | Data::Mapping(_) | Data::Null => node.kind().to_owned(),
@@ -268,11 +235,9 @@ impl Walk<'_> {
             _ => None,
         };
         self.error(node.spot, message, help);
-        Value::Null
     }
 
-    fn mapping(&mut self, node: &Node, entries: &[(Key, Node)], table: &'static Mapping) -> Value {
-        let mut values = ValueMapping::with_capacity(entries.len());
+    fn mapping(&mut self, node: &Node, entries: &[(Key, Node)], table: &'static Mapping) {
         for (key, child) in entries {
             let known = table.keys.iter().find(|entry| entry.key == key.text);
             let shape = match (known, &table.others) {
@@ -312,11 +277,7 @@ impl Walk<'_> {
                     shape
                 }
             };
-            let value = self.node(child, shape, Some(key));
-            if child.is_null() && shape.null == Null::Absent {
-                continue;
-            }
-            values.insert(Value::String(key.text.clone()), value);
+            self.node(child, shape, Some(key));
         }
         for entry in table.keys {
             if matches!(entry.need, Need::Required) && node.get(entry.key).is_none() {
@@ -333,7 +294,6 @@ impl Walk<'_> {
         if matches!(table.others, Others::Ids(_)) && entries.is_empty() {
             self.error(node.spot, format!("{} is empty", table.what), None);
         }
-        Value::Mapping(values)
     }
 
     fn unknown(&mut self, key: &Key, table: &Mapping) {
@@ -394,18 +354,10 @@ fn uses(text: &str, what: Scalar) -> Result<(), (String, &'static str)> {
     }
 }
 
-/// Whether a text is one expression and nothing else, as far as the models see it.
+/// Whether a text is one expression and nothing else, seen from its ends.
 fn is_expression(text: &str) -> bool {
     let text = text.trim();
     text.starts_with("${{") && text.ends_with("}}")
-}
-
-fn number_value(number: f64) -> Value {
-    // Whole numbers as such: the models read some as integers.
-    match number_text(number).parse::<i64>() {
-        Ok(whole) => Value::Number(whole.into()),
-        Err(_) => Value::Number(number.into()),
-    }
 }
 
 fn expected(shape: &Shape) -> String {

@@ -84,7 +84,8 @@ fn texts(map: &Map) -> Vec<(&str, &str)> {
 fn a_workflow_is_loaded_with_all_that_it_says() {
     let (workflow, warnings) = workflow(Path::new("ci.yml"), WHOLE.as_bytes()).unwrap();
     assert_eq!(warnings, []);
-    assert!(workflow.on.events.push.is_present() && workflow.on.events.workflow_call.is_present());
+    let named = ["push", "workflow_call", "release"].map(|event| workflow.names_event(event));
+    assert_eq!(named, [true, true, false]);
     assert_eq!(
         texts(&workflow.env),
         [("A", "1.1"), ("B", "true"), ("C", ""), ("D", "31")]
@@ -341,10 +342,6 @@ proptest! {
         let text = format!("{}{piece}{}", &WHOLE[..from], &WHOLE[to..]);
         if let Err(Diagnostics(wrong)) = workflow(Path::new("ci.yml"), text.as_bytes()) {
             prop_assert!(!wrong.is_empty());
-            for diagnostic in wrong {
-                // The tables are as strict as the models.
-                prop_assert!(!diagnostic.message.contains("the form that is expected"), "{diagnostic}\n{text}");
-            }
         }
     }
 }

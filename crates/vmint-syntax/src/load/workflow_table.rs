@@ -1,6 +1,6 @@
 //! The syntax of a workflow, as data.
 
-use super::schema::{Entry, Lift, Mapping, Need, Null, Others, Scalar, Shape};
+use super::schema::{Entry, Mapping, Need, Null, Others, Scalar, Shape};
 
 pub(super) const fn scalar(scalar: Scalar) -> Shape {
     Shape {
@@ -8,7 +8,6 @@ pub(super) const fn scalar(scalar: Scalar) -> Shape {
         list: None,
         mapping: &[],
         null: Null::Refused,
-        lift: Lift::No,
     }
 }
 
@@ -70,14 +69,13 @@ pub(super) static ACTION_USED: Shape = scalar(Scalar::Action);
 pub(super) static ID: Shape = scalar(Scalar::Id);
 /// `if`: nothing is as if it were absent.
 pub(super) static CONDITION: Shape = Shape {
-    null: Null::Absent,
+    null: Null::Allowed,
     ..scalar(Scalar::Text)
 };
 static TEXTS: Shape = list(&FILLED);
 /// One text, or a list of them.
 static ONE_OR_MORE: Shape = Shape {
     list: Some(&FILLED),
-    lift: Lift::ToList,
     ..scalar(Scalar::Filled)
 };
 pub(super) static ENV: Shape = Shape {
@@ -220,7 +218,7 @@ static ON_KEYS: Mapping = closed(
 
 const fn event_body(tables: &'static [(&'static str, &'static Mapping)]) -> Shape {
     Shape {
-        null: Null::Kept,
+        null: Null::Allowed,
         ..mapping(tables)
     }
 }
@@ -311,13 +309,13 @@ static CALL_SECRETS: Shape = declared(&[("", &by_id("`secrets`", &CALL_SECRET))]
 /// `inputs:` with nothing below is the same as without it.
 pub(super) const fn declared(tables: &'static [(&'static str, &'static Mapping)]) -> Shape {
     Shape {
-        null: Null::Absent,
+        null: Null::Allowed,
         ..mapping(tables)
     }
 }
 
 pub(super) static DESCRIPTION: Shape = Shape {
-    null: Null::Absent,
+    null: Null::Allowed,
     ..scalar(Scalar::Text)
 };
 static CALL_INPUT: Shape = mapping(&[(
@@ -365,7 +363,7 @@ static WORKFLOW_DISPATCH: Shape = event_body(&[(
 )]);
 static DISPATCH_INPUTS: Shape = declared(&[("", &by_id("`inputs`", &DISPATCH_INPUT))]);
 static DISPATCH_INPUT: Shape = Shape {
-    null: Null::Empty,
+    null: Null::Allowed,
     ..mapping(&[(
         "",
         &closed(
@@ -549,7 +547,6 @@ static CALL_JOB: Mapping = closed(
 );
 static NEEDS: Shape = Shape {
     list: Some(&ID),
-    lift: Lift::ToList,
     ..scalar(Scalar::Id)
 };
 static RUNS_ON: Shape = Shape {
@@ -561,7 +558,6 @@ static RUNS_ON: Shape = Shape {
             &[optional("group", &FILLED), optional("labels", &ONE_OR_MORE)],
         ),
     )],
-    lift: Lift::ToList,
     ..scalar(Scalar::Filled)
 };
 static ENVIRONMENT: Shape = Shape {

@@ -66,9 +66,13 @@ fn is_indentation(error: &ScanError) -> bool {
 }
 
 fn read(lenient: &Lenient) -> Result<Node, Refused> {
-    let text = lenient.text();
+    read_text(lenient.text(), lenient)
+}
+
+fn read_text(text: &str, lenient: &Lenient) -> Result<Node, Refused> {
     let mut builder = Builder::default();
-    let unfinished = !text.ends_with(['\n', '\r']);
+    let last = text.rsplit(['\n', '\r']).next().unwrap_or_default();
+    let unfinished = !last.is_empty();
     let characters = if unfinished { text.chars().count() } else { 0 };
     let mut parser = Parser::new_from_str(text);
     while let Some(event) = parser.next_event() {
@@ -76,14 +80,15 @@ fn read(lenient: &Lenient) -> Result<Node, Refused> {
         let start = &span.start;
         let spot = spot(start.line(), lenient.column(start.line(), start.col()));
         let event = match event {
-            Event::Scalar(text, style, anchor, tag) if is_block(style) && unfinished => {
-                let at_end = span.end.index() >= characters;
-                let text = if at_end {
-                    without_added_break(text)
-                } else {
-                    text
-                };
-                Event::Scalar(text, style, anchor, tag)
+            Event::Scalar(scalar, style, anchor, tag)
+                if is_block(style) && unfinished && span.end.index() >= characters =>
+            {
+                let scalar = without_added_break(scalar);
+                // Blanks behind the last break belong to the scalar only where they are more than its indentation.
+                if is_blank(last) && !scalar.rsplit('\n').next().is_some_and(is_blank) {
+                    return read_text(&text[..text.len() - last.len()], lenient);
+                }
+                Event::Scalar(scalar, style, anchor, tag)
             }
             event => event,
         };
@@ -97,6 +102,11 @@ fn read(lenient: &Lenient) -> Result<Node, Refused> {
 
 fn is_block(style: ScalarStyle) -> bool {
     matches!(style, ScalarStyle::Literal | ScalarStyle::Folded)
+}
+
+/// Whether a line is of blanks, and of some.
+fn is_blank(line: &str) -> bool {
+    !line.is_empty() && line.bytes().all(|byte| byte == b' ')
 }
 
 /// The parser adds a line break to a block scalar whose last line has none because the file ends there. GitHub's does not.

@@ -65,6 +65,8 @@ pub struct Acquire {
     pub owner: Option<Owner>,
     /// Whether to wait in line when the pool may have no more machines.
     pub wait: bool,
+    /// If the machine is lost while it is lent, what is left of it is kept under this name: [`Lease::keep_if_lost`].
+    pub keep_lost: Option<Name>,
 }
 
 impl Default for Acquire {
@@ -75,6 +77,7 @@ impl Default for Acquire {
             ttl: None,
             owner: None,
             wait: true,
+            keep_lost: None,
         }
     }
 }
@@ -461,6 +464,9 @@ impl Pool {
                 process::current().map_err(|e| Fault::from_error(ErrorKind::Host, &e))?,
             ),
         };
+        if let Some(name) = &how.keep_lost {
+            self.vmint.expect_free(name)?;
+        }
         let want = vmint_pool::Acquire {
             pool: self.name.clone(),
             owner,
@@ -472,6 +478,9 @@ impl Pool {
         let record = self.here.acquire(&want, say).await?;
         let lease = Lease::new(self.vmint.clone(), self.here.clone(), record);
         self.expect_watched(&lease)?;
+        if let Some(name) = &how.keep_lost {
+            lease.keep_if_lost(Some(name))?;
+        }
         Ok(lease)
     }
 

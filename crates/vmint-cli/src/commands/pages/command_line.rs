@@ -197,6 +197,7 @@ fn page() -> String {
 }
 
 #[test]
+#[cfg_attr(not(feature = "top"), ignore = "documents have all commands")]
 fn the_page_of_the_command_line_is_made_of_its_description() {
     compare("command-line.md", &page());
 }

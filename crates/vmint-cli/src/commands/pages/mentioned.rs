@@ -79,6 +79,7 @@ fn commands(text: &str) -> Vec<(usize, String)> {
 }
 
 #[test]
+#[cfg_attr(not(feature = "top"), ignore = "documents have all commands")]
 fn every_command_in_the_documents_can_be_written_so() {
     let (mut seen, mut wrong) = (0, Vec::new());
     for page in pages() {

@@ -6,6 +6,7 @@
 use super::document;
 use crate::commands::care::EventView;
 use crate::commands::workflow::{TraceView, sample_events, sample_run, sample_trace};
+#[cfg(feature = "top")]
 use crate::top::draw::tests::snapshot;
 use crate::view::{self, Machine};
 use serde::Serialize;
@@ -314,6 +315,7 @@ fn machines_events_and_the_screen_are_of_their_form() {
         };
         are("Event", [EventView::from(&event)]);
     }
+    #[cfg(feature = "top")]
     are("Top", [snapshot(2)]);
 }
 
