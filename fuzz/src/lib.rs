@@ -2,7 +2,7 @@
 
 pub mod archive;
 
-use vmint_workflow::expr::{ContextName, EvalError, Scope, Status, Value};
+use vmint_syntax::expr::{ContextName, EvalError, Scope, Status, Value};
 
 /// A scope with something in each context, deep enough for filters and indexes to find something.
 pub fn scope() -> Scope {

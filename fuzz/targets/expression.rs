@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use vmint_fuzz::{evaluated, place};
-use vmint_workflow::expr;
+use vmint_syntax::expr;
 
 /// What an evaluation may make, with room for what a context gives as it is.
 const MOST: usize = 11 << 20;

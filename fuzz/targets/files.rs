@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use vmint_workflow::files::{File, pairs, paths, summary, variables};
+use vmint_syntax::files::{File, pairs, paths, summary, variables};
 
 fuzz_target!(|bytes: &[u8]| {
     for file in [File::Env, File::Output, File::State] {

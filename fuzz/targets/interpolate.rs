@@ -3,8 +3,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use vmint_fuzz::{evaluated, place};
-use vmint_workflow::expr;
-use vmint_workflow::expr::template::{Segment, split};
+use vmint_syntax::expr;
+use vmint_syntax::expr::template::{Segment, split};
 
 fuzz_target!(|text: &str| {
     if let Ok(segments) = split(text) {

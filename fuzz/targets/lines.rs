@@ -5,12 +5,12 @@
 
 use libfuzzer_sys::fuzz_target;
 use std::sync::LazyLock;
-use vmint_workflow::commands::{Commands, Echo, Unsecure};
-use vmint_workflow::lines::{Debugging, Event, Interpreter, Job};
-use vmint_workflow::log::MAX_LINE;
-use vmint_workflow::mask::Masks;
-use vmint_workflow::matcher::Matchers;
-use vmint_workflow::report::ansi;
+use vmint_syntax::ansi;
+use vmint_syntax::commands::{Commands, Echo, Unsecure};
+use vmint_syntax::lines::{Debugging, Event, Interpreter, Job};
+use vmint_syntax::log::MAX_LINE;
+use vmint_syntax::mask::Masks;
+use vmint_syntax::matcher::Matchers;
 
 /// Of several forms: a word, one with what is escaped in commands and in JSON, one of several lines, one with a colour.
 const SECRETS: [&str; 5] = [

@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use vmint_workflow::expr::Value;
-use vmint_workflow::matrix::{MOST, combinations};
+use vmint_syntax::expr::Value;
+use vmint_syntax::matrix::{MOST, combinations};
 
 fuzz_target!(|text: &str| {
     let Ok(matrix) = Value::from_json(text) else {

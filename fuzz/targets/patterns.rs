@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use vmint_workflow::event::pattern;
-use vmint_workflow::glob::{Entry, Patterns, least_common_ancestor};
+use vmint_syntax::event::pattern;
+use vmint_syntax::glob::{Entry, Patterns, least_common_ancestor};
 
 fuzz_target!(|input: &str| {
     let (text, list) = input.split_once('\n').unwrap_or((input, ""));

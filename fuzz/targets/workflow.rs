@@ -1,16 +1,30 @@
-//! A file, checked in an empty repository without any action; also read as an action.
+//! A file, checked in an empty repository without any action; also read as an action. Both are what another reader, with the types of
+//! `github-actions-models`, takes them for.
 #![no_main]
 
+#[path = "../../crates/vmint-syntax/tests/models/compare.rs"]
+mod compare;
+
+use compare::Compared;
 use libfuzzer_sys::fuzz_target;
 use std::path::Path;
-use std::sync::LazyLock;
-use vmint_workflow::check::{Mirror, Options, Selection, check};
-use vmint_workflow::diagnostic::{Diagnostic, SHOWN};
-use vmint_workflow::labels::LeftOut;
-use vmint_workflow::load;
+use vmint_syntax::check::actions::choose;
+use vmint_syntax::check::{Actions, Found, NoFiles, Options, Selection, check};
+use vmint_syntax::diagnostic::{Diagnostic, SHOWN};
+use vmint_syntax::labels::LeftOut;
+use vmint_syntax::load;
+use vmint_syntax::replace::Choices;
+use vmint_syntax::uses::RepositoryUses;
 
-static EMPTY: LazyLock<tempfile::TempDir> =
-    LazyLock::new(|| tempfile::tempdir().expect("an empty folder"));
+/// Where there are no copies of actions.
+struct NoCopies;
+
+impl Actions for NoCopies {
+    fn find(&self, uses: &RepositoryUses) -> Found {
+        let help = String::from("fetch it");
+        choose(uses, &Choices::default(), |_| Found::Nothing { help })
+    }
+}
 
 fn sound(bytes: &[u8], said: &[Diagnostic]) {
     let is_break = |byte: &&u8| matches!(byte, b'\n' | b'\r');
@@ -37,8 +51,9 @@ fn sound(bytes: &[u8], said: &[Diagnostic]) {
 fuzz_target!(|bytes: &[u8]| {
     let path = Path::new("ci.yml");
     let options = Options {
-        repository: EMPTY.path(),
-        actions: &Mirror::default(),
+        repository: Path::new(""),
+        files: &NoFiles,
+        actions: &NoCopies,
         left_out: &LeftOut::default(),
         labels: None,
         slug: "",
@@ -51,5 +66,10 @@ fuzz_target!(|bytes: &[u8]| {
     match load::action(path, bytes) {
         Ok((_, warnings)) => sound(bytes, &warnings),
         Err(wrong) => sound(bytes, &wrong.0),
+    }
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        for compared in [compare::workflow(text), compare::action(text)] {
+            assert!(!matches!(compared, Compared::Differs(_)), "{compared:?}");
+        }
     }
 });

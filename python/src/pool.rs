@@ -1,7 +1,7 @@
 //! Pools to lend from, and how they are made and changed.
 
 use crate::failure;
-use crate::host::{Door, Wanted};
+use crate::host::{Door, Wanted, read};
 use crate::lease::Lease;
 use crate::operation::{Operation, json};
 use crate::owned::Owned;
@@ -101,6 +101,7 @@ impl Pool {
         timeout: f64,
         ttl: Option<f64>,
         wait: bool,
+        keep_lost: Option<String>,
     ) -> PyResult<Operation> {
         let (door, pool) = self.held.get()?.clone();
         let how = Acquire {
@@ -108,6 +109,7 @@ impl Pool {
             timeout: duration(timeout)?,
             ttl: ttl.map(duration).transpose()?,
             wait,
+            keep_lost: keep_lost.as_deref().map(read).transpose()?,
             ..Acquire::default()
         };
         let work = async move {

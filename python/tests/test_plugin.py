@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
@@ -283,6 +284,48 @@ def test_the_machine_of_a_failed_test_is_kept_as_it_was(session: pytest.Pytester
     told = [text for text in found if text.startswith("evidence of")]
     assert sorted(told) == [f"evidence of {one}\n1\n" for one in ("clean_worker_vm", "fresh_vm", "vm")], found
     assert "left over: 0" in said(result)
+
+
+def disk_image(home: Home, folder: Path) -> str:
+    """An image with a disk: busybox, without an init."""
+    (busybox,) = [path for path in home.root.glob("images/busybox/*/busybox") if path.is_file()]
+    archive = folder / "root.tar"
+    with tarfile.open(archive, "w") as tar:
+        tar.add(busybox, "bin/busybox")
+        for name in ("sh", "cat", "echo", "sync"):
+            link = tarfile.TarInfo(f"bin/{name}")
+            link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+            tar.addfile(link)
+    run("image", "import", "disk", str(archive), "--size", "64M")
+    return "disk"
+
+
+def test_of_a_machine_that_died_the_disk_is_kept(session: pytest.Pytester, home: Home, tmp_path: Path) -> None:
+    image = disk_image(home, tmp_path)
+    session.makepyfile(
+        """
+        import contextlib
+
+        def die(vm):
+            vm.exec("echo evidence >/evidence; sync", check=True)
+            vm.exec("echo c >/proc/sysrq-trigger")
+
+        def test_it(vm):
+            die(vm)
+
+        def test_that_expects_it(vm):
+            with contextlib.suppress(Exception):
+                die(vm)
+        """
+    )
+    result = go(session, "--vmint-keep-failed", "--vmint-image", image)
+    result.assert_outcomes(failed=1, passed=1)
+    (name,) = kept(result)
+    assert f"It has died; its disk is kept. vmint start {name}    boots from it" in said(result)
+    assert [one["name"] for one in home.json("ls", "--all")] == [name]
+    run("start", name)
+    assert run("exec", name, "--", "cat", "/evidence") == "evidence\n"
+    run("rm", "--force", name)
 
 
 def test_the_summary_counts_and_compares(session: pytest.Pytester, home: Home) -> None:

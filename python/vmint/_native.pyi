@@ -96,7 +96,7 @@ class Pool:
     name: str
     def status(self) -> dict[str, Any]: ...
     def acquire(
-        self, label: Optional[str], timeout: float, ttl: Optional[float], wait: bool
+        self, label: Optional[str], timeout: float, ttl: Optional[float], wait: bool, keep_lost: Optional[str]
     ) -> Operation[Lease]: ...
 
 class Lease:

@@ -250,11 +250,14 @@ class Pool:
         timeout: float = 60.0,
         ttl: Optional[float] = None,
         wait: bool = True,
+        keep_lost: Optional[str] = None,
     ) -> Lease:
         """Acquires a machine that is ready, or the next one that becomes ready; callers queue in order. Raises
         :class:`TimedOut` after ``timeout`` seconds. Without ``wait``, raises :class:`Refused` if all machines that the
-        pool may have are leased. After ``ttl`` seconds the lease ends unless it is renewed."""
-        return Lease(await _done(self._native.acquire(label, timeout, ttl, wait)))
+        pool may have are leased. After ``ttl`` seconds the lease ends unless it is renewed. If the machine dies while it
+        is lent, its disk and logs are kept as a stopped machine with the name ``keep_lost``, as ``record()["kept"]``
+        then says."""
+        return Lease(await _done(self._native.acquire(label, timeout, ttl, wait, keep_lost)))
 
     async def resize(self, *, min: Optional[int] = None, max: Optional[int] = None) -> None:
         """Changes the number of machines; opens the pool again if it was drained."""

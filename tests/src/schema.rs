@@ -48,7 +48,11 @@ impl Document {
     fn answer(&self, words: &[OsString]) -> Option<SchemaIndex> {
         let words: Vec<_> = words.iter().filter_map(|word| word.to_str()).collect();
         let first = words.first().copied()?;
-        for (command, option) in [("doctor", "--repair"), ("logs", "--network")] {
+        for (command, option) in [
+            ("doctor", "--repair"),
+            ("logs", "--network"),
+            ("logs", "--trace"),
+        ] {
             if first == command && words.contains(&option) {
                 return self.answers.get(&format!("{command} {option}")).copied();
             }

@@ -1,9 +1,13 @@
 //! Whom a machine of a pool serves: the holder of its lease, at its generation, and nobody else.
 
 use serde_json::Value;
+use std::ffi::OsStr;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use vmint_tests::call::binary;
+use vmint_tests::fixture::Tarball;
+use vmint_tests::processes::kill;
+use vmint_tests::seed::Seed;
 use vmint_tests::{Call, Home, Outcome, until};
 
 const SOON: Duration = Duration::from_secs(30);
@@ -220,4 +224,90 @@ fn an_owner_that_the_runner_cannot_see_is_refused_with_the_reason() {
     container.signal(rustix::process::Signal::KILL);
     let _ = container.finish();
     home.ok("pool rm p --force");
+}
+
+#[test]
+fn what_is_left_of_a_machine_that_dies_while_it_is_lent_is_kept_for_whoever_asked_and_nothing_else()
+{
+    let home = Home::with(Seed::Image);
+    let tar = Tarball::busybox(&home)
+        .folder("srv", 0o755)
+        .write(&home, "root.tar");
+    let words = ["image", "import", "disk", "--size", "64M"].map(OsStr::new);
+    home.call(words.into_iter().chain([tar.as_os_str()]))
+        .run()
+        .ok();
+    home.ok("pool create p --image disk --memory 128M --min 1 --max 1");
+    let sh =
+        |machine: &str, script: &str| home.call(["exec", machine, "--", "sh", "-c", script]).run();
+
+    // The name must be free, and is asked for before anybody waits.
+    home.ok("create taken --image disk --memory 128M");
+    let refused = home.vmint("lease acquire p --keep-lost taken");
+    let said = refused.error();
+    assert!(
+        said.contains("a machine with the name taken exists already"),
+        "{said}"
+    );
+    home.ok("rm taken");
+
+    // By its guest's own doing, at its second generation, and by the death of its runner.
+    let ends: [(&str, &dyn Fn(&str)); 2] = [
+        ("panic", &|machine| {
+            sh(machine, "echo c > /proc/sysrq-trigger");
+        }),
+        ("killed", &|machine| {
+            kill(home.pids(machine).0);
+        }),
+    ];
+    for (name, end) in ends {
+        let lease = home.json(&format!("lease acquire p --keep-lost {name}"));
+        let (id, machine) = (text(&lease, "lease"), text(&lease, "machine"));
+        sh(&machine, "echo evidence > /srv/evidence; sync").ok();
+        end(&machine);
+        until(SOON, "it is kept", || {
+            home.vmint("ls");
+            home.vmint(&format!("info {name}")).code == Some(0)
+        });
+        let kept = home.json(&format!("info {name}"));
+        assert_eq!(
+            (&kept["state"], &kept["pool"]),
+            (&"failed".into(), &Value::Null),
+            "{kept}"
+        );
+        let over = home.vmint(&format!("lease release {id}"));
+        assert!(over.error().contains("its machine was lost"), "{over}");
+        // As any other: it boots from the disk that it had.
+        let console = home.ok(&format!("logs {name}"));
+        assert!(
+            name != "panic" || console.text().contains("sysrq"),
+            "{console}"
+        );
+        home.ok(&format!("start {name}"));
+        let found = home.ok(&format!("exec {name} -- cat /srv/evidence"));
+        assert_eq!(found.text(), "evidence\n");
+        home.ok(&format!("rm --force {name}"));
+    }
+
+    // Who does not ask keeps nothing, and neither does one whose machine lives.
+    for asked in ["", "--keep-lost unused"] {
+        let lease = home.json(&format!("lease acquire p {asked}"));
+        let (id, machine) = (text(&lease, "lease"), text(&lease, "machine"));
+        if asked.is_empty() {
+            ends[0].1(&machine);
+        } else {
+            home.ok(&format!("lease release {id}"));
+        }
+        until(SOON, "the pool's machine is another one, or fresh", || {
+            home.vmint("ls");
+            let left = home.vmint(&format!("info {machine}")).code != Some(0);
+            left || !asked.is_empty() && is_ready(&home, 2)
+        });
+    }
+    let machines = home.json("ls --all");
+    let machines = machines.as_array().expect("an array");
+    assert!(
+        machines.iter().all(|one| one["pool"] == "p"),
+        "{machines:?}"
+    );
 }

@@ -157,7 +157,7 @@ jobs:
       ill:
         image: localhost/box:1
         command: sh -c "echo I am ill; sleep 1000"
-        options: --health-cmd "echo cough; false" --health-interval 1s --health-retries 2
+        options: --health-cmd "echo cough of phlegm; false" --health-interval 1s --health-retries 2
     steps:
       - {id: never, run: echo}
       - {id: always, if: always(), run: echo ran}
@@ -339,7 +339,7 @@ fn what_cannot_be_pulled_is_told(ran: &Ran) {
 
 #[track_caller]
 fn what_fails_or_is_cancelled_is_removed(home: &Home, project: &Project, engine: &str) {
-    let args = format!("workflow run bad --var ENGINE={engine}");
+    let args = format!("workflow run bad --var ENGINE={engine} --secret WORD=phlegm");
     let mut run = project.vmint(home, &args).deadline(RUN_WITHIN).start();
     run.says("it-begins");
     run.signal(Signal::INT);
@@ -358,7 +358,7 @@ fn what_fails_or_is_cancelled_is_removed(home: &Home, project: &Project, engine:
         &[
             "service `ill` is not ready",
             "its health check failed",
-            "cough",
+            "cough of ***",
         ],
     );
     let log = record.log(home, "sick", "Initialize containers");
@@ -370,6 +370,15 @@ fn what_fails_or_is_cancelled_is_removed(home: &Home, project: &Project, engine:
             "##[error]service `ill`",
         ],
     );
+    let kept = holding(&home.root().join("runs"), &[b"phlegm".to_vec()]);
+    assert_eq!(kept, [], "what a service says of itself is masked");
+    // What the run waited for, while the service did not become well.
+    let trace = home.ok("logs latest --trace").text();
+    let waited = trace.lines().filter(|line| {
+        line.contains("wait for ") && line.contains(" before ") && line.contains("ill")
+    });
+    assert!(waited.count() > 0, "{trace}");
+    assert!(trace.contains("container call "), "{trace}");
     assert_eq!(record.outcome("sick", "never"), "skipped");
     assert_eq!(record.outcome("sick", "always"), "success");
     assert_eq!(record.outcome("sick", "Stop containers"), "success");

@@ -382,7 +382,7 @@ fn files_of_it_are_found(ran: &Ran) {
 #[track_caller]
 fn what_goes_wrong_is_told_and_nothing_is_left(home: &Home, project: &Project) {
     let mut run = project
-        .vmint(home, "workflow run bad")
+        .vmint(home, "workflow run bad --secret WORD=no-such-option")
         .deadline(RUN_WITHIN)
         .start();
     run.says("stop-begins");
@@ -398,8 +398,10 @@ fn what_goes_wrong_is_told_and_nothing_is_left(home: &Home, project: &Project) {
     );
     holds(
         &record.log(home, "none", "Initialize containers"),
-        &["unknown flag: --no-such-option"],
+        &["unknown flag: --***"],
     );
+    let kept = holding(&home.root().join("runs"), &[b"no-such-option".to_vec()]);
+    assert_eq!(kept, [], "what the container's engine says is masked");
     assert_eq!(record.outcome("none", "never"), "skipped");
     assert_eq!(
         reason("none", "always"),

@@ -256,3 +256,160 @@ fn a_secret_is_seen_nowhere() {
         "an output that holds a secret is not handed on: {text}"
     );
 }
+
+/// The secret stands in each place of a file that a user can put text into, so it is what names, keys and messages are made of.
+const NAMED: &str = r##"
+name: Workflow tr0ub4dor
+run-name: Run tr0ub4dor
+on: push
+concurrency: {group: "Group-tr0ub4dor", cancel-in-progress: true}
+env: {OF_WORKFLOW: tr0ub4dor}
+permissions: {contents: read}
+jobs:
+  tr0ub4dor:
+    name: Job tr0ub4dor
+    runs-on: ubuntu-latest
+    environment: {name: environment-tr0ub4dor, url: "https://example.com/tr0ub4dor"}
+    concurrency: group-of-job-tr0ub4dor
+    outputs: {tr0ub4dor: plain, o: "${{ steps.tr0ub4dor.outputs.o }}"}
+    strategy: {matrix: {tr0ub4dor: [tr0ub4dor-a, tr0ub4dor-b]}}
+    env: {OF_JOB: tr0ub4dor}
+    steps:
+      - id: tr0ub4dor
+        name: Step ${{ matrix.tr0ub4dor }} tr0ub4dor
+        env: {OF_STEP: tr0ub4dor}
+        run: |
+          printf 'left=tr0ub4dor\nbroken tr0ub4dor\n' >>"$GITHUB_ENV"
+          echo "::warning file=tr0ub4dor.c,title=tr0ub4dor,line=3::tr0ub4dor"
+          echo "# tr0ub4dor" >>"$GITHUB_STEP_SUMMARY"
+          echo "o=tr0ub4dor" >>"$GITHUB_OUTPUT"
+        continue-on-error: true
+      - run: |
+          true tr0ub4dor; exit 3
+        continue-on-error: true
+      - {name: shell, shell: "/no/tr0ub4dor {0}", run: echo, continue-on-error: true}
+      - {name: folder, working-directory: /no/tr0ub4dor, run: echo, continue-on-error: true}
+      - {name: number, timeout-minutes: "${{ fromJSON('\"tr0ub4dor\"') }}", run: echo, continue-on-error: true}
+      - {name: truth, continue-on-error: "${{ format('{0}', 'tr0ub4dor') }}", if: success(), run: echo}
+      - {name: condition, if: "always() && fromJSON('tr0ub4dor')", run: echo}
+      - {name: action, if: always(), uses: ./made, with: {tr0ub4dor: tr0ub4dor}, continue-on-error: true}
+      - {name: file, if: always(), run: 'echo tr0ub4dor >f; mkdir -p made'}
+      - {name: upload, if: always(), uses: actions/upload-artifact@v4, with: {name: "artifact-tr0ub4dor-${{ strategy.job-index }}", path: f}}
+      - {name: refused, if: always(), continue-on-error: true, uses: actions/upload-artifact@v4, with: {name: "bad:tr0ub4dor", path: f}}
+      - {name: none, if: always(), continue-on-error: true, uses: actions/upload-artifact@v4, with: {path: no-tr0ub4dor}}
+      - {name: download, if: always(), continue-on-error: true, uses: actions/download-artifact@v4, with: {name: no-tr0ub4dor}}
+      - {name: save, if: always(), uses: actions/cache/save@v4, with: {key: "key-tr0ub4dor", path: f}}
+      - {name: miss, if: always(), continue-on-error: true, uses: actions/cache/restore@v4, with: {key: none-tr0ub4dor, path: f, fail-on-cache-miss: "true"}}
+      - {name: matchers, if: always(), run: 'echo "::add-matcher::no-tr0ub4dor.json"'}
+  never:
+    needs: tr0ub4dor
+    if: github.actor == 'tr0ub4dor'
+    runs-on: ubuntu-latest
+    steps: [{run: echo}]
+  parallel:
+    runs-on: ubuntu-latest
+    strategy: {max-parallel: "${{ 'tr0ub4dor' }}", matrix: {a: [1]}}
+    steps: [{run: echo}]
+  number:
+    runs-on: ubuntu-latest
+    timeout-minutes: ${{ fromJSON('"tr0ub4dor"') }}
+    steps: [{run: echo}]
+  called:
+    uses: ./.github/workflows/called.yml
+    with: {word: tr0ub4dor}
+  left-out:
+    runs-on: left-tr0ub4dor
+    steps: [{run: echo}]
+"##;
+
+const CALLED: &str = r#"
+on:
+  workflow_call:
+    inputs: {word: {type: string}}
+    outputs: {o: {value: "${{ fromJSON(inputs.word) }}"}}
+jobs:
+  inner:
+    name: Inner ${{ inputs.word }}
+    runs-on: ubuntu-latest
+    steps: [{run: 'echo "${{ inputs.word }}"'}]
+"#;
+
+/// What the machine has not, or the file should not ask: each in a run of its own, which fails for it.
+const REFUSED: [&str; 4] = [
+    "on: push\njobs: {a: {runs-on: 'label-tr0ub4dor', steps: [{run: echo}]}}",
+    "on: push\njobs: {a: {name: tr0ub4dor, runs-on: ubuntu-latest, container: 'image-tr0ub4dor:1', steps: [{run: echo}]}}",
+    "on: push\njobs: {a: {runs-on: ubuntu-latest, services: {tr0ub4dor: {image: 'tr0ub4dor:1'}}, steps: [{run: echo}]}}",
+    "on: push\nconcurrency: \"${{ fromJSON('tr0ub4dor') }}\"\njobs: {a: {runs-on: ubuntu-latest, steps: [{run: echo}]}}",
+];
+
+/// Whatever a user calls something, and whatever is said of it: a secret in it is not shown, not kept and not reported.
+#[test]
+fn a_secret_in_a_name_or_in_a_message_is_seen_nowhere() {
+    let home = Home::new();
+    let settings = format!("skip-runs-on = [\"left-*\"]\n{TINY}");
+    let project = Project::with(&settings, NAMED);
+    project.workflow("called", CALLED);
+    for (index, text) in REFUSED.iter().enumerate() {
+        project.workflow(&format!("refused{index}"), text);
+    }
+    let needles = [b"tr0ub4dor".to_vec()];
+    let look = |line: &str| {
+        let outcome = project
+            .call(&home, line.split(' '))
+            .env("ONE", "tr0ub4dor")
+            .run();
+        for bytes in [&outcome.stdout, &outcome.stderr] {
+            let text = String::from_utf8_lossy(bytes);
+            assert!(!text.contains("tr0ub4dor"), "{line} shows it: {text}");
+        }
+        outcome
+    };
+    let ran = look("workflow run ci --secret ONE --machine-per job --snapshot-steps --report out");
+    assert_eq!(ran.code, Some(1), "{ran}");
+    let events = look("workflow run ci --secret ONE --format ndjson --report again");
+    assert_eq!(events.code, Some(1), "{events}");
+    for name in 0..REFUSED.len() {
+        let refused = look(&format!(
+            "workflow run refused{name} --secret ONE --report refused"
+        ));
+        assert_ne!(refused.code, Some(0), "{refused}");
+    }
+    let lists = [
+        "workflow ls",
+        "workflow ls --format json",
+        "lease ls --format json",
+        "events",
+    ];
+    for line in lists {
+        look(line).ok();
+    }
+    for run in home.json("workflow ls").as_array().unwrap() {
+        let id = run["id"].as_str().unwrap();
+        look(&format!("workflow show {id}")).ok();
+        look(&format!("workflow show {id} --format json")).ok();
+    }
+    for folder in ["out", "again", "refused"] {
+        assert_eq!(
+            holding(&project.root().join(folder), &needles),
+            [],
+            "reported"
+        );
+    }
+    let mut kept = holding(&home.root().join("runs"), &needles);
+    kept.extend(holding(&home.root().join("groups"), &needles));
+    kept.retain(|(path, _)| {
+        let path = path.to_string_lossy();
+        // What goes on from there needs these as they are; they are their owner's alone. An artifact is what the user has made.
+        !(path.ends_with(".state") || path.contains("/artifacts/") || path.contains("/moments/"))
+    });
+    assert_eq!(kept, [], "kept");
+    for file in ["vmint.db", "vmint.db-wal"] {
+        let bytes = std::fs::read(home.root().join(file)).unwrap_or_default();
+        let held = bytes.windows(9).any(|window| window == b"tr0ub4dor");
+        assert!(!held, "it is in {file}");
+    }
+    let text = ran.text();
+    for line in ["Job *** ", "Step ***-a ***", "Inner ***", "artifact-***-0"] {
+        assert!(text.contains(line), "{line:?}: {ran}");
+    }
+}

@@ -117,7 +117,9 @@ fn find_init(options: &Options) -> Option<CString> {
     let path = match &options.init {
         Init::None => return None,
         Init::Path(path) if is_program(path) => path.clone(),
-        Init::Path(path) => console::fatal(&format!("the init {path} is no program in the root")),
+        Init::Path(path) => {
+            console::fatal(&format!("the init {path} is not a program in the root"))
+        }
         Init::Auto => ["/sbin/init", "/lib/systemd/systemd"]
             .into_iter()
             .find(|p| is_program(p))?

@@ -255,7 +255,7 @@ fn write_host_keys(folder: &Path, keys: &[SshHostKey]) -> io::Result<()> {
         if !key.algorithm.bytes().all(|b| b.is_ascii_alphanumeric()) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                "a key algorithm is no plain word",
+                "a key algorithm is not a plain word",
             ));
         }
         let private = folder.join(format!("ssh_host_{}_key", key.algorithm));

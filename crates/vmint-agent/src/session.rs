@@ -104,7 +104,7 @@ impl Agent {
                 Ok(Some(Event::Message { stream, message })) => self.message(stream, message)?,
                 Err(error) => {
                     console::say(&format!(
-                        "the host sent what is no frame ({error}); waiting for a new session"
+                        "the host sent something that is not a frame ({error}); waiting for a new session"
                     ));
                     self.end_session();
                 }

@@ -55,7 +55,7 @@ impl Unpack {
         if !path.is_absolute() {
             return Err(failure(
                 ErrorCode::Invalid,
-                format_args!("unpack to {shown:?}, which is no absolute path"),
+                format_args!("unpack to {shown:?}, which is not an absolute path"),
             ));
         }
         let target_is_new = !path.exists();

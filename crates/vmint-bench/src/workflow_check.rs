@@ -122,6 +122,7 @@ pub(crate) fn check(rig: &Rig<'_>, rows: &mut Rows<'_>) -> Result<(), Fault> {
 fn checked(text: &str) -> Result<(), Fault> {
     let options = check::Options {
         repository: Path::new("/nonexistent"),
+        files: &check::Disk,
         actions: &Mirror::default(),
         left_out: &LeftOut::default(),
         labels: None,

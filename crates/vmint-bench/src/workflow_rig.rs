@@ -201,7 +201,7 @@ pub(crate) async fn run(
 fn succeeded(record: &RunRecord) -> Result<(), Fault> {
     match &record.end {
         Some(RunEnd::Success) => Ok(()),
-        Some(RunEnd::Fault { fault }) => Err(fault.clone()),
+        Some(RunEnd::Fault { fault }) => Err(fault.clone().into()),
         other => {
             let file = record.file.display();
             let message = format!("the run of {file} ended with {other:?}");

@@ -50,7 +50,7 @@ pub enum NoGroup {
         controller: &'static str,
     },
     /// Processes are in a group that is to have groups below it.
-    #[error("processes live in the control group {}, so that no group below it can be limited", .0.display())]
+    #[error("control group {} holds processes, so no group below it can be limited", .0.display())]
     Inhabited(PathBuf),
     /// What the disk's blocks are on cannot be limited.
     #[error("{} is on no disk that can be limited by itself", .0.display())]

@@ -13,7 +13,7 @@ use vmint_protocol::archive::{EntryKind, Reader};
 #[derive(Debug, thiserror::Error)]
 pub enum PackageError {
     /// apt does not know it.
-    #[error("apt knows no package {0}")]
+    #[error("apt has no package {0}")]
     Unknown(String),
     /// A program failed.
     #[error(transparent)]

@@ -30,7 +30,7 @@ impl fmt::Display for Boot {
 
 /// A word that is no kind of boot.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no kind of boot")]
+#[error("{0:?} is not a kind of boot")]
 pub struct InvalidBoot(String);
 
 impl FromStr for Boot {

@@ -221,6 +221,12 @@ pub struct LeaseRecord {
     /// That it ended.
     #[serde(default)]
     pub ended: Option<Ended>,
+    /// What is left of its machine, if that is lost, is to be kept as a stopped machine of this name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_lost: Option<Name>,
+    /// The machine that was kept in this way: it has the disk of the one that was lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<Name>,
     /// The end of what its machine said on its console, when that was lost and nothing else is left of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub console: Option<String>,
@@ -315,6 +321,8 @@ mod tests {
             expires_steady_ms: None,
             silent_steady_ms: None,
             ended: None,
+            keep_lost: None,
+            kept: None,
             console: None,
         };
         let at = |steady_ms, wall_ms| Now { steady_ms, wall_ms };

@@ -15,8 +15,7 @@
 //! * [`force`]: whether what stands in the way is overcome.
 //! * [`process`]: a process named so that no other can be mistaken for it.
 //! * [`home`]: where everything is kept.
-//! * [`printable`](mod@printable): text of others, made fit to be shown.
-//! * [`meant`]: which name was probably meant.
+//! * [`printable`](mod@printable), [`meant`]: what of a text is shown, and which name was meant; both from `vmint-text`.
 //! * `sim`: a simulated host for tests, with the feature of this name.
 //! * [`error`]: kinds of failure and their exit codes.
 
@@ -37,9 +36,7 @@ pub mod id;
 pub mod lease;
 pub mod ledger;
 pub mod limits;
-pub mod meant;
 pub mod pool;
-pub mod printable;
 pub mod process;
 pub mod record;
 #[cfg(any(test, feature = "sim"))]
@@ -64,9 +61,7 @@ pub use ledger::{
     Ring, Waiter,
 };
 pub use limits::{CpuLimit, DiskLimit, IoLimit, Limits};
-pub use meant::nearest;
 pub use pool::{Counts, PoolRecord, PoolSpec, PoolState, Slot, SlotState};
-pub use printable::{printable, printable_bytes, printable_lines};
 pub use process::ProcessRef;
 pub use record::{MachineRecord, SnapshotRecord};
 pub use size::{ByteSize, parse_duration, span};
@@ -75,3 +70,4 @@ pub use spec::{
     Publish,
 };
 pub use state::{IllegalTransition, MachineState};
+pub use vmint_text::{meant, nearest, printable, printable_bytes, printable_lines};

@@ -111,7 +111,7 @@ pub enum InvalidLimit {
     #[error("{0:?} is not a limit: write {1}")]
     NoSize(String, &'static str),
     /// Less than a machine can do with.
-    #[error("{given} is too little for a machine: {least} is the least")]
+    #[error("{given} is too little for a machine; the minimum is {least}")]
     TooLittle {
         /// What was asked for.
         given: ByteSize,
@@ -211,7 +211,7 @@ mod tests {
             ),
             (
                 "1M",
-                "1 MiB is too little for a machine: 16 MiB is the least",
+                "1 MiB is too little for a machine; the minimum is 16 MiB",
             ),
         ] {
             assert_eq!(text.parse::<DiskLimit>().unwrap_err().to_string(), message);

@@ -106,7 +106,7 @@ pub enum Item<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ArchiveError {
     /// A header's checksum is wrong: these bytes are no header.
-    #[error("a header's checksum is wrong; this is no tar archive, or it is damaged")]
+    #[error("a header's checksum is wrong; this is not a tar archive, or it is damaged")]
     Checksum,
     /// It is something else, that is known.
     #[error("this is {what}, and not a tar stream; {remedy}")]
@@ -117,7 +117,7 @@ pub enum ArchiveError {
         remedy: &'static str,
     },
     /// A field that should be a number is none, or out of range.
-    #[error("the field {0} is no valid number")]
+    #[error("the field {0} is not a valid number")]
     Number(&'static str),
     /// Pax records are malformed.
     #[error("malformed pax records")]

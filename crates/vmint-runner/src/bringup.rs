@@ -333,7 +333,7 @@ impl Story {
                     .map(|(_, reason)| reason.as_str());
                 format!(
                     "QEMU was told to end ({})",
-                    reason.unwrap_or("by whom is not known")
+                    reason.unwrap_or("by whom is unknown")
                 )
             }
             End::Ended if self.no_space => "the host's disk is full, and QEMU ended".into(),

@@ -12,7 +12,7 @@
 //! * [`session`], [`relay`]: streams to the guest's agent.
 //! * [`bringup`], [`identity`]: from a launch to a guest that can be used and is like no other.
 //! * [`fence`]: what a runner needs of its host, and nothing else.
-//! * [`reserve`]: what is left when a disk is full.
+//! * [`reserve`]: what is left when a disk is full; [`salvage`]: what is left of a machine that was lost while it was lent.
 //! * [`template`]: images booted once and frozen; [`probe`]: what executes guests on this host.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
@@ -30,6 +30,7 @@ pub mod probe;
 pub mod process;
 pub mod relay;
 pub mod reserve;
+pub mod salvage;
 pub mod server;
 pub mod session;
 pub mod start;

@@ -73,11 +73,11 @@ use vmint_store::Store;
 
 /// Why a machine stands still that cannot write to its disk.
 const FULL_DISK: &str =
-    "the host's disk is full: the machine stands still until there is space and it is resumed";
+    "the host's disk is full: the machine is paused until there is space and it is resumed";
 
 /// Why a machine stands still that may not write to its disk any more.
 const FULL_LAYER: &str =
-    "its disk has grown to its limit: the machine stands still; a reset or a snapshot makes room";
+    "its disk has grown to its limit: the machine is paused; a reset or a snapshot makes room";
 
 /// How often a guest may say that its kernel has panicked and goes on in another. Once is what a kernel does; QEMU makes an event of each,
 /// and holds what is not read.

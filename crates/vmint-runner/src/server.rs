@@ -220,7 +220,7 @@ async fn route(
         }
         (method, path) => Err(Fault::new(
             ErrorKind::NotFound,
-            format!("a runner knows no {method} {path}"),
+            format!("unknown request: {method} {path}"),
         )),
     }
 }
@@ -235,7 +235,7 @@ fn meant(request: &Request<Incoming>) -> Result<Option<Generation>, Fault> {
         Some(number) => Ok(Some(Generation(number))),
         None => Err(Fault::new(
             ErrorKind::Usage,
-            format!("{}: {value:?} is no generation", api::GENERATION),
+            format!("{}: {value:?} is not a generation", api::GENERATION),
         )),
     }
 }

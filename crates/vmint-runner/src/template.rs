@@ -105,7 +105,7 @@ impl Wanted<'_> {
             Ok(None) => self.explain_rebuild(progress),
             Err(fault) => {
                 progress.stage(&format!(
-                    "a template cannot be used and is made anew: {}",
+                    "a template cannot be used and is made again: {}",
                     fault.message
                 ));
                 // Who is about to fork it finds out for himself; forks of it keep their links.
@@ -165,7 +165,7 @@ impl Wanted<'_> {
             "the image has changed".into()
         };
         progress.stage(&format!(
-            "the template of {name} does not fit any more ({why}); making it anew"
+            "the template of {name} no longer fits ({why}); making it again"
         ));
     }
 

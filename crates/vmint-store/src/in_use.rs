@@ -85,7 +85,7 @@ fn is_current(folder: &OwnedFd, path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
     fn soon() -> Instant {
         Instant::now() + Duration::from_millis(20)
@@ -120,6 +120,15 @@ mod tests {
         );
     }
 
+    /// Ends the others, also when whoever has it panics.
+    struct Done<'a>(&'a AtomicBool);
+
+    impl Drop for Done<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Of those who use a folder and those who remove it and make another one in its place nobody sees a folder that goes.
     #[test]
     fn what_is_used_is_there_until_it_is_not_used_any_more() {
@@ -136,22 +145,29 @@ mod tests {
             }
         };
         make();
+        let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
             for _ in 0..3 {
                 scope.spawn(|| {
-                    for _ in 0..300 {
+                    let mut used = 0;
+                    while used < 100 && !done.load(Ordering::Relaxed) {
                         let Some(_user) = InUse::share(&folder, later()).unwrap() else {
                             continue;
                         };
                         for _ in 0..20 {
                             assert!(folder.join("file").exists());
                         }
+                        used += 1;
                         seen.fetch_add(1, Ordering::Relaxed);
                     }
                 });
             }
             scope.spawn(|| {
-                for _ in 0..300 {
+                let _done = Done(&done);
+                // Until somebody has used it: on a busy host it may be away whenever they look.
+                let mut rounds = 0;
+                while rounds < 300 || seen.load(Ordering::Relaxed) == 0 {
+                    rounds += 1;
                     if let Some(_alone) = InUse::alone_until(&folder, later()).unwrap() {
                         std::fs::remove_dir_all(&folder).unwrap();
                     }

@@ -6,7 +6,7 @@ use crate::error::StoreError;
 use crate::events::{self, Change};
 use crate::store::{Failure, Store};
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use vmint_model::{Cause, MachineId, MachineRecord, MachineState, now_ms};
+use vmint_model::{Cause, MachineId, MachineRecord, MachineState, Name, now_ms};
 
 /// Which machines to list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -462,6 +462,26 @@ pub(crate) fn write_record(
             json(record),
         ])?;
     Ok(())
+}
+
+/// Makes a pool's machine an ordinary one that stays, of this name if no other machine has it. Gives back the name that it has then.
+pub(crate) fn set_apart(
+    transaction: &Connection,
+    id: &MachineId,
+    name: &Name,
+) -> Result<Name, Failure> {
+    let mut record = by_id(transaction, id)?.record;
+    if by_name_or_id(transaction, name.as_str())?.is_none() {
+        transaction
+            .prepare_cached("UPDATE machines SET name = ?2 WHERE id = ?1")?
+            .execute([id.as_str(), name.as_str()])?;
+        record.name = name.clone();
+    }
+    record.pool = None;
+    record.owner = None;
+    record.ephemeral = false;
+    write_record(transaction, &record)?;
+    Ok(record.name)
 }
 
 fn stop_request(connection: &Connection, id: &MachineId) -> rusqlite::Result<Option<StopRequest>> {

@@ -1,5 +1,6 @@
 //! Machines as a workflow sees them. The crate above implements this with leases on a pool.
 
+use crate::mask::Masked;
 use crate::run::Cancel;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -21,11 +22,20 @@ pub trait Site: Send + Sync {
     /// member waits instead.
     fn enter_group<'a>(
         &'a self,
-        group: &'a str,
+        group: Group<'a>,
         mode: GroupMode,
         say: &'a (dyn Fn(&str) + Send + Sync),
         cancel: &'a Cancel,
     ) -> BoxFuture<'a, Result<Box<dyn Member>, Fault>>;
+}
+
+/// A concurrency group.
+#[derive(Clone, Copy, Debug)]
+pub struct Group<'a> {
+    /// What sets it apart. As on GitHub, upper and lower case are the same.
+    pub name: &'a str,
+    /// The same as it may be shown and written down.
+    pub shown: &'a Masked,
 }
 
 /// What becomes of the member of a concurrency group that runs when another one comes.
@@ -49,7 +59,7 @@ pub struct Want<'a> {
     /// From where.
     pub place: &'a Place,
     /// For whoever looks at the leases.
-    pub label: String,
+    pub label: Masked,
     /// Start in this moment instead of fresh.
     pub from: Option<&'a Name>,
 }

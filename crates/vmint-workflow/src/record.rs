@@ -1,8 +1,17 @@
 //! What came of a run. Stored as JSON with the run, printed by `--format json`, shown by [reports](crate::report).
+//!
+//! All of its text is [`Masked`], but for ids of vmint's own, the commit, and paths of this host.
 
+use crate::mask::{Masked, Masks};
 use serde::{Deserialize, Serialize};
+use std::ops::Deref;
 use std::path::PathBuf;
-use vmint_model::{Accelerator, Fault, Generation, LeaseId, MachineId, Name, ProcessRef, RunId};
+use vmint_model::{
+    Accelerator, ErrorKind, Fault, Generation, LeaseId, MachineId, Name, ProcessRef, RunId,
+};
+
+pub use vmint_syntax::annotation::{Annotation, Level};
+pub use vmint_syntax::limits::Limit;
 
 /// A run of a workflow.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -10,17 +19,17 @@ pub struct RunRecord {
     /// Its id.
     pub id: RunId,
     /// `name` of the workflow, else its file.
-    pub workflow: String,
+    pub workflow: Masked,
     /// `run-name`, evaluated.
-    pub title: Option<String>,
+    pub title: Option<Masked>,
     /// The file, absolute.
     pub file: PathBuf,
     /// The repository that it is of, absolute.
     pub repository: PathBuf,
     /// What has happened: `push`.
-    pub event: String,
+    pub event: Masked,
     /// `github.ref`.
-    pub git_ref: String,
+    pub git_ref: Masked,
     /// `github.sha`.
     pub sha: String,
     /// Of which run this is the continuation, and from which step.
@@ -34,15 +43,15 @@ pub struct RunRecord {
     /// How it ended; absent while it runs.
     pub end: Option<RunEnd>,
     /// `permissions`, as in the file; without effect.
-    pub permissions: Option<serde_json::Value>,
+    pub permissions: Option<MaskedJson>,
     /// `concurrency.group`, evaluated.
-    pub concurrency: Option<String>,
+    pub concurrency: Option<Masked>,
     /// The machines that it was lent, in order.
     pub machines: Vec<MachineUse>,
     /// Its jobs, in the order in which they were planned. Those of reusable workflows stand behind the job that calls it.
     pub jobs: Vec<JobRecord>,
     /// What its reader should know, said once.
-    pub notes: Vec<String>,
+    pub notes: Vec<Masked>,
 }
 
 /// Where a run went on.
@@ -51,7 +60,7 @@ pub struct Resumed {
     /// The run that it continues.
     pub run: RunId,
     /// The job, as [`JobRecord::key`].
-    pub job: String,
+    pub job: Masked,
     /// The step, as [`StepRecord::number`].
     pub step: u32,
 }
@@ -67,7 +76,7 @@ pub enum RunEnd {
     /// The user, or another run of its concurrency group, cancelled it.
     Cancelled {
         /// By whom or by what.
-        by: String,
+        by: Masked,
     },
     /// It ran past the workflow's time limit.
     TimedOut {
@@ -77,21 +86,21 @@ pub enum RunEnd {
     /// Its event does not start it; nothing was run.
     NotTriggered {
         /// Why.
-        reason: String,
+        reason: Masked,
     },
     /// vmint or a machine failed; this says nothing of the workflow.
     Fault {
         /// What failed.
-        fault: Fault,
+        fault: MaskedFault,
     },
     /// A step has failed, and the machine is kept as it was then. Nothing was run after it.
     Paused {
         /// The job, as [`JobRecord::key`].
-        job: String,
+        job: Masked,
         /// The step, as [`StepRecord::number`].
         step: u32,
         /// The step, as [`StepRecord::name`].
-        name: String,
+        name: Masked,
     },
     /// The process that ran it was killed, and its machine was taken back.
     Abandoned,
@@ -124,6 +133,89 @@ impl RunEnd {
     }
 }
 
+/// A failure of vmint or a machine, without secrets in what it says; written as a [`Fault`] is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MaskedFault {
+    /// What kind of failure.
+    pub kind: ErrorKind,
+    /// What happened.
+    pub message: Masked,
+    /// What to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<Masked>,
+}
+
+impl MaskedFault {
+    /// A failure as it may be shown.
+    pub fn new(fault: &Fault, masks: &Masks) -> Self {
+        Self {
+            kind: fault.kind,
+            message: masks.mask(&fault.message),
+            hint: fault.hint.as_deref().map(|hint| masks.mask(hint)),
+        }
+    }
+}
+
+impl From<MaskedFault> for Fault {
+    fn from(fault: MaskedFault) -> Self {
+        Self {
+            kind: fault.kind,
+            message: fault.message.to_string(),
+            hint: fault.hint.map(|hint| hint.to_string()),
+        }
+    }
+}
+
+/// A value of a file, without secrets in its texts and names.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct MaskedJson(serde_json::Value);
+
+impl MaskedJson {
+    /// A value of a file as it may be shown.
+    pub fn of(value: crate::expr::Value, masks: &Masks) -> Self {
+        Self::new(serde_json::to_value(value).unwrap_or_default(), masks)
+    }
+
+    /// The value as it may be shown. A number or a truth value that is a secret is one as text, too.
+    pub fn new(value: serde_json::Value, masks: &Masks) -> Self {
+        use serde_json::Value;
+        fn masked(value: Value, masks: &Masks) -> Value {
+            match value {
+                Value::String(text) => Value::String(masks.mask(&text).to_string()),
+                Value::Array(values) => {
+                    Value::Array(values.into_iter().map(|v| masked(v, masks)).collect())
+                }
+                Value::Object(entries) => {
+                    let entries = entries.into_iter();
+                    let of = |(name, v): (String, Value)| {
+                        (masks.mask(&name).to_string(), masked(v, masks))
+                    };
+                    Value::Object(entries.map(of).collect())
+                }
+                Value::Number(_) | Value::Bool(_) | Value::Null => {
+                    let text = value.to_string();
+                    let shown = masks.mask(&text);
+                    if shown == text {
+                        value
+                    } else {
+                        Value::String(shown.to_string())
+                    }
+                }
+            }
+        }
+        Self(masked(value, masks))
+    }
+}
+
+impl Deref for MaskedJson {
+    type Target = serde_json::Value;
+
+    fn deref(&self) -> &serde_json::Value {
+        &self.0
+    }
+}
+
 /// A machine that a run was lent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MachineUse {
@@ -136,11 +228,11 @@ pub struct MachineUse {
     /// The pool.
     pub pool: Name,
     /// The image.
-    pub image: String,
+    pub image: Masked,
     /// What executes it.
     pub accelerator: Option<Accelerator>,
     /// The guest's own `boot_id`, as its set-up has said.
-    pub boot_id: Option<String>,
+    pub boot_id: Option<Masked>,
     /// How long it took to get it.
     pub acquire_ms: f64,
     /// Milliseconds since 1970 in UTC.
@@ -181,7 +273,7 @@ impl Outcome {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wait {
     /// What, as the object of a sentence: “a machine of image ci”.
-    pub what: String,
+    pub what: Masked,
     /// Milliseconds since 1970 in UTC.
     pub from_ms: i64,
     /// Milliseconds since 1970 in UTC.
@@ -192,25 +284,25 @@ pub struct Wait {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JobRecord {
     /// Unique in the run: `test (3.11, x64)`, `release / build`.
-    pub key: String,
+    pub key: Masked,
     /// The id in the file.
-    pub id: String,
+    pub id: Masked,
     /// What is shown: `name`, evaluated, with the matrix's values as GitHub adds them.
-    pub name: String,
+    pub name: Masked,
     /// The values of the matrix, if there is one.
-    pub matrix: Option<serde_json::Value>,
+    pub matrix: Option<MaskedJson>,
     /// The keys of the jobs that it waits for.
-    pub needs: Vec<String>,
+    pub needs: Vec<Masked>,
     /// The labels of `runs-on`.
-    pub runs_on: Vec<String>,
+    pub runs_on: Vec<Masked>,
     /// How it ended; absent until then, and for ever when vmint failed.
     pub outcome: Option<Outcome>,
     /// Whether the job may fail: the run then goes on and succeeds, and the job is shown as failed all the same.
     pub continue_on_error: bool,
     /// Why it ended so, if that needs a word: a time limit, a fault, a condition.
-    pub reason: Option<String>,
+    pub reason: Option<Masked>,
     /// What of vmint or the machine failed; then the outcome says nothing.
-    pub fault: Option<Fault>,
+    pub fault: Option<MaskedFault>,
     /// Index into [`RunRecord::machines`].
     pub machine: Option<usize>,
     /// Milliseconds since 1970 in UTC; absent when it never started.
@@ -220,19 +312,19 @@ pub struct JobRecord {
     /// What it has waited for before it began.
     #[serde(default)]
     pub waits: Vec<Wait>,
-    /// Its outputs, masked.
-    pub outputs: Vec<(String, String)>,
+    /// Its outputs.
+    pub outputs: Vec<(Masked, Masked)>,
     /// Its steps, in the order in which they were planned: set-up, `pre`, main, `post`, clean-up.
     pub steps: Vec<StepRecord>,
     /// The branch of the machine that was taken when a step had failed.
     pub failed: Option<StepSnapshot>,
     /// The pattern of `skip-runs-on` by which it was not run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub left_out: Option<String>,
+    pub left_out: Option<Masked>,
     /// `permissions` of the job, as in the file.
-    pub permissions: Option<serde_json::Value>,
+    pub permissions: Option<MaskedJson>,
     /// `environment`, as in the file.
-    pub environment: Option<serde_json::Value>,
+    pub environment: Option<MaskedJson>,
 }
 
 /// What a step is.
@@ -259,9 +351,9 @@ pub struct StepRecord {
     /// What it is.
     pub kind: StepKind,
     /// `id`.
-    pub id: Option<String>,
+    pub id: Option<Masked>,
     /// What is shown.
-    pub name: String,
+    pub name: Masked,
     /// Line of the step in its file; absent for vmint's own.
     pub line: Option<u32>,
     /// How it ended, before `continue-on-error`. Absent while it runs, when it was never reached, and when vmint failed.
@@ -272,7 +364,7 @@ pub struct StepRecord {
     pub ended: Option<StepEnd>,
     /// Why it was skipped, unless it was for its condition; which step of a composite action failed, and how.
     #[serde(default)]
-    pub reason: Option<String>,
+    pub reason: Option<Masked>,
     /// Milliseconds since 1970 in UTC; absent when it never started.
     pub started_at_ms: Option<i64>,
     /// Milliseconds since 1970 in UTC.
@@ -291,7 +383,33 @@ pub struct StepRecord {
     pub snapshot: Option<StepSnapshot>,
     /// What was run in place of its action, to be read after “replaced by”.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub replaced: Option<String>,
+    pub replaced: Option<Masked>,
+}
+
+impl StepRecord {
+    /// One that has not begun.
+    pub fn planned(kind: StepKind, name: impl Into<Masked>) -> Self {
+        Self {
+            number: 0,
+            kind,
+            id: None,
+            name: name.into(),
+            reason: None,
+            line: None,
+            outcome: None,
+            conclusion: None,
+            ended: None,
+            started_at_ms: None,
+            ended_at_ms: None,
+            log: None,
+            log_bytes: 0,
+            annotations: Vec::new(),
+            annotations_dropped: 0,
+            summary: None,
+            replaced: None,
+            snapshot: None,
+        }
+    }
 }
 
 /// How a step's command ended.
@@ -320,25 +438,13 @@ pub enum StepEnd {
     /// It could not be started or evaluated, through its own fault: a missing shell, a bad expression.
     Invalid {
         /// Why.
-        reason: String,
+        reason: Masked,
     },
     /// vmint or the machine failed.
     Fault {
         /// What failed.
-        fault: Fault,
+        fault: MaskedFault,
     },
-}
-
-/// Whose time limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Limit {
-    /// The step's.
-    Step,
-    /// The job's.
-    Job,
-    /// The workflow's.
-    Workflow,
 }
 
 /// A moment to go back to.
@@ -352,37 +458,4 @@ pub struct StepSnapshot {
     pub took_ms: f64,
     /// What it takes on disk beyond what it shares, in bytes.
     pub size: u64,
-}
-
-/// How bad an annotation is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Level {
-    /// `::error::`.
-    Error,
-    /// `::warning::`.
-    Warning,
-    /// `::notice::`.
-    Notice,
-}
-
-/// What a step wants to be seen.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Annotation {
-    /// How bad.
-    pub level: Level,
-    /// Masked.
-    pub message: String,
-    /// `title`.
-    pub title: Option<String>,
-    /// `file`.
-    pub file: Option<String>,
-    /// `line`.
-    pub line: Option<u32>,
-    /// `endLine`.
-    pub end_line: Option<u32>,
-    /// `col`.
-    pub column: Option<u32>,
-    /// `endColumn`.
-    pub end_column: Option<u32>,
 }

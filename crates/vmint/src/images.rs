@@ -413,8 +413,7 @@ impl Vmint {
         let pools = self.pools()?;
         if let Some(user) = pools.iter().find(|status| status.pool.spec.image == name) {
             let pool = &user.pool.name;
-            let message =
-                format!("image {name} is used by pool {pool}, whose machines are made of it");
+            let message = format!("image {name} is used by pool {pool}");
             return Err(Fault::new(ErrorKind::WrongState, message)
                 .hint(format!("remove the pool first: `vmint pool rm {pool}`")));
         }

@@ -229,13 +229,7 @@ impl Vmint {
             .collect::<Result<_, _>>()
             .map_err(|e: vmint_model::InvalidName| Fault::new(ErrorKind::Usage, e.to_string()))?;
         for name in &names {
-            if let Ok(other) = self.machine(name.as_str()) {
-                let message = format!(
-                    "a machine with the name {name} exists already (it is {})",
-                    other.state
-                );
-                return Err(Fault::new(ErrorKind::AlreadyExists, message));
-            }
+            self.expect_free(name)?;
         }
         let (snapshot, in_use) = self.fork_source(source).await?;
         let implicit = in_use.is_some().then(|| snapshot.clone());

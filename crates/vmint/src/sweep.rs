@@ -10,6 +10,7 @@ use crate::folders::{NEW_FOLDER, remove_folder};
 use std::collections::HashSet;
 use vmint_model::{Cause, Fault, MachineRecord, MachineState, Name};
 use vmint_runner::belongs;
+use vmint_runner::salvage::{Salvaged, salvage};
 use vmint_store::ledger::leases::CONSOLE;
 use vmint_store::{FileLock, MachineFilter, Moment, process};
 
@@ -152,6 +153,12 @@ impl Vmint {
     pub(crate) fn erase(&self, record: &MachineRecord, cause: Cause) -> Result<(), Fault> {
         let dir = self.home.machine(&record.id);
         if record.state != MachineState::Removing {
+            let salvaged = salvage(&mut self.store(), &dir, record, cause);
+            if let Salvaged::Kept(name, rings) = salvaged {
+                self.ring(rings);
+                tracing::info!("what is left of machine {} is kept as {name}", record.name);
+                return Ok(());
+            }
             let to = MachineState::Removing;
             self.store()
                 .transition(&record.id, None, to, cause, None, |_| {})?;

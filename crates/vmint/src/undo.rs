@@ -122,7 +122,7 @@ impl Made {
                 What::Machine(id, _) => clear_machine(&vmint, &id),
                 What::Pool(name) => clear_pool(vmint, &name),
             },
-            Err(e) => tracing::warn!("what nobody wants is not cleared up yet: {e}"),
+            Err(e) => tracing::warn!("leftovers could not be removed yet: {e}"),
         }
     }
 }

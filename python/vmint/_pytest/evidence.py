@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING, Optional, Union
 
 import pytest
 
@@ -58,11 +58,25 @@ def console(machine: Union[Lease, Machine]) -> str:
     return printable_lines("\n".join(omitted + lines[-LINES:])) or "(empty)"
 
 
+def name_of_copy(test: str) -> str:
+    """A name for what is kept of a test's machine."""
+    slug = re.sub("[^a-z0-9]+", "-", test.lower()).strip("-")[:40].strip("-")
+    return f"kept-{slug}-{secrets.token_hex(2)}"
+
+
 def keep(machine: Union[Lease, Machine], item: pytest.Item) -> Union[str, VmintError]:
     """Branches the machine as it is now, while the test's own is still held. The copy is an ordinary machine, which belongs to no
-    pool and no process; its name is returned."""
-    slug = re.sub("[^a-z0-9]+", "-", item.name.lower()).strip("-")[:40].strip("-")
+    pool and no process; its name is returned. Of one that has died, its disk is kept, if it had one."""
     try:
-        return str(machine.fork(f"kept-{slug}-{secrets.token_hex(2)}")["name"])
+        return str(machine.fork(name_of_copy(item.name))["name"])
     except VmintError as e:
-        return e
+        return left_of(machine) or e
+
+
+def left_of(machine: Union[Lease, Machine]) -> Optional[str]:
+    """The stopped machine that a lent machine was kept as when it died."""
+    lease_record = getattr(machine, "record", None)
+    if lease_record is None:
+        return None
+    kept = lease_record().get("kept")
+    return None if kept is None else str(kept)

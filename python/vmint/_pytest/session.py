@@ -160,7 +160,10 @@ class Session:
         with self._pressure():
             source = self._source(wanted)
             began = steady()
-            lease = source.pool.acquire(label=label[:200], timeout=settings.timeout(self.config))
+            keep_lost = None
+            if settings.keep_failed(self.config):
+                keep_lost = evidence.name_of_copy(label.rpartition("::")[2])
+            lease = source.pool.acquire(label=label[:200], timeout=settings.timeout(self.config), keep_lost=keep_lost)
         self.figures.acquiring.append(steady() - began)
         self.figures.boots.append(source.boot)
         self.figures.machines.append(lease.id)
@@ -181,8 +184,17 @@ class Session:
             lease.release()
         except (LeaseLost, NotFound):
             # Its machine was lost, or the pool is gone. If the test has needed it since, it has said so.
-            pass
+            self._forget_left(lease)
         self.figures.releasing.append(steady() - began)
+
+    def _forget_left(self, lease: Lease) -> None:
+        """Removes what was kept of a machine that died, if no failed test has shown it."""
+        if not settings.keep_failed(self.config):
+            return
+        with contextlib.suppress(VmintError):
+            left = evidence.left_of(lease)
+            if left is not None and left not in self.figures.kept:
+                Machine(left, vmint=self.vmint).remove()
 
     @contextmanager
     def lease(self, item: pytest.Item, wanted: Wanted) -> Iterator[Lease]:
@@ -434,6 +446,8 @@ class Session:
             if isinstance(kept, str):
                 self.figures.kept.append(kept)
                 text = f"vmint shell {kept}\nvmint rm --force {kept}    when it is not needed any more"
+                if evidence.left_of(machine) is not None:
+                    text = f"It has died; its disk is kept. vmint start {kept}    boots from it\n{text}"
             else:
                 text = f"machine {machine.id} could not be kept: {kept}"
             report.sections.append(("vmint: the machine as it was when the test failed", text))

@@ -357,10 +357,10 @@ pub struct Copy {
     pub held: Held,
 }
 
-/// Print a log of a machine
+/// Print a log of a machine, or the trace of a run
 #[derive(Clone, Debug, Args)]
 pub struct Logs {
-    /// Machine: NAME, id, or NAME@GENERATION
+    /// Machine: NAME, id, or NAME@GENERATION; with --trace a run of a workflow: its id, the beginning of it, or latest
     pub name: String,
     /// Print the guest's serial console (the default)
     ///
@@ -380,7 +380,15 @@ pub struct Logs {
     /// address, and why. With --format json a JSON object on each line. Example: vmint logs web --network --follow
     #[arg(long, group = "which")]
     pub network: bool,
-    /// Keep printing until the machine stops
+    /// Print what a run of a workflow did and waits for
+    ///
+    /// A line for each thing that begins and ends: jobs, steps, commands, calls of the container engine, transfers, waits for
+    /// machines and groups. At the end, what has not ended: what a run that hangs waits for, or did when its process was killed.
+    /// The last 2 MiB are kept, without secrets. With --format json a JSON object on each line.
+    /// Example: vmint logs latest --trace
+    #[arg(long, group = "which")]
+    pub trace: bool,
+    /// Keep printing until the machine stops, or the run ends
     #[arg(short, long)]
     pub follow: bool,
     /// Print the bytes unchanged, also on a terminal

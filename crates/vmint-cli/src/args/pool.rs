@@ -159,6 +159,9 @@ pub struct How {
     /// If the host lacks memory for another machine: wait, or fail with exit code 4 (`skip` is the same here)
     #[arg(long, value_name = "wait|fail|skip")]
     pub on_pressure: Option<OnPressure>,
+    /// If the machine dies while it is lent, keep its disk and its logs as a stopped machine of this name
+    #[arg(long, value_name = "NAME")]
+    pub keep_lost: Option<Name>,
 }
 
 /// End leases; vmint replaces their machines with fresh ones

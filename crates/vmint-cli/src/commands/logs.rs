@@ -21,6 +21,9 @@ const SLOWEST: Duration = Duration::from_millis(250);
 
 /// `vmint logs`.
 pub fn logs(context: Context, args: &Logs) -> Result<(), Fault> {
+    if args.trace {
+        return super::workflow::trace(context, args);
+    }
     let vmint = context.open()?;
     let record = vmint.machine(&args.name)?;
     let dir = vmint.home().machine(&record.id);

@@ -58,7 +58,7 @@ pub struct KernelManifest {
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
     /// No package of a known name can be found.
-    #[error("no kernel package found: apt knows none of {}", .0.join(", "))]
+    #[error("no kernel package found: apt has none of {}", .0.join(", "))]
     NoPackage(Vec<String>),
     /// The package could not be fetched or unpacked.
     #[error("cannot fetch the kernel package")]

@@ -25,13 +25,13 @@ pub enum AllowFault {
     #[error("is number {}, and a list has at most {MOST_ENTRIES} entries", MOST_ENTRIES + 1)]
     Many,
     /// `https://…`
-    #[error("is a URL; write the host name alone")]
+    #[error("is a URL; write only the host name")]
     Url,
     /// `example.com/path`
-    #[error("has a path; write the host name alone")]
+    #[error("has a path; write only the host name")]
     Path,
     /// A blank.
-    #[error("has a space; separate entries by commas alone")]
+    #[error("has a space; separate entries with commas only")]
     Space,
     /// `*`, `0.0.0.0/0`
     #[error("allows everything; use `nat` for that")]

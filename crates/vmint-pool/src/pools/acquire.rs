@@ -42,7 +42,7 @@ where
         let (pool, waited) = (&want.pool, self.world.now_ms() - began);
         let awaited = awaited.into_inner().expect("nobody panics with the lock");
         let message = format!(
-            "no machine of pool {pool} was lent within {:.1} s: still waiting for {}{}",
+            "pool {pool} had no machine ready within {:.1} s: it still waits for {}{}",
             waited as f64 / 1e3,
             awaited.what,
             awaited.told(),
@@ -66,7 +66,7 @@ where
                 let waited = (self.world.now_ms() - began) as f64 / 1e3;
                 let pool = &want.pool;
                 let message =
-                    format!("no machine of pool {pool} was lent within {waited:.1} s{lost}");
+                    format!("pool {pool} had no machine ready within {waited:.1} s{lost}");
                 return Err(Fault::new(ErrorKind::TimedOut, message));
             }
             let mut claim = Claim {
@@ -100,7 +100,7 @@ where
                 Ok(claimed) => claimed,
                 // It was granted while it stood in line, and its machine died before it heard of it.
                 Err(Denied::Lost(fault)) => {
-                    tracing::warn!("lost before it was lent: {fault}");
+                    tracing::warn!("lost before it could be leased: {fault}");
                     guard.lease = None;
                     awaited().seen = Some(fault.message);
                     continue;

@@ -55,7 +55,7 @@ where
                 continue;
             }
             let why = match slot.state {
-                SlotState::Filling => "whoever was making it died, or gave it up",
+                SlotState::Filling => "the process that was making it died or gave up",
                 _ => "its runner died",
             };
             self.discard(&slot.machine, why).await?;

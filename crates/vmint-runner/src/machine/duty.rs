@@ -101,10 +101,7 @@ impl Machine {
             return Ok(());
         };
         if self.tell_ready()? == Wanted::No {
-            let message = format!(
-                "pool {pool} does not want machine {} any more",
-                self.record.name
-            );
+            let message = format!("pool {pool} no longer needs machine {}", self.record.name);
             return Err(Fault::new(ErrorKind::PoolClosed, message));
         }
         let status = self.store.pool(&pool)?;
@@ -165,7 +162,7 @@ impl Machine {
                     return Some(Over::Down {
                         cause,
                         to: MachineState::Stopped,
-                        reason: Some("its pool does not want it any more".into()),
+                        reason: Some("its pool no longer needs it".into()),
                         remove: true,
                         forced: Forced::No,
                     });
@@ -287,6 +284,8 @@ mod tests {
             expires_steady_ms: None,
             silent_steady_ms: None,
             ended: None,
+            keep_lost: None,
+            kept: None,
             console: None,
         }
     }

@@ -9,6 +9,7 @@ use super::stop::{Ending, Patience, Stop, Stops};
 use super::{Ask, Asked, Machine};
 use crate::bringup::{End, Live};
 use crate::policy::{self, Question, Refusal, Standing, Tenure, Verdict};
+use crate::salvage::{Salvaged, salvage};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -314,8 +315,8 @@ impl Machine {
             if let Err(e) = recorded {
                 tracing::error!("the machine's end could not be recorded: {e}");
             }
-            remove_folder = remove;
-            if remove {
+            remove_folder = remove && !self.is_kept(cause);
+            if remove_folder {
                 let to = MachineState::Removing;
                 let _ = self
                     .store
@@ -339,6 +340,21 @@ impl Machine {
             }
             self.leave_pool(why.as_deref());
             let _ = self.store.delete(&self.record.id, Cause::Completed);
+        }
+    }
+
+    /// Whether what is left of the machine stays, as its lease's holder has asked.
+    fn is_kept(&mut self, cause: Cause) -> bool {
+        match salvage(&mut self.store, &self.dir, &self.record, cause) {
+            Salvaged::Kept(name, rings) => {
+                self.ring(&rings);
+                tracing::info!(
+                    "what is left of machine {} is kept as {name}",
+                    self.record.name
+                );
+                true
+            }
+            Salvaged::Nothing => false,
         }
     }
 

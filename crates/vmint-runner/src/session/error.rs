@@ -64,7 +64,7 @@ impl From<SessionError> for vmint_model::Fault {
         let fault = Self::from_error(kind, &e);
         match e {
             SessionError::Version { .. } => {
-                fault.hint("the machine was made by another version of vmint: vmint template prune, then start it anew")
+                fault.hint("another version of vmint made this machine: run `vmint template prune`, then start it again")
             }
             _ => fault,
         }

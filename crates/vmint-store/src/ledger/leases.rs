@@ -1,7 +1,7 @@
 //! How leases are renewed, and end.
 
 use super::{Refusal, json, line, parse, pools, slots};
-use crate::Store;
+use crate::{Store, machines};
 use rusqlite::{OptionalExtension, Transaction, params};
 use vmint_model::{
     By, Ended, LeaseEnd, LeaseId, LeaseRecord, LedgerError, MachineId, Name, Now, OwnerGone, Ring,
@@ -139,6 +139,49 @@ impl Store {
             )?
             .execute([CONSOLES])?;
             Ok(true)
+        })
+    }
+}
+
+impl Store {
+    /// What is left of the machine of this lease, if that is lost, is to be kept as a stopped machine of this name; or no more.
+    pub fn keep_if_lost(
+        &mut self,
+        id: &LeaseId,
+        by: By<'_>,
+        name: Option<&Name>,
+    ) -> Result<LeaseRecord, LedgerError> {
+        self.ledger("keep_if_lost", |t| {
+            let mut lease = running(t, id)?;
+            line::entitled(&lease, by)?;
+            lease.keep_lost = name.cloned();
+            write(t, &lease)?;
+            Ok(lease)
+        })
+    }
+
+    /// Makes a machine that was lost while it was lent an ordinary one, of the name that its holder has asked for, or of its own where
+    /// another machine has that one. Its slot is free then and its lease ended, in the same transaction. `None`, and nothing is
+    /// changed, if nobody wants it.
+    pub fn keep_lost(
+        &mut self,
+        machine: &MachineId,
+        why: Option<&str>,
+        now: Now,
+    ) -> Result<Option<(Name, Vec<Ring>)>, LedgerError> {
+        self.ledger("keep_lost", |t| {
+            let Some(mut lease) = of_machine(t, machine)? else {
+                return Ok(None);
+            };
+            let Some(wanted) = lease.keep_lost.clone() else {
+                return Ok(None);
+            };
+            let name = machines::set_apart(t, machine, &wanted)?;
+            lease.kept = Some(name.clone());
+            write(t, &lease)?;
+            let mut rings = Vec::new();
+            slots::free(t, machine, why, now, &mut rings)?;
+            Ok(Some((name, rings)))
         })
     }
 }

@@ -468,6 +468,8 @@ fn grant(
         expires_steady_ms: None,
         silent_steady_ms: None,
         ended: None,
+        keep_lost: None,
+        kept: None,
         console: None,
     };
     lease.renew(now);

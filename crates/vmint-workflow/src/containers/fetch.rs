@@ -4,26 +4,11 @@ use super::call::{Answer, Call, Failure, Show, Turn};
 use super::engine::Engine;
 use super::image::Image;
 use super::scope::Scope;
+use super::settings::Credentials;
 use crate::log::Kind;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use std::fmt;
 use std::time::Duration;
-
-/// Who one is at a registry.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Credentials {
-    /// `username`.
-    pub username: String,
-    /// `password`. Not shown by `Debug`.
-    pub password: String,
-}
-
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Credentials({:?}, …)", self.username)
-    }
-}
 
 /// The dialogue: look, and if need be write the credentials, pull up to three times, and remove the credentials.
 ///

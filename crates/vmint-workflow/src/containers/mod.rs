@@ -5,7 +5,7 @@
 //!
 //! 1. [`engine`]: which engine the machine has, and in what docker and podman differ.
 //! 2. [`service`] and [`job`]: `services:` and `container:` as types, with [`settings`], [`image`], [`words`], [`options`] and
-//!    [`publish`] for what they have in common.
+//!    [`publish`] for what they have in common. They are `vmint-syntax`'s.
 //! 3. [`startup`]: the network, the job's own container, each service in the file's order, and then the wait for their
 //!    [`health`]. [`running`]: what steps see of it. [`teardown`]: logs, and removal.
 //! 4. [`inside`]: commands in the job's own container, and its files. [`folders`]: where a container has the job's folders.
@@ -43,25 +43,20 @@ pub mod engine;
 pub mod fetch;
 pub mod folders;
 pub mod health;
-pub mod image;
 pub mod inside;
-pub mod job;
 mod member;
-pub mod options;
 pub mod prepare;
-pub mod publish;
 pub mod running;
 pub mod scope;
-pub mod service;
-pub mod settings;
 pub mod start_error;
 pub mod startup;
 pub mod teardown;
 #[cfg(test)]
 mod testing;
-pub mod variables;
-pub mod volume;
-pub mod words;
+
+pub use vmint_syntax::containers::{
+    image, job, options, publish, service, settings, variables, volume, words,
+};
 
 pub use call::{Answer, Call, Show, Turn};
 pub use engine::{Engine, Init};

@@ -15,6 +15,7 @@
 //!   not that is refused by check and run. A ref that has moved is followed with `--update` alone.
 //! * **An action is there when it is whole**: it is unpacked beside, and renamed.
 
+mod copies;
 mod fetch;
 pub mod lock;
 mod remote;
@@ -22,5 +23,6 @@ mod remote;
 mod tests;
 mod wanted;
 
+pub use copies::Mirror;
 pub use fetch::{Entry, Fate, Fetch, FetchError, Refs, fetch};
 pub use remote::Limits;

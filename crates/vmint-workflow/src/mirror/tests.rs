@@ -1,7 +1,7 @@
 use super::lock::{Lock, digest};
 use super::*;
 use crate::check::{Actions as _, Found, Mirror};
-use github_actions_models::common::Uses;
+use crate::uses::Uses;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};

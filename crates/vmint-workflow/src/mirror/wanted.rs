@@ -4,7 +4,7 @@ use crate::check;
 use crate::diagnostic::Diagnostics;
 use crate::load;
 use crate::spec::{JobBody, Runs, Step, StepBody};
-use github_actions_models::common::{RepositoryUses, Uses};
+use crate::uses::{RepositoryUses, Uses};
 use std::path::Path;
 
 /// What a file uses.

@@ -456,7 +456,7 @@ mod tests {
         let mut run = sample::build_and_test();
         let start = run.started_at_ms;
         let wait = |what: &str, from: i64, to: i64| Wait {
-            what: what.to_owned(),
+            what: sample::shown(what),
             from_ms: start + from,
             to_ms: start + to,
         };

@@ -61,6 +61,8 @@ fn add_times(object: &mut Map<String, Value>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mask::Masks;
+    use crate::record::MaskedJson;
     use crate::report::sample;
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;
@@ -88,7 +90,10 @@ mod tests {
     #[test]
     fn what_the_user_named_like_a_time_stays_as_it_is() {
         let mut run = sample::build_and_test();
-        run.jobs[0].matrix = Some(serde_json::json!({ "started_at_ms": 5 }));
+        run.jobs[0].matrix = Some(MaskedJson::new(
+            serde_json::json!({ "started_at_ms": 5 }),
+            &Masks::new(),
+        ));
         assert_eq!(
             json(&run)["jobs"][0]["matrix"],
             serde_json::json!({ "started_at_ms": 5 })

@@ -59,7 +59,7 @@ fn suite(run: &RunRecord, job: &JobRecord, folder: &Path, tail: u64) -> TestSuit
         // Readers take cases of the same name for one.
         let nth = seen.entry(&step.name).and_modify(|n| *n += 1).or_insert(1);
         let name = match nth {
-            1 => step.name.clone(),
+            1 => step.name.to_string(),
             n => format!("{} ({n})", step.name),
         };
         suite.add_test_case(case(run, step, &name, &class, folder, tail));

@@ -6,7 +6,6 @@
 //!
 //! [`Verdict`], [`text`] and [`ansi`] serve the command line, too: one word and one sign for one thing in every face.
 
-pub mod ansi;
 mod chart;
 mod json;
 mod junit;
@@ -20,6 +19,7 @@ pub mod text;
 mod verdict;
 mod write;
 
+pub use crate::ansi;
 pub use json::json;
 pub use verdict::{Verdict, job_note, rewind_commands, run_note, step_note};
 pub use write::{ReportError, write};

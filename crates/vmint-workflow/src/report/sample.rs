@@ -1,9 +1,10 @@
 //! Runs of many shapes, for tests.
 
 use crate::log::{Kind, Line};
+use crate::mask::{Masked, Masks};
 use crate::record::{
-    Annotation, JobRecord, Level, Limit, MachineUse, Outcome, RunEnd, RunRecord, StepEnd, StepKind,
-    StepRecord, StepSnapshot,
+    Annotation, JobRecord, Level, Limit, MachineUse, MaskedFault, MaskedJson, Outcome, RunEnd,
+    RunRecord, StepEnd, StepKind, StepRecord, StepSnapshot,
 };
 use std::path::Path;
 use vmint_model::{Accelerator, ErrorKind, Fault, Generation, ProcessRef};
@@ -62,12 +63,17 @@ pub(crate) fn machine(from: i64, to: i64, accelerator: Accelerator) -> MachineUs
     }
 }
 
+/// Text of a run that has no secrets.
+pub(crate) fn shown(text: &str) -> Masked {
+    Masks::new().mask(text)
+}
+
 /// A job without steps.
 pub(crate) fn job(key: &str, outcome: Option<Outcome>) -> JobRecord {
     JobRecord {
-        key: key.into(),
-        id: key.split(' ').next().unwrap_or(key).into(),
-        name: key.into(),
+        key: shown(key),
+        id: shown(key.split(' ').next().unwrap_or(key)),
+        name: shown(key),
         matrix: None,
         needs: Vec::new(),
         runs_on: vec!["ubuntu-latest".into()],
@@ -111,7 +117,7 @@ pub(crate) fn step(name: &str, from: i64, to: i64, code: u8) -> StepRecord {
         number: 0,
         kind: StepKind::Main,
         id: None,
-        name: name.into(),
+        name: shown(name),
         line: Some(12),
         outcome: Some(outcome),
         conclusion: Some(outcome),
@@ -166,7 +172,7 @@ pub(crate) fn snapshot() -> StepSnapshot {
 pub(crate) fn annotation(level: Level, message: &str) -> Annotation {
     Annotation {
         level,
-        message: message.into(),
+        message: shown(message),
         title: None,
         file: Some("src/clock.rs".into()),
         line: Some(42),
@@ -222,6 +228,7 @@ pub(crate) fn faulty() -> RunRecord {
         "machine m0123456789ab is gone: its QEMU was killed by signal 9",
     )
     .hint("free memory on the host, or lower `memory` of the image, then run again");
+    let fault = MaskedFault::new(&fault, &Masks::new());
     let mut died = step("make -j8", 90_000, 260_000, 0);
     (died.outcome, died.conclusion) = (None, None);
     died.ended = Some(StepEnd::Fault {
@@ -310,7 +317,10 @@ pub(crate) fn hostile() -> RunRecord {
     let mut job = with_steps(job(EVIL, Some(Outcome::Failure)), vec![bad]);
     job.reason = Some(EVIL.into());
     job.outputs = vec![(EVIL.into(), EVIL.into())];
-    job.matrix = Some(serde_json::json!({ EVIL: EVIL }));
+    job.matrix = Some(MaskedJson::new(
+        serde_json::json!({ EVIL: EVIL }),
+        &Masks::new(),
+    ));
     let mut run = run(Some(RunEnd::Failure));
     (run.workflow, run.title) = (EVIL.into(), Some(EVIL.into()));
     (run.event, run.git_ref, run.sha) = (EVIL.into(), EVIL.into(), EVIL.into());
@@ -324,8 +334,9 @@ pub(crate) fn hostile() -> RunRecord {
 /// Writes the log of a step to the run's folder and enters it in the record.
 pub(crate) fn log(folder: &Path, job: &str, step: &mut StepRecord, lines: &[(i64, Kind, &str)]) {
     let start = step.started_at_ms.unwrap_or(START);
-    let encoded =
-        |(at, kind, text): &(i64, Kind, &str)| Line::new(start + at, *kind, *text).encode() + "\n";
+    let encoded = |(at, kind, text): &(i64, Kind, &str)| {
+        Line::new(start + at, *kind, shown(text)).encode() + "\n"
+    };
     let text: String = lines.iter().map(encoded).collect();
     raw_log(folder, job, step, text.as_bytes());
 }

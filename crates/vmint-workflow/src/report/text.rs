@@ -5,6 +5,8 @@ use std::fmt::{self, Write as _};
 use std::path::{Component, Path};
 use vmint_model::Accelerator;
 
+pub use crate::sight::visible;
+
 /// A duration in milliseconds: `850 ms`, `2.3 s`, `1 min 05 s`, `2 h 03 min`.
 pub fn duration(ms: u64) -> String {
     match ms {
@@ -59,23 +61,6 @@ pub fn quoted(word: &str) -> String {
         word.to_owned()
     } else {
         format!("'{}'", word.replace('\'', r"'\''"))
-    }
-}
-
-/// What stands for a character that a page or a terminal would obey rather than show. Controls get a picture of
-/// themselves; those that turn the direction of text make code read otherwise than it is.
-pub fn visible(c: char) -> char {
-    match c {
-        '\n' | '\t' => c,
-        '\0'..='\x1f' => char::from_u32(0x2400 + u32::from(c)).unwrap_or('\u{fffd}'),
-        '\x7f' => '\u{2421}',
-        '\u{80}'..='\u{9f}'
-        | '\u{200e}'
-        | '\u{200f}'
-        | '\u{2028}'..='\u{202e}'
-        | '\u{2066}'..='\u{2069}'
-        | '\u{fff9}'..='\u{fffb}' => '\u{fffd}',
-        c => c,
     }
 }
 

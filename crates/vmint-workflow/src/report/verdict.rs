@@ -169,7 +169,7 @@ pub fn run_note(run: &RunRecord) -> Option<String> {
             format!("paused at step {step} of {job} ({name}); its machine is kept as it was then")
         }
         RunEnd::NotTriggered { reason } => format!("nothing was run: {reason}"),
-        RunEnd::Fault { fault } => fault.message.clone(),
+        RunEnd::Fault { fault } => fault.message.to_string(),
         RunEnd::Abandoned => {
             "the process that ran it was killed, and its machine was taken back".to_owned()
         }
@@ -179,8 +179,8 @@ pub fn run_note(run: &RunRecord) -> Option<String> {
 /// Why a job ended so, if that needs a word.
 pub fn job_note(run: &RunRecord, job: &JobRecord) -> Option<String> {
     match (&job.fault, &job.reason, Verdict::of_job(run, job)) {
-        (Some(fault), ..) => Some(fault.message.clone()),
-        (None, Some(reason), _) => Some(reason.clone()),
+        (Some(fault), ..) => Some(fault.message.to_string()),
+        (None, Some(reason), _) => Some(reason.to_string()),
         (None, None, Verdict::AllowedFailure) => Some("continue-on-error of the job".to_owned()),
         (None, None, Verdict::Skipped) => Some("its condition was false".to_owned()),
         _ => None,
@@ -204,9 +204,9 @@ pub fn step_note(run: &RunRecord, step: &StepRecord) -> Option<String> {
             duration(*limit_ms)
         )),
         Some(StepEnd::Cancelled) => None,
-        Some(StepEnd::Invalid { reason }) => Some(reason.clone()),
-        Some(StepEnd::Fault { fault }) => Some(fault.message.clone()),
-        None if step.reason.is_some() => step.reason.clone(),
+        Some(StepEnd::Invalid { reason }) => Some(reason.to_string()),
+        Some(StepEnd::Fault { fault }) => Some(fault.message.to_string()),
+        None if step.reason.is_some() => step.reason.as_ref().map(ToString::to_string),
         None if verdict == Verdict::Skipped => Some("its condition was false".to_owned()),
         None if verdict == Verdict::Fault => Some("cut short".to_owned()),
         None => None,

@@ -3,8 +3,8 @@
 use super::Cancel;
 use super::Run;
 use super::contexts::{Constant, OfJob, jobs_context};
+use super::job;
 use super::jobs::{Caller, Results, field_scope};
-use super::launch;
 use super::state::JobResult;
 use crate::event::inputs::{self, Of};
 use crate::expr::{self, ContextName, Field, Object, Scope, Value, availability};
@@ -30,7 +30,7 @@ impl<'r> Run<'r> {
         let inner = match prepared {
             Ok(prepared) => prepared,
             Err(reason) => {
-                let record = Self::job_record(caller, job, &name, &name, None);
+                let record = self.job_record(caller, job, &name, &name, None);
                 return Some(self.refused(record, &reason));
             }
         };
@@ -71,7 +71,7 @@ impl<'r> Run<'r> {
             CallSecrets::Inherit => caller.constant.secrets.clone(),
             CallSecrets::Named(map) => {
                 let scope = field_scope(caller, of_job, Field::JobSecrets);
-                let secrets = launch::map(map, &scope, "secrets")?;
+                let secrets = job::map(map, &scope, "secrets")?;
                 Value::from(secrets.into_iter().collect::<Object>())
             }
         };
@@ -120,7 +120,7 @@ impl<'r> Run<'r> {
                 Err(error) => {
                     let name = &name.text;
                     let text = format!("the output `{name}` cannot be evaluated: {error}");
-                    self.recorder.note(&self.mask(&text));
+                    self.recorder.note(self.mask(&text));
                     outcome = Outcome::Failure;
                 }
             }

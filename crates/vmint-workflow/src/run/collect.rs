@@ -1,7 +1,8 @@
 //! Files of a machine that patterns name, taken out of it as one tar.
 
 use super::found::{self, Listed, Mount};
-use super::instance::{Instance, Trouble};
+use super::instance::Trouble;
+use super::wire::Wire;
 use bytes::Bytes;
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -25,7 +26,7 @@ pub(super) enum Links {
     Kept,
 }
 
-impl Instance<'_> {
+impl Wire<'_> {
     /// Packs files and folders that were [listed](super::guest_files::list), with their paths relative to `base`. The tar goes
     /// to `pieces`, which is closed when all was sent.
     pub(super) async fn collect(
@@ -89,7 +90,7 @@ impl Instance<'_> {
                 open = open && sender.send(Packed::Piece(piece)).await.is_ok();
             }
         };
-        let get = self.session.guest().get(&path, tar);
+        let get = self.get(&path, tar);
         let (got, ()) = futures_util::future::join(get, forward).await;
         match got {
             // Nothing is there any more.

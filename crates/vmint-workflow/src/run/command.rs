@@ -1,10 +1,11 @@
 //! A command of a step: its files go in, it runs, its output is read as it comes, and what it has left is fetched.
 
+use super::end::End;
 use super::forward::Forwarding;
 use super::instance::{Instance, Trouble};
-use super::recorder::{StepLog, now_ms};
+use super::recorder::StepLog;
 use super::step::Surroundings;
-use super::supervise::{Allowed, Obeys, Seen, Supervised};
+use super::supervise::{Allowed, Seen, Supervised};
 use super::transfer::{self, Parcel};
 use super::view::View;
 use crate::commands::{Commands, Echo, Unsecure};
@@ -12,13 +13,12 @@ use crate::containers::folders::Folders;
 use crate::containers::inside;
 use crate::event::context::YIELDING;
 use crate::guest::Command;
-use crate::limits::{Deadline, Phase};
 use crate::lines::{Debugging, Event, Interpreter, Job};
 use crate::log::Kind;
-use crate::record::{Level, Limit, StepEnd};
+use crate::record::{Level, Limit};
 use indexmap::IndexMap;
-use std::time::Instant;
 use vmint_model::Fault;
+use vmint_model::now_ms;
 
 /// Files through which a step talks back, below the folder of its command: the variable that names it, and its name.
 const FILES: [(&str, &str); 5] = [
@@ -48,7 +48,7 @@ pub(super) struct Launch {
 #[derive(Debug)]
 pub(super) struct Ran {
     /// How it ended.
-    pub end: StepEnd,
+    pub end: End,
     /// `GITHUB_OUTPUT`.
     pub outputs: IndexMap<String, String>,
     /// `GITHUB_STATE`.
@@ -161,7 +161,7 @@ impl<'r> Instance<'r> {
         if self.view != View::Machine {
             return self.command_inside(around, launch).await;
         }
-        let allowed = self.allowed(around.limit).map_err(Trouble::Ended)?;
+        let allowed = self.wire.allowed(around.limit).map_err(Trouble::Ended)?;
         let folder = self.lay(launch.files).await?;
         let command = Command {
             env: self.variables(&launch.env, &folder, &around.id),
@@ -187,7 +187,7 @@ impl<'r> Instance<'r> {
         for (_, name) in FILES {
             files.file(&format!("{relative}/{name}"), 0o666, b"");
         }
-        files.put(self.session.guest(), super::paths::TEMP).await?;
+        files.put(&self.wire, super::paths::TEMP).await?;
         Ok(folder)
     }
 
@@ -196,99 +196,17 @@ impl<'r> Instance<'r> {
         &mut self,
         command: Command,
         most: usize,
-    ) -> Result<(StepEnd, Vec<u8>), Trouble> {
+    ) -> Result<(End, Vec<u8>), Trouble> {
         let (command, mark) = self.where_steps_run(command)?;
-        let came = self.ask_machine(command, most).await;
-        let cut = !matches!(
-            came,
-            Ok((StepEnd::Exited { .. }, _)) | Err(Trouble::Fault(_))
-        );
+        let came = self.wire.ask(command, most).await;
+        let cut = !matches!(came, Ok((End::Exited { .. }, _)) | Err(Trouble::Fault(_)));
         if let (true, Some(mark)) = (cut, mark) {
             let kill = inside::tell(&mark, 9).command();
-            if let Err(Trouble::Fault(fault)) = self.ask_machine(kill, most).await {
+            if let Err(Trouble::Fault(fault)) = self.wire.ask(kill, most).await {
                 return Err(fault.into());
             }
         }
         came
-    }
-
-    /// The same in the machine.
-    pub(super) async fn ask_machine(
-        &mut self,
-        command: Command,
-        most: usize,
-    ) -> Result<(StepEnd, Vec<u8>), Trouble> {
-        let allowed = match self.allowed(None) {
-            Ok(allowed) => allowed,
-            Err(end) => return Ok((end, Vec::new())),
-        };
-        let mut output = Vec::new();
-        let hear = |bytes: &[u8]| {
-            if output.len() + bytes.len() > most {
-                return Err(Trouble::Step(format!(
-                    "a list of files in the machine is longer than {most} bytes"
-                )));
-            }
-            output.extend_from_slice(bytes);
-            Ok(())
-        };
-        let end = self.listen(command, allowed, hear).await?;
-        Ok((end, output))
-    }
-
-    /// Runs a command that is vmint's own to its end, and hands over what it writes.
-    pub(super) async fn listen(
-        &mut self,
-        command: Command,
-        allowed: Allowed,
-        mut hear: impl FnMut(&[u8]) -> Result<(), Trouble> + Send,
-    ) -> Result<StepEnd, Trouble> {
-        let command = Command {
-            timeout: Some(allowed.time),
-            ..command
-        };
-        let session = self.session.clone();
-        let process = session.start(command, self.run.recorder).await?;
-        let mut supervised = Supervised::new(process, allowed, self.obeys());
-        loop {
-            match supervised.next().await? {
-                Seen::Output(bytes) => hear(&bytes)?,
-                Seen::Ended(end) => return Ok(end),
-            }
-        }
-    }
-
-    /// How long a command may take, or how it ends when there is no time left.
-    pub(super) fn allowed(&mut self, step: Option<Deadline>) -> Result<Allowed, StepEnd> {
-        let now = Instant::now();
-        if self.ending.is_none() && (self.cancel.by().is_some() || self.limits.over(now).is_some())
-        {
-            self.ending = Some(now);
-        }
-        let phase = self
-            .ending
-            .map_or(Phase::Running, |since| Phase::Ending { since });
-        match self.limits.allow(now, phase, step) {
-            Ok(allowance) => Ok(Allowed {
-                time: allowance.timeout,
-                whose: allowance.deadline.whose,
-                limit: allowance.deadline.limit,
-            }),
-            Err(deadline) => Err(StepEnd::TimedOut {
-                whose: deadline.whose,
-                limit_ms: deadline.limit.as_millis() as u64,
-            }),
-        }
-    }
-
-    /// Which cancellations a command obeys that begins now.
-    pub(super) fn obeys(&self) -> Obeys {
-        let cancel = self.cancel.clone();
-        if cancel.by().is_some() {
-            Obeys::Haste(cancel)
-        } else {
-            Obeys::Cancelling(cancel)
-        }
     }
 
     /// Runs a command of a step to its end, and does what it says.
@@ -298,7 +216,7 @@ impl<'r> Instance<'r> {
         allowed: Allowed,
         log: &StepLog<'r>,
         talk: Talk<'_>,
-    ) -> Result<(StepEnd, Said), Trouble> {
+    ) -> Result<(End, Said), Trouble> {
         let paths = talk.paths;
         let (echo, debugging) = if self.run.debug() {
             (Echo::On, Debugging::Shown)
@@ -306,13 +224,14 @@ impl<'r> Instance<'r> {
             (Echo::Off, Debugging::Hidden)
         };
         let mut interpreter = Interpreter::new(Commands::new(echo, talk.unsecure), debugging);
-        let session = self.session.clone();
-        let process = session.start(command, self.run.recorder).await?;
+        let doing = self.wire.trace_command(&command, allowed);
+        let session = self.wire.session.clone();
+        let process = session.start(command, self.tell.recorder).await?;
         let process = match talk.mark {
             None => process,
             Some(mark) => Box::new(Forwarding::new(process, &session, mark)),
         };
-        let mut supervised = Supervised::new(process, allowed, self.obeys());
+        let mut supervised = Supervised::new(process, allowed, self.wire.obeys());
         let mut said = Said::default();
         let mut pieces = Pieces::default();
         let end = loop {
@@ -332,6 +251,7 @@ impl<'r> Instance<'r> {
                 return Err(fault.into());
             }
         };
+        doing.end(end.as_str());
         self.interpret(log, &mut said, paths, |at_ms, job, sink| {
             interpreter.finish(at_ms, job, sink);
         });
@@ -374,11 +294,13 @@ impl<'r> Instance<'r> {
         });
         drop(masks);
         for mut annotation in annotations {
-            annotation.file = annotation.file.map(|file| match paths {
-                Paths::OfJob => self.view.in_machine(&file),
-                Paths::OfAction(folders) => folders.translate_back(&file),
+            annotation.file = annotation.file.map(|file| {
+                run.mask(&match paths {
+                    Paths::OfJob => self.view.in_machine(&file),
+                    Paths::OfAction(folders) => folders.translate_back(&file),
+                })
             });
-            self.keep_annotation(at, annotation);
+            self.tell.keep_annotation(at, annotation);
         }
     }
 
@@ -401,7 +323,7 @@ impl<'r> Instance<'r> {
                     super::paths::below(&workspace, &folders.translate_back(path))
                 }
             };
-            let found = transfer::fetch(self.session.guest(), &path, MOST_MATCHERS).await?;
+            let found = transfer::fetch(&self.wire, &path, MOST_MATCHERS).await?;
             let result = match (found.first(), &wanted) {
                 (None, _) => Err(format!("there is no file {path}")),
                 (Some(file), Wanted::Added(_)) => {
@@ -414,8 +336,8 @@ impl<'r> Instance<'r> {
             };
             if let Err(why) = result {
                 let text = format!("the problem matchers cannot be used: {why}");
-                log.say(Kind::Warning, self.run.mask(&text))?;
-                self.annotate(log.at(), Level::Warning, &text);
+                log.say(Kind::Warning, self.tell.mask(&text))?;
+                self.tell.annotate(log.at(), Level::Warning, &text);
             }
         }
         Ok(())

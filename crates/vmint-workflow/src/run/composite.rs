@@ -1,7 +1,7 @@
 //! Composite actions: steps with inputs and outputs of their own.
 
+use super::action_parts::Program;
 use super::instance::{ActionPlace, Done, Frame, Instance, Trouble};
-use super::parts::Program;
 use super::recorder::StepLog;
 use super::state::{Standing, Steps};
 use super::step::Surroundings;

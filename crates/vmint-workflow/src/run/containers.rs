@@ -11,7 +11,7 @@ use crate::containers::startup::{Started, Startup};
 use crate::containers::teardown::Teardown;
 use crate::expr::{ContextName, Field, Object, Scope, Status, Value, availability, evaluate_node};
 use crate::log::Kind;
-use crate::record::StepKind;
+use crate::record::{StepKind, StepRecord};
 use crate::yaml::{Data, Node};
 use indexmap::IndexMap;
 use vmint_model::Fault;
@@ -57,17 +57,17 @@ impl<'r> Instance<'r> {
 
     /// Starts the job's container and the services, and waits for these to be well. That they are not is a failure of the job.
     pub(super) async fn start_containers(&mut self, frame: &mut Frame) -> Result<(), Fault> {
-        let Some(at) = self.planned_containers else {
+        let Some(at) = self.positions.containers else {
             return Ok(());
         };
         if self.status(frame.standing) != Status::Success {
-            self.skip(at, None);
+            self.tell.skip(at, None);
             return Ok(());
         }
-        let log = self.begin(at)?;
+        let log = self.tell.begin(at)?;
         let done = self.start_body(frame, &log).await;
         let done = self.done(done, &log)?;
-        self.end(&log, &done, done.outcome)?;
+        self.tell.end(&log, &done, done.outcome)?;
         Self::settle(frame, None, done.outcome, done.outcome, IndexMap::new());
         Ok(())
     }
@@ -121,7 +121,7 @@ impl<'r> Instance<'r> {
             }
             startup.turn()
         };
-        let started = self.dialogue(log, None, next).await;
+        let started = self.wire.dialogue(log, None, next).await;
         self.teardown = Some(startup.teardown());
         match started {
             Ok(Ok(Started { job, services })) => {
@@ -135,7 +135,7 @@ impl<'r> Instance<'r> {
             Ok(Err(error)) => Ok(Done::invalid(error.to_string())),
             Err(Trouble::Ended(end)) => {
                 // It may have been cut off in the midst of a pull.
-                match self.call(&Fetch::forget(&scope), log, None).await {
+                match self.wire.call(&Fetch::forget(&scope), log, None).await {
                     Err(Trouble::Fault(fault)) => Err(fault.into()),
                     _ => Err(Trouble::Ended(end)),
                 }
@@ -146,22 +146,22 @@ impl<'r> Instance<'r> {
 
     /// Shows the services' logs and removes all containers. What fails there is a warning.
     pub(super) async fn stop_containers(&mut self, frame: &mut Frame) -> Result<(), Fault> {
-        if self.state.containers.services.is_none() || self.cancel.is_hastened() {
+        if self.state.containers.services.is_none() || self.wire.cancel.is_hastened() {
             return Ok(());
         }
-        let record = Self::planned_step(StepKind::CleanUp, "Stop containers");
-        let at = self.run.recorder.add_step(self.at, record);
-        let log = self.begin(at)?;
+        let record = StepRecord::planned(StepKind::CleanUp, "Stop containers");
+        let at = self.tell.plan(record);
+        let log = self.tell.begin(at)?;
         let done = match self.stop_body(&log).await {
             Ok(()) => Ok(Done::well(IndexMap::new())),
             Err(Trouble::Step(reason)) => {
-                log.say(Kind::Warning, self.run.mask(&reason))?;
+                log.say(Kind::Warning, self.tell.mask(&reason))?;
                 Ok(Done::well(IndexMap::new()))
             }
             Err(trouble) => Err(trouble),
         };
         let done = self.done(done, &log)?;
-        self.end(&log, &done, done.outcome)?;
+        self.tell.end(&log, &done, done.outcome)?;
         Self::settle(frame, None, done.outcome, done.outcome, IndexMap::new());
         Ok(())
     }
@@ -182,7 +182,7 @@ impl<'r> Instance<'r> {
             }
             teardown.turn()
         };
-        self.dialogue(log, None, next).await
+        self.wire.dialogue(log, None, next).await
     }
 }
 

@@ -1,8 +1,9 @@
 //! Docker actions, run by the container engine of the image.
 
+use super::action_parts::{Given, Part};
 use super::command::{Paths, Ran, Talk, unsecure};
+use super::end::End;
 use super::instance::{Done, Instance, Trouble};
-use super::parts::{Given, Part};
 use super::step::Surroundings;
 use super::transfer::Parcel;
 use crate::check::Origin;
@@ -12,7 +13,6 @@ use crate::containers::folders::Folders;
 use crate::containers::prepare::{ActionImage, Prepare};
 use crate::expr::{ContextName, Field, Object, Value, availability};
 use crate::guest::Command;
-use crate::record::StepEnd;
 use crate::spec::{DockerRuns, Text};
 use indexmap::IndexMap;
 
@@ -146,8 +146,8 @@ impl<'r> Instance<'r> {
             network: network.as_deref(),
         };
         let call = run.call();
-        let allowed = self.allowed(around.limit).map_err(Trouble::Ended)?;
-        self.say_call(&call, around.log)?;
+        let allowed = self.wire.allowed(around.limit).map_err(Trouble::Ended)?;
+        self.tell.say_call(&call, around.log)?;
         let command = Command {
             timeout: Some(allowed.time),
             ..call.command()
@@ -158,10 +158,10 @@ impl<'r> Instance<'r> {
             mark: None,
         };
         let conversation = self.converse(command, allowed, around.log, talk).await;
-        let cut = !matches!(&conversation, Ok((StepEnd::Exited { .. }, _)));
+        let cut = !matches!(&conversation, Ok((End::Exited { .. }, _)));
         if cut && !matches!(&conversation, Err(Trouble::Fault(_))) {
             // The engine's client is gone, and the container may go on.
-            match self.call(&run.remove(), around.log, None).await {
+            match self.wire.call(&run.remove(), around.log, None).await {
                 Ok(_) | Err(Trouble::Step(_) | Trouble::Ended(_)) => {}
                 Err(fault) => return Err(fault),
             }
@@ -193,7 +193,7 @@ impl<'r> Instance<'r> {
             }
             prepare.turn()
         };
-        let image = self.dialogue(around.log, around.limit, next).await?;
+        let image = self.wire.dialogue(around.log, around.limit, next).await?;
         let image = image.map_err(own)?;
         self.state.containers.images.insert(key, image.clone());
         Ok(image)

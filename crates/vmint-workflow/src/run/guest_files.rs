@@ -1,10 +1,10 @@
 //! Files of a machine that patterns name: listed, digested, fetched.
 
+use super::end::End;
 use super::found::{Follow, LIST, Target, Tree, Walked};
 use super::instance::{Instance, Trouble};
 use crate::glob::Patterns;
 use crate::guest::Command;
-use crate::record::StepEnd;
 use sha2::{Digest, Sha256};
 
 /// What a list of files may take, in bytes.
@@ -42,7 +42,7 @@ pub(super) async fn list(
             ..Command::default()
         };
         let (end, output) = instance.ask(command, room).await?;
-        if !matches!(end, StepEnd::Exited { .. }) {
+        if !matches!(end, End::Exited { .. }) {
             return Err(Trouble::Step(format!(
                 "the files of the machine cannot be listed: {end:?}"
             )));
@@ -117,7 +117,7 @@ pub(super) async fn hash(
             ..Command::default()
         };
         let (end, output) = instance.ask(command, MOST_LISTED).await?;
-        if end != (StepEnd::Exited { code: 0 }) {
+        if end != (End::Exited { code: 0 }) {
             let said = String::from_utf8_lossy(&output).trim().to_owned();
             return Err(Trouble::Step(format!(
                 "hashFiles: a file cannot be read: {said}"

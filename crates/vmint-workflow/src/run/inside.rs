@@ -1,6 +1,7 @@
 //! Commands in the job's own container: those of steps, and vmint's own questions.
 
 use super::command::{Launch, Paths, Ran, Said, Talk, unsecure};
+use super::end::End;
 use super::instance::{Instance, Trouble};
 use super::recorder::StepLog;
 use super::step::Surroundings;
@@ -11,7 +12,6 @@ use crate::containers::variables::Variables;
 use crate::containers::{Call, Inside};
 use crate::guest::Command;
 use crate::log::Kind;
-use crate::record::StepEnd;
 use crate::setup::probe::{self, Inventory};
 
 /// What the probe of a container may print, in bytes.
@@ -26,7 +26,7 @@ impl<'r> Instance<'r> {
     ) -> Result<Ran, Trouble> {
         self.inside()?;
         self.engine(around.log, around.limit).await?;
-        let allowed = self.allowed(around.limit).map_err(Trouble::Ended)?;
+        let allowed = self.wire.allowed(around.limit).map_err(Trouble::Ended)?;
         let folder = self.lay(launch.files).await?;
         let seen = self.view.seen(&folder);
         let variables = self.variables(&launch.env, &seen, &around.id);
@@ -39,11 +39,11 @@ impl<'r> Instance<'r> {
         let said = self.run_inside(&call, allowed, around.log, talk).await;
         self.sweep(&said, &mark, around.log).await?;
         let (mut end, said) = said?;
-        if let StepEnd::Exited { code: 1.. } | StepEnd::Killed { .. } = end
+        if let End::Exited { code: 1.. } | End::Killed { .. } = end
             && let Some(why) = self.ended(around.log).await?
         {
             let reason = format!("the job's container ended while the step ran: {why}");
-            end = StepEnd::Invalid { reason };
+            end = End::Invalid { reason };
         }
         self.gather(end, said, &folder, around).await
     }
@@ -54,7 +54,7 @@ impl<'r> Instance<'r> {
         allowed: Allowed,
         log: &StepLog<'r>,
         talk: Talk<'_>,
-    ) -> Result<(StepEnd, Said), Trouble> {
+    ) -> Result<(End, Said), Trouble> {
         let command = Command {
             timeout: Some(allowed.time),
             ..call.command()
@@ -102,15 +102,15 @@ impl<'r> Instance<'r> {
     /// Kills what a command that was cut off has left in the container.
     async fn sweep<T>(
         &mut self,
-        came: &Result<(StepEnd, T), Trouble>,
+        came: &Result<(End, T), Trouble>,
         mark: &str,
         log: &StepLog<'r>,
     ) -> Result<(), Trouble> {
         match came {
-            Ok((StepEnd::Exited { .. }, _)) | Err(Trouble::Fault(_)) => return Ok(()),
+            Ok((End::Exited { .. }, _)) | Err(Trouble::Fault(_)) => return Ok(()),
             Ok(_) | Err(_) => {}
         }
-        match self.call(&inside::tell(mark, 9), log, None).await {
+        match self.wire.call(&inside::tell(mark, 9), log, None).await {
             Ok(_) | Err(Trouble::Step(_) | Trouble::Ended(_)) => Ok(()),
             Err(fault) => Err(fault),
         }
@@ -122,7 +122,7 @@ impl<'r> Instance<'r> {
             return Ok(None);
         };
         let ask = job.ask(engine);
-        let answer = match self.call(&ask, log, None).await {
+        let answer = match self.wire.call(&ask, log, None).await {
             Ok(answer) => answer,
             // There is no time left to ask; the step has failed anyway.
             Err(Trouble::Step(_) | Trouble::Ended(_)) => return Ok(None),
@@ -169,7 +169,7 @@ impl<'r> Instance<'r> {
             "Steps run in the job's container: {system}, as user {}",
             inventory.user
         );
-        log.say(Kind::Text, self.run.mask(text.trim_end()))?;
+        log.say(Kind::Text, self.tell.mask(text.trim_end()))?;
         let machine = std::mem::replace(&mut self.inventory, inventory);
         let node = machine.program("node");
         self.machine_node = node.map(|node| node.path.clone());
@@ -192,8 +192,8 @@ impl<'r> Instance<'r> {
             user: Some("root".into()),
             ..Command::default()
         };
-        let (end, said) = self.ask_machine(command, MOST).await?;
-        if end == (StepEnd::Exited { code: 0 }) {
+        let (end, said) = self.wire.ask(command, MOST).await?;
+        if end == (End::Exited { code: 0 }) {
             return Ok(());
         }
         let said = String::from_utf8_lossy(&said);

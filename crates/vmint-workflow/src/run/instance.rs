@@ -2,31 +2,31 @@
 
 use super::Run;
 use super::contexts::{Constant, OfJob};
+use super::end::End;
 use super::node::NodeJs;
-use super::recorder::{JobAt, StepAt, StepLog, now_ms};
-use super::session::Session;
 use super::state::{JobState, Post, Standing, StepResult, Steps};
+use super::teller::{Positions, Teller};
 use super::view::View;
+use super::wire::Wire;
 use crate::check::Resolved;
 use crate::containers::Engine;
 use crate::containers::teardown::Teardown;
 use crate::expr::{ContextName, Field, Object, Scope, Status, Value, availability};
-use crate::limits::Limits;
-use crate::log::Kind;
 use crate::matcher::Matchers;
-use crate::observe::Change;
-use crate::record::{Annotation, Level, Limit, Outcome, StepEnd, StepKind, StepRecord};
+use crate::record::{Limit, Outcome};
 use crate::setup::probe::Inventory;
 use crate::spec::{self, Text};
 use indexmap::IndexMap;
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::Instant;
 use vmint_model::{ErrorKind, Fault};
 
 /// A job that runs.
 pub(super) struct Instance<'r> {
     pub run: &'r Run<'r>,
+    pub wire: Wire<'r>,
+    pub tell: Teller<'r>,
+    /// Where its steps stand in the record.
+    pub positions: Positions,
     pub constant: Constant,
     /// The Node.js that actions run by, once it was looked for.
     pub node: Option<NodeJs>,
@@ -43,13 +43,7 @@ pub(super) struct Instance<'r> {
     pub job: &'r spec::Job,
     pub body: &'r spec::StepsJob,
     pub of_job: OfJob,
-    pub at: JobAt,
     pub key: String,
-    pub session: Arc<Session>,
-    pub cancel: super::Cancel,
-    pub limits: Limits,
-    /// Since when it does not run as usual any more: out of time, or cancelled.
-    pub ending: Option<Instant>,
     pub state: JobState,
     /// Where its steps run.
     pub view: View,
@@ -65,14 +59,6 @@ pub(super) struct Instance<'r> {
     pub engine: Option<Engine>,
     /// What removes the containers that this run has started.
     pub teardown: Option<Teardown>,
-    /// The set-up, as it stands in the record.
-    pub planned_set_up: StepAt,
-    /// The start of the containers, if there are any, as it stands in the record.
-    pub planned_containers: Option<StepAt>,
-    /// `pre`s, as they stand in the record.
-    pub planned_pres: Vec<StepAt>,
-    /// Steps of the file, as they stand in the record.
-    pub planned: Vec<StepAt>,
 }
 
 /// `defaults.run`: the job's, else the workflow's.
@@ -101,7 +87,7 @@ pub(super) enum Trouble {
     /// Its own fault.
     Step(String),
     /// It was cancelled, or its time was over, before it came to a command of its own, or in the midst of one for it.
-    Ended(StepEnd),
+    Ended(End),
     /// vmint's, or the machine's.
     Fault(Fault),
 }
@@ -128,7 +114,7 @@ impl From<Fault> for Trouble {
 #[derive(Clone, Debug)]
 pub(super) struct Done {
     pub outcome: Outcome,
-    pub end: Option<StepEnd>,
+    pub end: Option<End>,
     pub outputs: IndexMap<String, String>,
     /// What failed inside of it; its log has it already.
     pub reason: Option<String>,
@@ -147,7 +133,7 @@ impl Done {
     pub(super) fn invalid(reason: impl Into<String>) -> Self {
         Self {
             outcome: Outcome::Failure,
-            end: Some(StepEnd::Invalid {
+            end: Some(End::Invalid {
                 reason: reason.into(),
             }),
             outputs: IndexMap::new(),
@@ -156,12 +142,12 @@ impl Done {
     }
 
     /// Of a command.
-    pub(super) fn of(end: StepEnd, outputs: IndexMap<String, String>) -> Self {
+    pub(super) fn of(end: End, outputs: IndexMap<String, String>) -> Self {
         let outcome = match &end {
-            StepEnd::Exited { code: 0 } => Outcome::Success,
-            StepEnd::Cancelled => Outcome::Cancelled,
+            End::Exited { code: 0 } => Outcome::Success,
+            End::Cancelled => Outcome::Cancelled,
             // A job or a run that takes too long is cancelled; a step that does has failed.
-            StepEnd::TimedOut { whose, .. } if *whose != Limit::Step => Outcome::Cancelled,
+            End::TimedOut { whose, .. } if *whose != Limit::Step => Outcome::Cancelled,
             _ => Outcome::Failure,
         };
         Self {
@@ -200,10 +186,7 @@ pub(super) struct ActionPlace {
 impl<'r> Instance<'r> {
     /// How the job stands, for conditions of its own steps.
     pub(super) fn status(&self, standing: Standing) -> Status {
-        if self.cancel.by().is_some()
-            || self.ending.is_some()
-            || self.limits.over(Instant::now()).is_some()
-        {
+        if self.wire.is_ending() {
             return Status::Cancelled;
         }
         match standing {
@@ -274,135 +257,6 @@ impl<'r> Instance<'r> {
         self.view.seen(&workspace)
     }
 
-    /// Begins a step: its record and its log.
-    pub(super) fn begin(&self, at: StepAt) -> Result<StepLog<'r>, Fault> {
-        let recorder = self.run.recorder;
-        let log = recorder.open_log(at)?;
-        recorder.step(at, |step| step.started_at_ms = Some(now_ms()));
-        let StepAt { job, step } = at;
-        recorder.change(Change::StepStarted { job, step }, |_| {});
-        Ok(log)
-    }
-
-    /// Ends a step.
-    pub(super) fn end(
-        &self,
-        log: &StepLog<'_>,
-        done: &Done,
-        conclusion: Outcome,
-    ) -> Result<(), Fault> {
-        let at = log.at();
-        if let Some(text) = done.end.as_ref().and_then(why_failed) {
-            log.say(Kind::Error, self.run.mask(&text))?;
-            self.annotate(at, Level::Error, &text);
-        }
-        if done.outcome != conclusion {
-            let text = "The step failed, and may fail: continue-on-error";
-            log.say(Kind::Warning, text)?;
-        }
-        log.finish()?;
-        let StepAt { job, step } = at;
-        let what = Change::StepEnded { job, step };
-        let ended = done.end.clone().map(|end| match end {
-            // It may quote what the step has written.
-            StepEnd::Invalid { reason } => StepEnd::Invalid {
-                reason: self.run.mask(&reason),
-            },
-            other => other,
-        });
-        let reason = done.reason.as_deref().map(|reason| self.run.mask(reason));
-        self.run.recorder.change(what, |run| {
-            let step = &mut run.jobs[job].steps[step];
-            step.outcome = Some(done.outcome);
-            step.conclusion = Some(conclusion);
-            step.ended = ended;
-            step.reason = reason;
-            step.ended_at_ms = Some(now_ms());
-        });
-        Ok(())
-    }
-
-    /// Ends a step that vmint or the machine has failed.
-    pub(super) fn end_with_fault(&self, log: &StepLog<'_>, fault: &Fault) {
-        let text = format!("vmint: {}", fault.message);
-        // The log's own disk may be what has failed.
-        let _ = log.say(Kind::Error, self.run.mask(&text));
-        let _ = log.finish();
-        let StepAt { job, step } = log.at();
-        let what = Change::StepEnded { job, step };
-        let fault = self.run.mask_fault(fault.clone());
-        self.run.recorder.change(what, |run| {
-            let step = &mut run.jobs[job].steps[step];
-            step.ended = Some(StepEnd::Fault { fault });
-            step.ended_at_ms = Some(now_ms());
-        });
-    }
-
-    /// Notes that a step was not run: for its condition, or for another reason.
-    pub(super) fn skip(&self, at: StepAt, reason: Option<&str>) {
-        let StepAt { job, step } = at;
-        let recorder = self.run.recorder;
-        recorder.change(Change::StepStarted { job, step }, |run| {
-            let step = &mut run.jobs[job].steps[step];
-            step.outcome = Some(Outcome::Skipped);
-            step.conclusion = Some(Outcome::Skipped);
-            step.reason = reason.map(str::to_owned);
-        });
-        recorder.change(Change::StepEnded { job, step }, |_| {});
-    }
-
-    /// Adds an annotation to a step.
-    pub(super) fn annotate(&self, at: StepAt, level: Level, message: &str) {
-        let annotation = Annotation {
-            level,
-            message: self.run.mask(message),
-            title: None,
-            file: None,
-            line: None,
-            end_line: None,
-            column: None,
-            end_column: None,
-        };
-        self.keep_annotation(at, annotation);
-    }
-
-    /// Keeps an annotation, unless there are too many.
-    pub(super) fn keep_annotation(&self, at: StepAt, annotation: Annotation) {
-        /// GitHub keeps 10 of each level of a step; a page has room for more.
-        const KEPT: usize = 100;
-        self.run.recorder.step(at, |step| {
-            if step.annotations.len() < KEPT {
-                step.annotations.push(annotation);
-            } else {
-                step.annotations_dropped += 1;
-            }
-        });
-    }
-
-    /// A step's record before it begins.
-    pub(super) fn planned_step(kind: StepKind, name: impl Into<String>) -> StepRecord {
-        StepRecord {
-            number: 0,
-            kind,
-            id: None,
-            name: name.into(),
-            reason: None,
-            line: None,
-            outcome: None,
-            conclusion: None,
-            ended: None,
-            started_at_ms: None,
-            ended_at_ms: None,
-            log: None,
-            log_bytes: 0,
-            annotations: Vec::new(),
-            annotations_dropped: 0,
-            summary: None,
-            replaced: None,
-            snapshot: None,
-        }
-    }
-
     /// Notes how a step of a frame ended.
     pub(super) fn settle(
         frame: &mut Frame,
@@ -431,23 +285,5 @@ impl<'r> Instance<'r> {
             Some(known) => *known = post,
             None => self.state.posts.push(post),
         }
-    }
-}
-
-/// Why a step failed, for its log.
-pub(super) fn why_failed(end: &StepEnd) -> Option<String> {
-    match end {
-        StepEnd::Exited { code: 0 } | StepEnd::Fault { .. } => None,
-        StepEnd::Exited { code } => Some(format!("Process completed with exit code {code}.")),
-        StepEnd::Killed { signal } => Some(format!("Process was killed by signal {signal}.")),
-        StepEnd::TimedOut { whose, limit_ms } => {
-            let whose = super::command::whose(*whose);
-            let limit = crate::limits::text(std::time::Duration::from_millis(*limit_ms));
-            Some(format!(
-                "The {whose} ran past its time limit of {limit}; the command was killed in the machine."
-            ))
-        }
-        StepEnd::Cancelled => Some("The operation was cancelled.".into()),
-        StepEnd::Invalid { reason } => Some(reason.clone()),
     }
 }

@@ -26,6 +26,13 @@ pub(super) struct Caller<'r> {
     pub cancel: Cancel,
 }
 
+impl Caller<'_> {
+    /// What sets a job apart in the run. It may hold a secret; [`JobRecord::key`] shows it.
+    pub(super) fn key(&self, job: &str) -> String {
+        format!("{}{job}", self.prefix)
+    }
+}
+
 /// Jobs that have ended, by their ids. One that vmint or a machine has failed has no result.
 pub(super) type Results = IndexMap<String, Option<JobResult>>;
 
@@ -83,9 +90,9 @@ impl<'r> Run<'r> {
         why: &str,
     ) -> Results {
         for (_, job) in pending {
-            let mut record = Self::job_record(caller, job, &job.id, &job.id, None);
+            let mut record = self.job_record(caller, job, &job.id, &job.id, None);
             let message = format!("job `{}` was never started: {why}", job.id);
-            record.fault = Some(self.mask_fault(Fault::new(ErrorKind::Internal, message)));
+            record.fault = Some(self.mask_fault(&Fault::new(ErrorKind::Internal, message)));
             self.recorder.add_job(record);
             results.insert(job.id.clone(), None);
         }
@@ -93,31 +100,33 @@ impl<'r> Run<'r> {
     }
 
     /// Notes that a job was never begun.
-    fn never(&self, caller: &Caller<'_>, job: &Job, reason: &str) {
-        let mut record = Self::job_record(caller, job, &job.id, &job.id, None);
-        record.reason = Some(reason.to_owned());
+    fn never(&self, caller: &Caller<'_>, job: &Job, reason: &'static str) {
+        let mut record = self.job_record(caller, job, &job.id, &job.id, None);
+        record.reason = Some(reason.into());
         self.recorder.add_job(record);
     }
 
     /// A job's record before it begins.
     pub(super) fn job_record(
+        &self,
         caller: &Caller<'_>,
         job: &Job,
         key: &str,
         name: &str,
-        matrix: Option<serde_json::Value>,
+        matrix: Option<Value>,
     ) -> JobRecord {
         let environment = match &job.body {
             JobBody::Steps(body) => body.environment.as_ref().map(Value::from),
             JobBody::Call(_) => None,
         };
-        let json = |value: Value| serde_json::to_value(value).unwrap_or_default();
         JobRecord {
-            key: format!("{}{key}", caller.prefix),
-            id: job.id.clone(),
-            name: format!("{}{name}", caller.prefix),
-            matrix,
-            needs: job.needs.iter().map(|need| need.text.clone()).collect(),
+            key: self.mask(&caller.key(key)),
+            id: self.mask(&job.id),
+            name: self.mask(&format!("{}{name}", caller.prefix)),
+            matrix: matrix.map(|matrix| self.mask_json(matrix)),
+            needs: (job.needs.iter())
+                .map(|need| self.mask(&need.text))
+                .collect(),
             runs_on: Vec::new(),
             outcome: None,
             continue_on_error: false,
@@ -131,8 +140,9 @@ impl<'r> Run<'r> {
             steps: Vec::new(),
             failed: None,
             left_out: None,
-            permissions: job.permissions.as_ref().map(Value::from).map(json),
-            environment: environment.map(json),
+            permissions: (job.permissions.as_ref())
+                .map(|permissions| self.mask_json(permissions.into())),
+            environment: environment.map(|environment| self.mask_json(environment)),
         }
     }
 
@@ -204,7 +214,7 @@ impl<'r> Run<'r> {
     /// Notes that a job is not run.
     fn unrun(&self, caller: &Caller<'_>, job: &Job, outcome: Outcome, reason: String) -> JobResult {
         let name = job.name.as_ref().map_or(&job.id, |name| &name.text);
-        let record = Self::job_record(caller, job, &job.id, name, None);
+        let record = self.job_record(caller, job, &job.id, name, None);
         let at = self.recorder.add_job(record);
         let reason = self.mask(&reason);
         self.recorder.job(at, |job| {

@@ -67,7 +67,7 @@ impl<'r> Instance<'r> {
         for name in FILES {
             let path = format!("{}/{name}", place.path);
             let path = self.view.in_machine(&path);
-            let files = transfer::fetch(self.session.guest(), &path, MAX_BYTES + 4096).await?;
+            let files = transfer::fetch(&self.wire, &path, MAX_BYTES + 4096).await?;
             if let Some(file) = files.into_iter().next() {
                 found = Some((name, file.content));
                 break;
@@ -90,8 +90,8 @@ impl<'r> Instance<'r> {
         let read = read.map_err(|wrong| Trouble::Step(wrong.to_string()))?;
         for warning in read.warnings {
             let text = warning.to_string();
-            log.say(Kind::Warning, self.run.mask(&text))?;
-            self.annotate(log.at(), Level::Warning, &text);
+            log.say(Kind::Warning, self.tell.mask(&text))?;
+            self.tell.annotate(log.at(), Level::Warning, &text);
         }
         for (name, resolved) in read.used {
             if self.resolved(&name).is_none() {

@@ -1,16 +1,16 @@
 //! A job from its set-up to its clean-up.
 
 use super::instance::{Done, Frame, Instance, Trouble};
-use super::recorder::now_ms;
 use super::request::Moments;
 use super::set_up::Begun;
 use super::state::{JobResult, Standing};
 use crate::expr::{self, ContextName, Field, availability};
 use crate::files::OutputBudget;
 use crate::observe::Change;
-use crate::record::{Outcome, StepKind};
+use crate::record::{Outcome, StepKind, StepRecord};
 use indexmap::IndexMap;
 use vmint_model::Fault;
+use vmint_model::now_ms;
 
 impl<'r> Instance<'r> {
     /// Runs the job; from the step with this index on, when the machine is in the moment before it. Nothing, when vmint or
@@ -37,8 +37,8 @@ impl<'r> Instance<'r> {
         match ended {
             Ok(()) => Some(self.conclude(frame)),
             Err(fault) => {
-                self.session.lose();
-                self.run.lost(self.at, fault);
+                self.wire.session.lose();
+                self.run.lost(self.tell.at, &fault);
                 None
             }
         }
@@ -54,14 +54,18 @@ impl<'r> Instance<'r> {
             self.note_changes(from);
         }
         if self.set_up(frame, from).await? == Begun::NoSteps {
-            let planned = self.planned_containers.iter();
-            for at in planned.chain(&self.planned_pres).chain(&self.planned) {
-                self.skip(*at, Some("the environment of the job cannot be evaluated"));
+            let planned = self.positions.containers.iter();
+            for at in planned
+                .chain(&self.positions.pres)
+                .chain(&self.positions.steps)
+            {
+                self.tell
+                    .skip(*at, Some("the environment of the job cannot be evaluated"));
             }
             return Ok(());
         }
         self.start_containers(frame).await?;
-        for (pre, at) in pres.into_iter().zip(self.planned_pres.clone()) {
+        for (pre, at) in pres.into_iter().zip(self.positions.pres.clone()) {
             self.pre(pre, at, frame).await?;
         }
         for index in 0..self.body.steps.len() {
@@ -80,15 +84,15 @@ impl<'r> Instance<'r> {
 
     /// The last step: what the settings want to be done.
     async fn clean_up(&mut self, frame: &mut Frame) -> Result<(), Fault> {
-        let record = Self::planned_step(StepKind::CleanUp, "Complete job");
-        let at = self.run.recorder.add_step(self.at, record);
-        if self.cancel.is_hastened() {
+        let record = StepRecord::planned(StepKind::CleanUp, "Complete job");
+        let at = self.tell.plan(record);
+        if self.wire.cancel.is_hastened() {
             return Ok(());
         }
-        let log = self.begin(at)?;
+        let log = self.tell.begin(at)?;
         let done = self.clean_up_body(&log).await;
         let done = self.done(done, &log)?;
-        self.end(&log, &done, done.outcome)?;
+        self.tell.end(&log, &done, done.outcome)?;
         Self::settle(frame, None, done.outcome, done.outcome, IndexMap::new());
         Ok(())
     }
@@ -98,10 +102,10 @@ impl<'r> Instance<'r> {
         let mut reason = None;
         let outcome = if self.is_paused_here() {
             Outcome::Failure
-        } else if let Some(by) = self.cancel.by() {
+        } else if let Some(by) = self.wire.cancel.by() {
             reason = Some(by);
             Outcome::Cancelled
-        } else if let Some(over) = self.ending.and_then(|now| self.limits.over(now)) {
+        } else if let Some(over) = self.wire.ran_out() {
             let limit = crate::limits::text(over.limit);
             let whose = super::command::whose(over.whose);
             reason = Some(format!("the {whose} ran past its time limit of {limit}"));
@@ -122,12 +126,12 @@ impl<'r> Instance<'r> {
         for (name, text) in &self.body.outputs {
             match expr::interpolate(&text.text, &scope) {
                 // As on GitHub: a secret is not handed on to other jobs.
-                Ok(value) if self.run.mask(&value) != value => {
-                    let (job, key) = (&self.key, self.run.mask(name));
+                Ok(value) if self.tell.masks().finds_in(&value) => {
                     let text = format!(
-                        "the output `{key}` of {job} may hold a secret and is not handed on"
+                        "the output `{name}` of {} may hold a secret and is not handed on",
+                        self.key
                     );
-                    self.run.recorder.note(&text);
+                    self.tell.note(&text);
                     outputs.insert(name.clone(), String::new());
                 }
                 Ok(value) => drop(outputs.insert(name.clone(), value)),
@@ -147,14 +151,14 @@ impl<'r> Instance<'r> {
             outputs.clear();
         }
         let shown = outputs.iter().map(|(name, value)| {
-            let value = self.run.mask(value);
-            (name.clone(), value)
+            let masks = self.tell.masks();
+            (masks.mask(name), masks.mask(value))
         });
         let shown: Vec<_> = shown.collect();
-        let reason = reason.map(|reason| self.run.mask(&reason));
-        let at = self.at.0;
+        let reason = reason.map(|reason| self.tell.mask(&reason));
+        let at = self.tell.at.0;
         let may_fail = self
-            .run
+            .tell
             .recorder
             .change(Change::JobEnded { job: at }, |run| {
                 let job = &mut run.jobs[at];
@@ -179,9 +183,9 @@ impl<'r> Instance<'r> {
         let result = step.id.as_ref().and_then(|id| frame.steps.get(id));
         let outcome = result.map_or(Outcome::Success, |r| r.outcome);
         let conclusion = result.map_or(Outcome::Success, |r| r.conclusion);
-        let at = self.planned[index];
+        let at = self.positions.steps[index];
         let earlier = self.run.earlier_step(&self.key, index);
-        self.run.recorder.step(at, |step| {
+        self.tell.recorder.step(at, |step| {
             if let Some(earlier) = earlier {
                 // As it was; its log stays with the run that has run it.
                 let number = step.number;

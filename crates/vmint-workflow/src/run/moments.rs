@@ -4,8 +4,8 @@ use super::instance::{Frame, Instance};
 use super::recorder::StepAt;
 use super::request::{Moments, OnFailure};
 use super::state::Saved;
-use crate::moment::{Container, ShellState};
 use crate::record::{RunEnd, StepSnapshot};
+use crate::shell_state::{Container, ShellState};
 use crate::spec::{Map, Step, StepBody, Text};
 use indexmap::IndexMap;
 use sha2::{Digest, Sha256};
@@ -25,10 +25,10 @@ impl Instance<'_> {
         if self.run.request.options.moments != Moments::Steps {
             return Ok(());
         }
-        let number = self.run.recorder.step(at, |step| step.number);
+        let number = self.tell.recorder.step(at, |step| step.number);
         let snapshot = self.freeze(number).await?;
         self.save(number, index, frame, env, cwd)?;
-        self.run
+        self.tell
             .recorder
             .step(at, |step| step.snapshot = Some(snapshot));
         Ok(())
@@ -36,40 +36,46 @@ impl Instance<'_> {
 
     /// Freezes the moment after the last step, when one has failed.
     pub(super) async fn freeze_end(&mut self, frame: &Frame) -> Result<(), Fault> {
-        let snapshot = self.freeze(crate::moment::AT_FAILURE).await?;
+        let snapshot = self.freeze(crate::shell_state::AT_FAILURE).await?;
         let env = self.state.env.clone();
         let (number, done, cwd) = (
-            crate::moment::AT_FAILURE,
+            crate::shell_state::AT_FAILURE,
             self.body.steps.len(),
             self.workspace(),
         );
         self.save(number, done, frame, &env, cwd)?;
-        self.run
+        self.tell
             .recorder
-            .job(self.at, |job| job.failed = Some(snapshot));
+            .job(self.tell.at, |job| job.failed = Some(snapshot));
         Ok(())
     }
 
     /// Ends the run here if a failure is to pause it: the moment is frozen, and nothing more is run.
     pub(super) async fn pause_at(&mut self, index: usize, frame: &Frame) -> Result<(), Fault> {
-        let may_fail = (self.run.recorder).job(self.at, |job| job.continue_on_error);
+        let may_fail = self
+            .tell
+            .recorder
+            .job(self.tell.at, |job| job.continue_on_error);
         let wanted = self.run.request.options.on_failure == OnFailure::Pause;
-        if !wanted || may_fail || self.cancel.by().is_some() {
+        if !wanted || may_fail || self.wire.cancel.by().is_some() {
             return Ok(());
         }
         self.freeze_end(frame).await?;
-        let at = self.planned[index];
-        let (number, name) = (self.run.recorder).step(at, |step| (step.number, step.name.clone()));
+        let at = self.positions.steps[index];
+        let (number, name) = self
+            .tell
+            .recorder
+            .step(at, |step| (step.number, step.name.clone()));
         // A shell begins as the step did, not as the next one would.
-        let folder = self.run.recorder.folder();
-        let shell = ShellState::read(folder, self.at.0, number);
+        let folder = self.tell.recorder.folder();
+        let shell = ShellState::read(folder, self.tell.at.0, number);
         let kept = shell.and_then(|shell| match shell {
-            Some(shell) => shell.write(folder, self.at.0, crate::moment::AT_FAILURE),
+            Some(shell) => shell.write(folder, self.tell.at.0, crate::shell_state::AT_FAILURE),
             None => Ok(()),
         });
         kept.map_err(|e| Fault::from_error(ErrorKind::Host, &e))?;
         let end = RunEnd::Paused {
-            job: self.run.recorder.job(self.at, |job| job.key.clone()),
+            job: self.tell.recorder.job(self.tell.at, |job| job.key.clone()),
             step: number,
             name,
         };
@@ -82,17 +88,17 @@ impl Instance<'_> {
 
     /// Whether the run is paused at a step of this job.
     pub(super) fn is_paused_here(&self) -> bool {
-        let key = self.run.recorder.job(self.at, |job| job.key.clone());
+        let key = self.tell.recorder.job(self.tell.at, |job| job.key.clone());
         matches!(self.run.paused.get(), Some(RunEnd::Paused { job, .. }) if *job == key)
     }
 
     async fn freeze(&self, number: u32) -> Result<StepSnapshot, Fault> {
-        let (run, job) = (&self.run.request.id, self.at.0 + 1);
+        let (run, job) = (&self.run.request.id, self.tell.at.0 + 1);
         let name: Name = format!("{run}-{job}-{number}")
             .parse()
             .expect("a legal name");
         let began = Instant::now();
-        let snapshot = self.session.guest().snapshot(&name).await?;
+        let snapshot = self.wire.snapshot(&name).await?;
         Ok(StepSnapshot {
             name,
             pause_ms: snapshot.pause_ms,
@@ -114,7 +120,7 @@ impl Instance<'_> {
         self.state.standing = frame.standing;
         // Those that the user gives are given again.
         let given = &self.run.request.secrets;
-        let masks = self.run.masks();
+        let masks = self.tell.masks();
         let added = masks
             .secrets()
             .filter(|mask| given.iter().all(|(_, secret)| secret.trim() != *mask));
@@ -136,9 +142,9 @@ impl Instance<'_> {
             user: None,
             container: self.container_of_shell(),
         };
-        let folder = self.run.recorder.folder();
-        let kept = shell.write(folder, self.at.0, number);
-        let kept = kept.and_then(|()| saved.write(folder, self.at.0, number));
+        let folder = self.tell.recorder.folder();
+        let kept = shell.write(folder, self.tell.at.0, number);
+        let kept = kept.and_then(|()| saved.write(folder, self.tell.at.0, number));
         kept.map_err(|e| {
             let fault = Fault::from_error(ErrorKind::Host, &e);
             fault.context(format!("cannot write into {}", folder.display()))
@@ -157,9 +163,9 @@ impl Instance<'_> {
         };
         let (then, now) = (&resume.saved.texts, self.step_texts(from));
         let changed = (0..from).filter(|&n| then.get(n) != now.get(n));
-        let names = changed.map(|n| match self.planned.get(n) {
+        let names = changed.map(|n| match self.positions.steps.get(n) {
             Some(at) => self
-                .run
+                .tell
                 .recorder
                 .step(*at, |step| format!("{} ({})", step.number, step.name)),
             None => "one that is not there any more".to_owned(),
@@ -172,7 +178,7 @@ impl Instance<'_> {
                 resume.record.id,
                 names.join(", ")
             );
-            self.run.recorder.note(&self.run.mask(&text));
+            self.tell.note(&text);
         }
     }
 

@@ -7,9 +7,10 @@
 //! no Node.js, the machine's is lent to it, with its own libraries and its own loader, so that the container's C library does
 //! not matter.
 
+use super::action_parts::{Given, Part};
 use super::command::Launch;
+use super::end::End;
 use super::instance::{Instance, Trouble};
-use super::parts::{Given, Part};
 use super::paths;
 use super::step::Surroundings;
 use super::uses::input_variables;
@@ -18,7 +19,7 @@ use crate::containers::folders::EXTERNALS;
 use crate::equipment::Equipment;
 use crate::guest::Command;
 use crate::log::Kind;
-use crate::record::{Level, StepEnd};
+use crate::record::Level;
 use crate::spec::NodeRuns;
 
 /// What a program may say of its version, in bytes.
@@ -76,8 +77,8 @@ impl<'r> Instance<'r> {
                 "the action is written for Node.js {wanted}, and {} has {}: {remedy}",
                 found.whose, found.version
             );
-            around.log.say(Kind::Warning, &text)?;
-            self.annotate(around.log.at(), Level::Warning, &text);
+            around.log.say(Kind::Warning, self.tell.mask(&text))?;
+            self.tell.annotate(around.log.at(), Level::Warning, &text);
         }
         Ok(())
     }
@@ -92,7 +93,7 @@ impl<'r> Instance<'r> {
             (Some(path), View::Machine) => self.node_at(path, "the image").await,
             (Some(path), View::Container(_)) => self.node_at(path, "the job's container").await,
             (None, View::Machine) => {
-                let image = &self.session.place().image;
+                let image = self.wire.image();
                 let hint = Equipment::Node.hint();
                 Err(Trouble::Step(format!(
                     "`using: {using}` needs Node.js, which the image {image} does not have: {hint}"
@@ -104,13 +105,13 @@ impl<'r> Instance<'r> {
 
     /// The program that the settings name for the machine's image.
     pub(super) fn node_of_image(&self) -> Option<String> {
-        self.run.site.node(&self.session.place().image)
+        self.run.site.node(self.wire.image())
     }
 
     async fn node_of_settings(&mut self, node: String) -> Result<NodeJs, Trouble> {
         let argv = vec![node];
         let said = match self.node_version(&argv).await {
-            Ok((StepEnd::Exited { code: 0 }, version)) if major(&version).is_some() => {
+            Ok((End::Exited { code: 0 }, version)) if major(&version).is_some() => {
                 return Ok(NodeJs {
                     argv,
                     version,
@@ -120,7 +121,7 @@ impl<'r> Instance<'r> {
             Ok((_, said)) | Err(Trouble::Step(said)) => said,
             Err(trouble) => return Err(trouble),
         };
-        let (image, node) = (&self.session.place().image, &argv[0]);
+        let (image, node) = (self.wire.image(), &argv[0]);
         let said: String = said.chars().take(300).collect();
         Err(Trouble::Step(format!(
             "`node` of [images.{image}] in vmint.toml is {node}, which does not run in its machines ({said}): put Node.js there with \
@@ -137,7 +138,7 @@ impl<'r> Instance<'r> {
         })
     }
 
-    async fn node_version(&mut self, argv: &[String]) -> Result<(StepEnd, String), Trouble> {
+    async fn node_version(&mut self, argv: &[String]) -> Result<(End, String), Trouble> {
         let mut argv = argv.to_vec();
         argv.push("--version".into());
         let command = Command {
@@ -150,7 +151,7 @@ impl<'r> Instance<'r> {
 
     /// The machine's Node.js, for a container that has none. Whether it runs there is tried.
     async fn lend_node(&mut self, using: &str) -> Result<NodeJs, Trouble> {
-        let image = self.session.place().image.clone();
+        let image = self.wire.image().to_owned();
         let lacks = |why: String| {
             Trouble::Step(format!(
                 "`using: {using}` needs Node.js, which the job's container does not have, and {why}"
@@ -179,15 +180,15 @@ impl<'r> Instance<'r> {
             ..Command::default()
         };
         let short = |text: &str| text.trim().chars().take(300).collect::<String>();
-        let (end, said) = self.ask_machine(lend, MOST).await?;
+        let (end, said) = self.wire.ask(lend, MOST).await?;
         let said = String::from_utf8_lossy(&said).into_owned();
-        if end != (StepEnd::Exited { code: 0 }) {
+        if end != (End::Exited { code: 0 }) {
             let said = short(&said);
             return Err(lacks(format!("the machine's cannot be lent to it: {said}")));
         }
         let argv: Vec<String> = said.lines().map(str::to_owned).collect();
         let (end, version) = self.node_version(&argv).await?;
-        if end != (StepEnd::Exited { code: 0 }) || major(&version).is_none() {
+        if end != (End::Exited { code: 0 }) || major(&version).is_none() {
             return Err(lacks(format!(
                 "that of the image {image} does not run in it ({}): name an image with Node.js in `container`",
                 short(&version)

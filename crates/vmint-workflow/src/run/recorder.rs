@@ -1,26 +1,22 @@
 //! What is written down of a run while it runs: the record, the logs, and word to whoever watches.
 
 use crate::log::{Kind, Line};
+use crate::mask::Masked;
 use crate::observe::{Change, Observer};
 use crate::record::{JobRecord, MachineUse, RunRecord, StepRecord};
+use crate::trace::{Activity, Doing, Tracer, Within};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
-use std::time::{SystemTime, UNIX_EPOCH};
-use vmint_model::{ErrorKind, Fault};
-
-/// Now, in milliseconds since 1970 in UTC.
-pub fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_millis() as i64)
-}
+use vmint_model::{ErrorKind, Fault, now_ms};
 
 /// The record of a run that runs.
 pub struct Recorder<'a> {
     record: Mutex<RunRecord>,
     folder: &'a Path,
     observer: &'a dyn Observer,
+    tracer: Tracer<'a>,
 }
 
 /// A job of the record.
@@ -43,6 +39,7 @@ impl<'a> Recorder<'a> {
             record: Mutex::new(record),
             folder,
             observer,
+            tracer: Tracer::new(observer),
         }
     }
 
@@ -74,28 +71,30 @@ impl<'a> Recorder<'a> {
     }
 
     /// Says something that should be known, once, and keeps it.
-    pub fn note(&self, text: &str) {
+    pub fn note(&self, text: impl Into<Masked>) {
+        let text = text.into();
         let mut record = self.lock();
-        if record.notes.iter().any(|known| known == text) {
+        if record.notes.contains(&text) {
             return;
         }
-        record.notes.push(text.to_owned());
-        self.observer.happened(&record, Change::Note(text));
+        record.notes.push(text.clone());
+        self.observer.happened(&record, Change::Note(&text));
     }
 
     /// Says what is waited for.
-    pub fn waiting(&self, text: &str) {
-        self.observer.happened(&self.lock(), Change::Note(text));
+    pub fn waiting(&self, text: impl Into<Masked>) {
+        let text = text.into();
+        self.observer.happened(&self.lock(), Change::Note(&text));
     }
 
     /// Adds a job. Its key is made unique.
     pub fn add_job(&self, mut job: JobRecord) -> JobAt {
         let mut record = self.lock();
         let base = job.key.clone();
-        let mut n = 1;
+        let mut n = 1_u32;
         while record.jobs.iter().any(|other| other.key == job.key) {
             n += 1;
-            job.key = format!("{base} #{n}");
+            job.key = Masked::join([(&base).into(), " #".into(), n.into()]);
         }
         record.jobs.push(job);
         JobAt(record.jobs.len() - 1)
@@ -131,7 +130,7 @@ impl<'a> Recorder<'a> {
 
     /// Opens the log of a step.
     pub fn open_log(&self, at: StepAt) -> Result<StepLog<'_>, Fault> {
-        let number = self.step(at, |step| step.number);
+        let (number, name) = self.step(at, |step| (step.number, step.name.clone()));
         let relative = PathBuf::from(format!("logs/{}/{number}.log", at.job + 1));
         let path = self.folder.join(&relative);
         let parent = path.parent().expect("a log is in a folder");
@@ -143,7 +142,17 @@ impl<'a> Recorder<'a> {
             at,
             path,
             file: Mutex::new(BufWriter::with_capacity(64 << 10, file)),
+            activity: self.tracer.begin_part(
+                at.job,
+                (Within::Job(at.job), Doing::Step),
+                Masked::join([number.into(), " ".into(), (&name).into()]),
+            ),
         })
+    }
+
+    /// Tells what is done, and what is waited for.
+    pub(crate) fn tracer(&self) -> &Tracer<'a> {
+        &self.tracer
     }
 
     /// The folder of the run.
@@ -163,6 +172,7 @@ pub struct StepLog<'a> {
     at: StepAt,
     path: PathBuf,
     file: Mutex<BufWriter<File>>,
+    activity: Activity<'a>,
 }
 
 impl StepLog<'_> {
@@ -171,7 +181,7 @@ impl StepLog<'_> {
         self.at
     }
 
-    /// Writes a line, and tells of it. What it holds is masked already.
+    /// Writes a line, and tells of it.
     pub fn line(&self, line: &Line) -> Result<(), Fault> {
         let mut encoded = line.encode();
         encoded.push('\n');
@@ -188,8 +198,32 @@ impl StepLog<'_> {
     }
 
     /// Writes a line of vmint's own.
-    pub fn say(&self, kind: Kind, text: impl Into<String>) -> Result<(), Fault> {
+    pub fn say(&self, kind: Kind, text: impl Into<Masked>) -> Result<(), Fault> {
         self.line(&Line::new(now_ms(), kind, text))
+    }
+
+    /// Keeps the step's summary, behind what is there.
+    pub fn keep_summary(&self, summary: &Masked) -> Result<(), Fault> {
+        let number = self.recorder.step(self.at, |step| step.number);
+        let relative = PathBuf::from(format!("summaries/{}/{number}.md", self.at.job + 1));
+        let path = self.recorder.folder.join(&relative);
+        let written = (|| {
+            std::fs::create_dir_all(path.parent().unwrap_or(&path))?;
+            let mut file = File::options().append(true).create(true).open(&path)?;
+            file.write_all(summary.as_bytes())
+        })();
+        written.map_err(|e| {
+            let fault = Fault::from_error(ErrorKind::Host, &e);
+            fault.context(format!("cannot write {}", path.display()))
+        })?;
+        self.recorder
+            .step(self.at, |step| step.summary = Some(relative));
+        Ok(())
+    }
+
+    /// The step has ended so.
+    pub fn ended(&self, how: &'static str) {
+        self.activity.end(how);
     }
 
     /// Has all of it on the disk of this host.

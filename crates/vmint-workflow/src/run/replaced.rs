@@ -7,7 +7,7 @@ use super::uses::input_variables;
 use crate::log::Kind;
 use crate::replace::{Replaced, StandIn};
 use crate::spec::Text;
-use github_actions_models::common::Uses;
+use crate::uses::Uses;
 use indexmap::IndexMap;
 
 impl<'r> Instance<'r> {
@@ -23,9 +23,9 @@ impl<'r> Instance<'r> {
         self.group(&around, &uses.text, &with)?;
         let by = replaced.by();
         let text = format!("The action {} is replaced by {by}.", uses.text);
-        around.log.say(Kind::Warning, self.run.mask(&text))?;
+        around.log.say(Kind::Warning, self.tell.mask(&text))?;
         let note = format!("the action {} is replaced by {by}", uses.text);
-        self.run.recorder.note(&self.run.mask(&note));
+        self.tell.recorder.note(self.tell.mask(&note));
         // Of a step inside of a composite action the log and the notes tell.
         if let [_] = *around.path {
             self.mark(around.log.at(), by);
@@ -47,7 +47,7 @@ impl<'r> Instance<'r> {
     }
 
     fn mark(&self, at: StepAt, by: &str) {
-        let by = by.to_owned();
-        self.run.recorder.step(at, |step| step.replaced = Some(by));
+        let by = self.tell.mask(by);
+        self.tell.recorder.step(at, |step| step.replaced = Some(by));
     }
 }

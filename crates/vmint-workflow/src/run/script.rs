@@ -115,8 +115,8 @@ impl<'r> Instance<'r> {
         shell: &str,
         around: &Surroundings<'_, 'r>,
     ) -> Result<(), Trouble> {
-        let say = |kind, text: &str| around.log.say(kind, self.run.mask(text));
-        let script = self.run.mask(script);
+        let say = |kind, text: &str| around.log.say(kind, self.tell.mask(text));
+        let script = self.tell.mask(script);
         let mut lines = script.lines();
         let first = lines.by_ref().find(|line| !line.trim().is_empty());
         say(Kind::Group, &format!("Run {}", first.unwrap_or_default()))?;
@@ -136,7 +136,7 @@ impl<'r> Instance<'r> {
         title: &str,
         pairs: &[(String, String)],
     ) -> Result<(), Trouble> {
-        let say = |text: &str| around.log.say(Kind::Text, self.run.mask(text));
+        let say = |text: &str| around.log.say(Kind::Text, self.tell.mask(text));
         if !pairs.is_empty() {
             say(&format!("{title}:"))?;
         }

@@ -1,12 +1,15 @@
 //! A machine for as long as a run, or one of its jobs, needs it.
 
 use super::cancel::Cancel;
-use super::patient::Patient;
-use super::recorder::{Recorder, now_ms};
+use super::recorder::Recorder;
+use super::standstill::Watched;
 use crate::guest::{Command, Guest, Place, Process, Site, Want};
+use crate::mask::{Masked, Masks};
 use crate::record::MachineUse;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
+use vmint_model::now_ms;
 use vmint_model::{ErrorKind, Fault, Name};
 
 /// A lease in which steps follow each other.
@@ -33,21 +36,25 @@ impl Session {
     pub async fn acquire(
         site: &dyn Site,
         place: &Place,
-        label: String,
+        label: Masked,
         from: Option<&Name>,
-        recorder: &Recorder<'_>,
+        (recorder, masks): (&Recorder<'_>, &Mutex<Masks>),
         cancel: &Cancel,
     ) -> Result<Self, Fault> {
         let began = Instant::now();
         let want = Want { place, label, from };
-        let guest = Patient::new(site.acquire(want).await?, cancel.clone());
+        let guest = Watched::new(site.acquire(want).await?, cancel.clone());
         let identity = guest.identity();
+        let image = masks
+            .lock()
+            .expect("nobody panics with the lock")
+            .mask(&place.image);
         let index = recorder.add_machine(MachineUse {
             machine: identity.machine,
             generation: identity.generation,
             lease: identity.lease,
             pool: place.pool.clone(),
-            image: place.image.clone(),
+            image,
             accelerator: identity.accelerator,
             boot_id: None,
             acquire_ms: began.elapsed().as_secs_f64() * 1000.0,

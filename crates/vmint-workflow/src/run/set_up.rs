@@ -5,8 +5,9 @@
 //! with an empty one.
 
 use super::contexts::env_context;
+use super::end::End;
 use super::instance::{Done, Frame, Instance, Trouble};
-use super::launch;
+use super::job;
 use super::paths;
 use super::recorder::StepLog;
 use super::session::Used;
@@ -19,7 +20,7 @@ use crate::expr::{ContextName, Field, Value, availability};
 use crate::guest::Command;
 use crate::lines::{Piece, Splitter};
 use crate::log::{Kind, Line};
-use crate::record::{Outcome, StepEnd};
+use crate::record::Outcome;
 use crate::setup;
 use crate::setup::probe;
 use crate::setup::probe::Inventory;
@@ -75,8 +76,8 @@ impl<'r> Instance<'r> {
         frame: &mut Frame,
         from: Option<usize>,
     ) -> Result<Begun, Fault> {
-        let at = self.planned_set_up;
-        let log = self.begin(at)?;
+        let at = self.positions.set_up;
+        let log = self.tell.begin(at)?;
         let done = self.set_up_body(&log, from).await;
         let done = match done {
             // Nothing of the file has run: what the machine cannot do is not the workflow's failure.
@@ -89,15 +90,15 @@ impl<'r> Instance<'r> {
         match self.job_env() {
             Ok(env) => self.state = std::mem::take(&mut self.state).with_edited(env),
             Err(reason) => {
-                let text = self.run.mask(&reason);
-                self.run
+                let text = self.tell.mask(&reason);
+                self.tell
                     .recorder
-                    .job(self.at, |job| job.reason = Some(text));
+                    .job(self.tell.at, |job| job.reason = Some(text));
                 done = Done::invalid(reason);
                 begun = Begun::NoSteps;
             }
         }
-        self.end(&log, &done, done.outcome)?;
+        self.tell.end(&log, &done, done.outcome)?;
         Self::settle(frame, None, done.outcome, done.outcome, IndexMap::new());
         if done.outcome != Outcome::Success {
             frame.standing = super::state::Standing::Failed;
@@ -109,20 +110,18 @@ impl<'r> Instance<'r> {
         &mut self,
         log: &StepLog<'r>,
         from: Option<usize>,
-    ) -> Result<StepEnd, Trouble> {
-        let identity = self.session.guest().identity();
+    ) -> Result<End, Trouble> {
+        let identity = self.wire.session.guest().identity();
         let accelerator = identity
             .accelerator
             .map_or("unknown".to_owned(), |a| a.to_string());
-        let image = &self.session.place().image;
-        log.say(
-            Kind::Text,
-            format!(
-                "Machine {}@{} of image {image}, executed by {accelerator}, lease {}",
-                identity.machine, identity.generation, identity.lease
-            ),
-        )?;
-        let used = self.session.use_it();
+        let image = self.wire.image();
+        let text = format!(
+            "Machine {}@{} of image {image}, executed by {accelerator}, lease {}",
+            identity.machine, identity.generation, identity.lease
+        );
+        log.say(Kind::Text, self.tell.mask(&text))?;
+        let used = self.wire.session.use_it();
         let workspace = self.view.in_machine(&self.workspace());
         let setup = self
             .run
@@ -163,22 +162,21 @@ impl<'r> Instance<'r> {
         }
         let inventory = Inventory::parse(probed.as_bytes());
         self.inventory = inventory.map_err(|e| Trouble::Step(e.to_string()))?;
-        let (index, boot_id) = (self.session.index(), self.inventory.boot_id.clone());
-        let recorder = self.run.recorder;
+        let (index, boot_id) = (self.wire.session.index(), self.inventory.boot_id.clone());
+        let recorder = self.tell.recorder;
+        let boot_id = self.tell.mask(&boot_id);
         recorder.quietly(|run| run.machines[index].boot_id = Some(boot_id));
         let system = match &*self.inventory.distribution {
             "" => "Linux".to_owned(),
             distribution => format!("{distribution} {}", self.inventory.release),
         };
-        log.say(
-            Kind::Text,
-            format!(
-                "{system}, {}, boot {}, steps run as {}",
-                self.inventory.machine,
-                self.inventory.boot_id,
-                identity.user.as_deref().unwrap_or("root")
-            ),
-        )?;
+        let text = format!(
+            "{system}, {}, boot {}, steps run as {}",
+            self.inventory.machine,
+            self.inventory.boot_id,
+            identity.user.as_deref().unwrap_or("root")
+        );
+        log.say(Kind::Text, self.tell.mask(&text))?;
         if self.inventory.program("sudo").is_none()
             && identity.user.as_deref().is_none_or(|user| user == "root")
         {
@@ -189,7 +187,7 @@ impl<'r> Instance<'r> {
         }
         self.facts = self.variables_of_job();
         if let Some(note) = &self.place_note {
-            log.say(Kind::Warning, note.as_str())?;
+            log.say(Kind::Warning, self.tell.mask(note))?;
         }
         self.require()?;
         if from.is_some() && self.inside().is_ok() {
@@ -204,10 +202,10 @@ impl<'r> Instance<'r> {
             let scope = self.constant.scope(&self.of_job);
             scope.limited_to(&availability(field))
         };
-        let mut env = launch::map(self.workflow_env, &scope(Field::Env), "env")?;
+        let mut env = job::map(self.workflow_env, &scope(Field::Env), "env")?;
         let mut of_job = scope(Field::JobEnv);
         of_job.set(ContextName::Env, env_context(&env));
-        env.extend(launch::map(&self.body.env, &of_job, "env")?);
+        env.extend(job::map(&self.body.env, &of_job, "env")?);
         Ok(env)
     }
 
@@ -246,7 +244,7 @@ impl<'r> Instance<'r> {
             0o755,
             SUDO.as_bytes(),
         );
-        Ok(parcel.put(self.session.guest(), "/").await?)
+        Ok(parcel.put(&self.wire, "/").await?)
     }
 
     /// Refuses what the image lacks and the job surely needs. What a condition guards is refused when it is reached.
@@ -256,7 +254,7 @@ impl<'r> Instance<'r> {
             let lacks = self.inventory.first(need.what.programs()).is_none()
                 && !(need.what == Equipment::Node && self.node_of_image().is_some());
             if need.reached == Reached::Surely && lacks {
-                let image = &self.session.place().image;
+                let image = self.wire.image();
                 let (file, spot, who, what) =
                     (&self.file, need.spot, &need.who, need.what.as_str());
                 let message = format!(
@@ -296,7 +294,7 @@ impl<'r> Instance<'r> {
         // By this, what a job leaves running is found.
         variables.push((
             "RUNNER_TRACKING_ID".into(),
-            format!("vmint_{}_{}", self.run.request.id, self.at.0),
+            format!("vmint_{}_{}", self.run.request.id, self.tell.at.0),
         ));
         self.constant.github = github;
         self.runner = Value::from(runner);
@@ -304,13 +302,13 @@ impl<'r> Instance<'r> {
     }
 
     /// The last command.
-    pub(super) async fn tidy(&mut self, log: &StepLog<'r>) -> Result<StepEnd, Trouble> {
+    pub(super) async fn tidy(&mut self, log: &StepLog<'r>) -> Result<End, Trouble> {
         let hook = self.run.request.options.cleanup.clone();
         let mut parcel = Parcel::default();
         parcel.file("clean-up.sh", 0o755, CLEAN_UP.as_bytes());
         let script = hook.as_deref().unwrap_or_default();
         parcel.file("hook.sh", 0o755, script.as_bytes());
-        parcel.put(self.session.guest(), paths::OWN).await?;
+        parcel.put(&self.wire, paths::OWN).await?;
         let env = [
             ("VMINT_OWN", paths::OWN),
             ("VMINT_HOOK", if hook.is_some() { "1" } else { "" }),
@@ -334,8 +332,8 @@ impl<'r> Instance<'r> {
         command: Command,
         log: &StepLog<'r>,
         until: Option<&str>,
-    ) -> Result<(StepEnd, String), Trouble> {
-        let allowed = match self.allowed(None) {
+    ) -> Result<(End, String), Trouble> {
+        let allowed = match self.wire.allowed(None) {
             Ok(allowed) => allowed,
             Err(end) => return Ok((end, String::new())),
         };
@@ -343,9 +341,10 @@ impl<'r> Instance<'r> {
             timeout: Some(allowed.time),
             ..command
         };
-        let session = self.session.clone();
-        let process = session.start(command, self.run.recorder).await?;
-        let mut supervised = Supervised::new(process, allowed, self.obeys());
+        let doing = self.wire.trace_command(&command, allowed);
+        let session = self.wire.session.clone();
+        let process = session.start(command, self.tell.recorder).await?;
+        let mut supervised = Supervised::new(process, allowed, self.wire.obeys());
         let mut splitter = Splitter::new();
         let mut kept = String::new();
         let mut keeps = until.is_some();
@@ -360,7 +359,7 @@ impl<'r> Instance<'r> {
                 }
                 keeps = Some(&*text) != until;
             } else {
-                let line = Line::new(super::now_ms(), Kind::Text, self.run.mask(&text));
+                let line = Line::new(vmint_model::now_ms(), Kind::Text, self.tell.mask(&text));
                 *fault = fault.take().or_else(|| log.line(&line).err());
             }
         };
@@ -370,6 +369,7 @@ impl<'r> Instance<'r> {
                 Seen::Ended(end) => break end,
             }
         };
+        doing.end(end.as_str());
         splitter.finish(|piece| take(piece, &mut fault));
         match fault {
             Some(fault) => Err(fault.into()),

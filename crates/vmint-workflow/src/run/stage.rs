@@ -7,16 +7,16 @@
 //! when its step is not reached. Actions of the repository itself have no `pre`, as on GitHub: they are not there before the
 //! checkout.
 
+use super::action_parts::{Given, Hook, Part, Program};
 use super::instance::{ActionPlace, Done, Frame, Instance, Trouble};
 use super::jobs::Counts;
-use super::parts::{Given, Hook, Part, Program};
 use super::recorder::{StepAt, StepLog};
 use super::state::Post;
 use super::step::{Surroundings, base_id, conclude};
 use crate::check::{LoadedAction, Origin, Resolved};
 use crate::expr::{ContextName, Object, Value};
 use crate::limits::Deadline;
-use crate::record::StepKind;
+use crate::record::{StepKind, StepRecord};
 use crate::spec::{Map, Runs, Step, StepBody, Text};
 use indexmap::IndexMap;
 use vmint_model::Fault;
@@ -151,16 +151,16 @@ impl<'r> Instance<'r> {
     /// Runs the `post`s that were registered, the last first.
     pub(super) async fn posts(&mut self, frame: &mut Frame) -> Result<(), Fault> {
         while let Some(post) = self.state.posts.pop() {
-            if self.cancel.is_hastened() {
+            if self.wire.cancel.is_hastened() {
                 return Ok(());
             }
             let Some(chain) = self.chain_at(&post.step) else {
                 // A step of an edited file that is not there any more.
                 continue;
             };
-            let name = format!("Post {}", chain.used.name());
-            let record = Self::planned_step(StepKind::Post, name);
-            let at = self.run.recorder.add_step(self.at, record);
+            let name = self.tell.mask(&format!("Post {}", chain.used.name()));
+            let record = StepRecord::planned(StepKind::Post, name);
+            let at = self.tell.plan(record);
             self.stage(Stage::Post(chain, post), at, frame).await?;
         }
         Ok(())
@@ -197,14 +197,14 @@ impl<'r> Instance<'r> {
         frame: &mut Frame,
     ) -> Result<(), Fault> {
         self.state.standing = frame.standing;
-        let log = self.begin(at)?;
+        let log = self.tell.begin(at)?;
         let mut bounds = Bounds {
             counts: Counts::Fully,
             limit: None,
         };
         let done = match self.stage_body(&stage, frame, &log, &mut bounds).await {
             Ok(None) => {
-                self.skip(at, None);
+                self.tell.skip(at, None);
                 return Ok(());
             }
             Ok(Some(done)) => Ok(done),
@@ -212,7 +212,7 @@ impl<'r> Instance<'r> {
         };
         let done = self.done(done, &log)?;
         let conclusion = conclude(&done, bounds.counts);
-        self.end(&log, &done, conclusion)?;
+        self.tell.end(&log, &done, conclusion)?;
         Self::settle(frame, None, done.outcome, conclusion, IndexMap::new());
         Ok(())
     }

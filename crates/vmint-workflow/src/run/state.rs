@@ -3,11 +3,11 @@
 use crate::containers::running::Running;
 use crate::containers::{Inside, Scope};
 use crate::expr::{Object, Value};
+use crate::private_file::{self, Before};
 use crate::record::Outcome;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use vmint_model::RunId;
 
@@ -162,33 +162,21 @@ pub struct Saved {
 }
 
 impl Saved {
-    /// Where it is kept, relative to the run's folder; beside [`crate::moment::ShellState`].
+    /// Where it is kept, relative to the run's folder; beside [`crate::shell_state::ShellState`].
     fn file(job: usize, step: u32) -> PathBuf {
         format!("moments/{job}-{step}.state").into()
     }
 
     /// Keeps it in the folder of a run, for its owner alone: outputs and variables may hold secrets.
     pub(super) fn write(&self, folder: &Path, job: usize, step: u32) -> io::Result<()> {
-        let json = serde_json::to_vec(self).expect("it has no keys but strings");
-        let mut options = std::fs::OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
-        let mut file = options.open(folder.join(Self::file(job, step)))?;
-        file.write_all(&json)
+        private_file::write(&folder.join(Self::file(job, step)), self, Before::Goes)
     }
 
     /// Reads what was kept; nothing, if nothing was.
     pub fn read(folder: &Path, job: usize, step: u32) -> io::Result<Option<Self>> {
         /// Outputs of all jobs are bounded far below.
         const LONGEST: u64 = 256 << 20;
-        let file = match std::fs::File::open(folder.join(Self::file(job, step))) {
-            Ok(file) => file,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(e),
-        };
-        let mut json = Vec::new();
-        file.take(LONGEST).read_to_end(&mut json)?;
-        let invalid = |e| io::Error::new(io::ErrorKind::InvalidData, e);
-        serde_json::from_slice(&json).map(Some).map_err(invalid)
+        private_file::read(&folder.join(Self::file(job, step)), LONGEST)
     }
 }
 

@@ -1,6 +1,7 @@
 //! A step: whether it runs, with which environment and for how long; and how what it did counts.
 
 use super::containers::Containers;
+use super::end::End;
 use super::instance::{Done, Frame, Instance, Trouble};
 use super::jobs::Counts;
 use super::recorder::{StepAt, StepLog};
@@ -9,7 +10,7 @@ use super::stage::Pre;
 use crate::expr::{self, ContextName, Scope, Status, Value};
 use crate::limits::{self, Deadline};
 use crate::log::Kind;
-use crate::record::{Limit, Outcome, StepEnd, StepKind};
+use crate::record::{Limit, Outcome, StepKind, StepRecord};
 use crate::spec::{Step, StepBody};
 use indexmap::IndexMap;
 use std::time::Instant;
@@ -46,24 +47,28 @@ pub(super) struct Surroundings<'l, 'r> {
 impl<'r> Instance<'r> {
     /// Plans the steps, so that those to come can be seen.
     pub(super) fn plan_steps(&mut self, containers: Containers, pres: &[Pre<'r>]) {
-        let add = |record| self.run.recorder.add_step(self.at, record);
-        self.planned_set_up = add(Self::planned_step(StepKind::SetUp, "Set up job"));
-        self.planned_containers = (containers == Containers::Start)
-            .then(|| add(Self::planned_step(StepKind::SetUp, "Initialize containers")));
+        let add = |record| self.tell.plan(record);
+        self.positions.set_up = add(StepRecord::planned(StepKind::SetUp, "Set up job"));
+        self.positions.containers = (containers == Containers::Start).then(|| {
+            add(StepRecord::planned(
+                StepKind::SetUp,
+                "Initialize containers",
+            ))
+        });
         let pres = pres.iter().map(|pre| {
-            let mut record = Self::planned_step(StepKind::Pre, pre.name());
+            let mut record = StepRecord::planned(StepKind::Pre, self.tell.mask(&pre.name()));
             record.line = Some(pre.step().spot.line);
             add(record)
         });
         let pres = pres.collect();
         let steps = self.body.steps.iter().map(|step| {
-            let mut record = Self::planned_step(StepKind::Main, raw_name(step));
-            record.id.clone_from(&step.id);
+            let mut record = StepRecord::planned(StepKind::Main, self.tell.mask(&raw_name(step)));
+            record.id = step.id.as_deref().map(|id| self.tell.mask(id));
             record.line = Some(step.spot.line);
             add(record)
         });
-        self.planned = steps.collect();
-        self.planned_pres = pres;
+        self.positions.steps = steps.collect();
+        self.positions.pres = pres;
     }
 
     /// Runs a step of the file.
@@ -71,26 +76,26 @@ impl<'r> Instance<'r> {
     /// # Errors
     /// When vmint or the machine fails; nothing more of the job can be run then.
     pub(super) async fn main_step(&mut self, index: usize, frame: &mut Frame) -> Result<(), Fault> {
-        if self.cancel.is_hastened() {
+        if self.wire.cancel.is_hastened() {
             // Not reached; nothing is said of its condition.
             return Ok(());
         }
         self.state.standing = frame.standing;
         let step = &self.body.steps[index];
-        let at = self.planned[index];
+        let at = self.positions.steps[index];
         let id = self.action_id(step);
         let mut prepared = match self.prepare(step, frame, id).await {
             Ok(Some(prepared)) => prepared,
             Ok(None) => {
-                self.skip(at, self.why_skipped(step, frame));
+                self.tell.skip(at, self.why_skipped(step, frame));
                 let skipped = Outcome::Skipped;
                 Self::settle(frame, step.id.as_deref(), skipped, skipped, IndexMap::new());
                 return Ok(());
             }
             Err(trouble) => {
-                let log = self.begin(at)?;
+                let log = self.tell.begin(at)?;
                 let done = self.done(Err(trouble), &log)?;
-                self.end(&log, &done, done.outcome)?;
+                self.tell.end(&log, &done, done.outcome)?;
                 let outcome = done.outcome;
                 Self::settle(frame, step.id.as_deref(), outcome, outcome, done.outputs);
                 return Ok(());
@@ -100,7 +105,7 @@ impl<'r> Instance<'r> {
         let cwd = self.directory_of(step, &mut prepared.scope).await;
         self.freeze_before(index, at, frame, &prepared.env, cwd)
             .await?;
-        let log = self.begin(at)?;
+        let log = self.tell.begin(at)?;
         let performed = self
             .perform(step, frame, prepared, &log, vec![index], None)
             .await;
@@ -112,7 +117,7 @@ impl<'r> Instance<'r> {
                 (done, outcome)
             }
         };
-        self.end(&log, &done, conclusion)?;
+        self.tell.end(&log, &done, conclusion)?;
         Self::settle(
             frame,
             step.id.as_deref(),
@@ -132,7 +137,7 @@ impl<'r> Instance<'r> {
         path: Vec<usize>,
         limit: Option<Deadline>,
     ) -> Result<(Outcome, Option<String>), Trouble> {
-        if self.cancel.is_hastened() {
+        if self.wire.cancel.is_hastened() {
             return Ok((Outcome::Cancelled, None));
         }
         let id = self.action_id(step);
@@ -143,14 +148,15 @@ impl<'r> Instance<'r> {
         };
         if let Some(name) = &step.name {
             let name = self.text(&mut prepared.scope, name).await?;
-            log.say(Kind::Command, self.run.mask(&name))?;
+            log.say(Kind::Command, self.tell.mask(&name))?;
         }
         let performed = self.perform(step, frame, prepared, log, path, limit);
         let (done, conclusion) = performed.await?;
-        let why = done.end.as_ref().and_then(super::instance::why_failed);
+        let why = done.end.as_ref().and_then(End::why_failed);
         if let Some(text) = &why {
-            log.say(Kind::Error, self.run.mask(text))?;
-            self.annotate(log.at(), crate::record::Level::Error, text);
+            log.say(Kind::Error, self.tell.mask(text))?;
+            self.tell
+                .annotate(log.at(), crate::record::Level::Error, text);
         }
         let outcome = done.outcome;
         Self::settle(frame, step.id.as_deref(), outcome, conclusion, done.outputs);
@@ -221,8 +227,8 @@ impl<'r> Instance<'r> {
             },
         };
         if let Some(name) = name {
-            let name = self.run.mask(&name);
-            self.run.recorder.step(at, |step| step.name = name);
+            let name = self.tell.mask(&name);
+            self.tell.recorder.step(at, |step| step.name = name);
         }
     }
 
@@ -333,12 +339,12 @@ impl<'r> Instance<'r> {
             Err(Trouble::Ended(end)) => Ok(Done::of(end, IndexMap::new())),
             // In haste, a transfer or a call of the engine is cut off as the step's command is: it was cancelled.
             Err(Trouble::Fault(fault))
-                if fault.kind == ErrorKind::Interrupted && self.cancel.is_hastened() =>
+                if fault.kind == ErrorKind::Interrupted && self.wire.cancel.is_hastened() =>
             {
-                Ok(Done::of(StepEnd::Cancelled, IndexMap::new()))
+                Ok(Done::of(End::Cancelled, IndexMap::new()))
             }
             Err(Trouble::Fault(fault)) => {
-                self.end_with_fault(log, &fault);
+                self.tell.end_with_fault(log, &fault);
                 Err(fault)
             }
         }

@@ -1,8 +1,9 @@
 //! A command from its start to its end: its limit is told, and a cancellation passed on.
 
 use super::cancel::Cancel;
+use super::end::End;
 use crate::guest::{Exit, Happening, Process};
-use crate::record::{Limit, StepEnd};
+use crate::record::Limit;
 use bytes::Bytes;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
@@ -59,7 +60,7 @@ pub enum Seen {
     /// It wrote this.
     Output(Bytes),
     /// It ended.
-    Ended(StepEnd),
+    Ended(End),
 }
 
 /// A command that runs under a limit and can be cancelled.
@@ -133,15 +134,15 @@ impl<'a> Supervised<'a> {
         }
     }
 
-    fn end(&self, exit: Exit) -> StepEnd {
+    fn end(&self, exit: Exit) -> End {
         match (exit, &self.stage) {
-            (Exit::TimedOut, _) => StepEnd::TimedOut {
+            (Exit::TimedOut, _) => End::TimedOut {
                 whose: self.allowed.whose,
                 limit_ms: self.allowed.limit.as_millis() as u64,
             },
-            (_, Stage::Ending { .. }) => StepEnd::Cancelled,
-            (Exit::Code(code), Stage::Running) => StepEnd::Exited { code },
-            (Exit::Signal(signal), Stage::Running) => StepEnd::Killed { signal },
+            (_, Stage::Ending { .. }) => End::Cancelled,
+            (Exit::Code(code), Stage::Running) => End::Exited { code },
+            (Exit::Signal(signal), Stage::Running) => End::Killed { signal },
         }
     }
 }

@@ -23,7 +23,7 @@ impl<'r> Instance<'r> {
             return Ok(());
         }
         log.say(Kind::Warning, HINT)?;
-        self.annotate(log.at(), Level::Warning, HINT);
+        self.tell.annotate(log.at(), Level::Warning, HINT);
         Ok(())
     }
 

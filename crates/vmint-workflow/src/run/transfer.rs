@@ -1,6 +1,6 @@
 //! Small files into a machine and out of it, as tar streams.
 
-use crate::guest::Guest;
+use super::wire::Wire;
 use bytes::Bytes;
 use std::io::Read;
 use tokio::sync::mpsc;
@@ -29,7 +29,7 @@ impl Parcel {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(tar::EntryType::Regular);
         header.set_mode(mode);
-        header.set_mtime(super::recorder::now_ms() as u64 / 1000);
+        header.set_mtime(vmint_model::now_ms() as u64 / 1000);
         header.set_size(content.len() as u64);
         let added = self.0.append_data(&mut header, path, content);
         added.expect("a tar in memory takes any relative path");
@@ -40,7 +40,7 @@ impl Parcel {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(tar::EntryType::Directory);
         header.set_mode(mode);
-        header.set_mtime(super::recorder::now_ms() as u64 / 1000);
+        header.set_mtime(vmint_model::now_ms() as u64 / 1000);
         header.set_size(0);
         let added = self.0.append_data(&mut header, path, &[][..]);
         added.expect("a tar in memory takes any relative path");
@@ -57,12 +57,12 @@ impl Parcel {
     }
 
     /// Unpacks it in a folder of the machine.
-    pub async fn put(self, guest: &dyn Guest, folder: &str) -> Result<(), Fault> {
+    pub(super) async fn put(self, wire: &Wire<'_>, folder: &str) -> Result<(), Fault> {
         let bytes = self.0.into_inner().expect("a tar in memory");
         let (sender, receiver) = mpsc::channel(1);
         sender.try_send(Ok(bytes.into())).expect("it has room");
         drop(sender);
-        guest.put(folder, receiver).await
+        wire.put(folder, receiver).await
     }
 }
 
@@ -76,7 +76,11 @@ pub struct Fetched {
 }
 
 /// Fetches the regular files of a folder, or a file, all in all no more than `limit` bytes. What does not exist has none.
-pub async fn fetch(guest: &dyn Guest, path: &str, limit: usize) -> Result<Vec<Fetched>, Fault> {
+pub(super) async fn fetch(
+    wire: &Wire<'_>,
+    path: &str,
+    limit: usize,
+) -> Result<Vec<Fetched>, Fault> {
     let (sender, mut receiver) = mpsc::channel::<Bytes>(16);
     let gather = async {
         let mut bytes = Vec::new();
@@ -90,7 +94,7 @@ pub async fn fetch(guest: &dyn Guest, path: &str, limit: usize) -> Result<Vec<Fe
     };
     let get = async {
         // Moved in, so that it is dropped when all was sent.
-        guest.get(path, sender).await
+        wire.get(path, sender).await
     };
     let (bytes, got) = futures_util::future::join(gather, get).await;
     let Some(bytes) = bytes else {

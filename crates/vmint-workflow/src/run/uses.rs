@@ -1,15 +1,15 @@
 //! Steps that use an action: which it is, and what it is given.
 
+use super::action_parts::Program;
 use super::instance::{ActionPlace, Done, Frame, Instance, Trouble};
 use super::late;
-use super::parts::Program;
 use super::step::Surroundings;
 use crate::check::{LoadedAction, Origin, Resolved};
 use crate::expr::ContextName;
 use crate::log::Kind;
 use crate::spec::{Map, Runs, Text};
+use crate::uses::Uses;
 use crate::workspace::folder;
-use github_actions_models::common::Uses;
 use indexmap::IndexMap;
 
 impl<'r> Instance<'r> {
@@ -114,7 +114,7 @@ impl<'r> Instance<'r> {
                 if let Some(deprecation) = &input.deprecation {
                     let text =
                         format!("Input '{name}' has been deprecated with message: {deprecation}");
-                    around.log.say(Kind::Warning, self.run.mask(&text))?;
+                    around.log.say(Kind::Warning, self.tell.mask(&text))?;
                 }
                 continue;
             }
@@ -160,7 +160,7 @@ impl<'r> Instance<'r> {
         what: &str,
         inputs: &IndexMap<String, String>,
     ) -> Result<(), Trouble> {
-        let say = |kind, text: String| around.log.say(kind, self.run.mask(&text));
+        let say = |kind, text: String| around.log.say(kind, self.tell.mask(&text));
         say(Kind::Group, format!("Run {what}"))?;
         let given = inputs.iter().filter(|(_, value)| !value.is_empty());
         let given: Vec<_> = given.map(|(n, v)| (n.clone(), v.clone())).collect();

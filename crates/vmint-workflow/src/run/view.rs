@@ -4,13 +4,13 @@
 //! All that steps and expressions see are paths of where the steps run. They become paths of the machine at one place each:
 //! where files are put into it or fetched ([`Instance::in_machine`]).
 
+use super::end::End;
 use super::instance::{Instance, Trouble};
 use super::paths;
 use crate::containers::folders::{Folders, OfMachine};
 use crate::containers::{Call, Inside};
 use crate::expr::{Field, Scope, availability, evaluate_node};
 use crate::guest::Exit;
-use crate::record::StepEnd;
 use crate::yaml::{Data, Node};
 
 /// What the engine may say of a container, in bytes.
@@ -130,7 +130,7 @@ impl Instance<'_> {
         let (end, said) = self.ask(command, MOST).await?;
         let said = String::from_utf8_lossy(&said);
         let said = said.trim_end_matches('\n');
-        if end != (StepEnd::Exited { code: 0 }) || !said.starts_with('/') {
+        if end != (End::Exited { code: 0 }) || !said.starts_with('/') {
             let said: String = said.chars().take(500).collect();
             return Err(Trouble::Step(format!(
                 "cannot make the folder {path} in the job's container: {said}"
@@ -180,10 +180,10 @@ impl Instance<'_> {
 
     /// Runs a call in the machine of which nothing is for the log.
     async fn quietly(&mut self, call: &Call) -> Result<crate::containers::Answer, Trouble> {
-        let (end, output) = self.ask_machine(call.command(), MOST).await?;
+        let (end, output) = self.wire.ask(call.command(), MOST).await?;
         let exit = match end {
-            StepEnd::Exited { code } => Exit::Code(code),
-            StepEnd::Killed { signal } => Exit::Signal(signal),
+            End::Exited { code } => Exit::Code(code),
+            End::Killed { signal } => Exit::Signal(signal),
             end => return Err(Trouble::Ended(end)),
         };
         Ok(crate::containers::Answer::new(exit, &output))

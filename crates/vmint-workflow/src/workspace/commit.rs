@@ -275,12 +275,8 @@ mod tests {
         own.write("run.sh", "changed since");
         own.write("new", "");
         own.commit("Second");
-        let repository = Repository::discover(&own.root)
-            .await
-            .unwrap()
-            .at("HEAD~1")
-            .await
-            .unwrap();
+        let newest = crate::workspace::discover(&own.root).await.unwrap();
+        let repository = crate::workspace::at(&newest, "HEAD~1").await.unwrap();
         let (to, (pieces, taker)) = (scratch("to"), channel(2));
         let (packed, unpacked) =
             tokio::join!(pack(&repository, pieces), unpack(taker, to.root.clone()));
@@ -322,7 +318,7 @@ mod tests {
         own.init();
         own.write("a", "a");
         own.commit("First");
-        let repository = Repository::discover(&own.root).await.unwrap();
+        let repository = crate::workspace::discover(&own.root).await.unwrap();
         // The blob of "a".
         std::fs::remove_file(
             own.root

@@ -283,7 +283,7 @@ mod tests {
     use tokio::sync::mpsc::channel;
 
     async fn copy(own: &Scratch, git_folder: GitFolder) -> (Packed, Scratch) {
-        let repository = Repository::discover(&own.root).await.unwrap();
+        let repository = crate::workspace::discover(&own.root).await.unwrap();
         let (to, into) = (scratch("to"), channel(2));
         let (packed, unpacked) = tokio::join!(
             pack(&repository, git_folder, into.0),
@@ -372,7 +372,7 @@ mod tests {
         assert_eq!(packed.bytes, 3 << 20);
         assert_eq!(to.root.join("large").metadata().unwrap().len(), 3 << 20);
 
-        let repository = Repository::discover(&own.root).await.unwrap();
+        let repository = crate::workspace::discover(&own.root).await.unwrap();
         let (pieces, taker) = channel(1);
         drop(taker);
         let error = pack(&repository, GitFolder::LeftOut, pieces)

@@ -162,7 +162,7 @@ mod tests {
     #[tokio::test]
     async fn one_commit_comes_with_its_branch_and_works_without_this_host() {
         let own = three_commits();
-        let repository = Repository::discover(&own.root).await.unwrap();
+        let repository = crate::workspace::discover(&own.root).await.unwrap();
         let to = copy(&repository, Depth::Commits(NonZeroU32::MIN)).await;
         drop(own);
         for name in ["one", "two", "three"] {
@@ -182,7 +182,7 @@ mod tests {
     #[tokio::test]
     async fn all_history_comes_with_branches_and_tags() {
         let own = three_commits();
-        let repository = Repository::discover(&own.root).await.unwrap();
+        let repository = crate::workspace::discover(&own.root).await.unwrap();
         let to = copy(&repository, Depth::All).await;
         assert_eq!(says(&to, &["log", "--format=%s"]), "three\ntwo\none");
         assert_eq!(
@@ -198,11 +198,11 @@ mod tests {
     #[tokio::test]
     async fn an_older_commit_or_tag_can_be_asked_for() {
         let own = three_commits();
-        let repository = Repository::discover(&own.root).await.unwrap();
-        let older = repository.at("HEAD~1").await.unwrap();
+        let repository = crate::workspace::discover(&own.root).await.unwrap();
+        let older = crate::workspace::at(&repository, "HEAD~1").await.unwrap();
         let to = copy(&older, Depth::Commits(NonZeroU32::MIN)).await;
         assert_eq!(says(&to, &["log", "--format=%s"]), "two");
-        let tagged = repository.at("v1").await.unwrap();
+        let tagged = crate::workspace::at(&repository, "v1").await.unwrap();
         let to = copy(&tagged, Depth::All).await;
         assert_eq!(says(&to, &["describe", "--tags"]), "v1");
     }
@@ -220,14 +220,14 @@ mod tests {
             &path.to_string_lossy(),
             "side",
         ]);
-        let repository = Repository::discover(&path).await.unwrap();
+        let repository = crate::workspace::discover(&path).await.unwrap();
         assert_eq!(repository.root, path);
         let to = copy(&repository, Depth::Commits(NonZeroU32::MIN)).await;
         assert_eq!(says(&to, &["log", "--format=%s"]), "two");
 
         let url = format!("file://{}", own.root.display());
         linked.git(&["clone", "-q", "--depth", "1", &url, "shallow"]);
-        let shallow = Repository::discover(&linked.root.join("shallow"))
+        let shallow = crate::workspace::discover(&linked.root.join("shallow"))
             .await
             .unwrap();
         assert_eq!(shallow.head.as_ref().unwrap().changed, None);
@@ -240,7 +240,7 @@ mod tests {
     async fn a_repository_without_commits_has_no_history() {
         let own = scratch("unborn");
         own.init();
-        let repository = Repository::discover(&own.root).await.unwrap();
+        let repository = crate::workspace::discover(&own.root).await.unwrap();
         let (pieces, _taker) = channel(2);
         let error = pack(&repository, Depth::All, pieces).await.unwrap_err();
         assert!(matches!(error, WorkspaceError::NoCommit { .. }), "{error}");

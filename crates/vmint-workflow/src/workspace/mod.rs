@@ -1,6 +1,6 @@
 //! The repository of this host: what it says of itself, and its files as a tar for `checkout`.
 //!
-//! [`Repository`] is asked once, when a run begins; [`git`] runs the `git` program for it. [`folder`] packs the files as
+//! [`discover`] asks a [`Repository`] once, when a run begins; [`git`] runs the `git` program for it. [`folder`] packs the files as
 //! they lie in the folder, [`commit`] those of a commit, [`history`] makes a `.git` that works in a guest.
 
 pub mod commit;
@@ -10,8 +10,9 @@ pub mod history;
 mod repository;
 mod stream;
 
-pub use repository::{Commit, Head, NO_COMMIT, Reference, Repository, Slug};
+pub use repository::{at, discover};
 pub use stream::{Packed, Pieces};
+pub use vmint_syntax::event::repository::{Commit, Head, NO_COMMIT, Reference, Repository, Slug};
 
 use std::path::PathBuf;
 use thiserror::Error;

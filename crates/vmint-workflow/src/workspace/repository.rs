@@ -1,406 +1,253 @@
-//! What a repository says of itself.
+//! What a repository says of itself, asked of git.
 
 use super::WorkspaceError;
 use super::git::{self, GitError, Work, ask};
 use std::path::{Path, PathBuf};
+use vmint_syntax::event::repository::{Commit, Head, Reference, Repository, Slug};
 
-/// The folder that a workflow is run for: a git repository, or any other.
-#[derive(Clone, Debug)]
-pub struct Repository {
-    /// The folder, absolute, without symbolic links.
-    pub root: PathBuf,
-    /// Whether git manages it.
-    pub managed: bool,
-    /// Whose it is.
-    pub slug: Slug,
-    /// URL of the remote `origin`, without a password.
-    pub origin: Option<String>,
-    /// `user.name` and `user.email` of git; absent when not set.
-    pub user: (Option<String>, Option<String>),
-    /// The branch that pull requests are against.
-    pub default_branch: String,
-    /// What is checked out.
-    pub reference: Reference,
-    /// Its commit; absent when there is none.
-    pub head: Option<Head>,
-    /// Files that differ from the commit, or are new and not ignored.
-    pub uncommitted: Vec<String>,
-}
-
-/// What is checked out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reference {
-    /// A branch.
-    Branch(String),
-    /// No branch, and this tag is at the commit.
-    Tag(String),
-    /// Neither.
-    Detached,
-}
-
-/// Whose a repository is: `github.com`, `octocat`, `hello`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Slug {
-    /// The server; absent when it is only here.
-    pub host: Option<String>,
-    /// User or organisation; `local` when it is only here. With slashes where groups are nested.
-    pub owner: String,
-    /// The repository.
-    pub name: String,
-}
-
-/// A commit and what it changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Head {
-    /// The commit.
-    pub commit: Commit,
-    /// Files that it changed against its first parent; absent when that is not known, in a shallow clone.
-    pub changed: Option<Vec<String>>,
-    /// Files that were changed since the default branch was left; absent when that is not known.
-    pub changed_on_branch: Option<Vec<String>>,
-    /// The commit of the default branch; absent when there is no such branch.
-    pub base: Option<String>,
-}
-
-/// A commit.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Commit {
-    /// Its hash.
-    pub sha: String,
-    /// Hash of its tree.
-    pub tree: String,
-    /// Hash of its first parent.
-    pub parent: Option<String>,
-    /// Name and address of its author.
-    pub author: (String, String),
-    /// Name and address of its committer.
-    pub committer: (String, String),
-    /// When it was committed, as in RFC 3339.
-    pub time: String,
-    /// Its message.
-    pub message: String,
-}
-
-/// What stands for a commit where there is none.
-pub const NO_COMMIT: &str = "0000000000000000000000000000000000000000";
-
-impl Repository {
-    /// The repository around a file or folder; a folder without git stands for itself.
-    pub async fn discover(path: &Path) -> Result<Self, WorkspaceError> {
-        let path = path.canonicalize().map_err(|source| WorkspaceError::Io {
-            doing: "find",
-            path: path.to_owned(),
-            source,
-        })?;
-        let folder = match path.parent() {
-            Some(parent) if !path.is_dir() => parent,
-            _ => &path,
-        };
-        let top = match ask(folder, &["rev-parse", "--show-toplevel"]).await {
-            Ok(top) => top.map(|top| one_line(&top)).filter(|top| !top.is_empty()),
-            // Without git there is no repository; what needs one says so.
-            Err(GitError::Start(_)) => None,
-            Err(error) => return Err(error.into()),
-        };
-        match top {
-            Some(top) => {
-                let repository = Self::read(PathBuf::from(top), "HEAD").await?;
-                let project = project_of(&path);
-                let nested = project.filter(|project| **project != repository.root);
-                Ok(match nested {
-                    Some(project) => repository.narrowed_to(project),
-                    None => repository,
-                })
-            }
-            // A repository that git refuses (of another user) must not pass for a plain folder.
-            None if folder
-                .ancestors()
-                .any(|folder| folder.join(".git").exists()) =>
-            {
-                git::run(folder, Work::Question, &["rev-parse", "--show-toplevel"]).await?;
-                Ok(Self::plain(project_root(&path, folder)))
-            }
-            None => Ok(Self::plain(project_root(&path, folder))),
+/// The repository around a file or folder; a folder without git stands for itself.
+pub async fn discover(path: &Path) -> Result<Repository, WorkspaceError> {
+    let path = path.canonicalize().map_err(|source| WorkspaceError::Io {
+        doing: "find",
+        path: path.to_owned(),
+        source,
+    })?;
+    let folder = match path.parent() {
+        Some(parent) if !path.is_dir() => parent,
+        _ => &path,
+    };
+    let top = match ask(folder, &["rev-parse", "--show-toplevel"]).await {
+        Ok(top) => top.map(|top| one_line(&top)).filter(|top| !top.is_empty()),
+        // Without git there is no repository; what needs one says so.
+        Err(GitError::Start(_)) => None,
+        Err(error) => return Err(error.into()),
+    };
+    match top {
+        Some(top) => {
+            let repository = read(PathBuf::from(top), "HEAD").await?;
+            let project = project_of(&path);
+            let nested = project.filter(|project| **project != repository.root);
+            Ok(match nested {
+                Some(project) => narrowed_to(repository, project),
+                None => repository,
+            })
         }
+        // A repository that git refuses (of another user) must not pass for a plain folder.
+        None if folder
+            .ancestors()
+            .any(|folder| folder.join(".git").exists()) =>
+        {
+            git::run(folder, Work::Question, &["rev-parse", "--show-toplevel"]).await?;
+            Ok(Repository::plain(project_root(&path, folder)))
+        }
+        None => Ok(Repository::plain(project_root(&path, folder))),
     }
+}
 
-    /// The same repository at another commit, branch or tag, without what is not committed.
-    pub async fn at(&self, revision: &str) -> Result<Self, WorkspaceError> {
-        if !self.managed {
-            return Err(WorkspaceError::NoCommit {
-                root: self.root.clone(),
-            });
-        }
-        // A name that begins with a dash would be an option.
-        let commit = format!("{revision}^{{commit}}");
-        let args = [
-            "rev-parse",
-            "--verify",
-            "--quiet",
-            "--end-of-options",
-            &commit,
-        ];
-        let sha = one_line(&git::run(&self.root, Work::Question, &args).await.map_err(
-            |error| match error {
+/// The same repository at another commit, branch or tag, without what is not committed.
+pub async fn at(repository: &Repository, revision: &str) -> Result<Repository, WorkspaceError> {
+    if !repository.managed {
+        return Err(WorkspaceError::NoCommit {
+            root: repository.root.clone(),
+        });
+    }
+    // A name that begins with a dash would be an option.
+    let commit = format!("{revision}^{{commit}}");
+    let args = [
+        "rev-parse",
+        "--verify",
+        "--quiet",
+        "--end-of-options",
+        &commit,
+    ];
+    let sha = one_line(
+        &git::run(&repository.root, Work::Question, &args)
+            .await
+            .map_err(|error| match error {
                 GitError::Failed { what, root, .. } => GitError::Failed {
                     what,
                     root,
                     stderr: format!("there is no commit `{revision}`"),
                 },
                 other => other,
-            },
-        )?);
-        let mut at = Self::read(self.root.clone(), &sha).await?;
-        at.uncommitted.clear();
-        let name = [
-            "rev-parse",
-            "--symbolic-full-name",
-            "--end-of-options",
-            revision,
-        ];
-        let name = ask(&self.root, &name).await?.map(|name| one_line(&name));
-        at.reference = match name.as_deref() {
-            Some("HEAD") => self.reference.clone(),
-            Some(name) => reference(name),
-            None => Reference::Detached,
-        };
-        Ok(at)
-    }
-
-    /// A project of its own in a folder of the repository: one that has a `.github` there. Commit and branch are those of
-    /// the repository around it, files and changes its own; it has no `.git`.
-    fn narrowed_to(self, project: &Path) -> Self {
-        let below = |paths: Vec<String>| -> Vec<String> {
-            let inside = project.strip_prefix(&self.root).unwrap_or(project);
-            let paths = paths.iter().filter_map(|path| {
-                let path = Path::new(path).strip_prefix(inside).ok()?;
-                Some(path.to_string_lossy().into_owned())
-            });
-            paths.collect()
-        };
-        let owner = self.slug.owner.clone();
-        Self {
-            slug: Slug {
-                host: None,
-                owner,
-                ..Slug::of_folder(project)
-            },
-            managed: false,
-            head: self.head.map(|head| Head {
-                changed: head.changed.map(below),
-                changed_on_branch: head.changed_on_branch.map(below),
-                ..head
-            }),
-            uncommitted: below(self.uncommitted),
-            root: project.to_owned(),
-            ..self
-        }
-    }
-
-    /// A folder without git.
-    pub fn plain(root: PathBuf) -> Self {
-        let default_branch = "main".to_owned();
-        Self {
-            slug: Slug::of_folder(&root),
-            root,
-            managed: false,
-            origin: None,
-            user: (None, None),
-            reference: Reference::Branch(default_branch.clone()),
-            default_branch,
-            head: None,
-            uncommitted: Vec::new(),
-        }
-    }
-
-    async fn read(root: PathBuf, revision: &str) -> Result<Self, WorkspaceError> {
-        const STATUS: [&str; 5] = [
-            "status",
-            "--porcelain=v1",
-            "-z",
-            "--no-renames",
-            "--untracked-files=all",
-        ];
-        let questions = tokio::try_join!(
-            ask(&root, &["symbolic-ref", "--quiet", "HEAD"]),
-            ask(&root, &["describe", "--tags", "--exact-match", "HEAD"]),
-            ask(&root, &["remote", "get-url", "origin"]),
-            ask(&root, &["config", "user.name"]),
-            ask(&root, &["config", "user.email"]),
-            git::run(&root, Work::Question, &STATUS),
-        )?;
-        let (branch, tag, origin, name, email, status) = questions;
-        let line = |answer: Option<Vec<u8>>| answer.map(|a| one_line(&a)).filter(|l| !l.is_empty());
-        let reference = match (line(branch), line(tag)) {
-            (Some(branch), _) => reference(&branch),
-            (None, Some(tag)) => Reference::Tag(tag),
-            (None, None) => Reference::Detached,
-        };
-        let origin = line(origin).map(|url| without_password(&url));
-        let default_branch = default_branch(&root, &reference).await?;
-        Ok(Self {
-            slug: origin
-                .as_deref()
-                .and_then(Slug::of_url)
-                .unwrap_or_else(|| Slug::of_folder(&root)),
-            managed: true,
-            origin,
-            user: (line(name), line(email)),
-            head: Head::read(&root, revision, &default_branch).await?,
-            default_branch,
-            reference,
-            uncommitted: changed_paths(&status),
-            root,
-        })
-    }
-
-    /// Hash of the commit; zeros when there is none.
-    pub fn sha(&self) -> &str {
-        self.head
-            .as_ref()
-            .map_or(NO_COMMIT, |head| &head.commit.sha)
-    }
-
-    /// The full name of what is checked out: `refs/heads/main`. A commit without a name counts as the default branch's,
-    /// for every event on GitHub has one.
-    pub fn git_ref(&self) -> String {
-        match &self.reference {
-            Reference::Branch(name) => format!("refs/heads/{name}"),
-            Reference::Tag(name) => format!("refs/tags/{name}"),
-            Reference::Detached => format!("refs/heads/{}", self.default_branch),
-        }
-    }
-
-    /// Whether the files differ from the commit.
-    pub fn is_dirty(&self) -> bool {
-        !self.uncommitted.is_empty()
-    }
+            })?,
+    );
+    let mut at = read(repository.root.clone(), &sha).await?;
+    at.uncommitted.clear();
+    let name = [
+        "rev-parse",
+        "--symbolic-full-name",
+        "--end-of-options",
+        revision,
+    ];
+    let name = ask(&repository.root, &name)
+        .await?
+        .map(|name| one_line(&name));
+    at.reference = match name.as_deref() {
+        Some("HEAD") => repository.reference.clone(),
+        Some(name) => reference(name),
+        None => Reference::Detached,
+    };
+    Ok(at)
 }
 
-impl Head {
-    async fn read(
-        root: &Path,
-        revision: &str,
-        default_branch: &str,
-    ) -> Result<Option<Self>, WorkspaceError> {
-        const FORMAT: &str = "--format=%H%x00%T%x00%P%x00%an%x00%ae%x00%cn%x00%ce%x00%cI%x00%B";
-        let show = [
-            "show",
-            "--no-show-signature",
-            "--no-patch",
-            FORMAT,
-            revision,
-        ];
-        let Some(answer) = ask(root, &show).await? else {
-            return Ok(None);
-        };
-        let commit = Commit::parse(&answer).ok_or_else(|| WorkspaceError::Answer {
-            root: root.to_owned(),
-            expected: "a commit",
-            seen: String::from_utf8_lossy(&answer[..answer.len().min(200)]).into_owned(),
-        })?;
-        let changed = if let Some(parent) = &commit.parent {
-            ask(root, &diff(&[parent, &commit.sha])).await?
-        } else {
-            let shallow = ask(root, &["rev-parse", "--is-shallow-repository"]).await?;
-            match shallow.map(|answer| one_line(&answer)).as_deref() {
-                // Its parent is not here, so this is not the first commit.
-                Some("true") => None,
-                _ => ask(root, &["ls-tree", "-r", "-z", "--name-only", &commit.sha]).await?,
-            }
-        };
-        let mut base = None;
-        for name in ["refs/remotes/origin/", "refs/heads/"] {
-            let name = format!("{name}{default_branch}^{{commit}}");
-            base = ask(root, &["rev-parse", "--verify", "--quiet", &name]).await?;
-            if base.is_some() {
-                break;
-            }
-        }
-        let base = base.map(|answer| one_line(&answer));
-        let changed_on_branch = match &base {
-            Some(base) => {
-                let range = format!("{base}...{}", commit.sha);
-                ask(root, &diff(&[&range])).await?
-            }
-            None => None,
-        };
-        let names = |answer: Vec<u8>| git::paths(&answer).map(lossy).collect();
-        Ok(Some(Self {
-            commit,
-            changed: changed.map(names),
-            changed_on_branch: changed_on_branch.map(names),
-            base,
-        }))
-    }
-}
-
-impl Commit {
-    fn parse(answer: &[u8]) -> Option<Self> {
-        let text = String::from_utf8_lossy(answer);
-        let fields: Vec<&str> = text.splitn(9, '\0').collect();
-        let [
-            sha,
-            tree,
-            parents,
-            author,
-            author_mail,
-            committer,
-            committer_mail,
-            time,
-            message,
-        ] = fields[..]
-        else {
-            return None;
-        };
-        Some(Self {
-            sha: sha.to_owned(),
-            tree: tree.to_owned(),
-            parent: parents
-                .split(' ')
-                .next()
-                .filter(|p| !p.is_empty())
-                .map(str::to_owned),
-            author: (author.to_owned(), author_mail.to_owned()),
-            committer: (committer.to_owned(), committer_mail.to_owned()),
-            time: time.to_owned(),
-            message: message.trim_end_matches('\n').to_owned(),
-        })
-    }
-}
-
-impl Slug {
-    /// From a remote's URL: `https://github.com/o/r.git`, `ssh://git@host:22/o/r`, `git@host:o/r.git`. Absent for paths.
-    pub fn of_url(url: &str) -> Option<Self> {
-        let (host, path) = match url.split_once("://") {
-            Some(("file", _)) => return None,
-            Some((_, rest)) => rest.split_once('/')?,
-            None => url
-                .split_once(':')
-                .filter(|(host, _)| !host.contains('/'))?,
-        };
-        let host = host.rsplit('@').next()?.split(':').next()?;
-        let path = path.trim_matches('/');
-        let path = path.strip_suffix(".git").unwrap_or(path);
-        let (owner, name) = path.rsplit_once('/')?;
-        let ok = !host.is_empty() && !owner.is_empty() && !name.is_empty();
-        ok.then(|| Self {
-            host: Some(host.to_owned()),
-            owner: owner.to_owned(),
-            name: name.to_owned(),
-        })
-    }
-
-    fn of_folder(root: &Path) -> Self {
-        let name = root
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned());
-        Self {
+/// A project of its own in a folder of the repository: one that has a `.github` there. Commit and branch are those of
+/// the repository around it, files and changes its own; it has no `.git`.
+fn narrowed_to(repository: Repository, project: &Path) -> Repository {
+    let below = |paths: Vec<String>| -> Vec<String> {
+        let inside = project.strip_prefix(&repository.root).unwrap_or(project);
+        let paths = paths.iter().filter_map(|path| {
+            let path = Path::new(path).strip_prefix(inside).ok()?;
+            Some(path.to_string_lossy().into_owned())
+        });
+        paths.collect()
+    };
+    let owner = repository.slug.owner.clone();
+    Repository {
+        slug: Slug {
             host: None,
-            owner: "local".to_owned(),
-            name: name.unwrap_or_else(|| "workspace".to_owned()),
+            owner,
+            ..Slug::of_folder(project)
+        },
+        managed: false,
+        head: repository.head.map(|head| Head {
+            changed: head.changed.map(below),
+            changed_on_branch: head.changed_on_branch.map(below),
+            ..head
+        }),
+        uncommitted: below(repository.uncommitted),
+        root: project.to_owned(),
+        ..repository
+    }
+}
+
+async fn read(root: PathBuf, revision: &str) -> Result<Repository, WorkspaceError> {
+    const STATUS: [&str; 5] = [
+        "status",
+        "--porcelain=v1",
+        "-z",
+        "--no-renames",
+        "--untracked-files=all",
+    ];
+    let questions = tokio::try_join!(
+        ask(&root, &["symbolic-ref", "--quiet", "HEAD"]),
+        ask(&root, &["describe", "--tags", "--exact-match", "HEAD"]),
+        ask(&root, &["remote", "get-url", "origin"]),
+        ask(&root, &["config", "user.name"]),
+        ask(&root, &["config", "user.email"]),
+        git::run(&root, Work::Question, &STATUS),
+    )?;
+    let (branch, tag, origin, name, email, status) = questions;
+    let line = |answer: Option<Vec<u8>>| answer.map(|a| one_line(&a)).filter(|l| !l.is_empty());
+    let reference = match (line(branch), line(tag)) {
+        (Some(branch), _) => reference(&branch),
+        (None, Some(tag)) => Reference::Tag(tag),
+        (None, None) => Reference::Detached,
+    };
+    let origin = line(origin).map(|url| without_password(&url));
+    let default_branch = default_branch(&root, &reference).await?;
+    Ok(Repository {
+        slug: origin
+            .as_deref()
+            .and_then(Slug::of_url)
+            .unwrap_or_else(|| Slug::of_folder(&root)),
+        managed: true,
+        origin,
+        user: (line(name), line(email)),
+        head: read_head(&root, revision, &default_branch).await?,
+        default_branch,
+        reference,
+        uncommitted: changed_paths(&status),
+        root,
+    })
+}
+
+async fn read_head(
+    root: &Path,
+    revision: &str,
+    default_branch: &str,
+) -> Result<Option<Head>, WorkspaceError> {
+    const FORMAT: &str = "--format=%H%x00%T%x00%P%x00%an%x00%ae%x00%cn%x00%ce%x00%cI%x00%B";
+    let show = [
+        "show",
+        "--no-show-signature",
+        "--no-patch",
+        FORMAT,
+        revision,
+    ];
+    let Some(answer) = ask(root, &show).await? else {
+        return Ok(None);
+    };
+    let commit = parse_commit(&answer).ok_or_else(|| WorkspaceError::Answer {
+        root: root.to_owned(),
+        expected: "a commit",
+        seen: String::from_utf8_lossy(&answer[..answer.len().min(200)]).into_owned(),
+    })?;
+    let changed = if let Some(parent) = &commit.parent {
+        ask(root, &diff(&[parent, &commit.sha])).await?
+    } else {
+        let shallow = ask(root, &["rev-parse", "--is-shallow-repository"]).await?;
+        match shallow.map(|answer| one_line(&answer)).as_deref() {
+            // Its parent is not here, so this is not the first commit.
+            Some("true") => None,
+            _ => ask(root, &["ls-tree", "-r", "-z", "--name-only", &commit.sha]).await?,
+        }
+    };
+    let mut base = None;
+    for name in ["refs/remotes/origin/", "refs/heads/"] {
+        let name = format!("{name}{default_branch}^{{commit}}");
+        base = ask(root, &["rev-parse", "--verify", "--quiet", &name]).await?;
+        if base.is_some() {
+            break;
         }
     }
+    let base = base.map(|answer| one_line(&answer));
+    let changed_on_branch = match &base {
+        Some(base) => {
+            let range = format!("{base}...{}", commit.sha);
+            ask(root, &diff(&[&range])).await?
+        }
+        None => None,
+    };
+    let names = |answer: Vec<u8>| git::paths(&answer).map(lossy).collect();
+    Ok(Some(Head {
+        commit,
+        changed: changed.map(names),
+        changed_on_branch: changed_on_branch.map(names),
+        base,
+    }))
+}
+
+fn parse_commit(answer: &[u8]) -> Option<Commit> {
+    let text = String::from_utf8_lossy(answer);
+    let fields: Vec<&str> = text.splitn(9, '\0').collect();
+    let [
+        sha,
+        tree,
+        parents,
+        author,
+        author_mail,
+        committer,
+        committer_mail,
+        time,
+        message,
+    ] = fields[..]
+    else {
+        return None;
+    };
+    Some(Commit {
+        sha: sha.to_owned(),
+        tree: tree.to_owned(),
+        parent: parents
+            .split(' ')
+            .next()
+            .filter(|p| !p.is_empty())
+            .map(str::to_owned),
+        author: (author.to_owned(), author_mail.to_owned()),
+        committer: (committer.to_owned(), committer_mail.to_owned()),
+        time: time.to_owned(),
+        message: message.trim_end_matches('\n').to_owned(),
+    })
 }
 
 /// The folder that a plain file is of: the one that holds `.github`, when it lies in there.
@@ -498,43 +345,7 @@ fn lossy(path: PathBuf) -> String {
 mod tests {
     use super::super::testing::{Scratch, scratch};
     use super::*;
-
-    #[test]
-    fn owners_are_read_from_urls_of_every_form() {
-        let slug =
-            |url| Slug::of_url(url).map(|s| format!("{} {} {}", s.host.unwrap(), s.owner, s.name));
-        for (url, expected) in [
-            (
-                "https://github.com/octocat/hello.git",
-                "github.com octocat hello",
-            ),
-            (
-                "https://github.com/octocat/hello/",
-                "github.com octocat hello",
-            ),
-            (
-                "git@github.com:octocat/hello.git",
-                "github.com octocat hello",
-            ),
-            (
-                "ssh://git@example.org:2222/octocat/hello",
-                "example.org octocat hello",
-            ),
-            ("https://gitlab.com/a/b/c.git", "gitlab.com a/b c"),
-        ] {
-            assert_eq!(slug(url).as_deref(), Some(expected), "{url}");
-        }
-        for url in [
-            "/srv/git/hello.git",
-            "file:///srv/hello",
-            "../hello",
-            "",
-            "https://",
-            "a:b",
-        ] {
-            assert_eq!(slug(url), None, "{url}");
-        }
-    }
+    use vmint_syntax::event::repository::NO_COMMIT;
 
     #[test]
     fn a_password_in_the_remotes_url_is_left_out() {
@@ -560,14 +371,14 @@ mod tests {
         scratch.write("README", "2");
         let project = scratch.root.join("examples/inner");
         let file = project.join(".github/workflows/ci.yml");
-        let inner = Repository::discover(&file).await.unwrap();
+        let inner = discover(&file).await.unwrap();
         assert_eq!((&inner.root, inner.managed), (&project, false));
         assert_eq!(
             (&*inner.slug.name, inner.git_ref()),
             ("inner", "refs/heads/main".to_owned())
         );
         assert_eq!(inner.uncommitted, ["a"]);
-        let outer = Repository::discover(&scratch.root).await.unwrap();
+        let outer = discover(&scratch.root).await.unwrap();
         assert_eq!((outer.managed, inner.sha()), (true, outer.sha()));
     }
 
@@ -577,14 +388,14 @@ mod tests {
         std::fs::create_dir_all(root.join(".github/workflows")).unwrap();
         let file = root.join(".github/workflows/ci.yml");
         std::fs::write(&file, "").unwrap();
-        let found = Repository::discover(&file).await.unwrap();
+        let found = discover(&file).await.unwrap();
         assert_eq!(
             (found.root.as_path(), found.managed),
             (root.as_path(), false)
         );
         assert_eq!(found.sha(), NO_COMMIT);
         assert_eq!((&*found.slug.owner, &*found.slug.name), ("local", "plain"));
-        assert!(found.at("HEAD").await.is_err());
+        assert!(at(&found, "HEAD").await.is_err());
     }
 
     #[tokio::test]
@@ -594,7 +405,7 @@ mod tests {
         own.write("a.txt", "a");
         own.write("dir/b.txt", "b");
         own.commit("First");
-        let first = Repository::discover(&own.root).await.unwrap();
+        let first = discover(&own.root).await.unwrap();
         let head = first.head.as_ref().unwrap();
         assert_eq!(
             head.changed.as_deref(),
@@ -612,7 +423,7 @@ mod tests {
         own.write("ü c.txt", "c");
         own.commit("Second\n\nWith a body");
         own.write("d.txt", "d");
-        let second = Repository::discover(&own.root.join("dir")).await.unwrap();
+        let second = discover(&own.root.join("dir")).await.unwrap();
         let head = second.head.as_ref().unwrap();
         assert_eq!(second.root, own.root);
         assert_eq!(second.git_ref(), "refs/heads/feature/x");
@@ -628,12 +439,12 @@ mod tests {
         assert_eq!(second.uncommitted, ["d.txt"]);
         assert_eq!(second.user.0.as_deref(), Some("Mona"));
 
-        let back = second.at("main").await.unwrap();
+        let back = at(&second, "main").await.unwrap();
         assert_eq!(
             (back.sha(), back.git_ref()),
             (first.sha(), "refs/heads/main".to_owned())
         );
-        let error = second.at("--output=x").await.unwrap_err().to_string();
+        let error = at(&second, "--output=x").await.unwrap_err().to_string();
         assert!(error.contains("there is no commit `--output=x`"), "{error}");
     }
 
@@ -645,7 +456,7 @@ mod tests {
         own.commit("First");
         own.git(&["tag", "v1"]);
         own.git(&["checkout", "-q", "--detach"]);
-        let found = Repository::discover(&own.root).await.unwrap();
+        let found = discover(&own.root).await.unwrap();
         assert_eq!(found.git_ref(), "refs/tags/v1");
     }
 
@@ -653,7 +464,7 @@ mod tests {
     async fn a_repository_without_commits_has_none() {
         let own = scratch("unborn");
         own.init();
-        let found = Repository::discover(&own.root).await.unwrap();
+        let found = discover(&own.root).await.unwrap();
         assert_eq!(
             (found.sha(), found.git_ref()),
             (NO_COMMIT, "refs/heads/main".to_owned())

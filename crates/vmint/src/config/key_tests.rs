@@ -51,7 +51,7 @@ fn each_example_is_accepted_and_is_not_what_holds_without_it() {
             // Known, so that its refusal has a reason.
             let text = format!("{} = \"x\"\n", key.name);
             let why = load(&text, |_| None).expect_err(key.name);
-            assert!(why.contains("alone"), "{why}");
+            assert!(why.contains("only"), "{why}");
             continue;
         }
         let config = loaded.unwrap_or_else(|e| panic!("{} {}: {e}", table.name, key.name));

@@ -53,7 +53,7 @@ pub(super) fn memory(s: &str) -> Parsed<ByteSize> {
         .parse()
         .map_err(|_| "write 512M, 4G or a number of bytes".to_owned())?;
     if size < LEAST_MEMORY {
-        return Err(format!("the least is {LEAST_MEMORY}"));
+        return Err(format!("the minimum is {LEAST_MEMORY}"));
     }
     if size > MOST_MEMORY {
         return Err(format!("the most is {MOST_MEMORY}"));
@@ -113,8 +113,7 @@ pub(super) fn confine(s: &str) -> Parsed<Confine> {
 pub(super) fn confine_in_file(s: &str) -> Parsed<Confine> {
     match confine(s) {
         Ok(Confine::Off) | Err(_) => Err(
-            "it must be best or require; off is taken from the variable VMINT_CONFINE alone"
-                .to_owned(),
+            "it must be best or require; only the variable VMINT_CONFINE can say off".to_owned(),
         ),
         other => other,
     }
@@ -122,7 +121,7 @@ pub(super) fn confine_in_file(s: &str) -> Parsed<Confine> {
 
 /// Which users there are is a matter of the host, and who runs what of its administrator.
 pub(super) fn run_as_in_file(_: &str) -> Parsed<String> {
-    Err("it is taken from --run-as and the variable VMINT_RUN_AS alone".to_owned())
+    Err("only --run-as and the variable VMINT_RUN_AS can set it".to_owned())
 }
 
 pub(super) fn percent(s: &str) -> Parsed<u32> {
@@ -147,7 +146,7 @@ pub(super) fn flag(s: &str) -> Parsed<bool> {
 
 pub(super) fn duration(s: &str) -> Parsed<Duration> {
     match parse_duration(s) {
-        Ok(duration) if duration.as_millis() == 0 => Err("the least is 1ms".to_owned()),
+        Ok(duration) if duration.as_millis() == 0 => Err("the minimum is 1ms".to_owned()),
         Ok(duration) => Ok(duration),
         Err(_) => Err("write 500ms, 10s, 5m, 1h or a number of seconds".to_owned()),
     }

@@ -295,7 +295,10 @@ fn image(
     let kernel = table.get("kernel", Form::Text, path)?;
     let modules = table.get("modules", Form::Text, path)?;
     if kernel.is_none() && modules.is_some() {
-        return Err(table.invalid("modules", "`kernel` is missing, whose modules they are"));
+        return Err(table.invalid(
+            "modules",
+            "`kernel` is missing, to which the modules belong",
+        ));
     }
     let additions = [
         ("packages", packages.is_some()),
@@ -422,7 +425,7 @@ fn pool(
     let max_uses = table.get("max-uses", Form::Number, parse::one_or_more)?;
     let most = max.as_ref().map_or(8, |max| max.value);
     if most == 0 {
-        return Err(table.invalid("max", "a pool has room for one machine at least"));
+        return Err(table.invalid("max", "a pool must have room for at least one machine"));
     }
     // The default minimum yields to a smaller maximum; one that was written down does not.
     let least = min.as_ref().map_or(2.min(most), |min| min.value);

@@ -340,7 +340,7 @@ fn mistakes_are_told_with_their_place_and_what_was_meant() {
         ),
         (
             "[defaults]\nmemory = \"63M\"\n",
-            "vmint.toml:2:10: `memory` in [defaults] cannot be \"63M\": the least is 64 MiB",
+            "vmint.toml:2:10: `memory` in [defaults] cannot be \"63M\": the minimum is 64 MiB",
         ),
         (
             "[defaults]\nmemory = \"100.3M\"\n",
@@ -525,7 +525,7 @@ fn an_image_that_contradicts_itself_is_refused() {
         ),
         (
             "[images.a]\nfrom = 'tiny'\nmodules = 'x'\n",
-            "vmint.toml:3:11: `modules` in [images.a] cannot be 'x': `kernel` is missing, whose modules they are",
+            "vmint.toml:3:11: `modules` in [images.a] cannot be 'x': `kernel` is missing, to which the modules belong",
         ),
         (
             "[images.a]\nfrom = 'debian:12'\ncopy = ['x:/../y']\n",
@@ -591,7 +591,7 @@ fn a_pool_that_cannot_be_is_refused() {
         ),
         (
             "[pools.ci]\nimage = 'tiny'\nmax = 0\n",
-            "vmint.toml:3:7: `max` in [pools.ci] cannot be 0: a pool has room for one machine at least",
+            "vmint.toml:3:7: `max` in [pools.ci] cannot be 0: a pool must have room for at least one machine",
         ),
         (
             "[pools.ci]\nimage = 'tiny'\nmax-uses = 0\n",
@@ -599,7 +599,7 @@ fn a_pool_that_cannot_be_is_refused() {
         ),
         (
             "[pools.ci]\nimage = 'tiny'\nttl = '0s'\n",
-            "vmint.toml:3:7: `ttl` in [pools.ci] cannot be '0s': the least is 1ms",
+            "vmint.toml:3:7: `ttl` in [pools.ci] cannot be '0s': the minimum is 1ms",
         ),
     ] {
         assert_eq!(World::with(text).error(), expected, "{text}");

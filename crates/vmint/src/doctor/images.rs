@@ -134,10 +134,7 @@ fn judge_policy(name: &'static str, what: &str, packages: &[&str], policy: &str)
         Some((package, version)) => Check::ok(name, format!("{package} {version} can be fetched")),
         None => Check::failure(
             name,
-            format!(
-                "no {what} yet, and apt knows none of {}",
-                packages.join(", ")
-            ),
+            format!("no {what} yet, and apt has none of {}", packages.join(", ")),
             "apt-get update (as root): the package lists are empty or old",
         ),
     }

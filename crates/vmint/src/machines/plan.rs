@@ -86,6 +86,14 @@ impl Vmint {
         offers.map_err(|e| unlimitable(&e))
     }
 
+    /// That no machine has this name.
+    pub(crate) fn expect_free(&self, name: &Name) -> Result<(), Fault> {
+        match self.machine(name.as_str()) {
+            Ok(other) => Err(taken(name, other.state)),
+            Err(_) => Ok(()),
+        }
+    }
+
     /// Whether a snapshot is of a machine with a disk.
     fn has_disk(&self, snapshot: &Name) -> bool {
         Frozen::open(&self.home.snapshot(snapshot)).is_ok_and(|f| f.manifest().layers > 0)

@@ -14,10 +14,13 @@ use vmint_runner::start::asked_now;
 use vmint_runner::{From, StartRequest, Starting, start_runner, trace};
 use vmint_store::{FileLock, InUse};
 
+/// How long another command's start or stop of the same machine is waited for.
+const LAUNCHED_WITHIN: Duration = Duration::from_secs(600);
+
 impl Vmint {
     /// Starts a machine. One that is up is left as it is.
     pub async fn start(&self, name: &str, progress: &dyn Progress) -> Result<MachineRecord, Fault> {
-        let end = Instant::now() + Duration::from_secs(600);
+        let end = Instant::now() + LAUNCHED_WITHIN;
         let mut pause = Duration::from_millis(5);
         let (record, dir, lock) = loop {
             let record = self.machine(name)?;
@@ -51,7 +54,11 @@ impl Vmint {
             }
             // Another command starts or stops it: wait for what becomes of that.
             if Instant::now() > end {
-                let message = format!("machine {name} has been {} all the while", record.state);
+                let minutes = LAUNCHED_WITHIN.as_secs() / 60;
+                let message = format!(
+                    "machine {name} was still {} after {minutes} min",
+                    record.state
+                );
                 return Err(Fault::new(ErrorKind::TimedOut, message));
             }
             tokio::time::sleep(pause).await;

@@ -50,8 +50,15 @@ impl Vmint {
 
     fn how_it_ended(&self, id: &LeaseId) -> Option<Fault> {
         let id = id.clone();
-        let ended = self.store().lease(&id).ok()?.ended?;
-        Some(LedgerError::LeaseEnded { id, ended }.into())
+        let lease = self.store().lease(&id).ok()?;
+        let ended = lease.ended?;
+        let fault = Fault::from(LedgerError::LeaseEnded { id, ended });
+        Some(match lease.kept {
+            Some(kept) => fault.hint(format!(
+                "its disk and logs are kept as machine {kept}: `vmint start {kept}` boots from it"
+            )),
+            None => fault,
+        })
     }
 }
 

@@ -182,6 +182,25 @@ impl Lease {
         }
     }
 
+    /// If the machine is lost while it is lent, what is left of it is kept under this name: a stopped machine with its disk, which can be
+    /// started, copied and removed as any other. A machine without a disk leaves its console alone, which [`console`](Self::console)
+    /// gives in any case. `None`: no more.
+    ///
+    /// # Errors
+    /// If a machine of this name exists, or the lease has ended.
+    pub fn keep_if_lost(&self, name: Option<&Name>) -> Result<LeaseRecord, Fault> {
+        if let Some(name) = name {
+            self.vmint.expect_free(name)?;
+        }
+        let kept = self
+            .vmint
+            .store()
+            .keep_if_lost(&self.id(), By::Anybody, name);
+        let kept = kept?;
+        *self.record.lock().expect("nobody panics with the lock") = kept.clone();
+        Ok(kept)
+    }
+
     /// Gives the machine back. That it is already gone, and why, is an error.
     pub fn release(mut self) -> Result<(), Fault> {
         self.held = false;

@@ -65,6 +65,8 @@ pub struct Acquire {
     pub owner: Option<Owner>,
     /// Whether to wait in line when the pool may have no more machines.
     pub wait: bool,
+    /// If the machine is lost while it is lent, what is left of it is kept under this name: [`Lease::keep_if_lost`].
+    pub keep_lost: Option<Name>,
 }
 
 impl Default for Acquire {
@@ -75,13 +77,14 @@ impl Default for Acquire {
             ttl: None,
             owner: None,
             wait: true,
+            keep_lost: None,
         }
     }
 }
 
 impl Vmint {
     /// The code of pools over this host.
-    pub fn here(self: &Arc<Self>) -> Result<Arc<Here>, Fault> {
+    pub fn local_pools(self: &Arc<Self>) -> Result<Arc<Here>, Fault> {
         let mut known = self.here.lock().expect("nobody panics with the lock");
         if let Some(here) = known.upgrade() {
             return Ok(here);
@@ -116,7 +119,7 @@ impl Vmint {
             return Err(LedgerError::PoolExists(name.clone()).into());
         }
         self.prepare_pool(&spec, progress).await?;
-        let here = self.here()?;
+        let here = self.local_pools()?;
         let now = vmint_store::now();
         let record = PoolRecord::new(name.clone(), spec, now.wall_ms);
         let deadline = now.steady_ms + FILL.as_millis() as i64;
@@ -162,7 +165,7 @@ impl Vmint {
         let spec = self.pool_status(name)?.pool.spec;
         self.prepare_pool(&spec, progress).await?;
         let deadline = vmint_store::steady_ms() + FILL.as_millis() as i64;
-        self.here()?.fill(name, deadline).await
+        self.local_pools()?.fill(name, deadline).await
     }
 
     /// A pool to lend from.
@@ -171,7 +174,7 @@ impl Vmint {
         self.pool_status(&name)?;
         Ok(Pool {
             vmint: self.clone(),
-            here: self.here()?,
+            here: self.local_pools()?,
             name,
         })
     }
@@ -235,7 +238,7 @@ impl Vmint {
             state: Some(PoolState::Open),
             force: false,
         };
-        let here = self.here()?;
+        let here = self.local_pools()?;
         here.change(name, change).await?;
         let deadline = vmint_store::steady_ms() + FILL.as_millis() as i64;
         let filled = here.fill(name, deadline).await?;
@@ -249,7 +252,7 @@ impl Vmint {
         name: &Name,
         wait: Option<Duration>,
     ) -> Result<PoolStatus, Fault> {
-        let here = self.here()?;
+        let here = self.local_pools()?;
         let change = PoolChange {
             state: Some(PoolState::Drained),
             ..PoolChange::default()
@@ -274,7 +277,7 @@ impl Vmint {
     ) -> Result<(), Fault> {
         let deadline = vmint_store::steady_ms() + timeout.as_millis() as i64;
         let runners = self.runners_of(name)?;
-        self.here()?.remove(name, force, deadline).await?;
+        self.local_pools()?.remove(name, force, deadline).await?;
         self.outlast(&runners).await;
         Ok(())
     }
@@ -303,13 +306,13 @@ impl Vmint {
         force: Force,
     ) -> Result<LeaseRecord, Fault> {
         let by = entitled(&self.lease(id)?, force);
-        at_once(self.here()?.release(id, by.as_by()))
+        at_once(self.local_pools()?.release(id, by.as_by()))
     }
 
     /// Renews a lease on behalf of this process, as [`Vmint::release_lease`] ends it.
     pub fn renew_lease(self: &Arc<Self>, id: &LeaseId, force: Force) -> Result<LeaseRecord, Fault> {
         let by = entitled(&self.lease(id)?, force);
-        at_once(self.here()?.renew(id, by.as_by()))
+        at_once(self.local_pools()?.renew(id, by.as_by()))
     }
 
     /// Has a pool go, and all its machines with it, and does not wait for that: for a caller that is about to end itself.
@@ -461,6 +464,9 @@ impl Pool {
                 process::current().map_err(|e| Fault::from_error(ErrorKind::Host, &e))?,
             ),
         };
+        if let Some(name) = &how.keep_lost {
+            self.vmint.expect_free(name)?;
+        }
         let want = vmint_pool::Acquire {
             pool: self.name.clone(),
             owner,
@@ -472,6 +478,9 @@ impl Pool {
         let record = self.here.acquire(&want, say).await?;
         let lease = Lease::new(self.vmint.clone(), self.here.clone(), record);
         self.expect_watched(&lease)?;
+        if let Some(name) = &how.keep_lost {
+            lease.keep_if_lost(Some(name))?;
+        }
         Ok(lease)
     }
 

@@ -8,12 +8,11 @@ use super::site::PoolOptions;
 use super::start::Asked;
 use crate::Vmint;
 use serde::{Deserialize, Serialize};
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use vmint_model::{ErrorKind, Fault, Name, RunId};
+use vmint_workflow::private_file::{self, Before};
 
 /// Where it is kept, relative to the run's folder.
 const FILE: &str = "asked.json";
@@ -106,17 +105,12 @@ pub(super) fn keep(folder: &Path, asked: &Asked, file: &Path) -> io::Result<()> 
         },
         pauses: asked.on_failure == OnFailure::Pause,
     };
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true).mode(0o600);
-    let mut file = options.open(folder.join(FILE))?;
-    file.write_all(&serde_json::to_vec(&kept)?)
+    private_file::write(&folder.join(FILE), &kept, Before::Stays)
 }
 
 fn read(folder: &Path) -> io::Result<Kept> {
-    let mut json = Vec::new();
-    let file = File::open(folder.join(FILE))?;
-    file.take(LONGEST).read_to_end(&mut json)?;
-    serde_json::from_slice(&json).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
+    let kept = private_file::read(&folder.join(FILE), LONGEST)?;
+    kept.ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
 impl From<Kept> for Again {

@@ -22,6 +22,7 @@ use vmint_model::{Bell, ErrorKind, Fault, Home, ProcessRef};
 use vmint_runner::watch::Watch;
 use vmint_store::bell::{self, BellSocket};
 use vmint_store::{FileLock, process};
+use vmint_workflow::mask::Masked;
 use vmint_workflow::run::cancel::Cancel;
 
 /// How long a change of the file may be waited for; it takes well under a millisecond.
@@ -46,6 +47,8 @@ pub struct Entrance<'a> {
     pub repository: &'a Path,
     /// `concurrency.group`. As on GitHub, upper and lower case are the same.
     pub group: &'a str,
+    /// The same as it may be shown and written down.
+    pub shown: &'a Masked,
     /// `concurrency.cancel-in-progress`.
     pub in_progress: InProgress,
     /// What others are told: `run r1234abcd`.
@@ -88,7 +91,7 @@ impl Vmint {
         say: &(dyn Fn(&str) + Sync),
         cancel: &Cancel,
     ) -> Result<Membership, Fault> {
-        let group = entrance.group;
+        let group = entrance.shown;
         let files = Files::of(&self.home, &entrance)?;
         let seat = Seat::take(&self.home, files)?;
         let mut arriving = Some(seat.entry(entrance.who)?);
@@ -141,7 +144,7 @@ impl Vmint {
     }
 }
 
-fn cancelled(group: &str, by: &str) -> Fault {
+fn cancelled(group: &Masked, by: &str) -> Fault {
     let message = format!("cancelled by {by} while it waited for the concurrency group {group}");
     Fault::new(ErrorKind::Interrupted, message)
 }
@@ -200,7 +203,7 @@ impl State {
         };
         let mut bells = Vec::new();
         if entrance.in_progress == InProgress::IsCancelled && running.cancelled_by.is_none() {
-            let by = format!("{} of the concurrency group {}", entry.who, entrance.group);
+            let by = format!("{} of the concurrency group {}", entry.who, entrance.shown);
             running.cancelled_by = Some(by);
             bells.push(running.bell.clone());
         }
@@ -259,7 +262,7 @@ impl Files {
     }
 
     /// The right to change the group.
-    async fn guard(&self, cancel: &Cancel, group: &str) -> Result<FileLock, Fault> {
+    async fn guard(&self, cancel: &Cancel, group: &Masked) -> Result<FileLock, Fault> {
         let (path, end) = (self.path("lock"), Instant::now() + PATIENCE);
         let mut pause = Duration::from_millis(1);
         loop {

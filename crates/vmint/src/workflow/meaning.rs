@@ -6,7 +6,7 @@ use crate::config::{Config, ImageDefinition};
 use vmint_image::{Base, Recipe};
 use vmint_model::{ErrorKind, Fault};
 use vmint_workflow::equipment::{Equipment, Known};
-use vmint_workflow::labels::{Architecture, Labels, Meaning, matches};
+use vmint_workflow::labels::{Architecture, Labels, Meaning, NoMeaning, matches};
 
 /// Labels of GitHub's own Linux runners, by how they begin.
 const GITHUB_LINUX: &str = "ubuntu-";
@@ -154,8 +154,12 @@ impl<'a> Meanings<'a> {
 }
 
 impl Labels for Meanings<'_> {
-    fn meaning(&self, labels: &[String]) -> Result<Meaning, Fault> {
-        let (target, note) = self.target(labels)?;
+    fn meaning(&self, labels: &[String]) -> Result<Meaning, NoMeaning> {
+        let target = self.target(labels).map_err(|fault| NoMeaning {
+            message: fault.message,
+            hint: fault.hint,
+        });
+        let (target, note) = target?;
         let known = if self.is_chosen(labels) {
             self.known(&target)
         } else {

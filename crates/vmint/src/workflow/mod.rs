@@ -22,6 +22,7 @@
 //! * [`meaning`]: what labels stand for; [`site`]: leases on pools as the machines of a run.
 //! * [`runs`]: what is kept of runs; [`moments`]: back to the moment before a step.
 //! * [`again`]: what a run was asked to be, to try it again.
+//! * `trace_file`: what a run does and waits for, kept as it goes.
 //! * [`groups`]: `concurrency` among the runs of this host.
 
 pub mod again;
@@ -33,6 +34,7 @@ pub mod site;
 pub mod start;
 #[cfg(test)]
 mod testing;
+mod trace_file;
 
 pub use start::{Asked, CannotRun};
 pub use vmint_workflow::*;

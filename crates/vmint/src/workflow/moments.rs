@@ -2,8 +2,9 @@
 
 use crate::{NewMachine, Progress, Vmint};
 use vmint_model::{ErrorKind, Fault, MachineRecord, Name, Origin, RunId};
-use vmint_workflow::moment::{AT_FAILURE, ShellState};
+use vmint_workflow::mask::Masked;
 use vmint_workflow::record::{JobRecord, Outcome, RunEnd, RunRecord, StepEnd, StepRecord};
+use vmint_workflow::shell_state::{AT_FAILURE, ShellState};
 
 /// How many steps a message names.
 const NAMED: usize = 12;
@@ -16,11 +17,11 @@ pub struct Moment {
     /// Index of the job in [`RunRecord::jobs`].
     pub job: usize,
     /// [`JobRecord::key`].
-    pub job_key: String,
+    pub job_key: Masked,
     /// [`StepRecord::number`], or [`AT_FAILURE`].
     pub step: u32,
     /// [`StepRecord::name`].
-    pub step_name: String,
+    pub step_name: Masked,
     /// The machine as it was then.
     pub snapshot: Name,
     /// How a shell begins there, if that was kept.
@@ -154,7 +155,9 @@ fn list(places: &[Place<'_>]) -> String {
 }
 
 fn is_job(job: &JobRecord, text: &str) -> bool {
-    [&job.key, &job.id, &job.name].contains(&&text.to_owned())
+    [&job.key, &job.id, &job.name]
+        .iter()
+        .any(|name| **name == *text)
 }
 
 fn is_step(step: &StepRecord, text: &str) -> bool {
@@ -247,7 +250,7 @@ mod tests {
         run
     }
 
-    fn found(run: &RunRecord, which: &str) -> Result<(String, u32), Fault> {
+    fn found(run: &RunRecord, which: &str) -> Result<(Masked, u32), Fault> {
         named(run, which).map(|(_, job, step)| (job.key.clone(), step.number))
     }
 

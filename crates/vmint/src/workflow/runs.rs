@@ -3,6 +3,7 @@
 //! A run's record is in the store, its logs are in a folder of its own, its snapshots are among all others. They go in the
 //! order snapshots, folder, record, so that what fails is found and tried again.
 
+use super::trace_file::TraceFile;
 use crate::Vmint;
 use crate::config::WorkflowSettings;
 use crate::folders::remove_folder;
@@ -17,6 +18,7 @@ use vmint_model::{ByteSize, ErrorKind, Fault, Name, RunId, SnapshotRecord};
 use vmint_store::{SnapshotFilter, StoredRun, now_ms, process};
 use vmint_workflow::observe::{Change, Observer};
 use vmint_workflow::record::{RunEnd, RunRecord};
+use vmint_workflow::trace::TraceEvent;
 
 /// The word for the last run.
 pub const LATEST: &str = "latest";
@@ -35,6 +37,8 @@ pub struct Keeper<O> {
     vmint: Arc<Vmint>,
     next: O,
     kept: Mutex<Kept>,
+    /// Absent if the host cannot write it; then a run that hangs is harder to explain, and no more.
+    trace: Option<TraceFile>,
 }
 
 struct Kept {
@@ -49,7 +53,9 @@ const FREE: Duration = Duration::from_millis(500);
 
 impl<O: Observer> Keeper<O> {
     /// Of a run that has not begun yet.
-    pub fn new(vmint: Arc<Vmint>, next: O) -> Self {
+    pub fn new(vmint: Arc<Vmint>, run: &RunId, next: O) -> Self {
+        let trace = TraceFile::open(&vmint.home.run(run));
+        let trace = trace.inspect_err(|e| tracing::warn!("run {run} has no trace: {e}"));
         let kept = Kept {
             began: Instant::now(),
             spent: Duration::ZERO,
@@ -60,6 +66,7 @@ impl<O: Observer> Keeper<O> {
             vmint,
             next,
             kept: Mutex::new(kept),
+            trace: trace.ok(),
         }
     }
 
@@ -128,6 +135,13 @@ impl<O: Observer> Observer for Keeper<O> {
         // Kept first: whoever hears of the run finds it.
         self.keep(run, what);
         self.next.happened(run, what);
+    }
+
+    fn traced(&self, event: &TraceEvent) {
+        if let Some(trace) = &self.trace {
+            trace.add(event);
+        }
+        self.next.traced(event);
     }
 }
 
@@ -476,7 +490,7 @@ fn abandon(mut record: RunRecord, now_ms: i64) -> RunRecord {
     record.ended_at_ms = Some(now_ms);
     for job in &mut record.jobs {
         if job.outcome.is_none() && job.fault.is_none() {
-            job.reason.get_or_insert_with(|| ABANDONED.to_owned());
+            job.reason.get_or_insert_with(|| ABANDONED.into());
         }
     }
     for machine in &mut record.machines {

@@ -18,14 +18,14 @@ use tokio::sync::mpsc;
 use vmint_model::{ErrorKind, Fault, Name, PoolSpec, RunId};
 use vmint_protocol::{ExitStatus, Streams};
 use vmint_workflow::guest::{
-    Command, Exit, GroupMode, Guest, Happening, Identity, Member, Place, Process, Site, Snapshot,
-    Want,
+    Command, Exit, Group, GroupMode, Guest, Happening, Identity, Member, Place, Process, Site,
+    Snapshot, Want,
 };
 use vmint_workflow::run::Cancel;
 
 /// Where a workflow's machines come from.
 #[derive(Debug)]
-pub struct Pools<P> {
+pub struct HostSite<P> {
     vmint: Arc<Vmint>,
     config: Arc<Config>,
     /// The run that they are for, to which its snapshots belong.
@@ -47,7 +47,7 @@ pub struct PoolOptions {
     pub wait: Option<Duration>,
 }
 
-impl<P: Progress + Send + Sync> Pools<P> {
+impl<P: Progress + Send + Sync> HostSite<P> {
     /// The machines of this host, for a run.
     pub fn new(
         vmint: Arc<Vmint>,
@@ -140,7 +140,7 @@ impl<P: Progress + Send + Sync> Pools<P> {
     }
 }
 
-impl<P: Progress + Send + Sync> Site for Pools<P> {
+impl<P: Progress + Send + Sync> Site for HostSite<P> {
     fn resolve(&self, labels: &[String]) -> Result<Place, Fault> {
         let missing = |pool: &Name| {
             Fault::new(ErrorKind::NotFound, format!("there is no pool {pool}"))
@@ -172,7 +172,7 @@ impl<P: Progress + Send + Sync> Site for Pools<P> {
 
     fn enter_group<'a>(
         &'a self,
-        group: &'a str,
+        group: Group<'a>,
         mode: GroupMode,
         say: &'a (dyn Fn(&str) + Send + Sync),
         cancel: &'a Cancel,
@@ -181,7 +181,8 @@ impl<P: Progress + Send + Sync> Site for Pools<P> {
             let who = format!("run {}", self.run);
             let entrance = Entrance {
                 repository: &self.repository,
-                group,
+                group: group.name,
+                shown: group.shown,
                 in_progress: match mode {
                     GroupMode::Queue => InProgress::Finishes,
                     GroupMode::CancelInProgress => InProgress::IsCancelled,
@@ -198,7 +199,7 @@ impl<P: Progress + Send + Sync> Site for Pools<P> {
             self.ensure(want.place).await?;
             let pool = self.vmint.pool(want.place.pool.as_str())?;
             let how = Acquire {
-                label: Some(want.label),
+                label: Some(want.label.to_string()),
                 timeout: self.options.wait.unwrap_or(Duration::from_secs(600)),
                 wait: self.options.wait.is_some(),
                 ..Acquire::default()

@@ -5,7 +5,7 @@ use super::check::{self, Checked, Mirror, Selection};
 use super::diagnostic::Diagnostics;
 use super::event::inputs::{self, Of};
 use super::event::payload::{Details, Event};
-use super::event::{Decision, On, choose, decide, trigger};
+use super::event::{self, Decision, On, choose, decide, trigger};
 use super::graph::Graph;
 use super::meaning::Meanings;
 use super::mirror::lock::Lock;
@@ -15,8 +15,8 @@ use super::record::RunRecord;
 use super::run::state::Saved;
 use super::run::{self, Cancel, MachinePer, Moments, OnFailure, Options, Request, Resume};
 use super::runs::Keeper;
-use super::site::{PoolOptions, Pools};
-use super::workspace::Repository;
+use super::site::{HostSite, PoolOptions};
+use super::workspace::{self, Repository};
 use crate::config::Config;
 use crate::{Progress, Vmint};
 use std::path::{Path, PathBuf};
@@ -78,7 +78,7 @@ pub async fn check_file(
     config: &Config,
     asked: &Asked,
 ) -> Result<(Checked, Repository), CannotRun> {
-    let repository = Repository::discover(file).await.map_err(unreadable)?;
+    let repository = workspace::discover(file).await.map_err(unreadable)?;
     let bytes = check::read(file).map_err(|e| {
         let kind = match e.kind() {
             std::io::ErrorKind::NotFound => ErrorKind::NotFound,
@@ -90,6 +90,7 @@ pub async fn check_file(
     let slug = format!("{}/{}", repository.slug.owner, repository.slug.name);
     let options = check::Options {
         repository: &repository.root,
+        files: &check::Disk,
         actions: &mirror,
         labels: Some(&Meanings::new(config, &asked.pools)),
         slug: &slug,
@@ -133,7 +134,7 @@ pub async fn fetch_actions(
     let Some(first) = files.first() else {
         return Ok(Vec::new());
     };
-    let repository = Repository::discover(first).await.map_err(unreadable)?;
+    let repository = workspace::discover(first).await.map_err(unreadable)?;
     let files: Vec<_> = files.iter().map(|f| (f.clone(), shown(f))).collect();
     let what = mirror::Fetch {
         repository: &repository.root,
@@ -263,7 +264,7 @@ impl Vmint {
         if let Err(fault) = pruned {
             tracing::warn!("older runs were not pruned: {fault}");
         }
-        let site = Pools::new(
+        let site = HostSite::new(
             self.clone(),
             config.clone(),
             request.id.clone(),
@@ -271,7 +272,7 @@ impl Vmint {
             pools,
             progress,
         );
-        let keeper = Keeper::new(self.clone(), observer);
+        let keeper = Keeper::new(self.clone(), &request.id, observer);
         let record = run::run(request, &site, &keeper, cancel).await;
         (record, keeper.failure())
     }
@@ -331,7 +332,7 @@ fn make_event(
     let dispatched =
         inputs::dispatch(&declared, &asked.inputs).map_err(|e| usage(e.to_string()))?;
     let event = if let Some(path) = &asked.event_file {
-        Event::read(&name, path, repository).map_err(|e| Fault::from_error(ErrorKind::Usage, &e))?
+        event::read(&name, path, repository).map_err(|e| Fault::from_error(ErrorKind::Usage, &e))?
     } else {
         let details = Details {
             action: trigger::activity(on, &name).map(str::to_owned),

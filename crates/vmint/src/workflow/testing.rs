@@ -7,6 +7,7 @@ use vmint_model::{
     Accelerator, ByteSize, MachineSpec, NetMode, Origin, ProcessRef, RunId, SnapshotRecord,
 };
 use vmint_store::{StoredRun, process};
+use vmint_workflow::mask::{Masked, Masks};
 use vmint_workflow::record::{JobRecord, RunRecord, StepKind, StepRecord, StepSnapshot};
 
 /// A home of the test's own.
@@ -142,12 +143,17 @@ pub(crate) fn run() -> RunRecord {
     }
 }
 
+/// Text of a run that has no secrets.
+pub(crate) fn shown(text: &str) -> Masked {
+    Masks::new().mask(text)
+}
+
 /// A job that has not begun.
 pub(crate) fn job(key: &str, id: &str, steps: Vec<StepRecord>) -> JobRecord {
     JobRecord {
-        key: key.into(),
-        id: id.into(),
-        name: key.into(),
+        key: shown(key),
+        id: shown(id),
+        name: shown(key),
         matrix: None,
         needs: Vec::new(),
         runs_on: vec!["ubuntu-latest".into()],
@@ -174,7 +180,7 @@ pub(crate) fn step(number: u32, name: &str) -> StepRecord {
         number,
         kind: StepKind::Main,
         id: None,
-        name: name.into(),
+        name: shown(name),
         line: None,
         outcome: None,
         conclusion: None,

@@ -41,6 +41,7 @@ fn lend(
         ttl,
         owner: Some(owner),
         wait: !how.no_wait,
+        keep_lost: how.keep_lost,
     };
     let lease = context::wait(async {
         let progress = context.progress();

@@ -165,6 +165,8 @@ pub(in crate::commands) struct LeaseView<'a> {
     #[cfg_attr(test, schemars(with = "Option<foreign::Time>"))]
     pub(super) expires_at: Option<String>,
     pub(super) ended: Option<EndView<'a>>,
+    /// What is left of its machine, which was lost.
+    pub(super) kept: Option<&'a str>,
 }
 
 /// How a lease ended.
@@ -196,6 +198,7 @@ impl<'a> From<&'a LeaseRecord> for LeaseView<'a> {
                 at: time(e.at_ms),
                 detail: e.detail.as_deref(),
             }),
+            kept: lease.kept.as_ref().map(vmint::Name::as_str),
         }
     }
 }

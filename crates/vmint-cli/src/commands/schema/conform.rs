@@ -5,7 +5,7 @@
 
 use super::document;
 use crate::commands::care::EventView;
-use crate::commands::workflow::{sample_events, sample_run};
+use crate::commands::workflow::{TraceView, sample_events, sample_run, sample_trace};
 #[cfg(feature = "top")]
 use crate::top::draw::tests::snapshot;
 use crate::view::{self, Machine};
@@ -20,8 +20,12 @@ use vmint::qemu::MachineType;
 use vmint::qemu::egress::{Entry, Totals, Verdict, What};
 use vmint::repair::Repaired;
 use vmint::workflow::diagnostic::{Diagnostic, Severity, Spot};
-use vmint::workflow::record::{Level, Limit, Outcome, RunEnd, StepEnd, StepKind, StepSnapshot};
+use vmint::workflow::mask::Masks;
+use vmint::workflow::record::{
+    Level, Limit, MaskedFault, MaskedJson, Outcome, RunEnd, StepEnd, StepKind, StepSnapshot,
+};
 use vmint::workflow::report;
+use vmint::workflow::trace::Doing;
 use vmint::{
     Accelerator, ByteSize, Change, Confinement, DiskCache, ErrorBody, ErrorKind, Event, Fault,
     LeaseEnd, Limits, MachineState, NetMode, Owner, PoolState, ProcessRef, Publish, SlotState,
@@ -216,6 +220,10 @@ fn words_are_those_of_the_real_types() {
     words("Annotation/properties/level", level);
 }
 
+fn masked_fault() -> MaskedFault {
+    MaskedFault::new(&fault(), &Masks::new())
+}
+
 fn fault() -> Fault {
     Fault {
         kind: ErrorKind::Host,
@@ -386,6 +394,16 @@ fn whole_answers_are_of_their_form() {
 }
 
 #[test]
+fn the_trace_of_a_run_is_of_its_form() {
+    let events = sample_trace();
+    are("TraceEvent", events.iter().map(TraceView::from));
+    words(
+        "Doing",
+        every!(Doing: Run Job Step Command ContainerCall Transfer Snapshot Wait),
+    );
+}
+
+#[test]
 fn a_bench_is_of_its_form() {
     let figures = Figures {
         n: 1,
@@ -442,9 +460,9 @@ fn a_run_of_a_workflow_is_of_its_form() {
     run.resumed =
         serde_json::from_value(json!({ "run": "r0000beef", "job": "a", "step": 2 })).unwrap();
     let job = &mut run.jobs[0];
-    job.fault = Some(fault());
+    job.fault = Some(masked_fault());
     job.outputs = vec![("a".into(), "b".into())];
-    job.matrix = Some(json!({ "os": "linux" }));
+    job.matrix = Some(MaskedJson::new(json!({ "os": "linux" }), &Masks::new()));
     job.failed = Some(StepSnapshot {
         name: "r0000cafe-failed".parse().unwrap(),
         pause_ms: 1.0,
@@ -458,7 +476,9 @@ fn a_run_of_a_workflow_is_of_its_form() {
         StepEnd::Invalid {
             reason: "no".into(),
         },
-        StepEnd::Fault { fault: fault() },
+        StepEnd::Fault {
+            fault: masked_fault(),
+        },
     ];
     for whose in [Limit::Step, Limit::Job, Limit::Workflow] {
         steps.push(StepEnd::TimedOut { whose, limit_ms: 1 });
@@ -474,11 +494,13 @@ fn a_run_of_a_workflow_is_of_its_form() {
             reason: "no".into(),
         },
         RunEnd::Paused {
-            job: "test".to_owned(),
+            job: "test".into(),
             step: 3,
-            name: "Run tests".to_owned(),
+            name: "Run tests".into(),
         },
-        RunEnd::Fault { fault: fault() },
+        RunEnd::Fault {
+            fault: masked_fault(),
+        },
         RunEnd::Abandoned,
     ];
     are("Run", [report::json(&run)]);

@@ -100,6 +100,20 @@ pub enum PoolState {
     Removing,
 }
 
+/// What kind of thing a run does.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+pub enum Doing {
+    Run,
+    Job,
+    Step,
+    Command,
+    ContainerCall,
+    Transfer,
+    Snapshot,
+    Wait,
+}
+
 /// How a lease ended.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "snake_case")]

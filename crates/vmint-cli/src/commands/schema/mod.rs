@@ -15,6 +15,7 @@ pub(crate) mod run;
 use super::workflow::{Fetched, WorkflowEvent};
 use super::{care, images, pools, templates};
 use crate::args::Cli;
+use crate::commands::workflow::TraceView;
 #[cfg(feature = "top")]
 use crate::top::snapshot as top;
 use crate::view::{Each, Machine, Removed, Snapshot, StoppedMachine};
@@ -69,6 +70,7 @@ const ANSWERS: &[Answer] = &[
     ("lease release", Whole, of::<Vec<Each<pools::LeaseView>>>),
     ("lease renew", Whole, of::<pools::LeaseView>),
     ("logs --network", Lines, of::<answers::NetworkEntry>),
+    ("logs --trace", Lines, of::<TraceView>),
     ("ls", Whole, of::<Vec<Machine>>),
     ("pause", Whole, of::<Vec<Each<Machine>>>),
     ("pool create", Whole, of::<pools::PoolView>),

@@ -9,6 +9,7 @@ use std::io::Write;
 use std::path::Path;
 use vmint::workflow::check;
 use vmint::workflow::diagnostic::{Diagnostic, Diagnostics, Severity};
+use vmint::workflow::mask::Masks;
 use vmint::workflow::start::check_file;
 use vmint::workflow::{Asked, CannotRun};
 use vmint::{ErrorKind, Fault};
@@ -60,12 +61,13 @@ pub fn check(context: Context, args: &Check) -> Result<u8, Fault> {
 }
 
 /// All that is wrong with a file, with its places, for somebody who wanted to run it.
-pub fn tell(diagnostics: &Diagnostics) {
+pub fn tell(diagnostics: &Diagnostics, masks: &Masks) {
     let mut sources = HashMap::new();
     for diagnostic in &diagnostics.0 {
         let path = &diagnostic.file;
         let text: &Vec<u8> = sources.entry(path.clone()).or_insert_with(|| source(path));
-        let _ = writeln!(std::io::stderr(), "{}\n", render(diagnostic, text));
+        let shown = masks.mask(&render(diagnostic, text));
+        let _ = writeln!(std::io::stderr(), "{shown}\n");
     }
 }
 

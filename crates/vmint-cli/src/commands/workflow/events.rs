@@ -7,12 +7,12 @@ use serde::Serialize;
 use serde_json::Value;
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};
+use vmint::now_ms;
 use vmint::workflow::log::{Kind, rfc3339};
 use vmint::workflow::observe::{Change, Observer};
 use vmint::workflow::record::{JobRecord, Outcome, RunEnd, RunRecord, StepRecord};
 use vmint::workflow::report;
 use vmint::workflow::report::text::between;
-use vmint::workflow::run::now_ms;
 
 /// Something that has happened in a run.
 #[derive(Debug, Serialize)]
@@ -254,16 +254,16 @@ pub(in crate::commands) mod tests {
     pub(in crate::commands) fn all() -> Vec<Value> {
         let mut run = sample_run();
         run.end = Some(RunEnd::Paused {
-            job: "test".to_owned(),
+            job: "test".into(),
             step: 2,
-            name: "Run tests".to_owned(),
+            name: "Run tests".into(),
         });
         let events = Events::new(Vec::new());
         let line = Line::new(0, Kind::Error, "it\u{1b}[2J failed\u{202e}");
         let (job, step) = (0, 1);
         for change in [
             Change::Started,
-            Change::Note("waiting"),
+            Change::Note(&"waiting".into()),
             Change::JobStarted { job },
             Change::StepStarted { job, step },
             Change::Logged {

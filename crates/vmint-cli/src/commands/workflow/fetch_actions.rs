@@ -7,6 +7,7 @@ use crate::output::printable;
 use serde::Serialize;
 use std::path::PathBuf;
 use vmint::workflow::CannotRun;
+use vmint::workflow::mask::Masks;
 use vmint::workflow::mirror::{Entry, Fate, Refs};
 use vmint::workflow::start::fetch_actions as fetch;
 use vmint::{ErrorKind, Fault, Progress as _};
@@ -66,7 +67,7 @@ pub fn fetch_actions(context: Context, args: &FetchActions) -> Result<u8, Fault>
         Ok(entries) => entries,
         Err(CannotRun::Fault(fault)) => return Err(fault),
         Err(CannotRun::Invalid(wrong)) => {
-            check::tell(&wrong);
+            check::tell(&wrong, &Masks::new());
             return Err(Fault::new(
                 ErrorKind::Usage,
                 "a workflow file cannot be read",

@@ -2,7 +2,7 @@ use super::super::show::tests::run;
 use super::*;
 
 /// What is written when the run's steps happen one after the other, its first with these lines.
-fn written(face: Face, run: &RunRecord, lines: &[(Kind, &str)]) -> String {
+fn written(face: Face, run: &RunRecord, lines: &[(Kind, &'static str)]) -> String {
     let live = Live::new(face, Vec::new());
     let mut now = run.clone();
     now.end = None;

@@ -4,6 +4,7 @@
 //!   [`files`]: which file is meant.
 //! * [`live`]: a run as it happens; [`events`]: the same for programs; [`show`], [`list`]: what came of runs.
 //! * [`run`](mod@run), [`retry`](mod@retry), [`check`], [`fetch_actions`], [`shell`], [`remove`]: the commands of these names.
+//! * [`trace`](mod@trace): what a run does and waits for, for `vmint logs`.
 
 mod asked;
 mod check;
@@ -19,6 +20,7 @@ mod run;
 mod secrets;
 mod shell;
 mod show;
+mod trace;
 
 use crate::args::workflow::{List, Show, Workflow};
 use crate::context::Context;
@@ -32,6 +34,9 @@ pub(super) use events::{WorkflowEvent, tests::all as sample_events};
 pub(super) use fetch_actions::Fetched;
 #[cfg(test)]
 pub(super) use show::tests::run as sample_run;
+pub(super) use trace::trace;
+#[cfg(test)]
+pub(super) use trace::{TraceView, tests::all as sample_trace};
 
 /// `vmint workflow`.
 pub fn workflow(context: Context, args: Workflow) -> Result<u8, Fault> {

@@ -12,8 +12,9 @@ use crate::signals::{self, Signals};
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
+use vmint::workflow::mask::Masks;
 use vmint::workflow::observe::{Change, Observer};
-use vmint::workflow::record::{RunEnd, RunRecord};
+use vmint::workflow::record::{MaskedFault, RunEnd, RunRecord};
 use vmint::workflow::run::Cancel;
 use vmint::workflow::{Asked, CannotRun, report};
 use vmint::{ErrorKind, Fault};
@@ -28,18 +29,19 @@ pub fn run(context: Context, args: Run) -> Result<u8, Fault> {
 pub fn carry_out(context: Context, asked: &Asked, target: Option<&Path>) -> Result<u8, Fault> {
     let (vmint, config) = context.open_configured()?;
     let (vmint, config) = (Arc::new(vmint), Arc::new(config));
+    let masks = masks(asked);
     block_on(async |received| {
         let request = match vmint.prepare_run(&config, asked).await {
             Ok(request) => request,
-            Err(CannotRun::Fault(fault)) => return Err(fault),
+            Err(CannotRun::Fault(fault)) => return Err(MaskedFault::new(&fault, &masks).into()),
             Err(CannotRun::Invalid(wrong)) => {
-                check::tell(&wrong);
+                check::tell(&wrong, &masks);
                 let message = format!("{} cannot be run", asked.file.display());
                 return Err(Fault::new(ErrorKind::Usage, message));
             }
         };
         for warning in &request.checked.warnings {
-            context.note(&warning.to_string());
+            context.note(&masks.mask(&warning.to_string()));
         }
         let cancel = Cancel::new();
         let pools = asked.pools.clone();
@@ -65,6 +67,15 @@ pub fn carry_out(context: Context, asked: &Asked, target: Option<&Path>) -> Resu
             None => Ok(exit_code(&record)),
         }
     })
+}
+
+/// What is hidden in what is said before the run begins. Secrets that cannot be hidden end the run itself.
+fn masks(asked: &Asked) -> Masks {
+    let mut masks = Masks::new();
+    for (_, secret) in &asked.secrets {
+        let _ = masks.add(secret);
+    }
+    masks
 }
 
 /// How a run is followed.
@@ -140,7 +151,7 @@ fn conclude(context: Context, record: &RunRecord) -> Result<(), Fault> {
         ));
     }
     if let Some(RunEnd::Fault { fault }) = &record.end {
-        failure::tell(fault);
+        failure::tell(&fault.clone().into());
     }
     Ok(())
 }

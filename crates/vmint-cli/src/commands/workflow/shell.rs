@@ -10,8 +10,8 @@ use crate::output::BROKEN_PIPE;
 use crate::signals::Signals;
 use std::ffi::OsString;
 use std::io::IsTerminal;
-use vmint::workflow::moment::{Entry, ShellState, Terminal};
 use vmint::workflow::moments::Moment;
+use vmint::workflow::shell_state::{Entry, ShellState, Terminal};
 use vmint::{Command, ErrorKind, Fault, Force, Vmint};
 
 /// Goes to the step's folder, if it is there already, and becomes what is behind it: the command, or bash, or else sh. No

@@ -149,9 +149,9 @@ fn machines(run: &RunRecord) -> String {
         let lent = between(Some(machine.acquired_at_ms), machine.released_at_ms);
         [
             format!("{}@{}", machine.machine, machine.generation),
-            machine.image.clone(),
+            machine.image.to_string(),
             accelerator(machine.accelerator).to_owned(),
-            machine.boot_id.clone().unwrap_or_default(),
+            machine.boot_id.clone().unwrap_or_default().to_string(),
             output::ms(machine.acquire_ms),
             lent.map(duration).unwrap_or_default(),
             machine.executions.to_string(),

@@ -1,7 +1,6 @@
 //! `actions/upload-artifact` and `actions/download-artifact`: with the run, on this host.
 
 use super::Inputs;
-use super::checkout::size;
 use crate::artifacts::{
     Artifact, ArtifactError, ArtifactName, Artifacts, IfNoFiles, Layout, Select,
 };
@@ -17,6 +16,7 @@ use crate::run::step::Surroundings;
 use crate::spool::Taken;
 use indexmap::IndexMap;
 use tokio::sync::mpsc;
+use vmint_model::ByteSize;
 use vmint_model::{ErrorKind, Fault};
 
 /// What one artifact may hold, in bytes.
@@ -25,7 +25,7 @@ const WAITING: usize = 8;
 
 impl<'r> Instance<'r> {
     fn artifacts(&self) -> Artifacts {
-        Artifacts::new(self.run.recorder.folder().join("artifacts"), LARGEST)
+        Artifacts::new(self.tell.recorder.folder().join("artifacts"), LARGEST)
     }
 
     pub(super) async fn upload_artifact(
@@ -71,8 +71,8 @@ impl<'r> Instance<'r> {
                 IfNoFiles::Error => Err(Trouble::Step(text)),
                 IfNoFiles::Ignore => Ok(Done::well(IndexMap::new())),
                 IfNoFiles::Warn => {
-                    around.log.say(Kind::Warning, self.run.mask(&text))?;
-                    self.annotate(around.log.at(), Level::Warning, &text);
+                    around.log.say(Kind::Warning, self.tell.mask(&text))?;
+                    self.tell.annotate(around.log.at(), Level::Warning, &text);
                     Ok(Done::well(IndexMap::new()))
                 }
             };
@@ -82,7 +82,9 @@ impl<'r> Instance<'r> {
         let artifacts = self.artifacts();
         let draft = artifacts.begin(&name, taken).map_err(own)?;
         let (sender, receiver) = mpsc::channel(WAITING);
-        let collected = self.collect(&mounts, &listed, &base, Links::Followed, sender);
+        let collected = self
+            .wire
+            .collect(&mounts, &listed, &base, Links::Followed, sender);
         let (draft, collected) = futures_util::future::join(draft.fill(receiver), collected).await;
         let draft = draft.map_err(|e| Fault::from_error(ErrorKind::Host, &e))?;
         collected?;
@@ -92,9 +94,9 @@ impl<'r> Instance<'r> {
         let text = format!(
             "Artifact {}: {count} files, {}",
             artifact.name,
-            size(artifact.size)
+            ByteSize(artifact.size)
         );
-        around.log.say(Kind::Text, self.run.mask(&text))?;
+        around.log.say(Kind::Text, self.tell.mask(&text))?;
         let mut outputs = IndexMap::new();
         outputs.insert("artifact-id".to_owned(), artifact.name.clone());
         outputs.insert("artifact-url".to_owned(), String::new());
@@ -135,12 +137,12 @@ impl<'r> Instance<'r> {
             let text = format!(
                 "Artifact {}: {}, to {folder}",
                 artifact.name,
-                size(artifact.size)
+                ByteSize(artifact.size)
             );
-            around.log.say(Kind::Text, self.run.mask(&text))?;
+            around.log.say(Kind::Text, self.tell.mask(&text))?;
         }
         let text = format!("{} artifacts were downloaded", selected.len());
-        around.log.say(Kind::Text, text)?;
+        around.log.say(Kind::Text, self.tell.mask(&text))?;
         let mut outputs = IndexMap::new();
         outputs.insert("download-path".to_owned(), target);
         Ok(Done::well(outputs))
@@ -154,7 +156,7 @@ impl<'r> Instance<'r> {
     ) -> Result<(), Trouble> {
         let folder = self.folder_in_machine(folder).await?;
         let (sender, receiver) = mpsc::channel(WAITING);
-        let put = self.session.guest().put(&folder, receiver);
+        let put = self.wire.put(&folder, receiver);
         let (sent, put) = futures_util::future::join(artifacts.send(artifact, sender), put).await;
         put?;
         sent.map_err(own)?;

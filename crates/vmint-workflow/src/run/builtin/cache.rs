@@ -1,7 +1,6 @@
 //! `actions/cache`: kept on this host, for all repositories and runs.
 
 use super::Inputs;
-use super::checkout::size;
 use crate::cache::{CacheError, Caches, Exact, Saved, version};
 use crate::glob::Patterns;
 use crate::log::Kind;
@@ -12,6 +11,7 @@ use crate::run::instance::{Done, Instance, Trouble};
 use crate::run::step::Surroundings;
 use indexmap::IndexMap;
 use tokio::sync::mpsc;
+use vmint_model::ByteSize;
 use vmint_model::{ErrorKind, Fault};
 
 const WAITING: usize = 8;
@@ -51,7 +51,8 @@ impl<'r> Instance<'r> {
             .map_err(own)?;
         let mut outputs = IndexMap::new();
         outputs.insert("cache-primary-key".to_owned(), key.to_owned());
-        let say = |text: String| around.log.say(Kind::Text, self.run.mask(&text));
+        let tell = self.tell;
+        let say = |text: String| around.log.say(Kind::Text, tell.mask(&text));
         let Some(hit) = found else {
             say(format!(
                 "Cache not found for input keys: {}",
@@ -67,14 +68,14 @@ impl<'r> Instance<'r> {
         let exact = hit.exact == Exact::Yes;
         outputs.insert("cache-hit".to_owned(), exact.to_string());
         outputs.insert("cache-matched-key".to_owned(), hit.cache.key.clone());
-        let text = format!("Cache {}: {}", hit.cache.key, size(hit.cache.size));
+        let text = format!("Cache {}: {}", hit.cache.key, ByteSize(hit.cache.size));
         if inputs.flag("lookup-only", false)? {
             say(format!("{text}, not restored: lookup-only"))?;
             return Ok(Done::well(outputs));
         }
         let root = self.root_in_machine().await?;
         let (sender, receiver) = mpsc::channel(WAITING);
-        let put = self.session.guest().put(&root, receiver);
+        let put = self.wire.put(&root, receiver);
         let (sent, put) = futures_util::future::join(hit.send(sender), put).await;
         put?;
         sent.map_err(own)?;
@@ -90,7 +91,8 @@ impl<'r> Instance<'r> {
         let key = inputs.get("key").unwrap_or_default().to_owned();
         let version = self.cache_version(inputs);
         let caches = self.caches();
-        let say = |text: String| around.log.say(Kind::Text, self.run.mask(&text));
+        let tell = self.tell;
+        let say = |text: String| around.log.say(Kind::Text, tell.mask(&text));
         if caches.has(&key, &version) {
             say(format!(
                 "Cache {key} exists already, and caches do not change"
@@ -114,7 +116,9 @@ impl<'r> Instance<'r> {
         }
         let draft = caches.begin(&key).map_err(own)?;
         let (sender, receiver) = mpsc::channel(WAITING);
-        let collected = self.collect(&mounts, &listed, "/", Links::Kept, sender);
+        let collected = self
+            .wire
+            .collect(&mounts, &listed, "/", Links::Kept, sender);
         let (draft, collected) = futures_util::future::join(draft.fill(receiver), collected).await;
         collected?;
         let draft = draft.map_err(|e| Trouble::Step(format!("the cache cannot be saved: {e}")))?;
@@ -126,10 +130,10 @@ impl<'r> Instance<'r> {
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         };
         match saved {
-            Saved::Saved { evicted: 0 } => say(format!("Cache {key}: {}, saved", size(bytes)))?,
+            Saved::Saved { evicted: 0 } => say(format!("Cache {key}: {}, saved", ByteSize(bytes)))?,
             Saved::Saved { evicted } => say(format!(
                 "Cache {key}: {}, saved; {evicted} older ones had to go",
-                size(bytes)
+                ByteSize(bytes)
             ))?,
             Saved::Exists => say(format!("Cache {key} was saved by another job meanwhile"))?,
         }

@@ -7,11 +7,11 @@ use crate::run::paths;
 use crate::run::step::Surroundings;
 use crate::workspace::folder::GitFolder;
 use crate::workspace::history::{self, Depth};
-use crate::workspace::{Packed, Pieces, Repository, WorkspaceError, commit, folder};
+use crate::workspace::{self, Packed, Pieces, Repository, WorkspaceError, commit, folder};
 use indexmap::IndexMap;
 use std::num::NonZeroU32;
 use tokio::sync::mpsc;
-use vmint_model::{ErrorKind, Fault};
+use vmint_model::{ByteSize, ErrorKind, Fault};
 
 /// Pieces that wait between this host's disk and the machine.
 const WAITING: usize = 8;
@@ -26,7 +26,7 @@ impl<'r> Instance<'r> {
         for (name, useless) in [("sparse-checkout", ""), ("filter", "")] {
             if inputs.get(name).is_some_and(|value| value != useless) {
                 let text = format!("`{name}` has no effect here: all files are copied");
-                around.log.say(Kind::Warning, text)?;
+                around.log.say(Kind::Warning, self.tell.mask(&text))?;
             }
         }
         let submodules = inputs.get("submodules").is_some_and(|s| s != "false");
@@ -58,7 +58,11 @@ impl<'r> Instance<'r> {
             Some(commit) if self.is_here(commit) && self.run.request.options.commit.is_none() => {
                 None
             }
-            Some(commit) => Some(repository.at(commit).await.map_err(own_trouble)?),
+            Some(commit) => Some(
+                workspace::at(repository, commit)
+                    .await
+                    .map_err(own_trouble)?,
+            ),
             None => None,
         };
         self.bring_files(at.as_ref(), &target, around).await?;
@@ -66,8 +70,8 @@ impl<'r> Instance<'r> {
         if source.managed && source.head.is_some() && self.inventory.program("git").is_some() {
             let git = self.send(&target, |pieces| history::pack(source, depth, pieces));
             let git = git.await?;
-            let text = format!(".git: {}", size(git.bytes));
-            around.log.say(Kind::Text, text)?;
+            let text = format!(".git: {}", ByteSize(git.bytes));
+            around.log.say(Kind::Text, self.tell.mask(&text))?;
         }
         let folder = self.view.in_machine(&target);
         self.hand_over(&folder).await?;
@@ -110,15 +114,15 @@ impl<'r> Instance<'r> {
         let text = format!(
             "Copied {what}: {} files, {}, to {target}",
             packed.files,
-            size(packed.bytes)
+            ByteSize(packed.bytes)
         );
-        around.log.say(Kind::Text, self.run.mask(&text))?;
+        around.log.say(Kind::Text, self.tell.mask(&text))?;
         if packed.left_out > 0 {
             let text = format!(
                 "{} sockets, pipes, devices or vanished files were left out",
                 packed.left_out
             );
-            around.log.say(Kind::Warning, text)?;
+            around.log.say(Kind::Warning, self.tell.mask(&text))?;
         }
         Ok(())
     }
@@ -134,10 +138,10 @@ impl<'r> Instance<'r> {
         Fut: Future<Output = Result<Packed, WorkspaceError>>,
     {
         let (sender, receiver) = mpsc::channel(WAITING);
-        let guest = self.session.guest();
+        let wire = &self.wire;
         let target = self.view.in_machine(target);
         let (packed, put) =
-            futures_util::future::join(pack(sender), guest.put(&target, receiver)).await;
+            futures_util::future::join(pack(sender), wire.put(&target, receiver)).await;
         match (packed, put) {
             (Ok(packed), Ok(())) => Ok(packed),
             // The machine's reason is why packing ended.
@@ -154,15 +158,5 @@ fn own_trouble(error: WorkspaceError) -> Trouble {
         | WorkspaceError::NoCommit { .. }
         | WorkspaceError::Answer { .. } => Trouble::Step(error.to_string()),
         error => Trouble::Fault(Fault::from_error(ErrorKind::Host, &error)),
-    }
-}
-
-/// A size for people.
-pub(in crate::run) fn size(bytes: u64) -> String {
-    match bytes {
-        0..1024 => format!("{bytes} B"),
-        1024..1_048_576 => format!("{:.1} KiB", bytes as f64 / 1024.0),
-        1_048_576..1_073_741_824 => format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
-        _ => format!("{:.1} GiB", bytes as f64 / 1_073_741_824.0),
     }
 }

@@ -54,7 +54,7 @@ impl<'r> Instance<'r> {
                 let path = program.map_or(String::new(), |program| program.path);
                 let version = output.lines().next().unwrap_or_default();
                 let text = format!("{} of {whose}: {path} ({version})", tool.name);
-                around.log.say(Kind::Text, self.run.mask(&text))?;
+                around.log.say(Kind::Text, self.tell.mask(&text))?;
                 for (programs, package) in tool.companions {
                     if self.inventory.first(programs).is_none() {
                         let missing = programs[0];
@@ -65,8 +65,8 @@ impl<'r> Instance<'r> {
                             Some(_) => format!("name an image with {missing} in `container`"),
                         };
                         let text = format!("{whose} has {}, but no {missing}: {remedy}", tool.name);
-                        around.log.say(Kind::Warning, &text)?;
-                        self.annotate(around.log.at(), Level::Warning, &text);
+                        around.log.say(Kind::Warning, self.tell.mask(&text))?;
+                        self.tell.annotate(around.log.at(), Level::Warning, &text);
                     }
                 }
                 for (name, value) in ready.env {
@@ -99,7 +99,7 @@ impl<'r> Instance<'r> {
     async fn version_in(&mut self, tool: &Tool, path: &str) -> Result<String, Trouble> {
         let full = paths::below(&self.workspace(), path);
         let full = self.in_machine(&full).await?;
-        let found = transfer::fetch(self.session.guest(), &full, MOST).await?;
+        let found = transfer::fetch(&self.wire, &full, MOST).await?;
         let Some(file) = found.first() else {
             return Err(Trouble::Step(format!(
                 "there is no file {path} with a version"
@@ -114,8 +114,6 @@ impl<'r> Instance<'r> {
     async fn link(&self, name: &str, target: &str) -> Result<(), Trouble> {
         let mut parcel = transfer::Parcel::default();
         parcel.link(name, target);
-        Ok(parcel
-            .put(self.session.guest(), self.view.programs())
-            .await?)
+        Ok(parcel.put(&self.wire, self.view.programs()).await?)
     }
 }

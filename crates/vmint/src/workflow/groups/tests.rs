@@ -3,7 +3,7 @@ use crate::workflow::testing::{Place, open};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, LazyLock};
 
 /// What a test waits for at most, on a host that does other things, too.
 const LONG: Duration = Duration::from_secs(60);
@@ -11,9 +11,11 @@ const LONG: Duration = Duration::from_secs(60);
 const HOME: &str = "VMINT_TEST_GROUPS_HOME";
 
 fn entrance(in_progress: InProgress) -> Entrance<'static> {
+    static SHOWN: LazyLock<Masked> = LazyLock::new(|| "ci-main".into());
     Entrance {
         repository: Path::new("/repo"),
         group: "ci-main",
+        shown: &SHOWN,
         in_progress,
         who: "run r1",
     }

@@ -33,7 +33,11 @@ fn all(place: &Place) -> Vec<KeptRun> {
 #[test]
 fn a_run_is_kept_when_it_changes_and_all_is_passed_on() {
     let place = Place::new();
-    let keeper = Keeper::new(place.vmint.clone(), Told::default());
+    let keeper = Keeper::new(
+        place.vmint.clone(),
+        &"r0000cafe".parse().unwrap(),
+        Told::default(),
+    );
     let mut run = run();
     let kept = |run: &RunRecord| place.vmint.run_record(run.id.as_str()).unwrap();
     keeper.happened(&run, Change::Started);
@@ -47,7 +51,7 @@ fn a_run_is_kept_when_it_changes_and_all_is_passed_on() {
         line: &line,
     };
     keeper.happened(&run, logged);
-    keeper.happened(&run, Change::Note("to be known"));
+    keeper.happened(&run, Change::Note(&"to be known".into()));
     assert_eq!(kept(&run).jobs, [], "a line is nothing that is kept");
     keeper.happened(&run, Change::StepStarted { job: 0, step: 0 });
     assert_eq!(kept(&run), run);
@@ -63,7 +67,11 @@ fn a_run_is_kept_when_it_changes_and_all_is_passed_on() {
 #[test]
 fn a_large_record_is_written_less_often_and_whole_at_the_end() {
     let place = Place::new();
-    let keeper = Keeper::new(place.vmint.clone(), Told::default());
+    let keeper = Keeper::new(
+        place.vmint.clone(),
+        &"r0000cafe".parse().unwrap(),
+        Told::default(),
+    );
     let mut run = run();
     keeper.happened(&run, Change::Started);
     // As if writing had taken an hour of a run that has just begun.
@@ -74,7 +82,7 @@ fn a_large_record_is_written_less_often_and_whole_at_the_end() {
     assert_eq!(kept().jobs, []);
     // Made up for as soon as there is time for it.
     keeper.lock().spent = Duration::ZERO;
-    keeper.happened(&run, Change::Note("n"));
+    keeper.happened(&run, Change::Note(&"n".into()));
     assert_eq!(kept().jobs, run.jobs);
     keeper.lock().spent = Duration::from_secs(3600);
     run.end = Some(RunEnd::Failure);
@@ -86,7 +94,11 @@ fn a_large_record_is_written_less_often_and_whole_at_the_end() {
 #[test]
 fn a_record_that_cannot_be_written_is_told_at_the_end_and_nothing_is_stopped() {
     let place = Place::new();
-    let keeper = Keeper::new(place.vmint.clone(), Told::default());
+    let keeper = Keeper::new(
+        place.vmint.clone(),
+        &"r0000cafe".parse().unwrap(),
+        Told::default(),
+    );
     let mut run = run();
     run.owner = dead();
     keeper.happened(&run, Change::Started);
