@@ -141,6 +141,10 @@ pub async fn settle(
     warm_up(live, console, deadline).await
 }
 
+/// The command that warms a guest up. It has a name and no path, as users' commands have: the search through `PATH` is half of what
+/// the first `true` would otherwise have translated (median of 12, tiny: 230 blocks after `/bin/sh`, 130 after `sh`).
+const WARM_UP: [&str; 3] = ["sh", "-c", ":"];
+
 /// Has the guest run a shell once, so that its user's first command finds translated what all commands need.
 pub async fn warm_up(
     live: &mut Live,
@@ -150,7 +154,7 @@ pub async fn warm_up(
     let session = live.session.clone();
     let after = deadline.saturating_duration_since(Instant::now());
     let warm = async {
-        let run = session.exec(command(&["/bin/sh", "-c", ":"]), |_, _| {});
+        let run = session.exec(command(&WARM_UP), |_, _| {});
         let what = "run a shell";
         let done = tokio::time::timeout(after, run).await;
         done.map_err(|_| SessionError::TimedOut { what, after })?
@@ -464,5 +468,11 @@ mod tests {
             let is_death = told.contains("died");
             assert_eq!(is_death, wait != CLEAN && shutdown.is_none(), "{told}");
         }
+    }
+
+    /// Of what a guest with a path would not have done yet, most belongs to that search.
+    #[test]
+    fn a_guest_is_warmed_up_by_a_command_that_is_searched_for_as_those_of_users_are() {
+        assert!(!WARM_UP[0].contains('/'), "{WARM_UP:?}");
     }
 }

@@ -8,7 +8,8 @@
 
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -288,8 +289,11 @@ impl Stat {
 
 fn read_stat(pid: u32) -> io::Result<Option<Stat>> {
     let path = format!("/proc/{pid}/stat");
-    match std::fs::read(&path) {
-        Ok(stat) => Stat::parse(&stat).map(Some).ok_or_else(|| {
+    // Whole in one read: the kernel makes it at the first one, and it is half as long at most. `fs::read` would ask for its length, and
+    // then read it in six pieces.
+    let mut buffer = [0; 2048];
+    match File::open(&path).and_then(|mut file| file.read(&mut buffer)) {
+        Ok(n) => Stat::parse(&buffer[..n]).map(Some).ok_or_else(|| {
             io::Error::new(
                 io::ErrorKind::InvalidData,
                 format!("{path} cannot be understood"),

@@ -88,6 +88,11 @@ impl Store {
         connection
             .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
             .map_err(fail)?;
+        // Else SQLite plans a statement by the values that are bound to it, and prepares it anew for others: half of all that an acquire
+        // did (300,000 of 600,000 instructions, by callgrind).
+        connection
+            .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
+            .map_err(fail)?;
         // What SQLite would put into a temporary file is little, and a runner may make none.
         connection
             .execute_batch("PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY;")

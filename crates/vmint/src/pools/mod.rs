@@ -489,8 +489,8 @@ impl Pool {
         let Owner::Process(owner) = lease.record().owner else {
             return Ok(());
         };
-        let machine = self.vmint.machine(lease.machine().as_str());
-        let Some(runner) = machine.ok().and_then(|machine| machine.runner) else {
+        let machine = self.vmint.store().get(&lease.machine());
+        let Some(runner) = machine.ok().flatten().and_then(|machine| machine.runner) else {
             // It is on its way out, and says so to whoever uses it.
             return Ok(());
         };
