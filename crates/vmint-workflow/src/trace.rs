@@ -210,7 +210,7 @@ impl Activity<'_> {
     }
 
     /// It has ended as this says.
-    pub(crate) fn as_of<T, E>(self, result: Result<T, E>) -> Result<T, E> {
+    pub(crate) fn ends_with<T, E>(self, result: Result<T, E>) -> Result<T, E> {
         self.end(if result.is_ok() { "done" } else { "failed" });
         result
     }

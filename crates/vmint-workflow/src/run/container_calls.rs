@@ -114,7 +114,7 @@ impl<'r> Wire<'r> {
             std::mem::replace(&mut written, Ok(())).map_err(Trouble::Fault)
         };
         let doing = tell.trace(Doing::ContainerCall, &shown);
-        let end = doing.as_of(self.listen(call.command(), allowed, hear).await)?;
+        let end = doing.ends_with(self.listen(call.command(), allowed, hear).await)?;
         splitter.finish(|piece| write(piece, &mut written));
         written?;
         let exit = match end {

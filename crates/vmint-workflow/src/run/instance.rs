@@ -183,7 +183,7 @@ pub(super) struct ActionPlace {
     pub reference: String,
 }
 
-impl<'r> Instance<'r> {
+impl Instance<'_> {
     /// How the job stands, for conditions of its own steps.
     pub(super) fn status(&self, standing: Standing) -> Status {
         if self.wire.is_ending() {

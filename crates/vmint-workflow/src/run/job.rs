@@ -62,7 +62,7 @@ impl<'r> Run<'r> {
         cancel: Cancel,
     ) -> (Option<JobResult>, Counts) {
         let key = combination.map_or_else(|| job.id.clone(), |c| c.name(&job.id));
-        let name = self.job_name(caller, job, &of_job, combination);
+        let name = Self::job_name(caller, job, &of_job, combination);
         let matrix = combination.map(|c| Value::from(c.values.clone()));
         let record = self.job_record(caller, job, &key, &name, matrix);
         let key = caller.key(&key);
@@ -105,7 +105,6 @@ impl<'r> Run<'r> {
 
     /// `name`, evaluated; with the matrix's values unless it names some itself.
     fn job_name(
-        &self,
         caller: &Caller<'_>,
         job: &Job,
         of_job: &OfJob,

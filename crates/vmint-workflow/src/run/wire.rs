@@ -57,20 +57,20 @@ impl<'r> Wire<'r> {
     ) -> Result<(), Fault> {
         let what = format!("files into {folder}");
         let doing = self.tell.trace(Doing::Transfer, &what);
-        doing.as_of(self.session.guest().put(folder, tar).await)
+        doing.ends_with(self.session.guest().put(folder, tar).await)
     }
 
     /// Packs a file or folder of the machine. What does not exist is a fault of kind `not_found`.
     pub(super) async fn get(&self, path: &str, tar: Sender<Bytes>) -> Result<(), Fault> {
         let what = format!("files out of {path}");
         let doing = self.tell.trace(Doing::Transfer, &what);
-        doing.as_of(self.session.guest().get(path, tar).await)
+        doing.ends_with(self.session.guest().get(path, tar).await)
     }
 
     /// Freezes this moment of the machine.
     pub(super) async fn snapshot(&self, name: &Name) -> Result<Snapshot, Fault> {
         let doing = self.tell.trace(Doing::Snapshot, name.as_str());
-        doing.as_of(self.session.guest().snapshot(name).await)
+        doing.ends_with(self.session.guest().snapshot(name).await)
     }
 
     /// Tells of a command that runs: its program alone, and for how long it may.
@@ -175,7 +175,7 @@ impl<'r> Wire<'r> {
             Ok(())
         };
         let doing = self.trace_command(&command, allowed);
-        let end = doing.as_of(self.listen(command, allowed, hear).await)?;
+        let end = doing.ends_with(self.listen(command, allowed, hear).await)?;
         Ok((end, output))
     }
 
@@ -194,7 +194,7 @@ impl<'r> Wire<'r> {
         let what = format!("{} before {before}", crate::limits::text(time));
         let doing = self.tell.trace(Doing::Wait, &what);
         tokio::select! {
-            () = tokio::time::sleep(time.min(allowed.time)) => doing.as_of(Ok(())),
+            () = tokio::time::sleep(time.min(allowed.time)) => doing.ends_with(Ok(())),
             () = obeys.ended() => Err(Trouble::Ended(End::Cancelled)),
         }
     }
