@@ -375,7 +375,7 @@ fn what_fails_or_is_cancelled_is_removed(home: &Home, project: &Project, engine:
     // What the run waited for, while the service did not become well.
     let trace = home.ok("logs latest --trace").text();
     let waited = trace.lines().filter(|line| {
-        line.contains("wait for ") && line.contains(" before ") && line.contains("ill")
+        line.contains("wait for ") && line.contains(" before ") && line.contains(" inspect ")
     });
     assert!(waited.count() > 0, "{trace}");
     assert!(trace.contains("container call "), "{trace}");
