@@ -44,6 +44,10 @@ pub(super) struct Descriptor {
     pub(super) media_type: String,
     pub(super) digest: String,
     #[serde(default)]
+    #[cfg_attr(
+        not(feature = "registry"),
+        expect(dead_code, reason = "of what is downloaded alone")
+    )]
     pub(super) size: u64,
     #[serde(default)]
     pub(super) platform: Option<Platform>,
