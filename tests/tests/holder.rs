@@ -226,6 +226,9 @@ fn an_owner_that_the_runner_cannot_see_is_refused_with_the_reason() {
     home.ok("pool rm p --force");
 }
 
+/// How the machine of this name comes to its end.
+type End<'a> = &'a dyn Fn(&str);
+
 #[test]
 fn what_is_left_of_a_machine_that_dies_while_it_is_lent_is_kept_for_whoever_asked_and_nothing_else()
 {
@@ -252,7 +255,7 @@ fn what_is_left_of_a_machine_that_dies_while_it_is_lent_is_kept_for_whoever_aske
     home.ok("rm taken");
 
     // By its guest's own doing, at its second generation, and by the death of its runner.
-    let ends: [(&str, &dyn Fn(&str)); 2] = [
+    let ends: [(&str, End<'_>); 2] = [
         ("panic", &|machine| {
             sh(machine, "echo c > /proc/sysrq-trigger");
         }),
