@@ -44,7 +44,7 @@ pub struct Graph {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum GraphError {
     /// A need that is no job.
-    #[error("job `{job}` needs `{need}`, which is no job of this workflow{}", meant(.nearest.as_deref()))]
+    #[error("job `{job}` needs `{need}`, which is not a job of this workflow{}", meant(.nearest.as_deref()))]
     Unknown {
         /// The job.
         job: String,
@@ -320,8 +320,8 @@ mod tests {
         insta::assert_snapshot!([own, long, typo, stranger].map(|e| e.to_string()).join("\n"), @r"
         these jobs wait for each other: a -> a
         these jobs wait for each other: a -> b -> c -> a
-        job `test` needs `biuld`, which is no job of this workflow; was `build` meant?
-        job `test` needs `other`, which is no job of this workflow
+        job `test` needs `biuld`, which is not a job of this workflow; was `build` meant?
+        job `test` needs `other`, which is not a job of this workflow
         ");
     }
 

@@ -89,7 +89,7 @@ fn explain(text: &str, wrong: &Wrong) -> Problem {
     let (message, help) = match &wrong.error {
         EvalError::Unclosed { .. } => (
             "the expression that begins here is not closed".to_owned(),
-            Some("close it with `}}`; text in it stands in single quotes".to_owned()),
+            Some("close it with `}}`; text inside it needs single quotes".to_owned()),
         ),
         EvalError::Empty { .. } => (
             "the expression is empty".to_owned(),
@@ -129,7 +129,7 @@ fn explain(text: &str, wrong: &Wrong) -> Problem {
 /// What was probably meant by what the parser does not expect.
 fn hint(found: &str) -> Option<String> {
     let hint = match found.chars().next()? {
-        '"' => "text stands in single quotes: 'like this'",
+        '"' => "text needs single quotes: 'like this'",
         '+' | '-' | '*' | '/' | '%' => "expressions have no arithmetic; compute it in a `run` step",
         '=' => "compare with `==`",
         _ => return None,
@@ -145,7 +145,7 @@ fn unknown_context(name: &str) -> (String, Option<String>) {
         format!("did you mean `{near}`?")
     } else {
         let contexts = listed(contexts());
-        format!("the contexts are {contexts}; text stands in single quotes")
+        format!("the contexts are {contexts}; text needs single quotes")
     };
     (format!("unknown context `{}`", shown(name)), Some(help))
 }

@@ -263,7 +263,7 @@ impl Checker<'_> {
                     && !vectors.contains(&key.text.to_lowercase())
                 {
                     let message = format!(
-                        "`exclude` names `{}`, which is no key of the matrix",
+                        "`exclude` names `{}`, which is not a key of the matrix",
                         shown(&key.text)
                     );
                     let help = match self.near(

@@ -26,7 +26,7 @@ pub enum OptionsError {
     #[error("`--` ends the options, and what follows would be taken for the image")]
     End,
     /// A word that is no option and follows none.
-    #[error("`{0}` is no option: options begin with `-`")]
+    #[error("`{0}` is not an option: options begin with `-`")]
     Stray(String),
 }
 
@@ -78,7 +78,7 @@ mod tests {
                 "--net=host",
                 "`--net` is not supported, neither here nor on GitHub: all containers of a job are in one network",
             ),
-            ("redis", "`redis` is no option: options begin with `-`"),
+            ("redis", "`redis` is not an option: options begin with `-`"),
             (
                 "--cpus 1 -- x",
                 "`--` ends the options, and what follows would be taken for the image",

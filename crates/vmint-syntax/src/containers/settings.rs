@@ -77,7 +77,7 @@ pub enum Problem {
         found: &'static str,
     },
     /// A key that there is not.
-    #[error("there is no such key; there are {0}")]
+    #[error("unknown key; the keys are {0}")]
     UnknownKey(&'static str),
     /// Without it nothing can be started.
     #[error("it has no `image`")]

@@ -116,7 +116,7 @@ pub enum DeclarationProblem {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum InputError {
     /// Not of the form `name=value`.
-    #[error("`{given}` is no input; write NAME=VALUE")]
+    #[error("`{given}` is not an input; write NAME=VALUE")]
     Form {
         /// What was given.
         given: String,
@@ -492,8 +492,8 @@ mod tests {
         .collect();
         insta::assert_snapshot!(errors.join("\n"), @r"
         input `name` is required: any text
-        `name` is no input; write NAME=VALUE
-        `=x` is no input; write NAME=VALUE
+        `name` is not an input; write NAME=VALUE
+        `=x` is not an input; write NAME=VALUE
         the workflow has no input `other`; it has name, debug, fast, level, count, where, nothing
         input `debug` cannot be `yes`: true or false
         input `level` cannot be `medium`: one of low, high, 3

@@ -103,7 +103,7 @@ pub enum OnProblem {
     Schedule,
     /// Both forms of a filter.
     #[error(
-        "`on.{event}` has both `{key}` and `{key}-ignore`; use `{key}` alone, with `!` before what is not meant"
+        "`on.{event}` has both `{key}` and `{key}-ignore`; use only `{key}`, with `!` before what to exclude"
     )]
     Both {
         /// The event.

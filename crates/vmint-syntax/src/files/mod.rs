@@ -115,7 +115,7 @@ pub enum Wrong {
         limit: usize,
     },
     /// A name that is GitHub's.
-    #[error("`{0}` cannot be set for later steps; it is set anew in each of them")]
+    #[error("`{0}` cannot be set for later steps; each step sets it itself")]
     Reserved(String),
     /// A name that would run code in every later action.
     #[error("`{0}` cannot be set with $GITHUB_ENV; set it with `env` of the steps that need it")]

@@ -87,8 +87,8 @@ fn what_github_sets_itself_is_refused_and_the_rest_is_set() {
     let refused: Vec<String> = variables.refused.iter().map(ToString::to_string).collect();
     insta::assert_snapshot!(refused.join("\n"), @r"
     $GITHUB_ENV, line 2: `Node_Options` cannot be set with $GITHUB_ENV; set it with `env` of the steps that need it
-    $GITHUB_ENV, line 3: `GITHUB_SHA` cannot be set for later steps; it is set anew in each of them
-    $GITHUB_ENV, line 4: `RUNNER_TEMP` cannot be set for later steps; it is set anew in each of them
+    $GITHUB_ENV, line 3: `GITHUB_SHA` cannot be set for later steps; each step sets it itself
+    $GITHUB_ENV, line 4: `RUNNER_TEMP` cannot be set for later steps; each step sets it itself
     $GITHUB_ENV, line 7: `B` has a NUL byte, which no environment can hold
     ");
 }

@@ -45,7 +45,7 @@ pub enum GlobError {
         pattern: String,
     },
     /// `!` alone.
-    #[error("`!` alone takes nothing out; write the path behind it")]
+    #[error("`!` alone excludes nothing; write a path after it")]
     NothingNegated,
     /// Too long a list.
     #[error("there are more than {MOST} paths")]
@@ -443,7 +443,7 @@ mod tests {
         there is no path: every line is empty or a comment
         `../a`: a path may not hold `.` or `..`, except `./` at its beginning; name the folder itself
         `a/./b`: a path may not hold `.` or `..`, except `./` at its beginning; name the folder itself
-        `!` alone takes nothing out; write the path behind it
+        `!` alone excludes nothing; write a path after it
         ");
     }
 

@@ -110,7 +110,7 @@ static UNKNOWN: Mapping = Mapping {
 };
 
 static STEP: Shape = mapping(&[("uses", &USES_STEP), ("run", &RUN_STEP), ("", &EMPTY_STEP)]);
-const NO_TIMEOUT: &str = "`timeout-minutes` stands in a step of an action";
+const NO_TIMEOUT: &str = "`timeout-minutes` is not allowed in a step of an action";
 const NO_TIMEOUT_HELP: &str =
     "set it on the step that uses the action, or use `timeout` in the script";
 static USES_STEP: Mapping = closed(
@@ -130,7 +130,7 @@ static USES_STEP: Mapping = closed(
         ),
         refused(
             "shell",
-            "`shell` stands in a step with `uses`",
+            "`shell` is not allowed in a step with `uses`",
             "`shell` belongs to steps with `run`",
         ),
         refused("timeout-minutes", NO_TIMEOUT, NO_TIMEOUT_HELP),
@@ -150,7 +150,7 @@ static RUN_STEP: Mapping = closed(
         optional("continue-on-error", &BOOL),
         refused(
             "with",
-            "`with` stands in a step with `run`",
+            "`with` is not allowed in a step with `run`",
             "pass values by `env`",
         ),
         refused("timeout-minutes", NO_TIMEOUT, NO_TIMEOUT_HELP),

@@ -88,7 +88,7 @@ fn runs_on(path: &Path, job: &Node, findings: &mut Findings) -> Vec<Text> {
     };
     if let Some((group, _)) = node.entry("group") {
         let message = "`group` has no effect here";
-        let help = "labels alone say which image is taken";
+        let help = "only labels choose the image";
         findings.add(Diagnostic::warning(path, group.spot, message).help(help));
     }
     if labels.is_empty() {
@@ -160,7 +160,7 @@ fn filters(path: &Path, on: &Node, findings: &mut Findings) {
             if let (Some(_), Some((key, _))) = (body.get(filter), body.entry(&ignore)) {
                 let message = format!("`{}` has both `{filter}` and `{ignore}`", event.text);
                 let help =
-                    format!("use `{filter}` alone and exclude with patterns that begin with `!`");
+                    format!("use only `{filter}` and exclude with patterns that begin with `!`");
                 findings.add(Diagnostic::error(path, key.spot, message).help(help));
             }
         }

@@ -248,7 +248,7 @@ fn what_does_not_fit_the_syntax_is_told_with_its_place() {
     --
     ci.yml:4:11: error: `docker://x` is an image, not a workflow
         help: write `./.github/workflows/FILE.yml` or `OWNER/REPO/.github/workflows/FILE.yml@REF`
-    ci.yml:5:5: error: `runs-on` stands in a job that calls a workflow
+    ci.yml:5:5: error: `runs-on` is not allowed in a job that calls a workflow
         help: remove it; the jobs of the called workflow say where they run
     --
     ci.yml:5:5: error: `snapshot` (images made from runners) is not supported
@@ -290,7 +290,7 @@ fn what_does_not_fit_an_action_is_told_with_its_place() {
         help: did you mean `node16`?
     --
     action.yml:4:5: error: a step with `run` in an action needs the key `shell`
-    action.yml:6:5: error: `timeout-minutes` stands in a step of an action
+    action.yml:6:5: error: `timeout-minutes` is not allowed in a step of an action
         help: set it on the step that uses the action, or use `timeout` in the script
     action.yml:7:5: error: the step has neither `run` nor `uses`
         help: a step runs a script or uses an action
@@ -309,7 +309,7 @@ fn what_has_no_effect_is_told() {
     let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
     insta::assert_snapshot!(warnings.join("\n"), @r"
     ci.yml:4:15: warning: `group` has no effect here
-        help: labels alone say which image is taken
+        help: only labels choose the image
     ci.yml:5:5: warning: `cancel-timeout-minutes` has no effect here
         help: a cancelled job has five minutes to clean up
     ");

@@ -485,12 +485,12 @@ static STEPS_JOB: Mapping = closed(
         optional("services", &SERVICES),
         refused(
             "with",
-            "`with` stands in a job of steps",
+            "`with` is not allowed in a job of steps",
             "`with` belongs to a step or job with `uses`",
         ),
         refused(
             "secrets",
-            "`secrets` stands in a job of steps",
+            "`secrets` is not allowed in a job of steps",
             "`secrets` belongs to a job with `uses`; steps read the `secrets` context",
         ),
         refused(
@@ -535,7 +535,7 @@ static CALL_JOB: Mapping = closed(
         ),
         refused(
             "runs-on",
-            "`runs-on` stands in a job that calls a workflow",
+            "`runs-on` is not allowed in a job that calls a workflow",
             "remove it; the jobs of the called workflow say where they run",
         ),
         no_effect(
@@ -680,12 +680,12 @@ static USES_STEP: Mapping = closed(
         ),
         refused(
             "shell",
-            "`shell` stands in a step with `uses`",
+            "`shell` is not allowed in a step with `uses`",
             "`shell` belongs to steps with `run`",
         ),
         refused(
             "working-directory",
-            "`working-directory` stands in a step with `uses`",
+            "`working-directory` is not allowed in a step with `uses`",
             "`working-directory` belongs to steps with `run`",
         ),
         refused("background", BACKGROUND, BACKGROUND_HELP),
@@ -705,7 +705,7 @@ static RUN_STEP: Mapping = closed(
         optional("timeout-minutes", &NUMBER),
         refused(
             "with",
-            "`with` stands in a step with `run`",
+            "`with` is not allowed in a step with `run`",
             "pass values by `env`",
         ),
         refused("background", BACKGROUND, BACKGROUND_HELP),

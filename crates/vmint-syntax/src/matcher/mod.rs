@@ -24,7 +24,7 @@ pub enum MatcherError {
     #[error("it is larger than {MAX_FILE} bytes")]
     TooLarge,
     /// It is not of the form.
-    #[error("it is no file of problem matchers: {0}")]
+    #[error("it is not a file of problem matchers: {0}")]
     Form(String),
     /// A matcher says what cannot be.
     #[error("the matcher `{owner}`: {what}")]
@@ -167,7 +167,7 @@ impl Matchers {
             .collect::<Result<_, _>>()?;
         for (index, matcher) in new.iter().enumerate() {
             if new[..index].iter().any(|other| other.is_of(&matcher.owner)) {
-                return Err(matcher.wrong("its owner stands twice in the file"));
+                return Err(matcher.wrong("its owner appears twice in the file"));
             }
         }
         let stays = |old: &&Matcher| !new.iter().any(|matcher| matcher.is_of(&old.owner));

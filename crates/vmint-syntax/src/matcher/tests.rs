@@ -116,7 +116,7 @@ fn what_cannot_be_says_why() {
     })
     .to_vec();
     insta::assert_snapshot!(errors.join("\n"), @"
-    it is no file of problem matchers: EOF while parsing a list at line 1 column 1
+    it is not a file of problem matchers: EOF while parsing a list at line 1 column 1
     the matcher ``: it has no owner
     the matcher `o`: its severity is `bad`, not error, warning or notice
     the matcher `o`: it has 0 patterns, not 1 to 16

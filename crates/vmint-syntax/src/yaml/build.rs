@@ -326,7 +326,7 @@ impl Builder {
         let Some(anchored) = self.anchors.get(&anchor) else {
             return Err(Problem::new(
                 spot,
-                "the alias stands inside of what it names",
+                "the alias is inside the node that it names",
                 "an anchor cannot hold itself",
             ));
         };

@@ -142,7 +142,7 @@ fn what_is_refused_is_refused_with_place_and_advice() {
     ci.yml:1:4: error: `b` is not of the type that its tag says, `!!int`
         help: remove the tag or correct the value
     ci.yml:1:4: error: the alias names an anchor that is not defined above it
-    ci.yml:1:8: error: the alias stands inside of what it names
+    ci.yml:1:8: error: the alias is inside the node that it names
         help: an anchor cannot hold itself
     ci.yml:2:1: error: a second document begins here
         help: keep one document a file; remove the `---` or move what follows to another file

@@ -152,7 +152,7 @@ impl Inside {
             Some(_) => None,
             None if answer.is_success() => None,
             None => Some(format!(
-                "the engine does not know it any more: {}",
+                "the engine no longer knows it: {}",
                 answer.failure()
             )),
         }

@@ -290,7 +290,7 @@ impl Write for Outlet {
             return Ok(());
         }
         let piece = std::mem::replace(&mut self.waiting, Vec::with_capacity(PIECE));
-        let gone = |_| io::Error::other("nobody takes the files any more");
+        let gone = |_| io::Error::other("the receiver of the files is gone");
         self.pieces.blocking_send(piece.into()).map_err(gone)
     }
 }

@@ -168,7 +168,7 @@ impl Instance<'_> {
                 .tell
                 .recorder
                 .step(*at, |step| format!("{} ({})", step.number, step.name)),
-            None => "one that is not there any more".to_owned(),
+            None => "one that no longer exists".to_owned(),
         });
         let names: Vec<_> = names.collect();
         if !names.is_empty() {

@@ -39,7 +39,7 @@ fn called_workflows_are_checked_and_given_their_inputs() {
     ci.yml:15:11: error: the workflow `.github/workflows/gone.yml` cannot be read: No such file or directory (os error 2)
         help: paths of local workflows begin at the root of the repository
     ci.yml:18:32: error: unknown context `x`
-        help: the contexts are github, env, vars, job, jobs, steps, runner, secrets, strategy, matrix, needs, inputs; text stands in single quotes
+        help: the contexts are github, env, vars, job, jobs, steps, runner, secrets, strategy, matrix, needs, inputs; text needs single quotes
     ");
 }
 

@@ -118,9 +118,9 @@ fn a_wrong_expression_does_not_hide_another_of_its_text() {
     ci.yml:6:54: warning: there is no step with the id `nothing`
         help: its outputs are empty; give the step that is meant an `id`
     ci.yml:6:85: error: unknown context `x`
-        help: the contexts are github, env, vars, job, jobs, steps, runner, secrets, strategy, matrix, needs, inputs; text stands in single quotes
+        help: the contexts are github, env, vars, job, jobs, steps, runner, secrets, strategy, matrix, needs, inputs; text needs single quotes
     ci.yml:6:90: error: unknown context `y`
-        help: the contexts are github, env, vars, job, jobs, steps, runner, secrets, strategy, matrix, needs, inputs; text stands in single quotes
+        help: the contexts are github, env, vars, job, jobs, steps, runner, secrets, strategy, matrix, needs, inputs; text needs single quotes
     ");
 }
 

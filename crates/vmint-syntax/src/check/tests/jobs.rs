@@ -73,13 +73,13 @@ fn matrices_make_some_jobs_but_not_too_many() {
     ci.yml:7:29: warning: the matrix of the job has no key `oz`
         help: it is empty
     --
-    ci.yml:6:39: error: `exclude` names `so`, which is no key of the matrix
+    ci.yml:6:39: error: `exclude` names `so`, which is not a key of the matrix
         help: did you mean `os`?
     ci.yml:7:29: warning: the matrix of the job has no key `oz`
         help: did you mean `os`?
     --
     ci.yml:6:28: error: unknown context `x`
-        help: the contexts are github, env, vars, job, jobs, steps, runner, secrets, strategy, matrix, needs, inputs; text stands in single quotes
+        help: the contexts are github, env, vars, job, jobs, steps, runner, secrets, strategy, matrix, needs, inputs; text needs single quotes
     --
     ci.yml:7:29: warning: the matrix of the job has no key `oz`
         help: did you mean `os`?

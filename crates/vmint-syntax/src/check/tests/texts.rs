@@ -14,9 +14,9 @@ fn expressions_are_checked_at_their_place_in_the_file() {
     ci.yml:8:20: error: unknown context `gihtub`
         help: did you mean `github`?
     ci.yml:8:34: error: the expression that begins here is not closed
-        help: close it with `}}`; text in it stands in single quotes
+        help: close it with `}}`; text inside it needs single quotes
     ci.yml:9:22: error: the expression is wrong here: unexpected symbol
-        help: text stands in single quotes: 'like this'
+        help: text needs single quotes: 'like this'
     ci.yml:10:13: error: unknown function `succes`
         help: did you mean `success`?
     ci.yml:12:24: error: the expression is wrong here: expected `==`
@@ -47,7 +47,7 @@ fn conditions_that_are_always_true_are_told() {
     ci.yml:10:13: warning: the condition is always true: it is a text
         help: remove the quotes within the expression, or compare the text with something
     ci.yml:14:19: error: unknown context `a`
-        help: the contexts are github, env, vars, job, jobs, steps, runner, secrets, strategy, matrix, needs, inputs; text stands in single quotes
+        help: the contexts are github, env, vars, job, jobs, steps, runner, secrets, strategy, matrix, needs, inputs; text needs single quotes
     ");
 }
 

@@ -132,7 +132,7 @@ impl<'r> Instance<'r> {
         match saved {
             Saved::Saved { evicted: 0 } => say(format!("Cache {key}: {}, saved", ByteSize(bytes)))?,
             Saved::Saved { evicted } => say(format!(
-                "Cache {key}: {}, saved; {evicted} older ones had to go",
+                "Cache {key}: {}, saved; {evicted} older ones were evicted",
                 ByteSize(bytes)
             ))?,
             Saved::Exists => say(format!("Cache {key} was saved by another job meanwhile"))?,

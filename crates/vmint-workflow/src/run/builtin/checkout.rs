@@ -33,7 +33,7 @@ impl<'r> Instance<'r> {
         let repository = &self.run.request.repository;
         if submodules && repository.root.join(".gitmodules").exists() {
             return Err(Trouble::Step(
-                "`submodules` is not supported: vmint copies the repository alone".into(),
+                "`submodules` is not supported: vmint copies only the repository".into(),
             ));
         }
         let depth = match inputs.get("fetch-depth").unwrap_or("1").parse::<u32>() {
