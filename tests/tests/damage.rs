@@ -59,7 +59,7 @@ fn a_template_whose_memory_has_changed_is_made_anew_and_that_is_said() {
     for harm in [flip, cut, Vec::clear] {
         let said = run_after(&home, |folder| damage(&folder.join("ram"), harm));
         assert!(
-            said.contains("ram") && said.contains("damaged") && said.contains("anew"),
+            said.contains("ram") && said.contains("damaged") && said.contains("rebuil"),
             "{said}"
         );
     }
@@ -112,14 +112,14 @@ fn a_template_whose_devices_state_has_changed_is_made_anew_and_that_is_said() {
     for harm in [flip, cut] {
         let said = run_after(&home, |folder| damage(&folder.join("state"), harm));
         assert!(
-            said.contains("state") && said.contains("damaged") && said.contains("anew"),
+            said.contains("state") && said.contains("damaged") && said.contains("rebuil"),
             "{said}"
         );
     }
     let said = run_after(&home, |folder| {
         fs::remove_file(folder.join("state")).unwrap();
     });
-    assert!(said.contains("missing") && said.contains("anew"), "{said}");
+    assert!(said.contains("missing") && said.contains("rebuil"), "{said}");
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn a_template_with_a_manifest_that_cannot_be_read_is_made_anew() {
         damage(&folder.join("manifest.json"), |text| *text = b"{]".to_vec());
     });
     assert!(
-        said.contains("manifest.json") && said.contains("anew"),
+        said.contains("manifest.json") && said.contains("rebuil"),
         "{said}"
     );
     // By a version that is not known.
@@ -145,7 +145,7 @@ fn a_template_with_a_manifest_that_cannot_be_read_is_made_anew() {
             *text = changed.into_bytes();
         });
     });
-    assert!(said.contains("anew"), "{said}");
+    assert!(said.contains("rebuil"), "{said}");
     run_after(&home, |folder| {
         fs::remove_file(folder.join("manifest.json")).unwrap();
     });

@@ -119,7 +119,7 @@ fn a_template_of_another_qemu_is_made_anew_and_that_is_said() {
     let first = run();
     assert_eq!(first.text(), "works\n");
     assert!(
-        first.error().contains("does not fit any more") && first.error().contains("99.1.0"),
+        first.error().contains("no longer fits") && first.error().contains("99.1.0"),
         "{first}"
     );
     assert_eq!(run().error(), "", "it is there now");

@@ -105,7 +105,7 @@ impl Wanted<'_> {
             Ok(None) => self.explain_rebuild(progress),
             Err(fault) => {
                 progress.stage(&format!(
-                    "a template cannot be used and is made again: {}",
+                    "a template cannot be used and is rebuilt: {}",
                     fault.message
                 ));
                 // Who is about to fork it finds out for himself; forks of it keep their links.
@@ -165,7 +165,7 @@ impl Wanted<'_> {
             "the image has changed".into()
         };
         progress.stage(&format!(
-            "the template of {name} no longer fits ({why}); making it again"
+            "the template of {name} no longer fits ({why}); rebuilding it"
         ));
     }
 
