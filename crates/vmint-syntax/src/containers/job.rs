@@ -113,7 +113,7 @@ mod tests {
         container: this is a number, and has to be a mapping
         container: it has no `image`
         container: “a b” is not the name of an image, such as `redis:7` or `ghcr.io/owner/name:tag`
-        container.command: there is no such key; there are image, env, ports, volumes, options and credentials
+        container.command: unknown key; the keys are image, env, ports, volumes, options and credentials
         container.ports: this is text, and has to be a list
         container.options: `--network` is not supported, neither here nor on GitHub: all containers of a job are in one network
         container.options: `--entrypoint` is not supported, neither here nor on GitHub: a process that waits keeps the job's container alive

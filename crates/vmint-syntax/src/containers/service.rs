@@ -202,7 +202,7 @@ mod tests {
         services.a: this is a number, and has to be a mapping
         services.a: it has no `image`
         services.a.image: “--privileged” is not the name of an image, such as `redis:7` or `ghcr.io/owner/name:tag`
-        services.a.port: there is no such key; there are image, env, ports, volumes, options, credentials, entrypoint and command
+        services.a.port: unknown key; the keys are image, env, ports, volumes, options, credentials, entrypoint and command
         services.a.ports: this is a number, and has to be a list
         services.a.ports: `x` is not a port: write CONTAINER, HOST:CONTAINER or IP:HOST:CONTAINER, with /udp for UDP
         services.a.ports: `1.5` is not a port: write CONTAINER, HOST:CONTAINER or IP:HOST:CONTAINER, with /udp for UDP

@@ -356,7 +356,7 @@ mod tests {
         `on` must be the name of an event, a list of names, or a mapping of names to filters
         `on.push` must be a mapping or empty
         `on.push.branches` must be a text or a list of texts
-        `on.push` has both `branches` and `branches-ignore`; use `branches` alone, with `!` before what is not meant
+        `on.push` has both `branches` and `branches-ignore`; use only `branches`, with `!` before what to exclude
         `on.push.branches`: all patterns begin with `!`, so nothing can match; add one without, such as `**`, or use `branches-ignore`
         `on.push.paths`: `[` at position 2 of pattern `a[` has no `]`; for the character itself write `\[`
         `on.schedule` must be a list of `cron: '…'`

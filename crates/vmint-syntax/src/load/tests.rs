@@ -188,7 +188,7 @@ fn what_does_not_fit_the_syntax_is_told_with_its_place() {
     ci.yml:3:12: error: `1a`: expected a mapping, found `x`
     --
     ci.yml:1:26: error: `push` has both `branches` and `branches-ignore`
-        help: use `branches` alone and exclude with patterns that begin with `!`
+        help: use only `branches` and exclude with patterns that begin with `!`
     --
     ci.yml:4:5: error: unknown key `runs_on` in the job
         help: did you mean `runs-on`?
