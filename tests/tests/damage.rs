@@ -119,7 +119,10 @@ fn a_template_whose_devices_state_has_changed_is_made_anew_and_that_is_said() {
     let said = run_after(&home, |folder| {
         fs::remove_file(folder.join("state")).unwrap();
     });
-    assert!(said.contains("missing") && said.contains("rebuil"), "{said}");
+    assert!(
+        said.contains("missing") && said.contains("rebuil"),
+        "{said}"
+    );
 }
 
 #[test]
