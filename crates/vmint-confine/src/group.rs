@@ -22,6 +22,7 @@ use std::io::{self, Write as _};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use vmint_model::Limits;
 use vmint_model::cgroup::{Version, groups};
 
@@ -234,14 +235,13 @@ impl Group {
         })
     }
 
-    /// Kills all that is in it (from Linux 5.14), and removes it. What was killed may be gone a moment later only, and the group
-    /// with it by [`remove`].
+    /// Kills all that is in it (from Linux 5.14), and removes it. What does not go within a moment is left to [`remove`].
     pub fn end(&self) {
         if let Some(mut kill) = self.kill.as_ref() {
             // An error means that there is nothing left to kill.
             let _ = kill.write_all(b"1");
         }
-        let _ = std::fs::remove_dir(&self.folder);
+        remove_emptied(&self.folder);
     }
 }
 
@@ -254,7 +254,23 @@ impl Drop for Group {
 /// Removes the group `name`, which somebody left behind who was killed. One that something is in stays.
 pub fn remove(name: &str) {
     if let Ok(ground) = Ground::find() {
-        let _ = std::fs::remove_dir(ground.groups().join(name));
+        remove_emptied(&ground.groups().join(name));
+    }
+}
+
+/// How long what was killed may take to leave its group.
+const LEAVES_WITHIN: Duration = Duration::from_secs(1);
+
+/// Removes a group whose processes were killed. They leave it a moment later, and with KVM the kernel's own threads for the guest after
+/// them: until then it cannot be removed.
+fn remove_emptied(folder: &Path) {
+    let (end, mut pause) = (Instant::now() + LEAVES_WITHIN, Duration::from_millis(1));
+    while let Err(e) = std::fs::remove_dir(folder) {
+        if e.kind() != io::ErrorKind::ResourceBusy || Instant::now() > end {
+            return;
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(20));
     }
 }
 
