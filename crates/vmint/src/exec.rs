@@ -307,10 +307,11 @@ impl Vmint {
                     format!("machine {} was lost: {why}", record.name),
                 )
             }
-            Ok(None) => Fault::new(
-                ErrorKind::MachineLost,
-                format!("machine {} was removed", record.name),
-            ),
+            // One that goes with its owner, or is a pool's, leaves its end in the log alone.
+            Ok(None) => self.how_it_was_lost(&record.id).unwrap_or_else(|| {
+                let message = format!("machine {} was removed", record.name);
+                Fault::new(ErrorKind::MachineLost, message)
+            }),
             _ => self.session_fault(record, error),
         }
     }

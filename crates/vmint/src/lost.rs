@@ -36,7 +36,8 @@ impl Vmint {
         }
     }
 
-    fn how_it_was_lost(&self, id: &MachineId) -> Option<Fault> {
+    /// What the log says of the end of a machine that nobody had asked to end.
+    pub(crate) fn how_it_was_lost(&self, id: &MachineId) -> Option<Fault> {
         let end = self.store().last_end(id).ok().flatten()?;
         if end.cause == Cause::Requested.as_str() || end.cause == Cause::Completed.as_str() {
             return None;

@@ -1,7 +1,7 @@
 //! Visits every text that may hold an expression, with the field that it stands in.
 
 use crate::diagnostic::Spot;
-use crate::expr::{Field, is_computed, is_insert};
+use crate::expr::{ContainerFields, Field, is_computed, is_insert};
 use crate::spec::{
     Action, CallSecrets, Concurrency, Defaults, Job, JobBody, Map, Runs, Step, StepBody, Text,
     Workflow,
@@ -211,25 +211,6 @@ fn node(node: Option<&Node>, field: Field, visit: Visit<'_>) {
     }
 }
 
-struct ContainerFields {
-    env: Field,
-    credentials: Field,
-    other: Field,
-}
-
-impl ContainerFields {
-    const JOB: Self = Self {
-        env: Field::JobContainerEnv,
-        credentials: Field::JobContainerCredentials,
-        other: Field::JobContainer,
-    };
-    const SERVICE: Self = Self {
-        env: Field::JobServicesEnv,
-        credentials: Field::JobServicesCredentials,
-        other: Field::JobServices,
-    };
-}
-
 fn container(container: Option<&Node>, fields: ContainerFields, visit: Visit<'_>) {
     let Some(container) = container else {
         return;
@@ -238,12 +219,7 @@ fn container(container: Option<&Node>, fields: ContainerFields, visit: Visit<'_>
         node(Some(container), fields.other, visit);
     }
     for (key, value) in container.entries() {
-        let field = match key.text.as_str() {
-            "env" => fields.env,
-            "credentials" => fields.credentials,
-            _ => fields.other,
-        };
-        node(Some(value), field, visit);
+        node(Some(value), fields.of(&key.text), visit);
     }
 }
 

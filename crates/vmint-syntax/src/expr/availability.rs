@@ -11,6 +11,39 @@ use ContextName::{
 use Function::{Always, Cancelled, Failure, HashFiles, Success};
 use std::fmt;
 
+/// The fields of a container, by what their expressions see: for the check, which looks, and for the engine, which evaluates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ContainerFields {
+    env: Field,
+    credentials: Field,
+    /// All other keys, and a container that is no mapping.
+    pub other: Field,
+}
+
+impl ContainerFields {
+    /// Of `jobs.<id>.container`.
+    pub const JOB: Self = Self {
+        env: Field::JobContainerEnv,
+        credentials: Field::JobContainerCredentials,
+        other: Field::JobContainer,
+    };
+    /// Of a service.
+    pub const SERVICE: Self = Self {
+        env: Field::JobServicesEnv,
+        credentials: Field::JobServicesCredentials,
+        other: Field::JobServices,
+    };
+
+    /// The field of a key.
+    pub fn of(self, key: &str) -> Field {
+        match key {
+            "env" => self.env,
+            "credentials" => self.credentials,
+            _ => self.other,
+        }
+    }
+}
+
 /// A field that may hold expressions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Field {

@@ -30,7 +30,7 @@ pub mod template;
 mod tree;
 pub mod value;
 
-pub use availability::{Availability, Field, availability};
+pub use availability::{Availability, ContainerFields, Field, availability};
 pub use condition::{ConditionForm, condition, condition_form, hook_condition, implies_success};
 pub use error::EvalError;
 pub use eval::evaluate;

@@ -9,7 +9,9 @@ use crate::containers::running;
 use crate::containers::service::{self, Service};
 use crate::containers::startup::{Started, Startup};
 use crate::containers::teardown::Teardown;
-use crate::expr::{ContextName, Field, Object, Scope, Status, Value, availability, evaluate_node};
+use crate::expr::{
+    ContainerFields, ContextName, Object, Scope, Status, Value, availability, evaluate_node,
+};
 use crate::log::Kind;
 use crate::record::{StepKind, StepRecord};
 use crate::yaml::{Data, Node};
@@ -195,7 +197,7 @@ fn read_job(
     let Some(node) = node else {
         return Ok(None);
     };
-    let value = evaluate("container", node, scope, places, &Fields::JOB)?;
+    let value = evaluate("container", node, scope, places, ContainerFields::JOB)?;
     job::job_container(&value).map_err(|e| e.to_string())
 }
 
@@ -207,30 +209,10 @@ fn read(node: Option<&Node>, scope: &Scope, places: &Scope) -> Result<Vec<Servic
     let mut services = Object::new();
     for (id, node) in node.entries() {
         let place = format!("services.{}", id.text);
-        let value = evaluate(&place, node, scope, places, &Fields::SERVICE)?;
+        let value = evaluate(&place, node, scope, places, ContainerFields::SERVICE)?;
         services.insert(id.text.clone(), value);
     }
     service::services(&services.into()).map_err(|e| e.to_string())
-}
-
-/// The fields of a container, by what their expressions see.
-struct Fields {
-    env: Field,
-    credentials: Field,
-    other: Field,
-}
-
-impl Fields {
-    const JOB: Self = Self {
-        env: Field::JobContainerEnv,
-        credentials: Field::JobContainerCredentials,
-        other: Field::JobContainer,
-    };
-    const SERVICE: Self = Self {
-        env: Field::JobServicesEnv,
-        credentials: Field::JobServicesCredentials,
-        other: Field::JobServices,
-    };
 }
 
 /// A container, evaluated. Its variables and credentials see more than the rest; its variables name paths that steps see, and
@@ -240,7 +222,7 @@ fn evaluate(
     node: &Node,
     scope: &Scope,
     places: &Scope,
-    fields: &Fields,
+    fields: ContainerFields,
 ) -> Result<Value, String> {
     let value = |key: &str, node: &Node, scope: &Scope, field| {
         let scope = scope.clone().limited_to(&availability(field));
@@ -254,9 +236,8 @@ fn evaluate(
     for (key, node) in node.entries() {
         let path = format!(".{}", key.text);
         let evaluated = match &*key.text {
-            "credentials" => value(&path, node, scope, fields.credentials)?,
-            "env" => value(&path, node, scope, fields.env)?,
-            _ => value(&path, node, places, fields.other)?,
+            key @ ("credentials" | "env") => value(&path, node, scope, fields.of(key))?,
+            key => value(&path, node, places, fields.of(key))?,
         };
         container.insert(key.text.clone(), evaluated);
     }
